@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// JobID names one job for all time. It is part of the names of the job's output files, so it holds only lower-case
+// letters, digits, and dashes, and sorts by submission time.
+type JobID string
+
+// NodeID names one running worker. A worker that is started again gets another one.
+type NodeID string
+
+// TaskID names one task of one job. The index counts the job's tasks from zero in input order.
+type TaskID struct {
+	Job   JobID
+	Index int
+}
+
+// String returns "job/index".
+func (id TaskID) String() string { return fmt.Sprintf("%s/%d", id.Job, id.Index) }
+
+// Epoch orders the leases that a head has ever granted: a later lease has a larger epoch, also across restarts of the
+// head. Zero is no lease. A report with an older epoch than the task's present one is refused.
+type Epoch uint64
+
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// NewJobID returns an id made of the UTC time to the second and 40 random bits, such as "20261123-142330-7f3k2m9q".
+func NewJobID(now time.Time) JobID {
+	return JobID(now.UTC().Format("20060102-150405") + "-" + randomText(5))
+}
+
+// NewNodeID returns an id made of the host's name, cut to 32 characters, and 40 random bits.
+func NewNodeID(host string) NodeID {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + ('a' - 'A')
+		default:
+			return '-'
+		}
+	}, host)
+	clean = strings.Trim(clean, "-")
+	if len(clean) > 32 {
+		clean = strings.TrimRight(clean[:32], "-")
+	}
+	if clean == "" {
+		clean = "node"
+	}
+	return NodeID(clean + "-" + randomText(5))
+}
+
+func randomText(n int) string {
+	b := make([]byte, n)
+	// crypto/rand.Read never returns an error; it ends the program when the system has no randomness.
+	_, _ = rand.Read(b)
+	return idEncoding.EncodeToString(b)
+}
