@@ -1,0 +1,121 @@
+// Package client is the Go client: it submits jobs and follows them. A Client is safe for concurrent use; every call takes a
+// context, and one without a deadline gets 30 seconds, except for those that wait for a job.
+//
+// Errors are *engine.Error: engine.KindOf tells what sort of failure it is, KindUnavailable that the head could not be reached.
+package client
+
+import (
+	"context"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// Client talks to one head.
+type Client struct {
+	jobs    enginev1.JobServiceClient
+	cluster enginev1.ClusterServiceClient
+	conn    io.Closer
+}
+
+// Option changes how Dial connects.
+type Option func(*dialOptions)
+
+type dialOptions struct{ grpc []grpc.DialOption }
+
+// WithGRPCOptions adds options of the gRPC connection, such as a dialer.
+func WithGRPCOptions(options ...grpc.DialOption) Option {
+	return func(o *dialOptions) { o.grpc = append(o.grpc, options...) }
+}
+
+// Dial returns a client of the head at address, "host:port". It does not connect yet: a head that cannot be reached is the error,
+// of kind engine.KindUnavailable, of the first call. Close frees the connection.
+func Dial(_ context.Context, address string, options ...Option) (*Client, error) {
+	var o dialOptions
+	for _, option := range options {
+		option(&o)
+	}
+	conn, err := rpc.Dial(address, o.grpc...)
+	if err != nil {
+		return nil, err
+	}
+	c := New(conn)
+	c.conn = conn
+	return c, nil
+}
+
+// New returns a client over a connection that the caller owns and closes. Its errors are converted only if the connection was made
+// by Dial or by a node.
+func New(conn grpc.ClientConnInterface) *Client {
+	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn)}
+}
+
+// Close frees the connection of a client that Dial made. Calls in flight fail.
+func (c *Client) Close() error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
+
+// SubmitOption changes a submission.
+type SubmitOption func(*enginev1.SubmitJobRequest)
+
+// WithSubmissionID names the submission, so that submitting again attaches to the same job instead of making another.
+func WithSubmissionID(id string) SubmitOption {
+	return func(r *enginev1.SubmitJobRequest) { r.SubmissionId = id }
+}
+
+// Submit hands a job to the head. When it returns, the job is durable. All paths in spec must be absolute. Errors are of kind
+// engine.KindInvalidArgument for a spec that can never work, engine.KindConflict for an output folder with data or a submission id
+// that belongs to another spec, engine.KindExhausted if too many jobs wait.
+func (c *Client) Submit(ctx context.Context, spec *enginev1.JobSpec, options ...SubmitOption) (*Job, error) {
+	request := &enginev1.SubmitJobRequest{Spec: spec}
+	for _, option := range options {
+		option(request)
+	}
+	response, err := c.jobs.SubmitJob(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	job := c.Job(response.GetJob().GetJobId())
+	job.attached = response.GetAttached()
+	return job, nil
+}
+
+// Job returns a handle of a job by its id or submission id. It asks the head nothing.
+func (c *Client) Job(id string) *Job {
+	return &Job{client: c, id: engine.JobID(id)}
+}
+
+// Jobs returns up to limit jobs, the newest first, in one of the states, or in any if none is given. A limit of 0 means 100. Their
+// specs and outputs are left out.
+func (c *Client) Jobs(ctx context.Context, limit int, states ...engine.JobState) ([]*enginev1.Job, error) {
+	request := &enginev1.ListJobsRequest{Limit: int32(min(limit, 1<<30))} //nolint:gosec // Bounded.
+	for _, s := range states {
+		request.States = append(request.States, stateToProto(s))
+	}
+	response, err := c.jobs.ListJobs(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return response.GetJobs(), nil
+}
+
+// Cluster returns the head's identity and what its nodes offer and use.
+func (c *Client) Cluster(ctx context.Context) (*enginev1.GetClusterResponse, error) {
+	return c.cluster.GetCluster(ctx, &enginev1.GetClusterRequest{})
+}
+
+// Nodes returns the nodes in order of their ids.
+func (c *Client) Nodes(ctx context.Context) ([]*enginev1.Node, error) {
+	response, err := c.cluster.ListNodes(ctx, &enginev1.ListNodesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return response.GetNodes(), nil
+}

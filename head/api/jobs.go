@@ -1,0 +1,258 @@
+package api
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/head/state"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// watchInterval is how often the progress of a watched job is looked at.
+const watchInterval = 200 * time.Millisecond
+
+// Jobs serves enginev1.JobService.
+type Jobs struct {
+	enginev1.UnimplementedJobServiceServer
+	store   *state.Store
+	manager *jobs.Manager
+}
+
+// NewJobs makes the server of the jobs of a manager and its store.
+func NewJobs(store *state.Store, manager *jobs.Manager) *Jobs {
+	return &Jobs{store: store, manager: manager}
+}
+
+// SubmitJob implements enginev1.JobServiceServer.
+func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest) (*enginev1.SubmitJobResponse, error) {
+	if request.GetSpec() == nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "the request carries no spec")
+	}
+	id, attached, err := s.manager.Submit(ctx, request.GetSpec(), request.GetSubmissionId())
+	if err != nil {
+		return nil, err
+	}
+	job, err := s.describe("submit job", string(id))
+	if err != nil {
+		return nil, err
+	}
+	return &enginev1.SubmitJobResponse{Job: job, Attached: attached}, nil
+}
+
+// GetJob implements enginev1.JobServiceServer.
+func (s *Jobs) GetJob(_ context.Context, request *enginev1.GetJobRequest) (*enginev1.GetJobResponse, error) {
+	job, err := s.describe("get job", request.GetJobId())
+	return &enginev1.GetJobResponse{Job: job}, err
+}
+
+// ListJobs implements enginev1.JobServiceServer.
+func (s *Jobs) ListJobs(_ context.Context, request *enginev1.ListJobsRequest) (*enginev1.ListJobsResponse, error) {
+	limit := int(request.GetLimit())
+	switch {
+	case limit < 0 || limit > 10_000:
+		return nil, engine.Errorf(engine.KindInvalidArgument, "list jobs", "", "limit must be between 0 and 10000, found %d", limit)
+	case limit == 0:
+		limit = 100
+	}
+	wanted := map[engine.JobState]bool{}
+	for _, state := range request.GetStates() {
+		wanted[stateOf(state)] = true
+	}
+	var ids []string
+	s.store.View(func(st *state.State) {
+		all := st.Jobs()
+		for i := len(all) - 1; i >= 0 && len(ids) < limit; i-- {
+			if len(wanted) == 0 || wanted[all[i].State()] {
+				ids = append(ids, string(all[i].ID))
+			}
+		}
+	})
+	response := &enginev1.ListJobsResponse{}
+	for _, id := range ids {
+		job, err := s.describe("list jobs", id)
+		if engine.KindOf(err) == engine.KindNotFound && err != nil {
+			continue // Forgotten in between.
+		}
+		if err != nil {
+			return nil, err
+		}
+		job.Spec, job.Outputs = nil, nil
+		response.Jobs = append(response.Jobs, job)
+	}
+	return response, nil
+}
+
+func stateOf(s enginev1.JobState) engine.JobState { return state.StateFromProto(s) }
+
+// WatchJob implements enginev1.JobServiceServer.
+func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStreamingServer[enginev1.WatchJobResponse]) error {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	var sent *enginev1.Job
+	for {
+		known, err := find(s.store, "watch job", request.GetJobId())
+		if err != nil {
+			return err
+		}
+		changed := s.manager.Changed(known.ID)
+		job, err := s.describe("watch job", string(known.ID))
+		if err != nil {
+			return err
+		}
+		if sent != nil {
+			job.Spec = nil
+		}
+		if sent == nil || !proto.Equal(sent, job) {
+			if err := stream.Send(&enginev1.WatchJobResponse{Job: job}); err != nil {
+				return err
+			}
+			job.Spec = nil
+			sent = job
+		}
+		if stateOf(job.GetState()).Terminal() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ticker.C:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+// StopJob implements enginev1.JobServiceServer.
+func (s *Jobs) StopJob(ctx context.Context, request *enginev1.StopJobRequest) (*enginev1.StopJobResponse, error) {
+	known, err := find(s.store, "stop job", request.GetJobId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.manager.Stop(ctx, known.ID); err != nil {
+		return nil, err
+	}
+	job, err := s.describe("stop job", string(known.ID))
+	return &enginev1.StopJobResponse{Job: job}, err
+}
+
+// ResumeJob implements enginev1.JobServiceServer.
+func (s *Jobs) ResumeJob(ctx context.Context, request *enginev1.ResumeJobRequest) (*enginev1.ResumeJobResponse, error) {
+	known, err := find(s.store, "resume job", request.GetJobId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.manager.Resume(ctx, known.ID); err != nil {
+		return nil, err
+	}
+	job, err := s.describe("resume job", string(known.ID))
+	return &enginev1.ResumeJobResponse{Job: job}, err
+}
+
+// ReadJobLog implements enginev1.JobServiceServer.
+func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.ServerStreamingServer[enginev1.ReadJobLogResponse]) error {
+	job, err := find(s.store, "read job log", request.GetJobId())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	var ended chan struct{}
+	if request.GetFollow() {
+		ended = make(chan struct{})
+		go func() { // lifecycle: ends with the stream's context.
+			defer close(ended)
+			s.awaitEnd(ctx, job.ID)
+		}()
+	}
+	return s.manager.Logs().Read(ctx, job.ID, request.GetAfterSequence(), ended, func(lines []*enginev1.LogLine) error {
+		return stream.Send(&enginev1.ReadJobLogResponse{Lines: lines})
+	})
+}
+
+// awaitEnd returns when the job has ended or ctx has.
+func (s *Jobs) awaitEnd(ctx context.Context, id engine.JobID) {
+	for {
+		changed := s.manager.Changed(id)
+		if job, err := find(s.store, "read job log", string(id)); err != nil || job.Ended != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// describe makes the message of a job from its durable state and, while it runs, from what the dispatcher knows.
+func (s *Jobs) describe(operation, id string) (*enginev1.Job, error) {
+	job, err := find(s.store, operation, id)
+	if err != nil {
+		return nil, err
+	}
+	message := &enginev1.Job{
+		JobId: string(job.ID), SubmissionId: job.SubmissionID, Name: job.Spec.GetName(), State: state.StateToProto(job.State()),
+		Error: job.Ended.GetError(), Spec: job.Spec, SubmitTime: timestamp(job.SubmitTime), StartTime: timestamp(job.StartTime),
+		EndTime: timestamp(job.EndTime), Resumptions: job.Resumptions, Labels: job.Spec.GetLabels(), Progress: s.progress(job),
+		OutputColumns: job.Plan.GetOutputColumns(), SourceColumns: job.Plan.GetSourceColumns(),
+	}
+	if job.Ended != nil {
+		message.Outputs = outputs(job)
+	} else {
+		message.Reason = s.manager.Phase(job.ID)
+		if view, ok := s.manager.Dispatcher().Job(job.ID); ok && message.GetReason() == "" {
+			message.Reason = view.Reason
+		}
+	}
+	return message, nil
+}
+
+func (s *Jobs) progress(job *state.Job) *enginev1.JobProgress {
+	counts := &enginev1.TaskCounts{}
+	progress := &enginev1.JobProgress{
+		TasksTotal: int64(len(job.Committed)), TasksDone: int64(job.CommittedCount), AttemptsLost: job.Ended.GetAttemptsLost(),
+	}
+	for i, task := range job.Plan.GetTasks() {
+		splits := int64(len(task.GetSplits()))
+		progress.SplitsTotal += splits
+		if committed := job.Committed[i]; committed != nil {
+			progress.SplitsDone += splits
+			dispatch.AddCounts(counts, committed.GetCounts())
+		}
+	}
+	if view, ok := s.manager.Dispatcher().Job(job.ID); ok {
+		progress.TasksRunning, progress.AttemptsLost = view.Running, view.Lost
+		dispatch.AddCounts(counts, view.Live)
+	}
+	for _, input := range job.Plan.GetInputs() {
+		progress.BytesTotal += input.GetSizeBytes()
+	}
+	progress.RowsRead, progress.RowsWritten, progress.RowsRejected = counts.GetRowsRead(), counts.GetRowsWritten(), counts.GetRowsRejected()
+	progress.BytesRead, progress.BytesWritten, progress.Batches = counts.GetBytesRead(), counts.GetBytesWritten(), counts.GetBatches()
+	return progress
+}
+
+// outputs lists the committed files where they can be found: in the folder that the user named, or, if a job that overwrites did not
+// succeed, in its work folder.
+func outputs(job *state.Job) []*enginev1.OutputFile {
+	dir := job.Plan.GetOutput().GetFolder()
+	if job.State() != engine.JobSucceeded {
+		dir = job.Plan.GetOutput().GetWorkFolder()
+	}
+	var files []*enginev1.OutputFile
+	for i, committed := range job.Committed {
+		if committed != nil {
+			files = append(files, &enginev1.OutputFile{
+				Path: filepath.Join(dir, job.Plan.GetTasks()[i].GetPart()),
+				Rows: committed.GetCounts().GetRowsWritten(), SizeBytes: committed.GetPartSizeBytes(),
+			})
+		}
+	}
+	return files
+}

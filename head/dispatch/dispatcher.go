@@ -1,0 +1,183 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/f708428e/engine"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// Hooks act on what the core decides. They are called without a lock held, may call the dispatcher, and must not block for
+// long.
+type Hooks struct {
+	// Commit makes a result durable and then calls Committed or CommitFailed.
+	Commit func(Commit)
+	// Started, Finished, and Failed tell how jobs go.
+	Started  func(engine.JobID)
+	Finished func(engine.JobID)
+	Failed   func(Failure)
+	// Line adds a line to a job's log.
+	Line func(Line)
+}
+
+// Dispatcher is the shell around Core: it gives it the time, guards it with one lock, and passes on what it decides. It is safe for
+// concurrent use.
+type Dispatcher struct {
+	hooks Hooks
+	now   func() time.Time
+
+	mu   sync.Mutex
+	core *Core
+	// wakes has one channel for each open session.
+	wakes map[engine.NodeID]wake
+}
+
+type wake struct {
+	session uint64
+	signal  chan struct{}
+}
+
+// NewDispatcher makes a dispatcher whose time is that of now; nil means time.Now.
+func NewDispatcher(config Config, hooks Hooks, now func() time.Time) *Dispatcher {
+	if now == nil {
+		now = time.Now
+	}
+	return &Dispatcher{hooks: hooks, now: now, core: NewCore(config), wakes: map[engine.NodeID]wake{}}
+}
+
+// Run lets time pass until ctx ends.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	ticker := time.NewTicker(min(100*time.Millisecond, d.core.config.LeaseTime/10))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			d.do(func(core *Core, now time.Time) { core.Tick(now) })
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// do runs one step of the core and acts on its events.
+func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
+	d.mu.Lock()
+	step(d.core, d.now())
+	events := d.core.Take()
+	for _, id := range events.Wake {
+		select {
+		case d.wakes[id].signal <- struct{}{}:
+		default: // It is awake already, or has no session.
+		}
+	}
+	d.mu.Unlock()
+	for _, line := range events.Lines {
+		d.hooks.Line(line)
+	}
+	for _, id := range events.Started {
+		d.hooks.Started(id)
+	}
+	for _, commit := range events.Commits {
+		d.hooks.Commit(commit)
+	}
+	for _, failure := range events.Failed {
+		d.hooks.Failed(failure)
+	}
+	for _, id := range events.Finished {
+		d.hooks.Finished(id)
+	}
+}
+
+// AddJob makes a job's tasks run.
+func (d *Dispatcher) AddJob(job Job) {
+	d.do(func(core *Core, now time.Time) { core.AddJob(now, job) })
+}
+
+// RemoveJob takes a job's tasks away from the workers and returns what was last known of it.
+func (d *Dispatcher) RemoveJob(id engine.JobID) (view JobView) {
+	d.do(func(core *Core, now time.Time) {
+		view, _ = core.Job(id)
+		core.RemoveJob(now, id)
+	})
+	return view
+}
+
+// Committed says that a result is durable.
+func (d *Dispatcher) Committed(commit Commit) {
+	d.do(func(core *Core, now time.Time) { core.Committed(now, commit.Task, commit.Epoch) })
+}
+
+// CommitFailed says that the log refused a result.
+func (d *Dispatcher) CommitFailed(commit Commit) {
+	d.do(func(core *Core, now time.Time) { core.CommitFailed(now, commit.Task, commit.Epoch) })
+}
+
+// Connect begins a session with a worker from the first report of its stream. The channel signals that Answer has something to
+// say; Disconnect ends the session.
+func (d *Dispatcher) Connect(report *enginev1.SyncRequest) (node engine.NodeID, session uint64, answers <-chan struct{}, err error) {
+	hello := report.GetHello()
+	if hello == nil {
+		return "", 0, nil, engine.Errorf(engine.KindInvalidArgument, "join cluster", "", "the first report of a stream carries no hello")
+	}
+	node = engine.NodeID(hello.GetNodeId())
+	signal := make(chan struct{}, 1)
+	d.do(func(core *Core, now time.Time) {
+		if session, err = core.Connect(now, hello); err != nil {
+			return
+		}
+		d.wakes[node] = wake{session: session, signal: signal}
+		err = core.Report(now, node, session, report)
+	})
+	return node, session, signal, err
+}
+
+// Report takes in a further report of a session.
+func (d *Dispatcher) Report(node engine.NodeID, session uint64, report *enginev1.SyncRequest) (err error) {
+	d.do(func(core *Core, now time.Time) { err = core.Report(now, node, session, report) })
+	return err
+}
+
+// AcknowledgeLogs says that a worker's log lines are kept.
+func (d *Dispatcher) AcknowledgeLogs(node engine.NodeID, session, sequence uint64) {
+	d.do(func(core *Core, _ time.Time) { core.AcknowledgeLogs(node, session, sequence) })
+}
+
+// Answer returns what to tell a worker, or nil if the session has ended.
+func (d *Dispatcher) Answer(node engine.NodeID, session uint64) *enginev1.SyncResponse {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.Answer(node, session)
+}
+
+// Disconnect ends a session.
+func (d *Dispatcher) Disconnect(node engine.NodeID, session uint64) {
+	d.do(func(core *Core, _ time.Time) {
+		core.Disconnect(node, session)
+		if d.wakes[node].session == session {
+			delete(d.wakes, node)
+		}
+	})
+}
+
+// Job returns what the dispatcher knows of a job, or false if it has no tasks to run.
+func (d *Dispatcher) Job(id engine.JobID) (JobView, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.Job(id)
+}
+
+// Nodes returns the nodes in order of their ids.
+func (d *Dispatcher) Nodes() []NodeView {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.Nodes()
+}
+
+// Tasks returns how many tasks wait for a worker and how many workers hold.
+func (d *Dispatcher) Tasks() (waiting, running int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.Tasks()
+}

@@ -1,0 +1,250 @@
+package dispatch
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// Connect begins a session with a worker; an earlier one of the same worker ends. The session's number goes with its reports.
+func (c *Core) Connect(now time.Time, hello *enginev1.WorkerHello) (uint64, error) {
+	if v := hello.GetProtocolVersion(); v != ProtocolVersion {
+		return 0, engine.Errorf(engine.KindVersion, "join cluster", hello.GetNodeId(),
+			"the worker (engine %s) speaks protocol version %d, this head version %d", hello.GetVersion(), v, ProtocolVersion).
+			WithHint("run the same version of engine on every node")
+	}
+	if hello.GetNodeId() == "" {
+		return 0, engine.Errorf(engine.KindInvalidArgument, "join cluster", "", "the worker has no node id")
+	}
+	total, err := rpc.ResourcesFromProto(hello.GetTotal())
+	if err != nil {
+		return 0, engine.WrapError("join cluster", hello.GetNodeId(), err)
+	}
+	id := engine.NodeID(hello.GetNodeId())
+	w, ok := c.workers[id]
+	if !ok {
+		w = &worker{id: id, joined: now, leases: map[engine.TaskID]struct{}{}}
+		c.workers[id] = w
+	}
+	c.sessions++
+	w.hello, w.total, w.session = hello, total, c.sessions
+	w.reported, w.dead, w.draining = now, false, false
+	w.welcomed, w.sequence, w.acknowledged, w.logSequence = false, 0, 0, 0
+	w.knows = map[engine.JobID]struct{}{}
+	w.grants, w.revocations, w.settled, w.endedJobs = nil, nil, nil, nil
+	return w.session, nil
+}
+
+// Disconnect ends a session. The worker keeps its leases until they end.
+func (c *Core) Disconnect(id engine.NodeID, session uint64) {
+	if w := c.workers[id]; w != nil && w.session == session {
+		w.session = 0
+	}
+}
+
+// Report takes in what a worker says that it holds. A report of a session that has ended is refused with kind
+// engine.KindFenced.
+func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *enginev1.SyncRequest) error {
+	w := c.workers[id]
+	if w == nil || w.session != session {
+		return engine.Errorf(engine.KindFenced, "report", string(id), "this stream was replaced or its worker's lease has ended")
+	}
+	first := w.acknowledged == 0
+	w.reported, w.acknowledged, w.draining = now, report.GetSequence(), report.GetDraining()
+	w.dirty = true
+	foreign := report.GetHello() != nil && report.GetHello().GetClusterId() != "" && report.GetHello().GetClusterId() != c.config.ClusterID
+	claimed := map[engine.TaskID]struct{}{}
+	for _, held := range report.GetHeld() {
+		task := taskOf(held.GetLease())
+		if foreign || !c.renew(w, task, engine.Epoch(held.GetLease().GetEpoch()), held.GetCounts()) {
+			c.revoke(w, task, engine.Epoch(held.GetLease().GetEpoch()))
+			continue
+		}
+		claimed[task] = struct{}{}
+	}
+	for _, result := range report.GetResults() {
+		task := taskOf(result.GetLease())
+		claimed[task] = struct{}{}
+		if foreign || !c.takeResult(now, w, task, result) {
+			c.settle(w, task, engine.Epoch(result.GetLease().GetEpoch()))
+		}
+	}
+	for _, task := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
+		if _, ok := claimed[task]; ok {
+			continue
+		}
+		j := c.jobs[task.Job]
+		t := &j.tasks[task.Index]
+		// A grant that the worker has not seen yet, it cannot report. A new session has seen none of the old one's.
+		if t.state == taskLeased && (first && !c.pendingGrant(w, task) || t.grantedIn != 0 && t.grantedIn <= report.GetAcknowledgedSequence()) {
+			c.attemptLost(now, j, task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
+		}
+	}
+	if report.GetGoodbye() {
+		c.bury(now, w, "the worker stopped")
+	}
+	c.schedule(now)
+	return nil
+}
+
+func taskOf(lease *enginev1.LeaseRef) engine.TaskID {
+	return engine.TaskID{Job: engine.JobID(lease.GetJobId()), Index: int(lease.GetTask())}
+}
+
+func (c *Core) pendingGrant(w *worker, task engine.TaskID) bool {
+	for _, granted := range w.grants {
+		if granted == task {
+			return true
+		}
+	}
+	return false
+}
+
+// renew keeps a lease that a worker holds, adopts one that nobody else was granted since, and reports false for one that the
+// worker must drop.
+func (c *Core) renew(w *worker, id engine.TaskID, epoch engine.Epoch, counts *enginev1.TaskCounts) bool {
+	j, t := c.find(id)
+	if t == nil || j.ended {
+		return false
+	}
+	switch {
+	case t.state == taskLeased && t.worker == w && t.epoch == epoch:
+	case t.state == taskWaiting && epoch >= t.epoch:
+		j.dequeue(id.Index)
+		t.epoch = epoch
+		t.attempts = max(t.attempts, 1)
+		c.hold(j, id.Index, w)
+	case t.state == taskLeased && epoch > t.epoch:
+		c.revoke(t.worker, id, t.epoch)
+		c.release(j, id.Index)
+		t.epoch = epoch
+		c.hold(j, id.Index, w)
+	default:
+		return false
+	}
+	t.counts = counts
+	return true
+}
+
+func (c *Core) find(id engine.TaskID) (*job, *task) {
+	j := c.jobs[id.Job]
+	if j == nil || id.Index < 0 || id.Index >= len(j.tasks) {
+		return nil, nil
+	}
+	return j, &j.tasks[id.Index]
+}
+
+// takeResult acts on how an attempt ended. It reports false if the worker may forget the result at once.
+func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *enginev1.TaskResult) bool {
+	j, t := c.find(id)
+	epoch := engine.Epoch(result.GetLease().GetEpoch())
+	if t == nil || j.ended || t.state == taskDone {
+		return false
+	}
+	if t.state == taskCommitting {
+		return t.epoch == epoch // Repeated until it is durable.
+	}
+	if epoch < t.epoch || t.state == taskLeased && t.worker != w && epoch == t.epoch {
+		c.line(j.ID, "WARN", "late result refused: the task's lease had passed on", map[string]string{
+			"task": strconv.Itoa(id.Index), "worker": string(w.id),
+		})
+		return false
+	}
+	if t.state == taskLeased {
+		if t.worker != w {
+			c.revoke(t.worker, id, t.epoch)
+		}
+		c.release(j, id.Index)
+	} else {
+		j.dequeue(id.Index)
+	}
+	t.epoch = epoch
+	if failure := result.GetError(); failure != nil {
+		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
+		return false
+	}
+	t.state, t.worker, t.counts = taskCommitting, w, result.GetCounts()
+	w.leases[id] = struct{}{}
+	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
+		JobId: string(id.Job), Task: int32(id.Index), Counts: result.GetCounts(), PartSizeBytes: result.GetPartSizeBytes(), //nolint:gosec // A plan has fewer tasks.
+	}})
+	c.line(j.ID, "INFO", "task finished", map[string]string{
+		"task": strconv.Itoa(id.Index), "worker": string(w.id),
+		"rows":    strconv.FormatInt(result.GetCounts().GetRowsWritten(), 10),
+		"seconds": strconv.FormatFloat(result.GetElapsed().AsDuration().Seconds(), 'f', 3, 64),
+	})
+	return true
+}
+
+// takeFailure retries what may succeed elsewhere and fails the job for what cannot. The task has been released.
+func (c *Core) takeFailure(now time.Time, w *worker, j *job, index int, failure *engine.Error) {
+	if failure.Kind.Retryable() {
+		c.attemptLost(now, j, index, w, failure)
+		return
+	}
+	c.enqueue(j, index, time.Time{})
+	c.line(j.ID, "ERROR", "task failed", map[string]string{
+		"task": strconv.Itoa(index), "worker": string(w.id), "error": failure.Error(),
+	})
+	c.fail(j, failure)
+}
+
+// AcknowledgeLogs says up to which line a worker's log lines are kept.
+func (c *Core) AcknowledgeLogs(id engine.NodeID, session, sequence uint64) {
+	if w := c.workers[id]; w != nil && w.session == session && sequence > w.logSequence {
+		w.logSequence = sequence
+		w.dirty = true
+	}
+}
+
+// Answer returns what a worker should hold, as far as its session has not heard it, or nil if the session has ended.
+func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncResponse {
+	w := c.workers[id]
+	if w == nil || w.session != session {
+		return nil
+	}
+	w.sequence++
+	answer := &enginev1.SyncResponse{
+		Sequence: w.sequence, AcknowledgedSequence: w.acknowledged, AcknowledgedLogSequence: w.logSequence,
+		Revocations: w.revocations, Settled: w.settled, EndedJobs: w.endedJobs,
+	}
+	if !w.welcomed {
+		w.welcomed = true
+		answer.Welcome = &enginev1.HeadWelcome{
+			ProtocolVersion: ProtocolVersion, ClusterId: c.config.ClusterID, Term: c.config.Term,
+			LeaseTime: durationpb.New(c.config.LeaseTime), ReportInterval: durationpb.New(c.config.ReportInterval),
+		}
+	}
+	for _, granted := range w.grants {
+		j := c.jobs[granted.Job]
+		t := &j.tasks[granted.Index]
+		t.grantedIn = w.sequence
+		if _, knows := w.knows[j.ID]; !knows {
+			w.knows[j.ID] = struct{}{}
+			answer.Jobs = append(answer.Jobs, assignment(j))
+		}
+		answer.Grants = append(answer.Grants, &enginev1.LeaseGrant{
+			Lease: leaseRef(granted, t.epoch), Task: j.Plan.GetTasks()[granted.Index], Attempt: t.attempts,
+		})
+	}
+	w.grants, w.revocations, w.settled, w.endedJobs = nil, nil, nil, nil
+	return answer
+}
+
+// assignment is a job's plan without its tasks, which come with their grants.
+func assignment(j *job) *enginev1.JobAssignment {
+	plan := &enginev1.Plan{}
+	proto.Merge(plan, &enginev1.Plan{
+		Inputs: j.Plan.GetInputs(), SourceSchema: j.Plan.GetSourceSchema(), OutputColumns: j.Plan.GetOutputColumns(),
+		Models: j.Plan.GetModels(), Output: j.Plan.GetOutput(),
+	})
+	return &enginev1.JobAssignment{JobId: string(j.ID), Spec: j.Spec, Plan: plan}
+}

@@ -1,0 +1,403 @@
+// Package jobs drives each job from its acceptance to its end: plan, prepare the output, run the tasks, complete the output. What
+// must not be lost goes through the durable state; what the tasks do, the dispatcher decides.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/joblog"
+	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/lifecycle"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// Config bounds what the manager keeps and does at a time.
+type Config struct {
+	// TargetSplitBytes is how large a split of the input should be. Zero means the planner's default.
+	TargetSplitBytes int64
+	// MaxActive is how many jobs may be neither ended nor stopped; more are refused. Zero means 10,000.
+	MaxActive int
+	// KeepEnded is how many ended jobs are remembered; the oldest are forgotten. Zero means 1,000.
+	KeepEnded int
+	// AssignDelay is how long tasks of jobs that an earlier head had begun wait for the workers that may still hold them.
+	AssignDelay time.Duration
+	// Planners is how many jobs are planned, prepared, or completed at a time. Zero means 4.
+	Planners int
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxActive == 0 {
+		c.MaxActive = 10_000
+	}
+	if c.KeepEnded == 0 {
+		c.KeepEnded = 1_000
+	}
+	if c.Planners == 0 {
+		c.Planners = 4
+	}
+	return c
+}
+
+// Manager drives all jobs of a head. It is safe for concurrent use.
+type Manager struct {
+	config     Config
+	store      *state.Store
+	dispatcher *dispatch.Dispatcher
+	logs       *joblog.Book
+	logger     *slog.Logger
+	group      *lifecycle.Group
+	storage    chan struct{} // A place for each job that may do storage work now.
+
+	mu     sync.Mutex
+	active map[engine.JobID]*active
+	// changes has a channel for each job that somebody watches.
+	changes map[engine.JobID]chan struct{}
+}
+
+// active is a job that is being driven.
+type active struct {
+	id     engine.JobID
+	cancel context.CancelCauseFunc
+	// outcome receives once: nil when all tasks are committed, or why they cannot be.
+	outcome chan error
+	// output is the folder that the job writes.
+	output string
+	// phase is what happens outside of tasks, in words; guarded by the manager's lock.
+	phase string
+}
+
+// The causes for which a job's context ends early.
+var (
+	errStop     = engine.Errorf(engine.KindStopped, "stop job", "", "a user stopped it")
+	errShutdown = engine.Errorf(engine.KindUnavailable, "run job", "", "the head is stopping")
+)
+
+// New makes a manager. Attach must be called before anything else.
+func New(config Config, store *state.Store, logs *joblog.Book, group *lifecycle.Group, logger *slog.Logger) *Manager {
+	config = config.withDefaults()
+	return &Manager{
+		config: config, store: store, logs: logs, group: group, logger: logger,
+		storage: make(chan struct{}, config.Planners),
+		active:  map[engine.JobID]*active{}, changes: map[engine.JobID]chan struct{}{},
+	}
+}
+
+// Hooks are what a dispatcher must call so that the manager's jobs proceed.
+func (m *Manager) Hooks() dispatch.Hooks {
+	return dispatch.Hooks{
+		Commit: m.commit,
+		Started: func(id engine.JobID) {
+			m.propose(&enginev1.LogEntry{Fact: &enginev1.LogEntry_JobStarted{JobStarted: &enginev1.JobStarted{JobId: string(id)}}}, func(err error) {
+				if err != nil {
+					m.logger.Warn("start of a job was not recorded", "job", id, "error", err)
+				}
+				m.changed(id)
+			})
+		},
+		Finished: func(id engine.JobID) { m.conclude(id, nil) },
+		Failed:   func(failure dispatch.Failure) { m.conclude(failure.Job, failure.Err) },
+		Line: func(line dispatch.Line) {
+			m.log(line.Job, line.Level, line.Message, line.Attributes)
+		},
+	}
+}
+
+// Attach gives the manager its dispatcher and takes up the jobs that an earlier head left unfinished.
+func (m *Manager) Attach(dispatcher *dispatch.Dispatcher) {
+	m.dispatcher = dispatcher
+	var unfinished []*state.Job
+	m.store.View(func(s *state.State) {
+		for _, job := range s.Jobs() {
+			if job.Ended == nil {
+				copied := *job
+				unfinished = append(unfinished, &copied)
+			}
+		}
+	})
+	for _, job := range unfinished {
+		a := m.activate(job)
+		if job.Plan != nil {
+			// Before the first worker reports what it holds, so that its leases find their tasks.
+			if err := m.run(job, a, time.Now().Add(m.config.AssignDelay)); err != nil {
+				m.logger.Warn("job could not be taken up at once", "job", job.ID, "error", err)
+			}
+			m.log(job.ID, "INFO", "job taken up again after a restart of the head", map[string]string{
+				"tasks_done": strconv.Itoa(job.CommittedCount), "tasks": strconv.Itoa(len(job.Committed)),
+			})
+		}
+		m.drive(job.ID, a)
+	}
+}
+
+func (m *Manager) propose(entry *enginev1.LogEntry, done func(error)) {
+	m.store.ProposeAsync(context.Background(), done, entry)
+}
+
+func (m *Manager) commit(commit dispatch.Commit) {
+	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_TaskCommitted{TaskCommitted: commit.Committed}}
+	m.propose(entry, func(err error) {
+		if err != nil {
+			m.logger.Error("result was not recorded; its worker repeats it", "task", commit.Task, "error", err)
+			m.dispatcher.CommitFailed(commit)
+			return
+		}
+		m.dispatcher.Committed(commit)
+	})
+}
+
+// conclude hands a job's outcome to the goroutine that drives it.
+func (m *Manager) conclude(id engine.JobID, err error) {
+	m.mu.Lock()
+	a := m.active[id]
+	m.mu.Unlock()
+	if a == nil {
+		return
+	}
+	select {
+	case a.outcome <- err:
+	default: // It has one already.
+	}
+}
+
+// submissionIDs are what may stand in file names, URLs, and log lines without quoting.
+var submissionIDs = regexp.MustCompile(`^[A-Za-z0-9._:/@+\-]{1,200}$`)
+
+// Submit accepts a job, or finds the one that the submission id names. When it returns, the job is durable.
+func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, attached bool, err error) {
+	if submissionID != "" && !submissionIDs.MatchString(submissionID) {
+		return "", false, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "submission id %q: use letters, digits, and ._:/@+-, at most 200", submissionID)
+	}
+	if id, err := m.attach(spec, submissionID); id != "" || err != nil {
+		return id, true, err
+	}
+	if err := jobplan.Validate(spec); err != nil {
+		return "", false, err
+	}
+	id = engine.NewJobID(time.Now())
+	output, err := jobplan.Output(spec, id)
+	if err != nil {
+		return "", false, err
+	}
+	if err := output.Check(ctx); err != nil {
+		return "", false, err
+	}
+	a, err := m.reserve(id, output.Folder)
+	if err != nil {
+		return "", false, err
+	}
+	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
+		JobId: string(id), SubmissionId: submissionID, Spec: spec,
+	}}}
+	err = m.store.ProposeIf(ctx, func(s *state.State) error {
+		if other := s.BySubmission(submissionID); other != nil {
+			return engine.Errorf(engine.KindConflict, "submit job", submissionID, "another submission of this id came first: job %s", other.ID)
+		}
+		return nil
+	}, entry)
+	if err != nil {
+		m.remove(id)
+		if other, attachErr := m.attach(spec, submissionID); other != "" && attachErr == nil {
+			return other, true, nil
+		}
+		return "", false, err
+	}
+	m.log(id, "INFO", "job accepted", map[string]string{"name": spec.GetName()})
+	m.drive(id, a)
+	return id, false, nil
+}
+
+// attach finds the job of a submission id. A job with another spec is a conflict.
+func (m *Manager) attach(spec *enginev1.JobSpec, submissionID string) (id engine.JobID, err error) {
+	m.store.View(func(s *state.State) {
+		known := s.BySubmission(submissionID)
+		switch {
+		case known == nil:
+		case !state.SameSpec(known.Spec, spec):
+			err = engine.Errorf(engine.KindConflict, "submit job", submissionID, "this submission id belongs to job %s, which has another spec", known.ID).
+				WithHint("use another submission id; `engine job show %s` prints what that job does", known.ID)
+		default:
+			id = known.ID
+		}
+	})
+	return id, err
+}
+
+// reserve makes place for a job whose output no other active job writes.
+func (m *Manager) reserve(id engine.JobID, output string) (*active, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.active) >= m.config.MaxActive {
+		return nil, engine.Errorf(engine.KindExhausted, "submit job", "", "%d jobs are waiting or running, which is the limit", len(m.active)).
+			WithHint("submit again when some have ended")
+	}
+	for _, other := range m.active {
+		if other.output == output {
+			return nil, engine.Errorf(engine.KindConflict, "submit job", output, "job %s is writing this output folder", other.id).
+				WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
+		}
+	}
+	a := &active{id: id, outcome: make(chan error, 1), output: output, phase: "waiting to be planned"}
+	m.active[id] = a
+	return a, nil
+}
+
+// activate is reserve for a job that was accepted long ago.
+func (m *Manager) activate(job *state.Job) *active {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := &active{id: job.ID, outcome: make(chan error, 1), output: job.Plan.GetOutput().GetFolder(), phase: "waiting to be planned"}
+	if output, err := jobplan.Output(job.Spec, job.ID); err == nil {
+		a.output = output.Folder
+	}
+	m.active[job.ID] = a
+	return a
+}
+
+func (m *Manager) remove(id engine.JobID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.active, id)
+}
+
+// Stop stops a job and returns when that is durable. A job that has ended stays as it is.
+func (m *Manager) Stop(ctx context.Context, id engine.JobID) error {
+	m.mu.Lock()
+	a := m.active[id]
+	m.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	changed := m.Changed(id)
+	a.cancel(errStop)
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return engine.WrapError("stop job", string(id), context.Cause(ctx))
+		}
+		changed = m.Changed(id)
+		if m.isEnded(id) {
+			return nil
+		}
+	}
+}
+
+func (m *Manager) isEnded(id engine.JobID) (ended bool) {
+	m.store.View(func(s *state.State) {
+		job := s.Job(string(id))
+		ended = job == nil || job.Ended != nil
+	})
+	return ended
+}
+
+// Resume makes a failed or stopped job run again. One that is active is left alone; one that succeeded is a conflict.
+func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
+	var job state.Job
+	m.store.View(func(s *state.State) {
+		if found := s.Job(string(id)); found != nil {
+			job = *found
+		}
+	})
+	switch {
+	case job.ID == "":
+		return engine.Errorf(engine.KindNotFound, "resume job", string(id), "no such job")
+	case job.Ended == nil:
+		return nil
+	case job.State() == engine.JobSucceeded:
+		return engine.Errorf(engine.KindConflict, "resume job", string(id), "it has succeeded: nothing is left to do")
+	}
+	if job.Plan != nil {
+		if err := errors.Join(jobplan.CheckInputs(ctx, job.Plan), jobplan.CheckModels(ctx, job.Plan)); err != nil {
+			return engine.Errorf(engine.KindConflict, "resume job", string(id), "what it works on has changed since it was planned: %w", err).
+				WithHint("submit the job again as a new one")
+		}
+	}
+	output, err := jobplan.Output(job.Spec, id)
+	if err != nil {
+		return err
+	}
+	a, err := m.reserve(id, output.Folder)
+	if err != nil {
+		return err
+	}
+	err = m.store.ProposeIf(ctx, func(s *state.State) error {
+		if now := s.Job(string(id)); now == nil || now.Ended == nil {
+			return engine.Errorf(engine.KindConflict, "resume job", string(id), "somebody else resumes it")
+		}
+		return nil
+	}, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: string(id)}}})
+	if err != nil {
+		m.remove(id)
+		return err
+	}
+	m.log(id, "INFO", "job resumed", map[string]string{"tasks_done": strconv.Itoa(job.CommittedCount)})
+	m.drive(id, a)
+	m.changed(id)
+	return nil
+}
+
+// Phase says what happens to an active job outside of its tasks; empty if nothing does.
+func (m *Manager) Phase(id engine.JobID) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a := m.active[id]; a != nil {
+		return a.phase
+	}
+	return ""
+}
+
+func (m *Manager) setPhase(a *active, phase string) {
+	m.mu.Lock()
+	a.phase = phase
+	m.mu.Unlock()
+	m.changed(a.id)
+}
+
+// Changed returns a channel that is closed when a job changes other than by progress in its tasks.
+func (m *Manager) Changed(id engine.JobID) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.changes[id]
+	if !ok {
+		c = make(chan struct{})
+		m.changes[id] = c
+	}
+	return c
+}
+
+func (m *Manager) changed(id engine.JobID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.changes[id]; ok {
+		close(c)
+		delete(m.changes, id)
+	}
+}
+
+// Dispatcher returns the dispatcher that runs the jobs' tasks.
+func (m *Manager) Dispatcher() *dispatch.Dispatcher { return m.dispatcher }
+
+// Logs returns the book of the jobs' logs.
+func (m *Manager) Logs() *joblog.Book { return m.logs }
+
+// log adds a line of the head to a job's log. A failure is logged and costs the line only.
+func (m *Manager) log(id engine.JobID, level, message string, attributes map[string]string) {
+	line := &enginev1.LogLine{Time: timestamppb.Now(), Level: level, Origin: "head", Message: message, Attributes: attributes}
+	if err := m.logs.Append(id, line); err != nil {
+		m.logger.Warn("line was lost from a job's log", "job", id, "line", message, "error", err)
+	}
+}
+
+// isShutdown tells a job that ends because the head does from one that ends by itself.
+func isShutdown(err error) bool { return errors.Is(err, errShutdown) }

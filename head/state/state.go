@@ -1,0 +1,306 @@
+// Package state is what a head must never forget: a deterministic state machine over a durable log.
+//
+// State is the machine: entries in, state out, without a clock or I/O. Store is the shell around it: it makes entries durable in
+// groups, applies them in order, and lets others look.
+package state
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/f708428e/engine"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// State is the head's durable state. It is changed by Apply alone and is not safe for concurrent use; Store guards it.
+type State struct {
+	// Term counts the starts of the head.
+	Term uint64
+	// ClusterID is made in the first term.
+	ClusterID string
+
+	jobs         map[engine.JobID]*Job
+	order        []engine.JobID
+	bySubmission map[string]engine.JobID
+}
+
+// Job is what is durable of one job. Messages in it are never changed once they are set, so readers may keep them.
+type Job struct {
+	// ID, Spec, and SubmitTime are always set.
+	ID         engine.JobID
+	Spec       *enginev1.JobSpec
+	SubmitTime time.Time
+	// SubmissionID may be empty.
+	SubmissionID string
+	// Plan is nil until the job is planned.
+	Plan *enginev1.Plan
+	// StartTime is zero until the first task is leased.
+	StartTime time.Time
+	// Committed holds the committed tasks by index; nil where none is. Its length is the number of tasks once planned.
+	Committed []*enginev1.TaskCommitted
+	// CommittedCount counts them.
+	CommittedCount int
+	// Ended is nil unless the job is in a terminal state.
+	Ended *enginev1.JobEnded
+	// EndTime is set with Ended.
+	EndTime time.Time
+	// Resumptions counts how often the job was resumed, ResumeTime is when it last was.
+	Resumptions int32
+	ResumeTime  time.Time
+}
+
+// State returns where the job stands.
+func (j *Job) State() engine.JobState {
+	switch {
+	case j.Ended != nil:
+		return StateFromProto(j.Ended.GetState())
+	case !j.StartTime.IsZero() && !j.StartTime.Before(j.ResumeTime):
+		return engine.JobRunning
+	default:
+		return engine.JobPending
+	}
+}
+
+// New returns an empty state.
+func New() *State {
+	return &State{jobs: map[engine.JobID]*Job{}, bySubmission: map[string]engine.JobID{}}
+}
+
+// Job returns a job by its id or its submission id, or nil.
+func (s *State) Job(id string) *Job {
+	if job, ok := s.jobs[engine.JobID(id)]; ok {
+		return job
+	}
+	if byName, ok := s.bySubmission[id]; ok {
+		return s.jobs[byName]
+	}
+	return nil
+}
+
+// BySubmission returns the job of a submission id, or nil.
+func (s *State) BySubmission(submissionID string) *Job {
+	if id, ok := s.bySubmission[submissionID]; ok && submissionID != "" {
+		return s.jobs[id]
+	}
+	return nil
+}
+
+// Jobs returns all jobs in order of acceptance.
+func (s *State) Jobs() []*Job {
+	jobs := make([]*Job, 0, len(s.order))
+	for _, id := range s.order {
+		jobs = append(jobs, s.jobs[id])
+	}
+	return jobs
+}
+
+// Apply takes in one entry. An entry that contradicts the state is an error of kind engine.KindCorrupt and changes nothing.
+func (s *State) Apply(entry *enginev1.LogEntry) error {
+	at := entry.GetTime().AsTime()
+	switch fact := entry.GetFact().(type) {
+	case *enginev1.LogEntry_HeadStarted:
+		if t := fact.HeadStarted.GetTerm(); t <= s.Term {
+			return contradiction("head started in term %d after term %d", t, s.Term)
+		}
+		s.Term = fact.HeadStarted.GetTerm()
+		if id := fact.HeadStarted.GetClusterId(); id != "" {
+			s.ClusterID = id
+		}
+		return nil
+	case *enginev1.LogEntry_JobAccepted:
+		return s.accept(fact.JobAccepted, at)
+	case *enginev1.LogEntry_JobPlanned:
+		return s.change(fact.JobPlanned.GetJobId(), func(job *Job) error {
+			if job.Plan != nil {
+				return contradiction("job %s is planned twice", job.ID)
+			}
+			job.setPlan(fact.JobPlanned.GetPlan())
+			return nil
+		})
+	case *enginev1.LogEntry_JobStarted:
+		return s.change(fact.JobStarted.GetJobId(), func(job *Job) error {
+			job.StartTime = at
+			return nil
+		})
+	case *enginev1.LogEntry_TaskCommitted:
+		return s.change(fact.TaskCommitted.GetJobId(), func(job *Job) error { return job.commit(fact.TaskCommitted) })
+	case *enginev1.LogEntry_JobEnded:
+		return s.change(fact.JobEnded.GetJobId(), func(job *Job) error {
+			if job.Ended != nil {
+				return contradiction("job %s ends twice", job.ID)
+			}
+			job.Ended, job.EndTime = fact.JobEnded, at
+			return nil
+		})
+	case *enginev1.LogEntry_JobResumed:
+		return s.change(fact.JobResumed.GetJobId(), func(job *Job) error {
+			if job.Ended == nil || job.Ended.GetState() == enginev1.JobState_JOB_STATE_SUCCEEDED {
+				return contradiction("job %s is resumed while %s", job.ID, job.State())
+			}
+			job.Ended, job.EndTime, job.ResumeTime = nil, time.Time{}, at
+			job.Resumptions++
+			return nil
+		})
+	case *enginev1.LogEntry_JobForgotten:
+		return s.forget(engine.JobID(fact.JobForgotten.GetJobId()))
+	case *enginev1.LogEntry_Snapshot:
+		return s.restore(fact.Snapshot)
+	default:
+		return contradiction("entry of an unknown kind %T: was this log written by a newer version?", fact)
+	}
+}
+
+func contradiction(format string, args ...any) error {
+	return engine.Errorf(engine.KindCorrupt, "apply log entry", "", format, args...)
+}
+
+func (s *State) change(id string, change func(*Job) error) error {
+	job, ok := s.jobs[engine.JobID(id)]
+	if !ok {
+		return contradiction("job %s does not exist", id)
+	}
+	return change(job)
+}
+
+func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
+	id := engine.JobID(accepted.GetJobId())
+	if _, ok := s.jobs[id]; ok || id == "" {
+		return contradiction("job %q is accepted twice", id)
+	}
+	if name := accepted.GetSubmissionId(); name != "" {
+		if other, ok := s.bySubmission[name]; ok {
+			return contradiction("submission id %q of job %s belongs to job %s", name, id, other)
+		}
+		s.bySubmission[name] = id
+	}
+	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), Spec: accepted.GetSpec(), SubmitTime: at}
+	s.order = append(s.order, id)
+	return nil
+}
+
+func (s *State) forget(id engine.JobID) error {
+	job, ok := s.jobs[id]
+	if !ok || job.Ended == nil {
+		return contradiction("job %s is forgotten but has not ended", id)
+	}
+	delete(s.jobs, id)
+	if job.SubmissionID != "" {
+		delete(s.bySubmission, job.SubmissionID)
+	}
+	s.order = slices.DeleteFunc(s.order, func(other engine.JobID) bool { return other == id })
+	return nil
+}
+
+func (j *Job) setPlan(plan *enginev1.Plan) {
+	j.Plan = plan
+	j.Committed = make([]*enginev1.TaskCommitted, len(plan.GetTasks()))
+	j.CommittedCount = 0
+}
+
+// commit records a task once: the first record counts.
+func (j *Job) commit(committed *enginev1.TaskCommitted) error {
+	task := int(committed.GetTask())
+	if task < 0 || task >= len(j.Committed) {
+		return contradiction("job %s has no task %d", j.ID, task)
+	}
+	if j.Committed[task] == nil {
+		j.Committed[task] = committed
+		j.CommittedCount++
+	}
+	return nil
+}
+
+// Snapshot returns the whole state as one entry's fact.
+func (s *State) Snapshot() *enginev1.Snapshot {
+	snapshot := &enginev1.Snapshot{Term: s.Term, ClusterId: s.ClusterID}
+	for _, job := range s.Jobs() {
+		saved := &enginev1.JobSnapshot{
+			Accepted:    &enginev1.JobAccepted{JobId: string(job.ID), SubmissionId: job.SubmissionID, Spec: job.Spec},
+			SubmitTime:  timestamppb.New(job.SubmitTime),
+			Plan:        job.Plan,
+			StartTime:   timeToProto(job.StartTime),
+			Ended:       job.Ended,
+			EndTime:     timeToProto(job.EndTime),
+			Resumptions: job.Resumptions,
+			ResumeTime:  timeToProto(job.ResumeTime),
+		}
+		for _, committed := range job.Committed {
+			if committed != nil {
+				saved.Committed = append(saved.Committed, committed)
+			}
+		}
+		snapshot.Jobs = append(snapshot.Jobs, saved)
+	}
+	return snapshot
+}
+
+func (s *State) restore(snapshot *enginev1.Snapshot) error {
+	fresh := New()
+	fresh.Term, fresh.ClusterID = snapshot.GetTerm(), snapshot.GetClusterId()
+	for _, saved := range snapshot.GetJobs() {
+		if err := fresh.accept(saved.GetAccepted(), saved.GetSubmitTime().AsTime()); err != nil {
+			return err
+		}
+		job := fresh.jobs[engine.JobID(saved.GetAccepted().GetJobId())]
+		job.StartTime, job.EndTime, job.ResumeTime = timeFromProto(saved.GetStartTime()), timeFromProto(saved.GetEndTime()), timeFromProto(saved.GetResumeTime())
+		job.Ended, job.Resumptions = saved.GetEnded(), saved.GetResumptions()
+		if saved.GetPlan() != nil {
+			job.setPlan(saved.GetPlan())
+		}
+		for _, committed := range saved.GetCommitted() {
+			if err := job.commit(committed); err != nil {
+				return err
+			}
+		}
+	}
+	*s = *fresh
+	return nil
+}
+
+func timeToProto(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func timeFromProto(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// stateNames maps the wire's states to ours and back.
+var stateNames = map[enginev1.JobState]engine.JobState{
+	enginev1.JobState_JOB_STATE_PENDING:   engine.JobPending,
+	enginev1.JobState_JOB_STATE_RUNNING:   engine.JobRunning,
+	enginev1.JobState_JOB_STATE_STOPPED:   engine.JobStopped,
+	enginev1.JobState_JOB_STATE_SUCCEEDED: engine.JobSucceeded,
+	enginev1.JobState_JOB_STATE_FAILED:    engine.JobFailed,
+}
+
+// StateFromProto returns the state of a wire value, or "" for one that is unknown.
+func StateFromProto(s enginev1.JobState) engine.JobState { return stateNames[s] }
+
+// StateToProto is the inverse of StateFromProto.
+func StateToProto(s engine.JobState) enginev1.JobState {
+	for wire, name := range stateNames {
+		if name == s {
+			return wire
+		}
+	}
+	return enginev1.JobState_JOB_STATE_UNSPECIFIED
+}
+
+// SameSpec reports whether two submissions ask for the same job.
+func SameSpec(a, b *enginev1.JobSpec) bool { return proto.Equal(a, b) }
+
+// String tells the machine's size, for logs.
+func (s *State) String() string {
+	return fmt.Sprintf("term %d, %d jobs", s.Term, len(s.jobs))
+}

@@ -1,0 +1,390 @@
+package state_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/state"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+func open(t *testing.T, config state.Config) *state.Store {
+	t.Helper()
+	config.NewClusterID = "c-" + filepath.Base(t.Name())
+	store, err := state.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return store
+}
+
+func accepted(id, submission string) *enginev1.LogEntry {
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
+		JobId: id, SubmissionId: submission, Spec: &enginev1.JobSpec{Name: "n"},
+	}}}
+}
+
+func planned(id string, tasks int) *enginev1.LogEntry {
+	plan := &enginev1.Plan{}
+	for i := range tasks {
+		plan.Tasks = append(plan.Tasks, &enginev1.TaskPlan{Part: fmt.Sprint(i)})
+	}
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobPlanned{JobPlanned: &enginev1.JobPlanned{JobId: id, Plan: plan}}}
+}
+
+func committed(id string, task int32) *enginev1.LogEntry {
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_TaskCommitted{TaskCommitted: &enginev1.TaskCommitted{JobId: id, Task: task}}}
+}
+
+func started(id string) *enginev1.LogEntry {
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobStarted{JobStarted: &enginev1.JobStarted{JobId: id}}}
+}
+
+func ended(id string, s enginev1.JobState) *enginev1.LogEntry {
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobEnded{JobEnded: &enginev1.JobEnded{JobId: id, State: s}}}
+}
+
+func resumed(id string) *enginev1.LogEntry {
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: id}}}
+}
+
+func forgotten(id string) *enginev1.LogEntry {
+	return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobForgotten{JobForgotten: &enginev1.JobForgotten{JobId: id}}}
+}
+
+const (
+	failed    = enginev1.JobState_JOB_STATE_FAILED
+	succeeded = enginev1.JobState_JOB_STATE_SUCCEEDED
+)
+
+func TestJobGoesThroughItsStates(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	store := open(t, state.Config{Dir: t.TempDir(), Now: func() time.Time {
+		now = now.Add(time.Second)
+		return now
+	}})
+	for _, step := range []struct {
+		entry *enginev1.LogEntry
+		want  engine.JobState
+		done  int
+	}{
+		{accepted("a", "s"), engine.JobPending, 0},
+		{planned("a", 3), engine.JobPending, 0},
+		{started("a"), engine.JobRunning, 0},
+		{committed("a", 1), engine.JobRunning, 1},
+		{committed("a", 1), engine.JobRunning, 1}, // The first record counts.
+		{ended("a", failed), engine.JobFailed, 1},
+		{resumed("a"), engine.JobPending, 1},
+		{started("a"), engine.JobRunning, 1},
+		{committed("a", 0), engine.JobRunning, 2},
+		{committed("a", 2), engine.JobRunning, 3},
+		{ended("a", succeeded), engine.JobSucceeded, 3},
+	} {
+		if err := store.Propose(context.Background(), step.entry); err != nil {
+			t.Fatalf("%v: %v", step.entry, err)
+		}
+		store.View(func(s *state.State) {
+			job := s.Job("s")
+			if job == nil || job.State() != step.want || job.CommittedCount != step.done {
+				t.Fatalf("after %v: job %+v, want state %s with %d tasks done", step.entry, job, step.want, step.done)
+			}
+		})
+	}
+	if err := store.Propose(context.Background(), forgotten("a")); err != nil {
+		t.Fatal(err)
+	}
+	store.View(func(s *state.State) {
+		if s.Job("a") != nil || s.BySubmission("s") != nil || len(s.Jobs()) != 0 {
+			t.Fatal("a forgotten job is still known")
+		}
+	})
+}
+
+func TestContradictionsAreRefused(t *testing.T) {
+	base := []*enginev1.LogEntry{accepted("a", "s"), planned("a", 2)}
+	for _, test := range []struct {
+		name  string
+		entry *enginev1.LogEntry
+	}{
+		{"accepted twice", accepted("a", "")},
+		{"submission id taken", accepted("b", "s")},
+		{"planned twice", planned("a", 2)},
+		{"unknown job", planned("x", 2)},
+		{"task out of range", committed("a", 2)},
+		{"negative task", committed("a", -1)},
+		{"resumed while active", resumed("a")},
+		{"forgotten while active", forgotten("a")},
+		{"no fact", &enginev1.LogEntry{}},
+		{"term goes back", &enginev1.LogEntry{Fact: &enginev1.LogEntry_HeadStarted{HeadStarted: &enginev1.HeadStarted{}}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := state.New()
+			for _, entry := range base {
+				if err := s.Apply(entry); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := proto.CloneOf(s.Snapshot())
+			if err := s.Apply(test.entry); engine.KindOf(err) != engine.KindCorrupt {
+				t.Fatalf("error %v, want kind corrupt", err)
+			}
+			if !proto.Equal(before, s.Snapshot()) {
+				t.Fatal("a refused entry changed the state")
+			}
+		})
+	}
+}
+
+func snapshot(store *state.Store) (snapshot *enginev1.Snapshot) {
+	store.View(func(s *state.State) { snapshot = proto.CloneOf(s.Snapshot()) })
+	return snapshot
+}
+
+func TestStateSurvivesReopening(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, state.Config{Dir: dir})
+	for i := range 50 {
+		id := fmt.Sprintf("job-%02d", i)
+		entries := []*enginev1.LogEntry{accepted(id, "s"+id), planned(id, 3), started(id), committed(id, int32(i%3))}
+		if i%2 == 0 {
+			entries = append(entries, ended(id, failed))
+		}
+		if i%4 == 0 {
+			entries = append(entries, resumed(id))
+		}
+		if err := store.Propose(context.Background(), entries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := snapshot(store)
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Once by the entries, and once by the snapshot that a tiny limit makes of them.
+	for _, limit := range []int64{1 << 30, 1, 1} {
+		again := open(t, state.Config{Dir: dir, CompactAboveBytes: limit})
+		after := snapshot(again)
+		if after.GetTerm() != before.GetTerm()+1 {
+			t.Fatalf("term %d after %d", after.GetTerm(), before.GetTerm())
+		}
+		before.Term = after.GetTerm()
+		if !proto.Equal(before, after) {
+			t.Fatal("state differs after it was opened again")
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSecondHeadIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	open(t, state.Config{Dir: dir})
+	if _, err := state.Open(state.Config{Dir: dir, NewClusterID: "x"}); engine.KindOf(err) != engine.KindConflict {
+		t.Fatalf("error %v, want kind conflict", err)
+	}
+}
+
+// TestLogCutAnywhere cuts the log at every byte: what is left must open, hold a prefix of the entries, and accept new ones.
+func TestLogCutAnywhere(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, state.Config{Dir: dir})
+	for i := range 3 {
+		if err := store.Propose(context.Background(), accepted(fmt.Sprintf("job-%d", i), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, "head.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for size := range len(whole) {
+		cut := t.TempDir()
+		if err := os.WriteFile(filepath.Join(cut, "head.log"), whole[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := state.Open(state.Config{Dir: cut, NewClusterID: "x"})
+		if err != nil {
+			t.Fatalf("log cut at byte %d of %d: %v", size, len(whole), err)
+		}
+		jobs := 0
+		again.View(func(s *state.State) { jobs = len(s.Jobs()) })
+		if jobs < last || jobs > last+1 && last >= 0 {
+			t.Fatalf("log cut at byte %d has %d jobs, one byte before it had %d", size, jobs, last)
+		}
+		last = jobs
+		if err := again.Propose(context.Background(), accepted("new", "")); err != nil {
+			t.Fatalf("log cut at byte %d takes no new entry: %v", size, err)
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last != 2 {
+		t.Fatalf("one byte short, the log has %d jobs, want 2", last)
+	}
+}
+
+func TestDamagedLogIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, state.Config{Dir: dir})
+	for i := range 3 {
+		if err := store.Propose(context.Background(), accepted(fmt.Sprintf("job-%d", i), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "head.log")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const magic = 18
+	first := magic + 8 + int(binary.LittleEndian.Uint32(whole[magic:]))
+	for name, test := range map[string]struct {
+		change func([]byte) []byte
+		kind   engine.Kind
+	}{
+		"a flipped bit in an inner record": {func(b []byte) []byte { b[magic+12] ^= 1; return b }, engine.KindCorrupt},
+		"a length of zero between records": {func(b []byte) []byte { binary.LittleEndian.PutUint32(b[first:], 0); return b }, engine.KindCorrupt},
+		"another format":                   {func(b []byte) []byte { copy(b, "engine-head-log 9\n"); return b }, engine.KindVersion},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(path, test.change(append([]byte(nil), whole...)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := state.Open(state.Config{Dir: dir, NewClusterID: "x"}); engine.KindOf(err) != test.kind {
+				t.Fatalf("error %v, want kind %s", err, test.kind)
+			}
+		})
+	}
+	// Zeros at the end are what a file system leaves that grew the file before it wrote the record.
+	if err := os.WriteFile(path, append(append([]byte(nil), whole...), make([]byte, 5000)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, state.Config{Dir: dir})
+	if again.TornBytes() != 5000 {
+		t.Fatalf("%d bytes were cut off, want 5000", again.TornBytes())
+	}
+}
+
+func TestConditionSeesWhatCameBefore(t *testing.T) {
+	store := open(t, state.Config{Dir: t.TempDir()})
+	var won, lost int
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			err := store.ProposeIf(context.Background(), func(s *state.State) error {
+				if s.BySubmission("only-one") != nil {
+					return engine.Errorf(engine.KindConflict, "test", "", "taken")
+				}
+				return nil
+			}, accepted(fmt.Sprint("job-", i), "only-one"))
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				won++
+			case engine.KindOf(err) == engine.KindConflict:
+				lost++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if won != 1 || lost != 19 {
+		t.Fatalf("%d won and %d lost, want 1 and 19", won, lost)
+	}
+}
+
+func TestClosedStoreRefuses(t *testing.T) {
+	store := open(t, state.Config{Dir: t.TempDir()})
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Propose(context.Background(), accepted("a", "")); engine.KindOf(err) != engine.KindUnavailable {
+		t.Fatalf("error %v, want kind unavailable", err)
+	}
+}
+
+// TestAcknowledgedSurvivesKill kills a process that proposes as fast as it can at a random instant: what it had printed as
+// acknowledged must be there.
+func TestAcknowledgedSurvivesKill(t *testing.T) {
+	if dir := os.Getenv("ENGINE_STATE_TEST_DIR"); dir != "" {
+		store, err := state.Open(state.Config{Dir: dir, NewClusterID: "x", CompactAboveBytes: 20_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var known int
+		store.View(func(s *state.State) { known = len(s.Jobs()) })
+		for i := known; ; i++ {
+			if err := store.Propose(context.Background(), accepted(fmt.Sprintf("job-%06d", i), "")); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println(i + 1)
+		}
+	}
+	dir := t.TempDir()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 8 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(20+random.IntN(150))*time.Millisecond)
+		command := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestAcknowledgedSurvivesKill$")
+		command.Env = append(os.Environ(), "ENGINE_STATE_TEST_DIR="+dir)
+		output, err := command.Output()
+		cancel()
+		if err == nil {
+			t.Fatal("the child ended by itself")
+		}
+		var acknowledged int
+		for line := 0; line < len(output); {
+			end := line
+			for end < len(output) && output[end] != '\n' {
+				end++
+			}
+			if end < len(output) {
+				if _, err := fmt.Sscan(string(output[line:end]), &acknowledged); err != nil {
+					t.Fatalf("child printed %q", output[line:end])
+				}
+			}
+			line = end + 1
+		}
+		store, err := state.Open(state.Config{Dir: dir, NewClusterID: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found int
+		store.View(func(s *state.State) { found = len(s.Jobs()) })
+		if found < acknowledged {
+			t.Fatalf("%d jobs after the kill, %d were acknowledged", found, acknowledged)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

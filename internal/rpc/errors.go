@@ -1,0 +1,140 @@
+// Package rpc holds what every gRPC server and client of the engine does alike: errors on the wire, limits, keep-alive,
+// and deadlines.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/f708428e/engine"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// codeOf is the one table of kinds and codes. Kinds that share a code are told apart by the detail that travels along.
+var codeOf = map[engine.Kind]codes.Code{
+	engine.KindInternal:        codes.Internal,
+	engine.KindInvalidArgument: codes.InvalidArgument,
+	engine.KindNotFound:        codes.NotFound,
+	engine.KindConflict:        codes.AlreadyExists,
+	engine.KindPermission:      codes.PermissionDenied,
+	engine.KindUnauthenticated: codes.Unauthenticated,
+	engine.KindExhausted:       codes.ResourceExhausted,
+	engine.KindUnavailable:     codes.Unavailable,
+	engine.KindDeadline:        codes.DeadlineExceeded,
+	engine.KindCanceled:        codes.Canceled,
+	engine.KindData:            codes.FailedPrecondition,
+	engine.KindCorrupt:         codes.DataLoss,
+	engine.KindModel:           codes.FailedPrecondition,
+	engine.KindVersion:         codes.FailedPrecondition,
+	engine.KindFenced:          codes.Aborted,
+	engine.KindStopped:         codes.Aborted,
+}
+
+// kindOf is used for an error without our detail: it comes from gRPC itself or from something in between.
+var kindOf = map[codes.Code]engine.Kind{
+	codes.InvalidArgument:    engine.KindInvalidArgument,
+	codes.NotFound:           engine.KindNotFound,
+	codes.AlreadyExists:      engine.KindConflict,
+	codes.PermissionDenied:   engine.KindPermission,
+	codes.Unauthenticated:    engine.KindUnauthenticated,
+	codes.ResourceExhausted:  engine.KindExhausted,
+	codes.Unavailable:        engine.KindUnavailable,
+	codes.DeadlineExceeded:   engine.KindDeadline,
+	codes.Canceled:           engine.KindCanceled,
+	codes.FailedPrecondition: engine.KindInvalidArgument,
+	codes.OutOfRange:         engine.KindInvalidArgument,
+	codes.Unimplemented:      engine.KindVersion,
+	codes.DataLoss:           engine.KindCorrupt,
+	codes.Aborted:            engine.KindFenced,
+}
+
+// ToStatus makes the error that a server returns: the kind's code, the whole text, and the parts as a detail. Nil stays nil.
+func ToStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok && !isEngineError(err) {
+		return err
+	}
+	wire := ToProto(err)
+	s := status.New(codeOf[engine.KindOf(err)], err.Error())
+	if detailed, detailErr := s.WithDetails(wire); detailErr == nil {
+		s = detailed
+	}
+	return s.Err()
+}
+
+// FromStatus makes an engine.Error of what a call returned. An error without our detail says by its operation that the call
+// itself failed and not what it asked for. Nil stays nil.
+func FromStatus(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if isEngineError(err) {
+		return err
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return engine.WrapError(operation, "", err)
+	}
+	for _, detail := range s.Details() {
+		if wire, ok := detail.(*enginev1.Error); ok {
+			return FromProto(wire)
+		}
+	}
+	kind, ok := kindOf[s.Code()]
+	if !ok {
+		kind = engine.KindInternal
+	}
+	return engine.Errorf(kind, operation, "", "%s", s.Message())
+}
+
+func isEngineError(err error) bool {
+	var e *engine.Error
+	return errors.As(err, &e)
+}
+
+// ToProto returns the wire form of err; operation and thing of nested errors are joined in the message. Nil stays nil.
+func ToProto(err error) *enginev1.Error {
+	if err == nil {
+		return nil
+	}
+	var e *engine.Error
+	// Only the outermost error is taken apart: what wraps it inside belongs to the message.
+	if outer, ok := err.(*engine.Error); ok { //nolint:errorlint // The outermost error is meant.
+		wire := &enginev1.Error{Kind: outer.Kind.String(), Operation: outer.Op, Id: outer.ID, Hint: outer.Hint}
+		if outer.Err != nil {
+			wire.Message = outer.Err.Error()
+			if errors.As(outer.Err, &e) && wire.Hint == "" && e.Hint != "" {
+				// The hint of the cause is the hint of the whole; it must not stand in the message as well.
+				inner := *e
+				wire.Hint, inner.Hint = e.Hint, ""
+				if outer.Err == error(e) { //nolint:errorlint // Identity is meant.
+					wire.Message = inner.Error()
+				}
+			}
+		}
+		return wire
+	}
+	return &enginev1.Error{Kind: engine.KindOf(err).String(), Message: err.Error()}
+}
+
+// FromProto is the inverse of ToProto. Nil gives nil.
+func FromProto(wire *enginev1.Error) *engine.Error {
+	if wire == nil {
+		return nil
+	}
+	return &engine.Error{
+		Kind: engine.ParseKind(wire.GetKind()), Op: wire.GetOperation(), ID: wire.GetId(), Hint: wire.GetHint(),
+		Err: errors.New(wire.GetMessage()),
+	}
+}
+
+// contextError turns the end of a context into an engine error that says how long the operation had.
+func contextError(ctx context.Context, operation string) error {
+	return engine.WrapError(operation, "", fmt.Errorf("%w", context.Cause(ctx)))
+}

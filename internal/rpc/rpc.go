@@ -1,0 +1,145 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/f708428e/engine"
+)
+
+const (
+	// MaxMessageBytes bounds one message in either direction: a plan of 100,000 splits fits, an attack on memory does not.
+	MaxMessageBytes = 64 << 20
+	// CallTimeout is the deadline of a unary call whose caller set none.
+	CallTimeout = 30 * time.Second
+	// keepAlive is how long a silent connection is trusted before it is probed.
+	keepAlive = 15 * time.Second
+)
+
+// NewServer makes a gRPC server with the engine's limits. A handler's error travels with its kind, a panic in a handler
+// becomes an internal error and is logged with its stack, and a unary call without a deadline gets CallTimeout.
+func NewServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append([]grpc.ServerOption{
+		grpc.MaxRecvMsgSize(MaxMessageBytes),
+		grpc.MaxSendMsgSize(MaxMessageBytes),
+		grpc.MaxConcurrentStreams(10_000),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive, Timeout: keepAlive}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAlive / 2, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+			defer recoverAs(logger, info.FullMethod, &err)
+			ctx, cancel := withDefaultTimeout(ctx)
+			defer cancel()
+			response, err = handler(ctx, request)
+			return response, ToStatus(err)
+		}),
+		grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+			defer recoverAs(logger, info.FullMethod, &err)
+			return ToStatus(handler(server, stream))
+		}),
+	}, options...)...)
+}
+
+func recoverAs(logger *slog.Logger, method string, err *error) {
+	if p := recover(); p != nil {
+		logger.Error("handler panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = ToStatus(engine.Errorf(engine.KindInternal, method, "", "panic: %v", p))
+	}
+}
+
+func withDefaultTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, CallTimeout)
+}
+
+// Dial makes a connection to address, which is connected when it is first used. Errors of calls come back as engine errors;
+// a peer that cannot be reached is named in them. Without transport credentials among the options the connection is in clear
+// text: the engine listens on loopback alone.
+func Dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(address, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAlive, Timeout: keepAlive, PermitWithoutStream: true}),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, callOptions ...grpc.CallOption) error {
+			ctx, cancel := withDefaultTimeout(ctx)
+			defer cancel()
+			return fromCall(ctx, address, invoke(ctx, method, request, reply, conn, callOptions...))
+		}),
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, callOptions ...grpc.CallOption) (grpc.ClientStream, error) {
+			stream, err := streamer(ctx, desc, conn, method, callOptions...)
+			if err != nil {
+				return nil, fromCall(ctx, address, err)
+			}
+			return &clientStream{ClientStream: stream, address: address}, nil
+		}),
+	}, options...)...)
+	if err != nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "dial", address, "%w", err)
+	}
+	return conn, nil
+}
+
+// fromCall turns the error of a call into an engine error. The end of the caller's own context is told apart from a deadline of
+// the server.
+func fromCall(ctx context.Context, address string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && isContextCode(err) {
+		return contextError(ctx, "call "+address)
+	}
+	converted := FromStatus("call "+address, err)
+	var e *engine.Error
+	if errors.As(converted, &e) && e.Kind == engine.KindUnavailable && e.Op == "call "+address {
+		return engine.Errorf(engine.KindUnavailable, "connect", address, "%w", e.Err).
+			WithHint("is a head running there? `engine start --head` starts one")
+	}
+	return converted
+}
+
+func isContextCode(err error) bool {
+	switch status.Code(err) {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unknown:
+		return true
+	default:
+		return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	}
+}
+
+// clientStream converts the errors that a stream ends with; io.EOF stays what it is.
+type clientStream struct {
+	grpc.ClientStream
+	address string
+}
+
+func (s *clientStream) RecvMsg(m any) error {
+	return s.convert(s.ClientStream.RecvMsg(m))
+}
+
+func (s *clientStream) SendMsg(m any) error {
+	return s.convert(s.ClientStream.SendMsg(m))
+}
+
+func (s *clientStream) CloseSend() error {
+	return s.convert(s.ClientStream.CloseSend())
+}
+
+func (s *clientStream) convert(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return fromCall(s.Context(), s.address, err)
+}

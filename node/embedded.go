@@ -1,0 +1,75 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/head"
+	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/internal/rpc"
+)
+
+// EmbeddedConfig is what an embedded cluster is made of.
+type EmbeddedConfig struct {
+	// DataDir keeps the durable state. Required.
+	DataDir string
+	// Worker is the one worker; its Address is not used.
+	Worker WorkerConfig
+	// Version is the program's version, for people.
+	Version string
+	// Logger is required.
+	Logger *slog.Logger
+	// TargetSplitBytes is how large a split of the input should be. Zero means the planner's default.
+	TargetSplitBytes int64
+}
+
+// Embedded is a head and a worker in this process that talk over memory instead of the network. The code is that of a cluster.
+type Embedded struct {
+	head   *head.Head
+	worker *workerParts
+	conn   *grpc.ClientConn
+	client *client.Client
+}
+
+// embeddedBuffer is how many bytes of a connection wait for their reader.
+const embeddedBuffer = 1 << 20
+
+// StartEmbedded starts the cluster and returns when the worker has joined. It runs until Stop.
+func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err error) {
+	listener := bufconn.Listen(embeddedBuffer)
+	e := &Embedded{}
+	e.head, err = head.Start(head.Config{
+		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
+		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
+	})
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	dial := func() (*grpc.ClientConn, error) {
+		return rpc.Dial("passthrough:///embedded", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return listener.DialContext(ctx)
+		}))
+	}
+	if e.worker, err = startWorker(ctx, config.Worker, dial); err != nil {
+		return nil, errors.Join(err, e.head.Stop(ctx))
+	}
+	if e.conn, err = dial(); err != nil {
+		return nil, errors.Join(err, e.worker.stop(ctx), e.head.Stop(ctx))
+	}
+	e.client = client.New(e.conn)
+	return e, nil
+}
+
+// Client returns a client of the cluster, which lives as long as it.
+func (e *Embedded) Client() *client.Client { return e.client }
+
+// Stop ends the cluster. Jobs that have not ended stay, durable, for the next start with the same data folder.
+func (e *Embedded) Stop(ctx context.Context) error {
+	return errors.Join(e.conn.Close(), e.worker.stop(ctx), e.head.Stop(ctx))
+}

@@ -1,0 +1,304 @@
+// Package node assembles heads and workers for the engine command and for programs that embed the engine. It is the one package,
+// with cmd, that links ONNX Runtime's binding.
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/head"
+	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/onnx"
+	"github.com/f708428e/engine/worker"
+)
+
+// The ports that a head takes if it is not told others.
+const (
+	DefaultPort    = 10001
+	DefaultWebPort = 8265
+)
+
+// HeadConfig is what a head is made of.
+type HeadConfig struct {
+	// Host is the address to listen on. Only loopback is accepted; empty means 127.0.0.1.
+	Host string
+	// Port takes gRPC; zero picks a free one.
+	Port int
+	// WebPort takes HTTP; zero picks a free one, -1 means none.
+	WebPort int
+	// DataDir keeps the durable state. Required.
+	DataDir string
+	// Version is the program's version, for people.
+	Version string
+	// Logger is required.
+	Logger *slog.Logger
+	// LeaseTime is how long a silent worker keeps its tasks. Zero means 5 s.
+	LeaseTime time.Duration
+	// TargetSplitBytes is how large a split of the input should be. Zero means the planner's default.
+	TargetSplitBytes int64
+}
+
+// WorkerConfig is what a worker is made of.
+type WorkerConfig struct {
+	// Address is the head's "host:port". Required for a worker of its own.
+	Address string
+	// Resources is what the worker offers; zero means DefaultResources.
+	Resources engine.Resources
+	// Labels are told to the head.
+	Labels map[string]string
+	// ONNXRuntime is the path of ONNX Runtime's shared library; empty means that it is looked for, see runtime/onnx.Find.
+	ONNXRuntime string
+	// Models replaces ONNX Runtime, for tests. The node closes it.
+	Models runtime.Loader
+	// Version is the program's version, for people.
+	Version string
+	// Logger is required.
+	Logger *slog.Logger
+	// ProtocolVersion replaces the protocol's version, for tests of what happens when they differ.
+	ProtocolVersion uint32
+}
+
+// Node is a running head, worker, or both.
+type Node struct {
+	address string
+	web     string
+	head    *head.Head
+	worker  *workerParts
+	done    chan struct{}
+}
+
+// workerParts are a worker and what it stands on.
+type workerParts struct {
+	worker *worker.Worker
+	conn   *grpc.ClientConn
+	models *runtime.Cache
+}
+
+// StartHead starts a head and, if workerConfig is not nil, a worker in the same process. It returns when the head serves and the
+// worker has joined. The node runs until Stop.
+func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfig) (_ *Node, err error) {
+	if config.Host == "" {
+		config.Host = "127.0.0.1"
+	}
+	if err := CheckHost(ctx, config.Host); err != nil {
+		return nil, err
+	}
+	listener, err := listen(ctx, "gRPC", config.Host, config.Port)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{address: listener.Addr().String(), done: make(chan struct{})}
+	var webListener net.Listener
+	if config.WebPort >= 0 {
+		if webListener, err = listen(ctx, "web", config.Host, config.WebPort); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+		n.web = "http://" + webListener.Addr().String()
+	}
+	n.head, err = head.Start(head.Config{
+		DataDir: config.DataDir, Listener: listener, WebListener: webListener, Version: config.Version, Logger: config.Logger,
+		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
+	})
+	if err != nil {
+		err = errors.Join(err, listener.Close())
+		if webListener != nil {
+			err = errors.Join(err, webListener.Close())
+		}
+		return nil, err
+	}
+	if workerConfig != nil {
+		own := *workerConfig
+		own.Address = n.address
+		if n.worker, err = startWorker(ctx, own, rpcDial(own.Address)); err != nil {
+			return nil, errors.Join(err, n.head.Stop(ctx))
+		}
+	}
+	go n.watch() // lifecycle: ends with the head and the worker.
+	return n, nil
+}
+
+// StartWorker starts a worker and returns when the head has welcomed it. The node runs until Stop, or until the head refuses it.
+func StartWorker(ctx context.Context, config WorkerConfig) (*Node, error) {
+	host, _, err := net.SplitHostPort(config.Address)
+	if err != nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", config.Address, "%w", err).WithHint("write HOST:PORT")
+	}
+	if err := CheckHost(ctx, host); err != nil {
+		return nil, err
+	}
+	parts, err := startWorker(ctx, config, rpcDial(config.Address))
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{address: config.Address, worker: parts, done: make(chan struct{})}
+	go n.watch() // lifecycle: ends with the worker.
+	return n, nil
+}
+
+func rpcDial(address string) func() (*grpc.ClientConn, error) {
+	return func() (*grpc.ClientConn, error) { return rpc.Dial(address) }
+}
+
+// startWorker starts a worker over a connection of its own.
+func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.ClientConn, error)) (_ *workerParts, err error) {
+	if isZero(config.Resources) {
+		config.Resources = DefaultResources()
+	}
+	loader := config.Models
+	if loader == nil {
+		onnxLoader, err := onnx.New(onnx.Config{Library: config.ONNXRuntime})
+		if err != nil {
+			return nil, err
+		}
+		onnxLoader.Warm()
+		loader = onnxLoader
+	}
+	p := &workerParts{}
+	if p.models, err = runtime.NewCache(loader, runtime.CacheConfig{}); err != nil {
+		return nil, errors.Join(err, loader.Close())
+	}
+	if p.conn, err = dial(); err != nil {
+		return nil, errors.Join(err, p.models.Close())
+	}
+	p.worker, err = worker.Start(worker.Config{
+		Conn: p.conn, Resources: config.Resources, Labels: config.Labels, Models: p.models,
+		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.conn.Close(), p.models.Close())
+	}
+	select {
+	case <-p.worker.Joined():
+		return p, nil
+	case <-p.worker.Done():
+		err = p.worker.Err()
+	case <-ctx.Done():
+		err = engine.WrapError("start worker", config.Address, context.Cause(ctx))
+	}
+	return nil, errors.Join(err, p.stop(ctx))
+}
+
+func isZero(r engine.Resources) bool {
+	return r.CPU == 0 && r.GPU == 0 && r.MemoryBytes == 0 && r.GPUMemoryBytes == 0 && len(r.Custom) == 0
+}
+
+// stop ends the worker and frees what it stands on.
+func (p *workerParts) stop(ctx context.Context) error {
+	err := p.worker.Stop(ctx)
+	return errors.Join(err, p.conn.Close(), p.models.Shutdown(ctx))
+}
+
+// watch closes done when a part ends by itself.
+func (n *Node) watch() {
+	var headDone, workerDone <-chan struct{}
+	if n.head != nil {
+		headDone = n.head.Done()
+	}
+	if n.worker != nil {
+		workerDone = n.worker.worker.Done()
+	}
+	select {
+	case <-headDone:
+	case <-workerDone:
+	}
+	close(n.done)
+}
+
+// Address is the head's gRPC address.
+func (n *Node) Address() string { return n.address }
+
+// Web is the head's web address, such as "http://127.0.0.1:8265", or empty.
+func (n *Node) Web() string { return n.web }
+
+// ID is the worker's id in the cluster, or empty for a head without a worker.
+func (n *Node) ID() engine.NodeID {
+	if n.worker == nil {
+		return ""
+	}
+	return n.worker.worker.ID()
+}
+
+// Done is closed when the node has ended by itself or by Stop; Err then says why.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err returns the failure that ended the node, or nil.
+func (n *Node) Err() error {
+	var err error
+	if n.head != nil {
+		err = n.head.Err()
+	}
+	if n.worker != nil {
+		err = errors.Join(err, n.worker.worker.Err())
+	}
+	return err
+}
+
+// Drain lets the worker finish what it holds, takes nothing new, and returns then or when ctx ends.
+func (n *Node) Drain(ctx context.Context) error {
+	if n.worker == nil {
+		return nil
+	}
+	return n.worker.worker.Drain(ctx)
+}
+
+// Stop ends the node. Tasks that run are given back to the head; a head's jobs stay, durable, for its next start. What is not done
+// when ctx ends is cut off.
+func (n *Node) Stop(ctx context.Context) error {
+	var err error
+	if n.worker != nil {
+		err = n.worker.stop(ctx)
+	}
+	if n.head != nil {
+		err = errors.Join(err, n.head.Stop(ctx))
+	}
+	return err
+}
+
+// Dial returns a client of the node's head.
+func (n *Node) Dial(ctx context.Context) (*client.Client, error) { return client.Dial(ctx, n.address) }
+
+// CheckHost refuses an address that is not loopback. Until every link has an identity, the engine serves one machine alone: an
+// open head would let anybody read and write files as its user.
+func CheckHost(ctx context.Context, host string) error {
+	refuse := func(what string) error {
+		return engine.Errorf(engine.KindInvalidArgument, "listen", host, "%s, and links are neither encrypted nor authenticated yet", what).
+			WithHint("use 127.0.0.1: other hosts can join when every link has TLS and an identity")
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		if !ip.IsLoopback() {
+			return refuse("the address is not loopback")
+		}
+		return nil
+	}
+	addresses, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return engine.Errorf(engine.KindInvalidArgument, "listen", host, "%w", err)
+	}
+	for _, address := range addresses {
+		if !address.IP.IsLoopback() {
+			return refuse("the name stands for " + address.IP.String() + ", which is not loopback")
+		}
+	}
+	return nil
+}
+
+func listen(ctx context.Context, what, host string, port int) (net.Listener, error) {
+	address := net.JoinHostPort(host, strconv.Itoa(port))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, engine.Errorf(engine.KindConflict, "listen for "+what, address, "%w", err).
+			WithHint("is another head running? `engine stop` stops it; port 0 picks a free one")
+	}
+	return listener, nil
+}

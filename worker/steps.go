@@ -1,0 +1,100 @@
+package worker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/operator"
+)
+
+// steps are a job's operators, made for one attempt and used by its goroutine alone.
+type steps struct {
+	operators []operator.Operator
+	models    []runtime.Model
+}
+
+// build makes the operators of a program. Models come from the worker's cache: attempts share their sessions.
+func (w *Worker) build(ctx context.Context, program *jobplan.Program) (_ *steps, err error) {
+	s := &steps{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	fields := make([]arrow.Field, len(program.Columns))
+	for i, column := range program.Columns {
+		fields[i] = program.SourceSchema.Field(column)
+	}
+	schema := arrow.NewSchema(fields, nil)
+	for _, op := range program.Ops {
+		var made operator.Operator
+		switch op := op.(type) {
+		case jobplan.SelectOp:
+			made, err = operator.NewSelect(schema, op.Indices)
+		case jobplan.RenameOp:
+			made, err = operator.NewRename(schema, op.Names)
+		case jobplan.CastOp:
+			casts := make([]operator.CastColumn, len(op.Columns))
+			for i, c := range op.Columns {
+				casts[i] = operator.CastColumn{Index: c.Index, Type: c.Type}
+			}
+			made, err = operator.NewCast(schema, casts, w.config.Allocator)
+		case jobplan.InferOp:
+			made, err = w.buildInfer(ctx, program, s, schema, op)
+		default:
+			err = engine.Errorf(engine.KindInternal, "build steps", "", "operation %T is unknown", op)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.operators = append(s.operators, made)
+		schema = made.Schema()
+	}
+	return s, nil
+}
+
+func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *steps, schema *arrow.Schema, op jobplan.InferOp) (operator.Operator, error) {
+	model, err := w.config.Models.Load(ctx, runtime.LoadRequest{Path: op.ONNXPath, Digest: op.Digest, Threads: program.Threads})
+	if err != nil {
+		return nil, err
+	}
+	s.models = append(s.models, model)
+	params := operator.InferParams{
+		Schema: schema, Model: model, Inputs: op.Inputs, Layout: operator.Columns, BatchRows: op.BatchRows, Allocator: w.config.Allocator,
+	}
+	if op.Matrix {
+		params.Layout = operator.Matrix
+	}
+	for _, output := range op.Outputs {
+		params.Outputs = append(params.Outputs, operator.InferOutput{Output: output.Index, Column: output.Column})
+	}
+	made, err := operator.NewInfer(params)
+	return made, engine.WrapError("infer", op.ModelPath, err)
+}
+
+// apply gives record, which it releases, to the operators one after the other, and returns what the last one makes.
+func (s *steps) apply(ctx context.Context, record arrow.Record) (arrow.Record, error) {
+	for _, op := range s.operators {
+		next, err := op.Apply(ctx, record)
+		record.Release()
+		if err != nil {
+			return nil, err
+		}
+		record = next
+	}
+	return record, nil
+}
+
+// close gives the models back.
+func (s *steps) close() error {
+	var err error
+	for _, model := range s.models {
+		err = errors.Join(err, model.Close())
+	}
+	return err
+}

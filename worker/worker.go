@@ -1,0 +1,140 @@
+// Package worker runs tasks: it keeps one stream to the head, holds the leases that the head grants, and publishes each task's
+// output once. The head's proto and worker/internal pieces meet here: sync.go speaks the protocol, leases.go holds what the worker
+// has, attempt.go runs one attempt.
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
+	"google.golang.org/grpc"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/rpc"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+	"github.com/f708428e/engine/runtime"
+)
+
+// ProtocolVersion is the version of the worker protocol that this program speaks; it must be the head's.
+const ProtocolVersion = 1
+
+// Config is what a worker is made of.
+type Config struct {
+	// Conn is the connection to the head; its owner closes it after the worker has stopped. Required.
+	Conn grpc.ClientConnInterface
+	// Resources is what the worker offers. Required.
+	Resources engine.Resources
+	// Labels are told to the head.
+	Labels map[string]string
+	// Models loads what the tasks' models need; its owner closes it after the worker has stopped. Required.
+	Models runtime.Loader
+	// Version is the program's version, for people.
+	Version string
+	// Logger is required.
+	Logger *slog.Logger
+	// Allocator provides the memory of record batches. Nil means Go's heap.
+	Allocator memory.Allocator
+	// ProtocolVersion replaces the package's constant in tests of what happens when they differ. Zero means the constant.
+	ProtocolVersion uint32
+	// ConnectTimeout is how long the first connection may take before the worker gives up. Zero means 30 s. Once it has been
+	// connected, it tries for ever.
+	ConnectTimeout time.Duration
+}
+
+// Worker is a running worker. It is safe for concurrent use.
+type Worker struct {
+	config Config
+	id     engine.NodeID
+	client enginev1.WorkerServiceClient
+	group  *lifecycle.Group
+	tasks  *lifecycle.Group
+	table  *table
+	joined chan struct{}
+	once   sync.Once
+}
+
+// Start begins to work for the head at the other end of the connection. The worker runs until Stop, or until the head refuses it
+// for good; Done and Err tell.
+func Start(config Config) (*Worker, error) {
+	if err := config.Resources.Validate(); err != nil {
+		return nil, err
+	}
+	if config.Allocator == nil {
+		config.Allocator = memory.DefaultAllocator
+	}
+	if config.ProtocolVersion == 0 {
+		config.ProtocolVersion = ProtocolVersion
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 30 * time.Second
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	w := &Worker{
+		config: config, id: engine.NewNodeID(host),
+		client: enginev1.NewWorkerServiceClient(config.Conn),
+		group:  lifecycle.NewGroup(context.Background(), "worker"), tasks: lifecycle.NewGroup(context.Background(), "tasks"),
+		table: newTable(), joined: make(chan struct{}),
+	}
+	hello := &enginev1.WorkerHello{
+		ProtocolVersion: config.ProtocolVersion, NodeId: string(w.id), Host: host, Pid: int64(os.Getpid()),
+		Total: rpc.ResourcesToProto(config.Resources), Labels: config.Labels, Version: config.Version,
+	}
+	w.group.Go("sync", func(ctx context.Context) error { return w.sync(ctx, hello) })
+	return w, nil
+}
+
+// ID returns the worker's id in the cluster.
+func (w *Worker) ID() engine.NodeID { return w.id }
+
+// Joined is closed when the head has welcomed the worker for the first time.
+func (w *Worker) Joined() <-chan struct{} { return w.joined }
+
+// Done is closed when the worker ends by itself or by Stop; Err then says why.
+func (w *Worker) Done() <-chan struct{} { return w.group.Done() }
+
+// Err returns the failure that ended the worker, or nil.
+func (w *Worker) Err() error { return w.group.Err() }
+
+// Drain tells the head to grant nothing more, and waits until the worker holds nothing or ctx ends.
+func (w *Worker) Drain(ctx context.Context) error {
+	w.table.drain()
+	for {
+		empty, changed := w.table.idle()
+		if empty {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-w.group.Done():
+			return nil
+		case <-ctx.Done():
+			return engine.WrapError("drain worker", string(w.id), context.Cause(ctx))
+		}
+	}
+}
+
+// Stop gives back what the worker holds, says goodbye to the head so that it need not wait for the leases to end, and ends all
+// tasks. Call Drain first to let them finish.
+func (w *Worker) Stop(ctx context.Context) error {
+	w.table.dropAll()
+	err := w.tasks.Stop(ctx)
+	w.table.sayGoodbye()
+	select {
+	case <-w.table.goodbyeSent():
+	case <-w.group.Done():
+	case <-time.After(time.Second): // The head is away; it will find out.
+	case <-ctx.Done():
+	}
+	if stopErr := w.group.Stop(ctx); stopErr != nil && err == nil {
+		err = stopErr
+	}
+	return err
+}
