@@ -196,7 +196,10 @@ func isZero(r engine.Resources) bool {
 // stop ends the worker and frees what it stands on.
 func (p *workerParts) stop(ctx context.Context) error {
 	err := p.worker.Stop(ctx)
-	return errors.Join(err, p.conn.Close(), p.models.Shutdown(ctx))
+	if p.conn != nil {
+		err = errors.Join(err, p.conn.Close())
+	}
+	return errors.Join(err, p.models.Shutdown(ctx))
 }
 
 // watch closes done when a part ends by itself.
@@ -263,6 +266,18 @@ func (n *Node) Stop(ctx context.Context) error {
 		err = errors.Join(err, n.head.Stop(ctx))
 	}
 	return err
+}
+
+// Abort ends the node as its death would: without a goodbye to the head, which has to find out. It is for tests.
+func (n *Node) Abort(ctx context.Context) error {
+	if n.worker != nil {
+		// Without its connection the worker cannot say goodbye.
+		if err := n.worker.conn.Close(); err != nil {
+			return engine.WrapError("abort node", n.address, err)
+		}
+		n.worker.conn = nil
+	}
+	return n.Stop(ctx)
 }
 
 // Dial returns a client of the node's head.

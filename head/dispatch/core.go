@@ -49,6 +49,8 @@ const (
 	maxBackoff = 30 * time.Second
 	// deadNodeMemory is how long a node that is gone is still listed.
 	deadNodeMemory = time.Hour
+	// overdueAfter is how long a job may have waiting tasks and none running before the scheduler keeps room for it.
+	overdueAfter = 30 * time.Second
 	// commitRetry is the pause after the durable log refused a result.
 	commitRetry = 5 * time.Second
 )
@@ -113,6 +115,10 @@ type job struct {
 	started      bool
 	ended        bool
 	reason       string
+	// lastPlaced orders jobs by their last grant, or their arrival.
+	lastPlaced int64
+	// idleSince is since when tasks have waited and none has run; zero while that is not so.
+	idleSince time.Time
 }
 
 // worker is a node that has joined in this term.
@@ -147,7 +153,7 @@ type Core struct {
 	jobs      map[engine.JobID]*job
 	workers   map[engine.NodeID]*worker
 	sessions  uint64
-	orders    int64
+	orders    int64 // Counts arrivals and placements.
 	lastEpoch engine.Epoch
 	events    Events
 }
@@ -219,7 +225,7 @@ func (c *Core) AddJob(now time.Time, added Job) {
 		return
 	}
 	c.orders++
-	j := &job{Job: added, order: c.orders, tasks: make([]task, len(added.Plan.GetTasks()))}
+	j := &job{Job: added, order: c.orders, lastPlaced: c.orders, tasks: make([]task, len(added.Plan.GetTasks()))}
 	for i := range j.tasks {
 		if added.Done != nil && added.Done(i) {
 			j.tasks[i].state = taskDone
@@ -292,6 +298,7 @@ func (c *Core) Tick(now time.Time) {
 		w := c.workers[id]
 		switch silence := now.Sub(w.reported); {
 		case !w.dead && silence > c.config.LeaseTime:
+			w.session = 0 // What it still says on its stream is refused; it has to come back.
 			c.bury(now, w, "worker lost: no report within its lease time")
 		case w.dead && silence > deadNodeMemory:
 			delete(c.workers, id)
@@ -300,9 +307,9 @@ func (c *Core) Tick(now time.Time) {
 	c.schedule(now)
 }
 
-// bury takes everything back from a worker.
+// bury takes everything back from a worker. One that said goodbye still hears that it was heard.
 func (c *Core) bury(now time.Time, w *worker, why string) {
-	w.dead, w.session = true, 0
+	w.dead = true
 	for _, id := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
 		if j, ok := c.jobs[id.Job]; ok && j.tasks[id.Index].state == taskLeased {
 			c.attemptLost(now, j, id.Index, w, engine.Errorf(engine.KindUnavailable, "run task", id.String(), "%s", why))
@@ -412,10 +419,18 @@ func (c *Core) schedule(now time.Time) {
 	}
 	for id, j := range c.jobs {
 		ready := c.ready(j, now)
+		if ready == 0 || j.running > 0 {
+			j.idleSince = time.Time{}
+		} else if j.idleSince.IsZero() {
+			j.idleSince = now
+		}
 		if ready == 0 {
 			continue
 		}
-		snapshot.Classes = append(snapshot.Classes, scheduler.Class{ID: string(id), Request: j.Request, Pending: ready, Running: j.running, Order: j.order})
+		snapshot.Classes = append(snapshot.Classes, scheduler.Class{
+			ID: string(id), Request: j.Request, Pending: ready, Running: j.running, LastPlaced: j.lastPlaced, Order: j.order,
+			Overdue: !j.idleSince.IsZero() && now.Sub(j.idleSince) > overdueAfter,
+		})
 	}
 	if len(snapshot.Classes) == 0 {
 		return
@@ -423,6 +438,8 @@ func (c *Core) schedule(now time.Time) {
 	plan := scheduler.Decide(snapshot)
 	for _, placement := range plan.Placements {
 		j, w := c.jobs[engine.JobID(placement.Class)], c.workers[placement.Node]
+		c.orders++
+		j.lastPlaced = c.orders
 		for range placement.Count {
 			c.grant(j, j.pop(now), w)
 		}

@@ -1,0 +1,154 @@
+// Package testcluster runs a whole cluster in the test's process: a head with its ports on loopback and some workers, each with
+// the code of a real node. Everything is stopped when the test ends, and a node that does not stop fails the test.
+package testcluster
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/node"
+	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/fake"
+)
+
+// Options describe a cluster.
+type Options struct {
+	// Workers is how many workers are started.
+	Workers int
+	// CPU is what each offers. Zero means 2.
+	CPU float64
+	// LeaseTime is how long a silent worker keeps its tasks. Zero means 500 ms.
+	LeaseTime time.Duration
+	// TargetSplitBytes is how large a split of the input should be. Zero means the planner's default.
+	TargetSplitBytes int64
+	// Models makes each worker's loader. Nil means runtime/fake.
+	Models func() runtime.Loader
+}
+
+// Cluster is a running cluster.
+type Cluster struct {
+	t       testing.TB
+	options Options
+	dir     string
+	head    *node.Node
+	port    int
+	workers []*node.Node
+	client  *client.Client
+}
+
+const stopTimeout = 20 * time.Second
+
+// Start starts a cluster for the time of the test.
+func Start(t testing.TB, options Options) *Cluster {
+	t.Helper()
+	if options.CPU == 0 {
+		options.CPU = 2
+	}
+	if options.LeaseTime == 0 {
+		options.LeaseTime = 500 * time.Millisecond
+	}
+	if options.Models == nil {
+		options.Models = func() runtime.Loader { return fake.New() }
+	}
+	c := &Cluster{t: t, options: options, dir: t.TempDir()}
+	c.StartHead()
+	t.Cleanup(func() {
+		for _, w := range c.workers {
+			c.stop(w)
+		}
+		if c.head != nil {
+			c.stop(c.head)
+		}
+		if err := c.client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for range options.Workers {
+		c.AddWorker()
+	}
+	return c
+}
+
+// Logger logs warnings to standard error, or everything if ENGINE_TEST_LOG is set.
+func Logger() *slog.Logger {
+	level := slog.LevelError
+	if os.Getenv("ENGINE_TEST_LOG") != "" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// StartHead starts the head, on the port that an earlier one had.
+func (c *Cluster) StartHead() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	head, err := node.StartHead(ctx, node.HeadConfig{
+		Port: c.port, WebPort: -1, DataDir: c.dir, Version: "test", Logger: Logger(),
+		LeaseTime: c.options.LeaseTime, TargetSplitBytes: c.options.TargetSplitBytes,
+	}, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.head = head
+	if c.client == nil {
+		if c.client, err = client.Dial(ctx, head.Address()); err != nil {
+			c.t.Fatal(err)
+		}
+		c.port = portOf(c.t, head.Address())
+	}
+}
+
+// StopHead stops the head; the workers go on.
+func (c *Cluster) StopHead() {
+	c.t.Helper()
+	c.stop(c.head)
+	c.head = nil
+}
+
+// AddWorker starts a worker.
+func (c *Cluster) AddWorker() *node.Node {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	w, err := node.StartWorker(ctx, node.WorkerConfig{
+		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU}, Models: c.options.Models(), Version: "test", Logger: Logger(),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.workers = append(c.workers, w)
+	return w
+}
+
+// Client returns a client of the cluster. It lives as long as the test.
+func (c *Cluster) Client() *client.Client { return c.client }
+
+// Address is the head's address.
+func (c *Cluster) Address() string { return c.head.Address() }
+
+func (c *Cluster) stop(n *node.Node) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := n.Stop(ctx); err != nil {
+		c.t.Errorf("stop node: %v", err)
+	}
+}
+
+// KillWorker ends a worker without a goodbye: its connection breaks and its tasks stop where they are.
+func (c *Cluster) KillWorker(index int) {
+	c.t.Helper()
+	victim := c.workers[index]
+	c.workers = append(c.workers[:index:index], c.workers[index+1:]...)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := victim.Abort(ctx); err != nil {
+		c.t.Errorf("kill worker: %v", err)
+	}
+}
