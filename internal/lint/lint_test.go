@@ -1,0 +1,203 @@
+package lint
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// The tests of the rules themselves: a module that breaks each of them once, and one that comes close to each and breaks none.
+
+func loadFiles(t *testing.T, files map[string]string) *module {
+	t.Helper()
+	fsys := fstest.MapFS{"go.mod": {Data: []byte("module example.com/m\n\ngo 1.26\n")}}
+	for name, text := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	m, err := load(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestImportRulesFind(t *testing.T) {
+	const p = `import _ "example.com/m/`
+	m := loadFiles(t, map[string]string{
+		"root.go":                       "package m\nimport _ \"example.com/other\"\n" + p + "blob\"",
+		"blob/blob.go":                  "package blob\n" + p + "expr\"",
+		"expr/expr.go":                  "package expr",
+		"scheduler/a.go":                "package scheduler\nimport _ \"log/slog\"\nimport _ \"google.golang.org/grpc\"",
+		"head/head.go":                  "package head\n" + p + "internal/middle\"",
+		"internal/middle/m.go":          "package middle\n" + p + "worker\"",
+		"worker/worker.go":              "package worker\n" + p + "runtime/onnx\"",
+		"runtime/onnx/onnx.go":          "package onnx\nimport _ \"github.com/yalue/onnxruntime_go\"",
+		"node/node.go":                  "package node\n" + p + "runtime/onnx\"\n" + p + "head\"",
+		"dataset/csv/csv.go":            "package csv\n" + p + "scheduler\"",
+		"client/client.go":              "package client\n" + p + "node\"",
+		"internal/jobplan/plan.go":      "package jobplan\n" + p + "runtime/fake\"",
+		"runtime/fake/fake.go":          "package fake",
+		"model/model.go":                "package model",
+		"model/model_test.go":           "package model\n" + p + "head\"\n" + p + "runtime/onnx\"",
+		"deps.go":                       "//go:build tools\n\npackage m\nimport _ \"example.com/tool\"",
+		"tools/x/go.mod":                "module x",
+		"tools/x/x.go":                  "package x\n" + p + "head\"",
+		"scheduler/testdata/bad/bad.go": "package bad\n" + p + "head\"",
+	})
+	expect(t, checkImports(m, rules), []string{
+		"root.go:2: . may import only the standard library, not example.com/other",
+		"root.go:3: . may not import blob",
+		"blob/blob.go:2: blob may not import expr",
+		"scheduler/a.go:2: scheduler may not reach log/slog",
+		"scheduler/a.go:3: scheduler may import only the standard library, not google.golang.org/grpc",
+		"internal/middle/m.go:2: head may not reach worker (example.com/m/head -> example.com/m/internal/middle -> example.com/m/worker)",
+		"worker/worker.go:2: head may not reach runtime/onnx",
+		"dataset/csv/csv.go:2: dataset/csv may not reach scheduler",
+		"internal/jobplan/plan.go:2: internal/jobplan may not reach runtime/fake",
+		"worker/worker.go:2: worker may not reach runtime/onnx",
+		"runtime/onnx/onnx.go:2: worker may not reach github.com/yalue/onnxruntime_go",
+		"worker/worker.go:2: internal/middle may not reach runtime/onnx",
+		"client/client.go:2: client may not reach node",
+		"node/node.go:3: client may not reach head",
+	}, []string{"model/model_test.go", "deps.go", "tools/", "testdata", "node may not"})
+}
+
+func TestHouseRulesFind(t *testing.T) {
+	m := loadFiles(t, map[string]string{
+		"bad/bad.go": `package bad
+
+import pause "time"
+
+type T struct{}
+func F() {}
+func (T) M() {}
+func (*G[K]) M() {}
+type G[K any] struct{}
+const C = 1
+type (
+	I interface{}
+)
+func f() {
+	pause.Sleep(1)
+	pause.Sleep(2) // sleep: reasons do not help here
+	go f()
+	go f() // lifecycle:
+	panic("TODO: later")
+}
+`,
+		"bad/bad_test.go": "package bad\n\nimport \"time\"\n\nfunc g() { time.Sleep(1) }\n",
+		"good/good.go": `// Package good is good.
+package good
+
+import "time"
+
+// T is documented.
+type T struct{}
+
+// M as well.
+func (T) M() {}
+
+type hidden struct{}
+
+func (hidden) M() {}
+
+// Together.
+const (
+	A = iota
+	B
+)
+
+var V int // V follows.
+
+type sleeper struct{}
+
+func (sleeper) Sleep(int) {}
+
+func f(time2 sleeper) {
+	time2.Sleep(1)
+	_ = time.Second
+	go f(time2) // lifecycle: ends with the process
+	// lifecycle: F's caller waits for it,
+	// as its comment says.
+	go func() {}()
+	panic("broken")
+}
+`,
+		"good/good_test.go":            "package good\n\nimport \"time\"\n\nfunc g() {\n\ttime.Sleep(1) // sleep: the kernel tells nobody\n\tgo g()\n}\n\nfunc Exported() {}\n",
+		"internal/lifecycle/l.go":      "// Package lifecycle may.\npackage lifecycle\n\nfunc f() { go f() }\n",
+		"cmd/x/main.go":                "// Command x is a program.\npackage main\n\nfunc Exported() {}\n",
+		"scheduler/s.go":               "// Package scheduler decides.\npackage scheduler\n\nimport \"time\"\n\nvar now = time.Now\n\nfunc f(d time.Duration) { go f(d) } // lifecycle: never here\n",
+		"long/long.go":                 "// Package long is long.\npackage long\n" + strings.Repeat("\n", 800),
+		"generated/g.go":               "// Code generated by hand. DO NOT EDIT.\n\npackage generated\n\nfunc F() { go F() }\n" + strings.Repeat("\n", 800),
+		"README.md":                    "[ok](good/good.go) [ok](docs/a.md#part \"title\") [web](https://example.com/x) [here](#x)\n```\n[code](nowhere)\n```\n`[x](y)` [bad](nowhere.md)\n",
+		"docs/a.md":                    "[up](../README.md) [root](/good) ![bad](image.png)\n",
+		"node_modules/x/README.md":     "[bad](nowhere)\n",
+		".hidden/README.md":            "[bad](nowhere)\n",
+		"good/testdata/README.md":      "[bad](nowhere)\n",
+		"examples/nothing/placeholder": "",
+	})
+	var found []string
+	for _, c := range checks {
+		if c.why == "" {
+			t.Errorf("%s has no reason", c.name)
+		}
+		c.find(m, func(where, what string) { found = append(found, where+": "+what) })
+	}
+	expect(t, found, []string{
+		"bad: no package comment",
+		"bad/bad.go:5: T has no comment",
+		"bad/bad.go:6: F has no comment",
+		"bad/bad.go:7: M has no comment",
+		"bad/bad.go:8: M has no comment",
+		"bad/bad.go:9: G has no comment",
+		"bad/bad.go:10: C has no comment",
+		"bad/bad.go:12: I has no comment",
+		"bad/bad.go:15: time.Sleep",
+		"bad/bad.go:16: time.Sleep",
+		"bad/bad.go:17: go statement",
+		"bad/bad.go:18: go statement",
+		"bad/bad.go:19: panic(\"TODO: later\")",
+		"bad/bad_test.go:5: time.Sleep in a test without",
+		"scheduler/s.go:6: time.Now",
+		"scheduler/s.go:8: go statement",
+		"long/long.go: 802 lines",
+		"README.md:5: the link nowhere.md leads to no file",
+		"docs/a.md:1: the link image.png leads to no file",
+	}, []string{"good", "generated", "lifecycle", "cmd/x", "node_modules", "hidden", "placeholder"})
+	if len(found) != 19 {
+		t.Errorf("%d violations, want 19:\n%s", len(found), strings.Join(found, "\n"))
+	}
+}
+
+// Every ban says why.
+func TestRulesHaveReasons(t *testing.T) {
+	for _, r := range rules {
+		if r.why == "" {
+			t.Errorf("the rule for %v has no reason", r.from)
+		}
+	}
+}
+
+// expect fails unless each of wants is the start of one violation, and no violation has any of absent.
+func expect(t *testing.T, found, wants, absent []string) {
+	t.Helper()
+	for _, want := range wants {
+		ok := false
+		for _, f := range found {
+			ok = ok || strings.HasPrefix(f, want)
+		}
+		if !ok {
+			t.Errorf("not found: %s", want)
+		}
+	}
+	for _, f := range found {
+		for _, a := range absent {
+			if strings.HasPrefix(f, a) || strings.Contains(f, ": "+a) {
+				t.Errorf("found: %s", f)
+			}
+		}
+	}
+	if t.Failed() {
+		t.Logf("all that was found:\n%s", strings.Join(found, "\n"))
+	}
+}

@@ -1,0 +1,251 @@
+package scheduler_test
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/scheduler"
+)
+
+var (
+	seedFlag = flag.Uint64("seed", 0, "run the property tests from this seed alone; 0 is many seeds")
+	seeds    = flag.Int("seeds", 100, "how many seeds the property tests try")
+)
+
+// forEachSeed runs f from fixed seeds, so that a failure comes again, and some new ones, so that more is seen over time. Each
+// failing test names its seed.
+func forEachSeed(t *testing.T, f func(t *testing.T, r *rand.Rand)) {
+	run := func(seed uint64) bool {
+		return t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			f(t, rand.New(rand.NewPCG(seed, 1)))
+			if t.Failed() {
+				t.Logf("again with: go test ./scheduler -run '%s' -seed %d", t.Name(), seed)
+			}
+		})
+	}
+	if *seedFlag != 0 {
+		run(*seedFlag)
+		return
+	}
+	for i := range *seeds {
+		seed := uint64(i + 1)
+		if i%4 == 3 {
+			seed = rand.Uint64()
+		}
+		if !run(seed) {
+			return
+		}
+	}
+}
+
+// randomCluster makes up to 12 nodes and 10 classes with amounts that collide often.
+func randomCluster(r *rand.Rand) *cluster {
+	c := &cluster{}
+	pick := func(values ...float64) float64 { return values[r.IntN(len(values))] }
+	for i := range 1 + r.IntN(12) {
+		n := &simNode{id: engine.NodeID(fmt.Sprintf("n%02d", i)), drain: r.IntN(8) == 0}
+		n.total = engine.Resources{CPU: pick(1, 2, 4, 7.5, 16), MemoryBytes: int64(pick(1, 2, 8)) << 30}
+		if r.IntN(3) == 0 {
+			n.total.GPU = pick(1, 2, 4)
+			n.total.GPUMemoryBytes = int64(n.total.GPU) * 24 << 30
+		}
+		if r.IntN(4) == 0 {
+			n.total.Custom = map[string]float64{"license": pick(1, 3)}
+		}
+		c.nodes = append(c.nodes, n)
+	}
+	for i := range 1 + r.IntN(10) {
+		k := &scheduler.Class{ID: fmt.Sprintf("c%02d", i), Pending: r.IntN(40), Order: int64(r.IntN(3))}
+		k.Request = engine.Resources{CPU: pick(0, 0.1, 0.3, 1, 1, 1, 2, 4, 20), MemoryBytes: int64(pick(0, 0, 100, 512, 1000, 3000)) << 20}
+		if r.IntN(4) == 0 {
+			k.Request.GPU = pick(0, 0.1, 0.3, 0.6, 0.7, 1, 2, 1.5)
+			k.Request.GPUMemoryBytes = int64(pick(0, 4, 13, 30)) << 30
+		}
+		if r.IntN(6) == 0 {
+			k.Request.Custom = map[string]float64{"license": pick(0.1, 1, 2)}
+		}
+		c.classes = append(c.classes, k)
+	}
+	return c
+}
+
+// churn ends tasks at random and makes others pending.
+func (c *cluster) churn(r *rand.Rand) {
+	for _, n := range c.nodes {
+		for _, k := range c.classes {
+			c.finish(k.ID, n.id, r.IntN(6))
+		}
+	}
+	for _, k := range c.classes {
+		k.Pending += r.IntN(10)
+		k.Overdue = k.Pending > 0 && k.Running == 0 && r.IntN(3) == 0
+	}
+}
+
+// TestPlansAreSound plays several rounds on a random cluster. No plan oversubscribes anything, leaves a class waiting that fits on a
+// node which is not kept, calls a request infeasible that is not, or depends on the order of its input.
+func TestPlansAreSound(t *testing.T) {
+	forEachSeed(t, func(t *testing.T, r *rand.Rand) {
+		c := randomCluster(r)
+		for round := range 8 {
+			s := c.snapshot()
+			plan := scheduler.Decide(s)
+			r.Shuffle(len(s.Nodes), func(i, j int) { s.Nodes[i], s.Nodes[j] = s.Nodes[j], s.Nodes[i] })
+			r.Shuffle(len(s.Classes), func(i, j int) { s.Classes[i], s.Classes[j] = s.Classes[j], s.Classes[i] })
+			if again := scheduler.Decide(s); !reflect.DeepEqual(plan, again) {
+				t.Fatalf("round %d: the order of the input changes the plan:\n%+v\n%+v", round, plan, again)
+			}
+			if err := c.apply(plan); err != nil {
+				t.Fatalf("round %d: %v\nplan %+v", round, err, plan)
+			}
+			c.checkWaiting(t, plan)
+			c.churn(r)
+		}
+	})
+}
+
+func (c *cluster) checkWaiting(t *testing.T, plan scheduler.Plan) {
+	t.Helper()
+	kept := map[engine.NodeID]bool{}
+	for _, w := range plan.Waiting {
+		if w.KeptNode == "" {
+			continue
+		}
+		if kept[w.KeptNode] {
+			t.Errorf("%s is kept twice", w.KeptNode)
+		}
+		kept[w.KeptNode] = true
+		if k := c.class(w.Class); k.Running > 0 || !k.Overdue {
+			t.Errorf("%s is kept for %s, which has %d running and overdue %t", w.KeptNode, w.Class, k.Running, k.Overdue)
+		}
+	}
+	for _, w := range plan.Waiting {
+		feasible := false
+		for _, n := range c.nodes {
+			feasible = feasible || n.fits(c.class(w.Class), true)
+			if !n.drain && !kept[n.id] && n.fits(c.class(w.Class), false) {
+				t.Errorf("%s waits (%s), yet fits on %s", w.Class, w.Reason, n.id)
+			}
+		}
+		if feasible == w.Infeasible {
+			t.Errorf("%s: infeasible is %t (%s)", w.Class, w.Infeasible, w.Reason)
+		}
+		if w.Reason == "" {
+			t.Errorf("%s waits without a reason", w.Class)
+		}
+	}
+}
+
+// TestFairness checks the bound of max-min fairness: where all requests are alike, no class that got something in a pass holds
+// more than one task more than a class that is left waiting.
+func TestFairness(t *testing.T) {
+	forEachSeed(t, func(t *testing.T, r *rand.Rand) {
+		c := randomCluster(r)
+		for _, k := range c.classes {
+			k.Request = engine.Resources{CPU: 0.5, MemoryBytes: 100 << 20}
+			k.Pending = r.IntN(200)
+		}
+		for range 8 {
+			plan := scheduler.Decide(c.snapshot())
+			if err := c.apply(plan); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range plan.Placements {
+				for _, w := range plan.Waiting {
+					if got, waits := c.class(p.Class), c.class(w.Class); got.Running-1 > waits.Running {
+						t.Errorf("%s got tasks and holds %d, while %s waits with %d", got.ID, got.Running, waits.ID, waits.Running)
+					}
+				}
+			}
+			c.churn(r)
+		}
+	})
+}
+
+// TestNobodyStarves lets tasks of random lengths come and go for long. A class that some node could run is overdue after 10
+// rounds without a task; from then on it gets one before every other class had its turn twice.
+func TestNobodyStarves(t *testing.T) {
+	const longest, patience = 5, 10
+	forEachSeed(t, func(t *testing.T, r *rand.Rand) {
+		c := randomCluster(r)
+		waited := map[string]int{}
+		for round := range 150 {
+			for _, n := range c.nodes {
+				n.leases = slices.DeleteFunc(n.leases, func(l lease) bool {
+					if l.ends == 0 || l.ends > round {
+						return false
+					}
+					c.class(l.class).Running--
+					return true
+				})
+			}
+			for _, k := range c.classes {
+				k.Pending = 1000
+				k.Overdue = waited[k.ID] >= patience
+			}
+			plan := scheduler.Decide(c.snapshot())
+			if err := c.apply(plan); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range c.nodes {
+				for i := range n.leases {
+					if l := &n.leases[i]; l.ends == 0 {
+						l.ends = round + 1 + r.IntN(longest)
+					}
+				}
+			}
+			limit := patience + 2*len(c.classes)*(longest+1)
+			for _, w := range plan.Waiting {
+				k := c.class(w.Class)
+				waited[k.ID]++
+				if w.Infeasible || k.Running > 0 || !slices.ContainsFunc(c.nodes, func(n *simNode) bool { return !n.drain && n.fits(k, true) }) {
+					waited[k.ID] = 0
+				}
+				if waited[k.ID] > limit {
+					t.Fatalf("round %d: %s (%s) got nothing for %d rounds: %s", round, k.ID, k.Request, limit, w.Reason)
+				}
+			}
+		}
+	})
+}
+
+// TestWildAmounts feeds what no caller should send. Any plan will do, as long as there is one.
+func TestWildAmounts(t *testing.T) {
+	forEachSeed(t, func(_ *testing.T, r *rand.Rand) {
+		wild := func() float64 {
+			values := []float64{0, 1, -1, 0.5, 1e300, -1e300, 1e-300, math.NaN(), math.Inf(1), math.Inf(-1), 2.5, 9999999}
+			return values[r.IntN(len(values))]
+		}
+		wildBytes := func() int64 {
+			values := []int64{0, 1, -1, math.MaxInt64, math.MinInt64, 1 << 50, 1 << 30}
+			return values[r.IntN(len(values))]
+		}
+		resources := func() engine.Resources {
+			return engine.Resources{
+				CPU: wild(), GPU: min(wild(), 64), MemoryBytes: wildBytes(), GPUMemoryBytes: wildBytes(),
+				Custom: map[string]float64{"": wild(), "x": wild()},
+			}
+		}
+		var s scheduler.Snapshot
+		for i := range r.IntN(5) {
+			n := scheduler.Node{ID: engine.NodeID(fmt.Sprint(i % 3)), Total: resources(), Used: resources()}
+			for range r.IntN(4) {
+				n.GPUs = append(n.GPUs, scheduler.GPU{Free: wild(), FreeMemoryBytes: wildBytes()})
+			}
+			s.Nodes = append(s.Nodes, n)
+		}
+		for i := range r.IntN(5) {
+			s.Classes = append(s.Classes, scheduler.Class{
+				ID: fmt.Sprint(i % 3), Request: resources(), Pending: r.IntN(50) - 5, Running: r.IntN(50) - 5,
+				LastPlaced: wildBytes(), Order: wildBytes(), Overdue: r.IntN(2) == 0,
+			})
+		}
+		scheduler.Decide(s)
+	})
+}

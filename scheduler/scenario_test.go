@@ -1,0 +1,206 @@
+package scheduler_test
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/scheduler"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite the traces in testdata from what the scheduler does now")
+
+// TestScenarios runs the files in testdata. A line is a command; what it prints follows, indented by two spaces, and is compared
+// with the file. After a change of policy run `go test ./scheduler -run Scenarios -rewrite` and read the difference.
+//
+//	node ID cpu=4 memory=8GiB gpu=2 gpu_memory=16GiB NAME=1    connects a node; NAME is a custom resource
+//	class ID pending=10 cpu=1 order=1                          adds a class
+//	pending ID N                                               makes N tasks pending
+//	overdue ID                                                 a class has waited for too long
+//	drain ID | disconnect ID                                   a node drains, or goes away with its tasks, which become pending
+//	finish CLASS NODE N                                        ends N tasks
+//	decide                                                     prints the plan and grants it
+//	nodes                                                      prints what each node holds
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenario in testdata: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			old, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, old)
+			switch {
+			case bytes.Equal(got, old):
+			case *rewrite:
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			default:
+				t.Errorf("%s has another trace (-rewrite accepts it):\n%s", file, difference(string(old), string(got)))
+			}
+		})
+	}
+}
+
+// play runs a scenario and returns the file as it should be.
+func play(t *testing.T, file []byte) []byte {
+	t.Helper()
+	var c cluster
+	var out bytes.Buffer
+	lines := bufio.NewScanner(bytes.NewReader(file))
+	for number := 1; lines.Scan(); number++ {
+		line := lines.Text()
+		if strings.HasPrefix(line, "  ") {
+			continue
+		}
+		fmt.Fprintln(&out, line)
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if err := c.command(&out, words); err != nil {
+			t.Fatalf("line %d: %s: %v", number, line, err)
+		}
+	}
+	return out.Bytes()
+}
+
+func (c *cluster) command(out *bytes.Buffer, words []string) error {
+	switch verb, args := words[0], words[1:]; verb {
+	case "node":
+		n := &simNode{id: engine.NodeID(args[0])}
+		c.nodes = append(c.nodes, n)
+		return eachPair(args[1:], func(key, value string) error { return setAmount(&n.total, key, value) })
+	case "class":
+		k := &scheduler.Class{ID: args[0]}
+		c.classes = append(c.classes, k)
+		return eachPair(args[1:], func(key, value string) (err error) {
+			switch key {
+			case "pending":
+				k.Pending, err = strconv.Atoi(value)
+			case "order":
+				k.Order, err = strconv.ParseInt(value, 10, 64)
+			default:
+				err = setAmount(&k.Request, key, value)
+			}
+			return err
+		})
+	case "pending":
+		n, err := strconv.Atoi(args[1])
+		c.class(args[0]).Pending += n
+		return err
+	case "overdue":
+		c.class(args[0]).Overdue = true
+		return nil
+	case "drain":
+		c.node(engine.NodeID(args[0])).drain = true
+		return nil
+	case "disconnect":
+		n := c.node(engine.NodeID(args[0]))
+		for _, l := range n.leases {
+			k := c.class(l.class)
+			k.Running, k.Pending = k.Running-1, k.Pending+1
+		}
+		c.nodes = slices.DeleteFunc(c.nodes, func(m *simNode) bool { return m == n })
+		return nil
+	case "finish":
+		n, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		if ended := c.finish(args[0], engine.NodeID(args[1]), n); ended != n {
+			return fmt.Errorf("only %d are running", ended)
+		}
+		return nil
+	case "decide":
+		plan := scheduler.Decide(c.snapshot())
+		writePlan(out, plan)
+		return c.apply(plan)
+	case "nodes":
+		for _, n := range c.nodes {
+			var held engine.Resources
+			for _, l := range n.leases {
+				held = sum(held, l.request)
+			}
+			fmt.Fprintf(out, "  %s holds %s\n", n.id, held)
+		}
+		return nil
+	default:
+		return fmt.Errorf("unknown command %q", verb)
+	}
+}
+
+func writePlan(out *bytes.Buffer, plan scheduler.Plan) {
+	if len(plan.Placements)+len(plan.Waiting) == 0 {
+		fmt.Fprintln(out, "  nothing to do")
+	}
+	for _, p := range plan.Placements {
+		fmt.Fprintf(out, "  place %d of %s on %s", p.Count, p.Class, p.Node)
+		if p.Devices != nil {
+			fmt.Fprintf(out, " devices %v", p.Devices)
+		}
+		fmt.Fprintln(out)
+	}
+	for _, w := range plan.Waiting {
+		verb := "wait"
+		if w.Infeasible {
+			verb = "infeasible"
+		}
+		fmt.Fprintf(out, "  %s %d of %s: %s\n", verb, w.Count, w.Class, w.Reason)
+	}
+}
+
+func eachPair(words []string, set func(key, value string) error) error {
+	for _, w := range words {
+		key, value, ok := strings.Cut(w, "=")
+		if !ok {
+			return fmt.Errorf("%q is not key=value", w)
+		}
+		if err := set(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setAmount(r *engine.Resources, key, value string) (err error) {
+	switch key {
+	case "cpu":
+		r.CPU, err = strconv.ParseFloat(value, 64)
+	case "gpu":
+		r.GPU, err = strconv.ParseFloat(value, 64)
+	case "memory":
+		r.MemoryBytes, err = engine.ParseSize(value)
+	case "gpu_memory":
+		r.GPUMemoryBytes, err = engine.ParseSize(value)
+	default:
+		if r.Custom == nil {
+			r.Custom = map[string]float64{}
+		}
+		r.Custom[key], err = strconv.ParseFloat(value, 64)
+	}
+	return err
+}
+
+// difference shows the first line that differs, with what surrounds it.
+func difference(old, got string) string {
+	a, b := strings.Split(old, "\n"), strings.Split(got, "\n")
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	part := func(lines []string) string { return strings.Join(lines[max(0, i-3):min(len(lines), i+6)], "\n") }
+	return fmt.Sprintf("line %d\n--- file\n%s\n--- now\n%s", i+1, part(a), part(b))
+}
