@@ -1,0 +1,212 @@
+package csv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+)
+
+// shownRunes is how much of a value an error message shows.
+const shownRunes = 60
+
+// shown is a value as error messages show it.
+func shown(b []byte) string {
+	s := string(b)
+	count := 0
+	for i := range s {
+		if count == shownRunes {
+			return fmt.Sprintf("%q", s[:i]+"…")
+		}
+		count++
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// quotedList is names as error messages list them.
+func quotedList(names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i == 10 {
+			fmt.Fprintf(&b, " and %d more", len(names)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(shown([]byte(name)))
+	}
+	return b.String()
+}
+
+// ioError classifies an error of the file system, whose path is already in the error's id.
+func ioError(op, path string, err error) error {
+	kind := engine.KindInternal
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		kind = engine.KindNotFound
+	case errors.Is(err, fs.ErrPermission):
+		kind = engine.KindPermission
+	}
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return &engine.Error{Kind: kind, Op: op, ID: path, Err: err}
+}
+
+// changed is the error about a file that is not the one that was listed.
+func changed(op string, info dataset.File, format string, args ...any) error {
+	return engine.Errorf(engine.KindData, op, info.Path, "file changed since the job was planned: %s", fmt.Sprintf(format, args...)).
+		WithHint("leave input files alone while a job runs; submit the job again to read the new content")
+}
+
+// openFile opens a file that is still what it was when it was listed.
+func openFile(op string, info dataset.File) (*os.File, error) {
+	file, err := os.Open(info.Path)
+	if err != nil {
+		return nil, ioError(op, info.Path, err)
+	}
+	if err := checkFile(op, file, info); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func checkFile(op string, file *os.File, info dataset.File) error {
+	stat, err := file.Stat()
+	switch {
+	case err != nil:
+		return ioError(op, info.Path, err)
+	case stat.Size() != info.SizeBytes:
+		return changed(op, info, "it had %d bytes and has %d", info.SizeBytes, stat.Size())
+	case stat.ModTime().UnixNano() != info.ModifiedUnixNanos:
+		return changed(op, info, "it was modified at %s", stat.ModTime().UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	return nil
+}
+
+// diagnose finds out what is wrong with the row at pos, taking it apart with care, and returns it as an error that names file and
+// line. It never returns nil.
+//
+// That the row is too long comes before all else, then flaws of its fields' quotes, then their number, then their values: so the
+// error does not depend on where splits and blocks begin, nor, but for the last, on the columns that are wanted.
+func (r *reader) diagnose(ctx context.Context) error {
+	const op = "read csv"
+	longest := r.source.maxLineBytes
+	fields, next, flaw := r.dialect.row(r.block, r.pos, r.end, nil)
+	for flaw == flawMore && !r.eof && r.end-r.pos <= longest {
+		if err := r.fill(ctx); err != nil {
+			return err
+		}
+		fields, next, flaw = r.dialect.row(r.block, r.pos, r.end, nil)
+	}
+	begin := r.base + int64(r.pos)
+	switch {
+	case next-r.pos > longest, flaw == flawMore && r.end-r.pos > longest:
+		return tooLong(op, r.at(begin), longest, flaw == flawMore && next < r.end)
+	case flaw == flawMore:
+		return unterminated(op, r.at(r.base+int64(next)))
+	case flaw == flawAfterQuote:
+		return afterQuote(op, r.at(r.base+int64(next)), r.block[next:r.end], len(fields)+1)
+	case len(fields) != len(r.columns):
+		return engine.Errorf(engine.KindData, op, r.at(begin), "expected %d fields, found %d, in the row that begins with %s",
+			len(r.columns), len(fields), shown(fields[0].text))
+	}
+	for i, f := range fields {
+		c := &r.columns[i]
+		isText := c.kind == kindText
+		value := f.text
+		if !isText {
+			value = trim(value)
+		}
+		switch {
+		case c.kind == kindSkip, r.source.nulls.is(value, f.quoted, isText):
+		case isText:
+			if problem := textFlaw(value, f.quoted); problem != "" {
+				return engine.Errorf(engine.KindData, op, r.at(begin), "column %q: %s: %s", c.name, problem, shown(value))
+			}
+		case !c.kind.accepts(value):
+			err := engine.Errorf(engine.KindData, op, r.at(begin), "column %q: expected %s, found %s",
+				c.name, dataset.TypeName(c.dataType), shown(value))
+			err.Hint = r.hint(c, value)
+			return err
+		}
+	}
+	return engine.Errorf(engine.KindInternal, op, r.at(begin), "row was refused without a reason")
+}
+
+// hint says what to do about a value that is none of its column's type.
+func (r *reader) hint(c *column, value []byte) string {
+	numeric := c.kind >= kindFloat64 && c.kind <= kindInt32
+	_, isDecimal := parseFloat(value)
+	switch {
+	case (c.kind == kindInt32 || c.kind == kindInt64) && isDecimal:
+		if _, fits := parseInt(value); fits && c.kind == kindInt32 {
+			return fmt.Sprintf("declare column %q as int64", c.name)
+		}
+		return fmt.Sprintf("declare column %q as float64", c.name)
+	case numeric && r.dialect.delimiter != ',' && isDecimalComma(value):
+		return "numbers need a decimal point, not a comma"
+	case len(value) == 0 || isNullWord(value):
+		return fmt.Sprintf("list %s in nulls if it means null", shown(value))
+	case r.source.declared(c.name) == nil:
+		return fmt.Sprintf("declare column %q as string if it holds text", c.name)
+	}
+	return ""
+}
+
+func isDecimalComma(value []byte) bool {
+	_, ok := parseFloat([]byte(strings.Replace(string(value), ",", ".", 1)))
+	return ok
+}
+
+func isNullWord(value []byte) bool {
+	switch strings.ToLower(string(value)) {
+	case "na", "n/a", "#n/a", "nan", "null", "nil", "none", "-", "--", "?", ".", "\\n", "missing":
+		return true
+	}
+	return false
+}
+
+func tooLong(op, at string, longest int, inQuotes bool) error {
+	err := engine.Errorf(engine.KindData, op, at, "row is longer than %d bytes", longest)
+	if inQuotes {
+		return err.WithHint("perhaps a quote is not closed")
+	}
+	return err
+}
+
+func unterminated(op, at string) error {
+	return engine.Errorf(engine.KindData, op, at, "quoted field begins here and does not end before the file does")
+}
+
+// afterQuote is the error about the bytes that follow a closing quote.
+func afterQuote(op, at string, rest []byte, place int) error {
+	return engine.Errorf(engine.KindData, op, at, "field %d: closing quote is followed by %s", place, shown(firstRune(rest))).
+		WithHint("a quote inside a quoted field must be doubled")
+}
+
+func firstRune(b []byte) []byte {
+	for i := range string(b[:min(len(b), 8)]) {
+		if i > 0 {
+			return b[:i]
+		}
+	}
+	return b[:min(len(b), 1)]
+}
+
+// shortRead is the error about a read that ended before it should have, at end.
+func shortRead(op string, info dataset.File, end int64, err error) error {
+	if errors.Is(err, io.EOF) {
+		return changed(op, info, "it ends at byte %d", end)
+	}
+	return ioError(op, info.Path, err)
+}

@@ -1,0 +1,210 @@
+package csv
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+)
+
+// headBytes is how much of a file is read to find its header, unless that is longer.
+const headBytes = 64 << 10
+
+// head is what the beginning of a file says.
+type head struct {
+	// names are those in the header, nil without one.
+	names []string
+	// dataOffset is where the rows begin: after the byte order mark and the header.
+	dataOffset int64
+}
+
+// headReader holds the beginning of a file.
+type headReader struct {
+	op     string
+	source *Source
+	file   *os.File
+	info   dataset.File
+	b      []byte // padded
+	end    int
+	eof    bool // all of the file is there, and its last line ends
+}
+
+// more makes at least size bytes of the file available, or all.
+func (h *headReader) more(ctx context.Context, size int) error {
+	if err := ctx.Err(); err != nil {
+		return engine.WrapError(h.op, h.info.Path, err)
+	}
+	size = int(min(int64(size), h.info.SizeBytes))
+	grown := make([]byte, size+1+padding)
+	copy(grown, h.b[:h.end])
+	h.b = grown
+	n, err := h.file.ReadAt(h.b[h.end:size], int64(h.end))
+	h.end += n
+	if h.end < size {
+		return shortRead(h.op, h.info, int64(h.end), err)
+	}
+	if h.eof = int64(h.end) == h.info.SizeBytes; h.eof && h.b[h.end-1] != '\n' {
+		h.b[h.end] = '\n'
+		h.end++
+	}
+	return nil
+}
+
+// at is the file and line of a place.
+func (h *headReader) at(pos int) string {
+	return fmt.Sprintf("%s:%d", h.info.Path, 1+bytes.Count(h.b[:pos], []byte{'\n'}))
+}
+
+// row returns the row at pos, and where the next begins. When the file does not hold it whole, or it has a flaw, that is an error.
+func (h *headReader) row(ctx context.Context, pos int) ([]field, int, error) {
+	longest := h.source.maxLineBytes
+	for {
+		fields, next, flaw := h.source.dialect.row(h.b, pos, h.end, nil)
+		switch {
+		case next-pos > longest, flaw == flawMore && h.end-pos > longest:
+			return nil, 0, tooLong(h.op, h.at(pos), longest, flaw == flawMore && next < h.end)
+		case flaw == flawNone:
+			return fields, next, nil
+		case flaw == flawAfterQuote:
+			return nil, 0, afterQuote(h.op, h.at(next), h.b[next:h.end], len(fields)+1)
+		case h.eof:
+			return nil, 0, unterminated(h.op, h.at(next))
+		}
+		if err := h.more(ctx, 4*h.end); err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
+// skipBlank returns where the first line begins, from pos on, that is not empty, or the end of the file.
+func (h *headReader) skipBlank(ctx context.Context, pos int) (int, error) {
+	for {
+		for n := 1; n > 0; pos += n {
+			n = blank(h.b, pos, h.end)
+		}
+		if h.eof || pos+1 < h.end {
+			return pos, nil
+		}
+		if err := h.more(ctx, 4*h.end); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// readHead reads the header of a file and, if sample is not nil, gives it the rows that follow.
+func (s *Source) readHead(ctx context.Context, op string, file *os.File, info dataset.File, sample *sample) (head, error) {
+	h := &headReader{op: op, source: s, file: file, info: info}
+	empty := engine.Errorf(engine.KindData, op, info.Path, "file is empty")
+	if info.SizeBytes == 0 {
+		return head{}, empty
+	}
+	size := s.headBytes
+	switch {
+	case sample != nil:
+		size = sample.bytes
+	case !s.options.Header:
+		size = 4
+	}
+	if err := h.more(ctx, size); err != nil {
+		return head{}, err
+	}
+	pos := 0
+	switch b := h.b[:h.end]; {
+	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
+		pos = 3
+	case bytes.HasPrefix(b, []byte("\xff\xfe")), bytes.HasPrefix(b, []byte("\xfe\xff")):
+		return head{}, engine.Errorf(engine.KindData, op, info.Path, "file is not UTF-8: it begins with the byte order mark of UTF-16").
+			WithHint("convert it, for example with iconv -f UTF-16 -t UTF-8")
+	}
+	if int64(pos) == info.SizeBytes {
+		return head{}, empty
+	}
+	var names []string
+	if s.options.Header {
+		var err error
+		if pos, err = h.skipBlank(ctx, pos); err != nil {
+			return head{}, err
+		}
+		if pos == h.end {
+			return head{}, engine.Errorf(engine.KindData, op, info.Path, "file has no header: its lines are empty")
+		}
+		fields, next, err := h.row(ctx, pos)
+		if err != nil {
+			return head{}, err
+		}
+		if names, err = headerNames(op, h.at(pos), fields); err != nil {
+			return head{}, err
+		}
+		pos = next
+	}
+	if sample != nil {
+		if err := sample.take(ctx, h, pos, names); err != nil {
+			return head{}, err
+		}
+	}
+	return head{names: names, dataOffset: min(int64(pos), info.SizeBytes)}, nil
+}
+
+// headerNames checks the fields of a header.
+func headerNames(op, at string, fields []field) ([]string, error) {
+	names := make([]string, len(fields))
+	first := make(map[string]int, len(fields))
+	for i, f := range fields {
+		name := string(f.text)
+		switch problem := textFlaw(f.text, f.quoted); {
+		case problem != "":
+			return nil, engine.Errorf(engine.KindData, op, at, "header: column %d: %s: %s", i+1, problem, shown(f.text))
+		case name == "":
+			return nil, engine.Errorf(engine.KindData, op, at, "header: column %d has no name", i+1)
+		case first[name] > 0:
+			return nil, engine.Errorf(engine.KindData, op, at, "header: columns %d and %d are both named %s", first[name], i+1, shown(f.text))
+		}
+		names[i] = name
+		first[name] = i + 1
+	}
+	return names, nil
+}
+
+// matchHeader returns the places in want of the names in a file's header, which must be the same, in any order.
+func matchHeader(op, path string, want, have []string) ([]int, error) {
+	places := make([]int, len(have))
+	known := make(map[string]int, len(want))
+	for i, name := range want {
+		known[name] = i + 1
+	}
+	var extra, missing []string
+	for i, name := range have {
+		places[i] = known[name] - 1
+		if places[i] < 0 {
+			extra = append(extra, name)
+		}
+		known[name] = 0
+	}
+	for _, name := range want {
+		if known[name] > 0 {
+			missing = append(missing, name)
+		}
+	}
+	switch {
+	case missing == nil && extra == nil:
+		return places, nil
+	case extra == nil:
+		return nil, engine.Errorf(engine.KindData, op, path, "header lacks %s, which other files have", quotedList(missing))
+	case missing == nil:
+		return nil, engine.Errorf(engine.KindData, op, path, "header has %s, which other files lack", quotedList(extra))
+	}
+	return nil, engine.Errorf(engine.KindData, op, path, "header lacks %s and has %s, unlike other files", quotedList(missing), quotedList(extra))
+}
+
+func schemaNames(schema *arrow.Schema) []string {
+	names := make([]string, schema.NumFields())
+	for i := range names {
+		names[i] = schema.Field(i).Name
+	}
+	return names
+}
