@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/node"
+)
+
+type startFlags struct {
+	head                   bool
+	host                   string
+	port, webPort          int
+	dataDir                string
+	block                  bool
+	cpus, gpus             float64
+	memory, custom         string
+	labels                 map[string]string
+	onnxRuntime, logLevel  string
+	readyDescriptor        int
+	lockDescriptor         int
+	cpusChanged, gpusGiven bool
+}
+
+// startView is what start prints when the node is ready, and what a node in the background tells the command that started it.
+type startView struct {
+	Address string `json:"address"`
+	Web     string `json:"web"`
+	Flight  string `json:"flight"`
+	PID     int    `json:"pid"`
+	DataDir string `json:"data_dir"`
+}
+
+func (a *app) startCommand() *cobra.Command {
+	var f startFlags
+	cmd := &cobra.Command{
+		Use:   "start (--head | --address HOST:PORT)",
+		Short: "Start a node of a cluster: a head, or a worker",
+		Long: `Start --head starts a head and, unless --num-cpus is 0, a worker beside it. Start --address starts a worker of the head at that
+address. The command returns when the node is ready, and the node stays in the background; with --block it stays in the foreground.
+
+A node has a data folder for itself: --data-dir, by default engine/head in the user's cache folder, and for workers the first of
+engine/worker-1, engine/worker-2, … that no node uses. It holds the head's durable state, engine.pid, and engine.log, the log of a
+node in the background. engine stop ends the node of a data folder.
+
+Until identity exists on every link, the engine serves loopback only: another --host is refused.`,
+		Example: `  engine start --head
+  engine start --head --port 0 --web-port 0 --data-dir state --block -o json
+  engine start --address 127.0.0.1:10001 --num-cpus 4 --labels zone=a`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.cpusChanged, f.gpusGiven = cmd.Flags().Changed("num-cpus"), cmd.Flags().Changed("num-gpus")
+			addressGiven := cmd.Flags().Changed("address")
+			if env, ok := a.env(addressEnv); !f.head && ok && env != "" {
+				addressGiven = true
+			}
+			switch {
+			case f.head && addressGiven:
+				return usagef("start: --head and --address exclude each other")
+			case !f.head && !addressGiven:
+				return usagef("start: say --head for a head or --address HOST:PORT for a worker")
+			}
+			return a.start(cmd.Context(), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.head, "head", false, "start a head")
+	flags.StringVar(&f.host, "host", "127.0.0.1", "the loopback `ADDRESS` that the head listens on")
+	flags.IntVar(&f.port, "port", node.DefaultPort, "the head's gRPC `PORT`; 0 picks a free one")
+	flags.IntVar(&f.webPort, "web-port", node.DefaultWebPort, "the head's web `PORT`; 0 picks a free one, -1 means none")
+	flags.StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` of the node; default: a folder in the user's cache")
+	flags.BoolVar(&f.block, "block", false, "stay in the foreground")
+	flags.Float64Var(&f.cpus, "num-cpus", 0, "the cores that the worker offers, `N`; default: those that this process may use; 0 with --head: no worker")
+	flags.Float64Var(&f.gpus, "num-gpus", 0, "the GPUs that the worker offers, `N`")
+	flags.StringVar(&f.memory, "memory", "", "the memory that the worker offers, a `SIZE` such as 8GiB; default: that of the machine or its cgroup")
+	flags.StringVar(&f.custom, "resources", "", `further resources that the worker offers, as `+"`JSON`"+` such as '{"license": 2}'`)
+	flags.StringToStringVar(&f.labels, "labels", nil, "labels of the worker, `KEY=VALUE` pairs separated by commas")
+	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
+	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
+	flags.IntVar(&f.readyDescriptor, "ready-descriptor", 0, "")
+	flags.IntVar(&f.lockDescriptor, "lock-descriptor", 0, "")
+	for _, name := range []string{"ready-descriptor", "lock-descriptor"} {
+		_ = flags.MarkHidden(name) // the flag exists
+	}
+	return cmd
+}
+
+// resources are what the worker offers.
+func (f startFlags) resources() (engine.Resources, error) {
+	r := node.DefaultResources()
+	if f.cpusChanged {
+		r.CPU = f.cpus
+	}
+	if f.gpusGiven {
+		r.GPU = f.gpus
+	}
+	if f.memory != "" {
+		bytes, err := engine.ParseSize(f.memory)
+		if err != nil {
+			return r, usagef("--memory: %w", err)
+		}
+		r.MemoryBytes = bytes
+	}
+	if f.custom != "" {
+		if err := json.Unmarshal([]byte(f.custom), &r.Custom); err != nil {
+			return r, usagef(`--resources: expected a JSON object of numbers such as {"license": 2}, found %q`, f.custom)
+		}
+	}
+	return r, usage(r.Validate())
+}
+
+func (f startFlags) role() string {
+	if f.head {
+		return "head"
+	}
+	return "worker"
+}
+
+func (a *app) start(ctx context.Context, f startFlags) error {
+	resources, err := f.resources()
+	if err != nil {
+		return err
+	}
+	for name, port := range map[string]int{"--port": f.port, "--web-port": f.webPort} {
+		if port > 65535 || port < -1 || port < 0 && name == "--port" {
+			return usagef("%s %d: expected a port", name, port)
+		}
+	}
+	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
+	if err != nil {
+		return usage(err)
+	}
+	if f.head {
+		if err := node.CheckHost(ctx, f.host); err != nil {
+			return usage(err)
+		}
+	}
+	folder, err := a.claimNodeFolder(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer folder.release()
+	if !f.block {
+		return a.startInBackground(ctx, f, folder)
+	}
+	view, err := a.serve(ctx, f, folder, resources, logger)
+	if f.readyDescriptor != 0 && view == nil {
+		tellParent(f.readyDescriptor, readiness{Error: viewError(err), Code: a.exitCode(err)})
+	}
+	return err
+}
+
+// serve runs the node in the foreground until it is told to end. The view is nil if it never was ready.
+func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resources engine.Resources, logger *slog.Logger) (*startView, error) {
+	signals, ignore := a.signals()
+	defer ignore()
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type started struct {
+		node *node.Node
+		err  error
+	}
+	ready := make(chan started, 1)
+	go func() { // lifecycle: ends with starting; its result is always awaited.
+		n, err := a.startNode(starting, f, folder.path, resources, logger)
+		ready <- started{n, err}
+	}()
+	var n *node.Node
+	select {
+	case s := <-ready:
+		if s.err != nil {
+			return nil, s.err
+		}
+		n = s.node
+	case <-signals:
+		cancel()
+		if s := <-ready; s.err == nil {
+			_ = stopNode(ctx, s.node) // it did nothing yet
+		}
+		return nil, &exitError{code: exitInterrupted, err: errors.New("interrupted before the node was ready")}
+	}
+	view := &startView{Address: n.Address(), Web: n.Web(), PID: os.Getpid(), DataDir: folder.path}
+	err := folder.record(f.role(), n.Address(), a.now())
+	if err == nil {
+		err = a.announce(f, view)
+	}
+	if err != nil {
+		return view, errors.Join(err, stopNode(ctx, n))
+	}
+	logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "node", string(n.ID()), "pid", view.PID)
+	select {
+	case <-n.Done():
+		err := n.Err()
+		if err == nil {
+			err = engine.Errorf(engine.KindInternal, f.role(), "", "ended by itself")
+		}
+		return view, errors.Join(err, stopNode(ctx, n))
+	case <-signals:
+	}
+	return view, a.end(ctx, f, n, signals, logger)
+}
+
+// end stops the node. A worker first finishes what it holds, until a second signal; a third ends the process at once.
+func (a *app) end(ctx context.Context, f startFlags, n *node.Node, signals <-chan os.Signal, logger *slog.Logger) error {
+	stopped := make(chan error, 1)
+	cut, cancel := context.WithCancel(ctx)
+	defer cancel()
+	logger.InfoContext(ctx, "the node stops", "role", f.role())
+	go func() { // lifecycle: its result is awaited, or the process ends.
+		if !f.head {
+			if err := n.Drain(cut); err != nil && cut.Err() == nil {
+				logger.WarnContext(ctx, "draining failed", "error", err)
+			}
+		}
+		stopped <- stopNode(ctx, n)
+	}()
+	for interrupts := 1; ; {
+		select {
+		case err := <-stopped:
+			if err == nil {
+				logger.InfoContext(ctx, "the node has stopped", "role", f.role())
+			}
+			return err
+		case <-signals:
+			if interrupts++; interrupts > 2 {
+				a.exitNow(exitInterrupted)
+				return &exitError{code: exitInterrupted}
+			}
+			cancel()
+		}
+	}
+}
+
+func stopNode(ctx context.Context, n *node.Node) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	return n.Stop(ctx)
+}
+
+// joinWithin is how long a worker tries to join a head that it can reach.
+const joinWithin = 30 * time.Second
+
+func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resources engine.Resources, logger *slog.Logger) (*node.Node, error) {
+	w := node.WorkerConfig{
+		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Version: version, Logger: logger,
+	}
+	if f.head {
+		worker := &w
+		if f.cpusChanged && f.cpus == 0 {
+			worker = nil
+		}
+		return node.StartHead(ctx, node.HeadConfig{
+			Host: f.host, Port: f.port, WebPort: f.webPort, DataDir: dataDir, Version: version, Logger: logger,
+		}, worker)
+	}
+	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.
+	c, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.Cluster(ctx)
+	if err := errors.Join(err, c.Close()); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	return node.StartWorker(ctx, w)
+}
+
+// announce says that the node is ready: to the command that waits for it, or to the user.
+func (a *app) announce(f startFlags, view *startView) error {
+	if f.readyDescriptor != 0 {
+		tellParent(f.readyDescriptor, readiness{Ready: view})
+		return nil
+	}
+	return a.printStarted(f, *view)
+}
+
+func (a *app) printStarted(f startFlags, view startView) error {
+	return a.print(view, func(w io.Writer) error {
+		text := fmt.Sprintf("the %s is ready at %s\n", f.role(), view.Address)
+		if !f.head {
+			text = fmt.Sprintf("the worker is ready; its head is %s\n", view.Address)
+		}
+		if view.Web != "" {
+			text += "  web       " + view.Web + "\n"
+		}
+		text += fmt.Sprintf("  pid       %d\n  data      %s\n", view.PID, view.DataDir)
+		if f.head && !a.quiet {
+			text += fmt.Sprintf("  submit    engine submit JOB.yaml --address %[1]s\n  a worker  engine start --address %[1]s\n  stop      engine stop --data-dir %[2]s\n",
+				view.Address, view.DataDir)
+		}
+		_, err := io.WriteString(w, text)
+		return engine.WrapError("print", "", err)
+	})
+}
+
+// claimNodeFolder takes the node's data folder, or the one that the command in the foreground has taken already.
+func (a *app) claimNodeFolder(ctx context.Context, f startFlags) (*dataFolder, error) {
+	if f.lockDescriptor != 0 {
+		syscall.CloseOnExec(f.lockDescriptor)
+		return &dataFolder{path: f.dataDir, lock: os.NewFile(uintptr(f.lockDescriptor), filepath.Join(f.dataDir, pidFile))}, nil
+	}
+	if f.dataDir != "" {
+		return claimFolder(ctx, f.dataDir)
+	}
+	cache, err := a.cacheDir()
+	if err != nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "find the cache folder", "", "%w", err).WithHint("--data-dir names a folder")
+	}
+	if f.head {
+		return claimFolder(ctx, filepath.Join(cache, "engine", "head"))
+	}
+	const most = 1000
+	for i := 1; ; i++ {
+		folder, err := claimFolder(ctx, filepath.Join(cache, "engine", "worker-"+strconv.Itoa(i)))
+		if err == nil || engine.KindOf(err) != engine.KindConflict || i == most {
+			return folder, err
+		}
+	}
+}

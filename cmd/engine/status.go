@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/f708428e/engine"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the cluster: its nodes, what they offer and use, and its jobs",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			c, err := a.connect(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }() // all calls have returned
+			cluster, err := c.Cluster(ctx)
+			if err != nil {
+				return err
+			}
+			nodes, err := c.Nodes(ctx)
+			if err != nil {
+				return err
+			}
+			view := clusterView{
+				ClusterID: cluster.GetClusterId(), Address: a.address, Web: cluster.GetWeb(), Version: cluster.GetVersion(),
+				StartTime: viewTime(cluster.GetStartTime()), Total: viewResources(cluster.GetTotal()), Used: viewResources(cluster.GetUsed()),
+				NodesAlive: cluster.GetNodesAlive(), Nodes: viewNodes(nodes), Jobs: cluster.GetJobs(),
+				TasksPending: cluster.GetTasksPending(), TasksRunning: cluster.GetTasksRunning(),
+			}
+			if view.StartTime != nil {
+				view.UptimeSeconds = a.now().Sub(*view.StartTime).Round(1e6).Seconds()
+			}
+			if view.Jobs == nil {
+				view.Jobs = map[string]int64{}
+			}
+			return a.print(view, func(w io.Writer) error { return a.describeCluster(w, view) })
+		},
+	}
+}
+
+func (a *app) describeCluster(w io.Writer, v clusterView) error {
+	up := ""
+	if v.StartTime != nil {
+		up = span(a.now().Sub(*v.StartTime))
+	}
+	var jobs []string
+	for _, s := range jobStates {
+		if n := v.Jobs[string(s)]; n > 0 {
+			jobs = append(jobs, count(n)+" "+strings.ToLower(string(s)))
+		}
+	}
+	if len(jobs) == 0 {
+		jobs = []string{"none"}
+	}
+	used := fmt.Sprintf("cpu %s/%s", number(v.Used.CPU), number(v.Total.CPU))
+	if v.Total.GPU > 0 {
+		used += fmt.Sprintf(", gpu %s/%s", number(v.Used.GPU), number(v.Total.GPU))
+	}
+	if v.Total.MemoryBytes > 0 {
+		used += ", memory " + sizes(v.Used.MemoryBytes, v.Total.MemoryBytes)
+	}
+	if err := fields(w,
+		"cluster", v.ClusterID,
+		"head", v.Address,
+		"web", v.Web,
+		"version", v.Version,
+		"up", up,
+		"used", used,
+		"tasks", fmt.Sprintf("%s running, %s pending", count(v.TasksRunning), count(v.TasksPending)),
+		"jobs", strings.Join(jobs, ", "),
+		"nodes", fmt.Sprintf("%d alive", v.NodesAlive),
+	); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return engine.WrapError("print", "", err)
+	}
+	return nodeTable(w, v.Nodes)
+}

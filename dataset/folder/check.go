@@ -1,0 +1,124 @@
+package folder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/f708428e/engine"
+)
+
+// Check tells, without changing anything, whether the job may write: the folder must be one or not exist, it or the nearest folder
+// above it must be writable, and in ModeError it must hold nothing but files of this job and names that begin with a dot. Folders
+// with data are refused with an error of kind engine.KindConflict that names the job which wrote them.
+func (o Output) Check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	info, err := os.Stat(o.Folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return o.checkParents()
+	case err != nil:
+		return classify(o.Folder, err)
+	case !info.IsDir():
+		return engine.Errorf(engine.KindInvalidArgument, op, o.Folder, "is a file, not a folder")
+	}
+	if o.Mode == ModeOverwrite {
+		parent := filepath.Dir(o.Folder)
+		if mounted, err := mountPoint(o.Folder, parent); err != nil {
+			return classify(o.Folder, err)
+		} else if mounted {
+			return engine.Errorf(engine.KindInvalidArgument, op, o.Folder, "is a mount point, which cannot be replaced as a whole").
+				WithHint("name a folder inside it")
+		}
+		return checkWritable(parent)
+	}
+	if err := checkWritable(o.Folder); err != nil {
+		return err
+	}
+	if o.Mode == ModeError {
+		return o.checkContent()
+	}
+	return nil
+}
+
+func (o Output) checkParents() error {
+	for parent := filepath.Dir(o.Folder); ; parent = filepath.Dir(parent) {
+		info, err := os.Stat(parent)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && parent != filepath.Dir(parent):
+			continue
+		case err != nil:
+			return classify(parent, err)
+		case !info.IsDir():
+			return engine.Errorf(engine.KindInvalidArgument, op, o.Folder, "cannot be made: %s is a file, not a folder", parent)
+		}
+		return checkWritable(parent)
+	}
+}
+
+func checkWritable(folder string) error {
+	if err := writable(folder); err != nil {
+		return classify(folder, fmt.Errorf("cannot be written to: %w", err))
+	}
+	return nil
+}
+
+// checkContent refuses what is not this job's.
+func (o Output) checkContent() error {
+	entries, err := os.ReadDir(o.Folder)
+	if err != nil {
+		return classify(o.Folder, err)
+	}
+	var foreign []string
+	for _, entry := range entries {
+		if name := entry.Name(); !strings.HasPrefix(name, ".") && name != SuccessName && !o.ownPart(name) && !o.scratch(name) {
+			foreign = append(foreign, name)
+		}
+	}
+	success, err := ReadSuccess(o.Folder)
+	finished := err == nil
+	if len(foreign) == 0 && (!finished || success.Job == o.Job) && (finished || errors.Is(err, fs.ErrNotExist)) {
+		return nil
+	}
+	return o.refuseContent(foreign, success, finished)
+}
+
+// refuseContent says who wrote the folder and what can be done.
+func (o Output) refuseContent(foreign []string, success Success, finished bool) error {
+	conflict := func(format string, args ...any) *engine.Error {
+		return engine.Errorf(engine.KindConflict, op, o.Folder, format, args...)
+	}
+	const modes = "mode: overwrite replaces the folder, mode: append adds to it"
+	if finished && success.Job != o.Job {
+		return conflict("holds %d rows in %d files, written by job %s", success.Rows, len(success.Parts), success.Job).WithHint(modes)
+	}
+	for _, name := range foreign {
+		job := jobOfPart(strings.TrimPrefix(name, stagingPrefix))
+		if strings.HasPrefix(name, stagingPrefix) {
+			job = jobOfStaging(name)
+		}
+		if job != "" && job != o.Job {
+			return conflict("holds files of job %s, which has not finished", job).
+				WithHint("engine job resume %s continues that job; %s", job, modes)
+		}
+	}
+	if len(foreign) == 0 {
+		foreign = []string{SuccessName}
+	}
+	return conflict("is not empty: it holds %s", list(foreign)).WithHint(modes)
+}
+
+// list shows the first names.
+func list(names []string) string {
+	const shown = 3
+	if n := len(names); n > shown {
+		return fmt.Sprintf("%s, and %d more", strings.Join(names[:shown], ", "), n-shown)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,188 @@
+package folder
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/f708428e/engine"
+)
+
+// stagingBuffer is the buffer of a Staging: small writes are gathered, larger ones pass through.
+const stagingBuffer = 256 << 10
+
+// stagingFile is what a Staging needs of a file.
+type stagingFile interface {
+	io.WriteCloser
+	Sync() error
+	Stat() (fs.FileInfo, error)
+}
+
+// openStaging is replaced by tests that fail writes.
+var openStaging = func(path string) (stagingFile, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+}
+
+// stagingName is the name under which an attempt writes a part: it is not a reader's business, and says so by its beginning and
+// its end.
+func stagingName(part, attempt string) string {
+	return stagingPrefix + strings.TrimSuffix(part, filepath.Ext(part)) + "-" + attempt + ".tmp"
+}
+
+// jobOfStaging returns the job that a staging name tells, or "".
+func jobOfStaging(name string) engine.JobID {
+	name, ok := strings.CutPrefix(name, stagingPrefix+"part-")
+	if !ok {
+		return ""
+	}
+	// The sequence stands between the job, whose id has dashes, and the attempt, which may have some.
+	for i := len(name) - 7; i > 0; i-- {
+		if name[i] == '-' && strings.Trim(name[i+1:i+7], "0123456789") == "" && jobPattern.MatchString(name[:i]) {
+			return engine.JobID(name[:i])
+		}
+	}
+	return ""
+}
+
+// Staging is a part in the making. It must end with Publish or Discard. It is not safe for concurrent use.
+type Staging struct {
+	output Output
+	part   string
+	path   string
+	file   stagingFile
+	buffer *bufio.Writer
+	size   int64
+	failed error
+	closed bool
+}
+
+// Create begins a part of this job. Attempts at the same part must have different names, made of letters, digits, dots, dashes,
+// and underscores; a name that is in use is an error of kind engine.KindConflict.
+func (o Output) Create(part, attempt string) (*Staging, error) {
+	if !o.ownPart(part) || !tokenPattern.MatchString(attempt) {
+		return nil, engine.Errorf(engine.KindInternal, op, part, "is not a part of job %s, or %q no name of an attempt", o.Job, attempt)
+	}
+	path := filepath.Join(o.WorkFolder, stagingName(part, attempt))
+	file, err := openStaging(path)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, engine.Errorf(engine.KindConflict, op, path, "attempt %q at this part is under way already", attempt)
+	}
+	if err != nil {
+		return nil, classify(path, err)
+	}
+	failpoint("created")
+	s := &Staging{output: o, part: part, path: path, file: file}
+	s.buffer = bufio.NewWriterSize(writerFunc(s.write), stagingBuffer)
+	return s, nil
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func (s *Staging) write(p []byte) (int, error) {
+	n, err := s.file.Write(p)
+	s.size += int64(n)
+	if err != nil {
+		return n, classify(s.path, err)
+	}
+	return n, nil
+}
+
+// Write appends to the part. A full disk is an error of kind engine.KindExhausted, a disk that must not be written to one of kind
+// engine.KindPermission. After an error only Discard makes sense.
+func (s *Staging) Write(p []byte) (int, error) {
+	if s.failed != nil {
+		return 0, s.failed
+	}
+	n, err := s.buffer.Write(p)
+	s.failed = err
+	return n, err
+}
+
+// SizeBytes is how much has been written.
+func (s *Staging) SizeBytes() int64 { return s.size + int64(s.buffer.Buffered()) }
+
+// Publish makes the part durable and gives it its final name, unless another attempt was first: then won is false and the other's
+// part stays. In both cases the staging name is gone. After an error nothing is visible, or the part is: publishing again from the
+// beginning tells.
+func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
+	defer func() {
+		if discardErr := s.Discard(); err == nil && discardErr != nil {
+			won, err = false, discardErr
+		}
+	}()
+	if s.failed == nil {
+		s.failed = ctx.Err()
+	}
+	if s.failed == nil {
+		s.failed = s.buffer.Flush()
+	}
+	if s.failed != nil {
+		return false, s.failed
+	}
+	failpoint("written")
+	if err := s.file.Sync(); err != nil {
+		return false, classify(s.path, err)
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return false, classify(s.path, err)
+	}
+	s.closed = true
+	if err := s.file.Close(); err != nil {
+		return false, classify(s.path, err)
+	}
+	// The worker's lease may have ended while the disk was at work.
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	failpoint("synced")
+	final := s.output.PartPath(s.part)
+	err = putIfAbsent(s.path, final)
+	failpoint("linked")
+	if err != nil {
+		// The reply to a link that was made may have been lost, on network file systems: then the file is ours.
+		existing, statErr := os.Stat(final)
+		if statErr != nil || !os.SameFile(existing, info) {
+			if errors.Is(err, fs.ErrExist) {
+				return false, nil
+			}
+			return false, classify(final, err)
+		}
+	}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, classify(s.path, err)
+	}
+	failpoint("unlinked")
+	if err := syncFolder(s.output.WorkFolder); err != nil {
+		return false, err
+	}
+	failpoint("published")
+	return true, nil
+}
+
+// Discard gives the part up. It may be called at any time, more than once, and does nothing after Publish.
+func (s *Staging) Discard() error {
+	var err error
+	if !s.closed {
+		s.closed = true
+		err = s.file.Close()
+	}
+	if s.path != "" {
+		if e := os.Remove(s.path); e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
+			err = e
+		}
+	}
+	err = classify(s.path, err)
+	s.path = ""
+	if s.failed == nil {
+		s.failed = engine.Errorf(engine.KindInternal, op, s.part, "this attempt has ended")
+	}
+	return err
+}

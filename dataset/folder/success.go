@@ -1,0 +1,60 @@
+package folder
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/f708428e/engine"
+)
+
+// Success is the content of _SUCCESS.
+type Success struct {
+	// Job wrote the folder, or appended to it last. Complete sets it.
+	Job engine.JobID `json:"job"`
+	// Finished is when Complete was called first. Set by Complete if zero.
+	Finished time.Time `json:"finished"`
+	// Parts are the job's files, in the order of the input.
+	Parts []Part `json:"parts"`
+	// Rows is the sum over Parts. Complete sets it.
+	Rows int64 `json:"rows"`
+	// Digests tell what the rows were made of.
+	Digests Digests `json:"digests"`
+}
+
+// Part is one published file.
+type Part struct {
+	// Name is the file's name in the folder.
+	Name string `json:"name"`
+	// Rows is how many rows it holds.
+	Rows int64 `json:"rows"`
+	// SizeBytes is its length.
+	SizeBytes int64 `json:"size_bytes"`
+}
+
+// Digests are "sha256:" and hexadecimal digits each.
+type Digests struct {
+	// Job is over the job's specification.
+	Job string `json:"job,omitempty"`
+	// Models are over each model's files, in the order of the steps.
+	Models []string `json:"models,omitempty"`
+	// Inputs is over the list of the inputs.
+	Inputs string `json:"inputs,omitempty"`
+}
+
+// ReadSuccess reads the _SUCCESS of a folder. Without one the error is fs.ErrNotExist; one that the engine did not write is an
+// error of kind engine.KindCorrupt.
+func ReadSuccess(folder string) (Success, error) {
+	path := filepath.Join(folder, SuccessName)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return Success{}, fmt.Errorf("%w", classify(path, err))
+	}
+	var s Success
+	if err := json.Unmarshal(content, &s); err != nil || s.Job == "" {
+		return Success{}, engine.Errorf(engine.KindCorrupt, op, path, "was not written by the engine")
+	}
+	return s, nil
+}

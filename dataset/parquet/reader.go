@@ -1,0 +1,297 @@
+package parquet
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+)
+
+// reader reads the row groups of one split.
+//
+// It decodes pieces, which end with their row group, and cuts batches out of them. Ordinarily a piece is a batch. Pieces are
+// joined where a batch spans row groups and where BatchBytes cut the one before short.
+type reader struct {
+	in      *input
+	options dataset.ReadOptions
+	// schema is that of the records.
+	schema *arrow.Schema
+	// fields are the places in the file of the records' columns.
+	fields []int
+
+	// group is the row group that is being decoded, end the first one after the split.
+	group, end int
+	// decoders are those of the row group, nil before it is opened; left are its rows not decoded yet.
+	decoders []decoder
+	left     int64
+
+	// pending are decoded rows, of which those before offset have been returned. May be nil.
+	pending arrow.Record
+	offset  int64
+	// rowBytes is how large rows have been so far, on average; at first the footer's word.
+	rowBytes float64
+
+	// batchRow is the number in the file of the last batch's first row, nextRow that of the next one's.
+	batchRow, nextRow int64
+	failed            error
+}
+
+func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*reader, error) {
+	planned := split.File
+	if in.info.Size() != planned.SizeBytes || in.info.ModTime().UnixNano() != planned.ModifiedUnixNanos {
+		return nil, engine.Errorf(engine.KindData, opRead, in.path, "file changed since the job was planned: it has %d bytes of %s, planned were %d bytes of %s",
+			in.info.Size(), stamp(in.info.ModTime().UnixNano()), planned.SizeBytes, stamp(planned.ModifiedUnixNanos))
+	}
+	groups := in.parquet.MetaData().RowGroups
+	if split.FirstRowGroup < 0 || split.RowGroups < 0 || split.FirstRowGroup+split.RowGroups > len(groups) {
+		return nil, engine.Errorf(engine.KindInternal, opRead, in.path, "split of row groups %d to %d, the file has %d", split.FirstRowGroup, split.FirstRowGroup+split.RowGroups, len(groups))
+	}
+	if options.BatchRows <= 0 {
+		options.BatchRows = 1
+	}
+	if options.BatchBytes <= 0 {
+		options.BatchBytes = 1
+	}
+	r := &reader{in: in, options: options, group: split.FirstRowGroup, end: split.FirstRowGroup + split.RowGroups}
+	if err := r.selectColumns(); err != nil {
+		return nil, err
+	}
+	for _, group := range groups[:r.group] {
+		r.nextRow += group.NumRows
+	}
+	r.batchRow = r.nextRow
+	r.estimateRow()
+	return r, nil
+}
+
+// selectColumns finds the wanted columns in the file by name.
+func (r *reader) selectColumns() error {
+	wanted := r.options.Columns
+	if wanted == nil {
+		wanted = make([]int, r.options.Schema.NumFields())
+		for i := range wanted {
+			wanted[i] = i
+		}
+	}
+	fields := make([]arrow.Field, len(wanted))
+	for i, column := range wanted {
+		fields[i] = r.options.Schema.Field(column)
+		place, ok := r.in.places[fields[i].Name]
+		if !ok {
+			return engine.Errorf(engine.KindData, opRead, r.in.path, "column %q is missing", fields[i].Name)
+		}
+		if have := r.in.fields[place].Type; !sameType(have, fields[i].Type) {
+			return engine.Errorf(engine.KindData, opRead, r.in.path, "column %q is %s, planned was %s", fields[i].Name, dataset.TypeName(have), dataset.TypeName(fields[i].Type))
+		}
+		r.fields = append(r.fields, place)
+	}
+	r.schema = arrow.NewSchema(fields, nil)
+	return nil
+}
+
+func (r *reader) estimateRow() {
+	var rows, bytes int64
+	for _, group := range r.in.parquet.MetaData().RowGroups[r.group:r.end] {
+		rows += group.NumRows
+		for _, field := range r.fields {
+			for _, leaf := range r.in.leaves(field) {
+				bytes += group.Columns[leaf].MetaData.TotalUncompressedSize
+			}
+		}
+	}
+	r.rowBytes = float64(bytes) / float64(max(rows, 1))
+}
+
+// Read returns the next record batch.
+func (r *reader) Read(ctx context.Context) (arrow.Record, error) {
+	if r.failed != nil {
+		return nil, r.failed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	record, err := r.next()
+	if err != nil {
+		r.failed = err
+		return nil, err
+	}
+	r.batchRow = r.nextRow
+	r.nextRow += record.NumRows()
+	return record, nil
+}
+
+func (r *reader) next() (arrow.Record, error) {
+	for {
+		have := r.pendingRows()
+		rows := have
+		if have > 0 {
+			rows = dataset.BatchRowsWithin(r.pending, r.offset, r.options.BatchRows, r.options.BatchBytes)
+		}
+		if rows == r.options.BatchRows || rows < have {
+			return r.cut(rows), nil
+		}
+		more, err := r.openGroup()
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			if have == 0 {
+				return nil, io.EOF
+			}
+			return r.cut(rows), nil
+		}
+		if err := r.decode(r.wantedRows(have)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (r *reader) pendingRows() int64 {
+	if r.pending == nil {
+		return 0
+	}
+	return r.pending.NumRows() - r.offset
+}
+
+// wantedRows is how many rows to decode next when some are there already: as many as a batch lacks, or as probably exceed its
+// bytes.
+func (r *reader) wantedRows(have int64) int64 {
+	const least = 16
+	want := min(r.options.BatchRows-have, r.left)
+	if r.rowBytes > 0 {
+		likely := int64(1.25 * float64(r.options.BatchBytes) / r.rowBytes)
+		want = min(want, max(likely, least))
+	}
+	return want
+}
+
+// cut takes the first rows of what is pending.
+func (r *reader) cut(rows int64) arrow.Record {
+	record := r.pending
+	if r.offset == 0 && rows == record.NumRows() {
+		r.pending = nil
+		return record
+	}
+	slice := record.NewSlice(r.offset, r.offset+rows)
+	if r.offset += rows; r.offset == record.NumRows() {
+		record.Release()
+		r.pending, r.offset = nil, 0
+	}
+	return slice
+}
+
+// openGroup makes sure that there are rows to decode, or returns false after the last row group.
+func (r *reader) openGroup() (bool, error) {
+	for r.left == 0 {
+		if r.decoders != nil {
+			r.closeDecoders()
+			r.group++
+		}
+		if r.group >= r.end {
+			return false, nil
+		}
+		err := r.in.guard(fmt.Sprintf("row group %d", r.group), func() error {
+			decoders := make([]decoder, 0, len(r.fields))
+			for i, field := range r.fields {
+				d, err := newDecoder(r.in, r.group, field, r.schema.Field(i).Type, r.options.Allocator)
+				if err != nil {
+					return columnError(r.schema.Field(i).Name, err)
+				}
+				decoders = append(decoders, d)
+			}
+			r.decoders = decoders
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+		r.left = r.in.parquet.MetaData().RowGroups[r.group].NumRows
+	}
+	return true, nil
+}
+
+// decode adds rows of the present row group to what is pending.
+func (r *reader) decode(rows int64) error {
+	columns := make([]arrow.Array, len(r.decoders))
+	defer func() {
+		for _, column := range columns {
+			if column != nil {
+				column.Release()
+			}
+		}
+	}()
+	err := r.in.guard(fmt.Sprintf("row group %d", r.group), func() error {
+		for i, d := range r.decoders {
+			column, err := d.read(rows)
+			if err == nil && int64(column.Len()) != rows {
+				column.Release()
+				err = fmt.Errorf("%d rows are missing", rows-int64(column.Len()))
+			}
+			if err != nil {
+				return columnError(r.schema.Field(i).Name, err)
+			}
+			columns[i] = column
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	piece := array.NewRecord(r.schema, columns, rows)
+	r.left -= rows
+	r.rowBytes = float64(dataset.BatchSizeBytes(piece)) / float64(rows)
+	if r.pendingRows() == 0 {
+		r.dropPending()
+		r.pending = piece
+		return nil
+	}
+	defer piece.Release()
+	joined, err := join(r.pending, r.offset, piece, r.options.Allocator)
+	if err != nil {
+		return engine.Errorf(engine.KindInternal, opRead, r.Where(0), "join batches: %w", err)
+	}
+	r.dropPending()
+	r.pending = joined
+	return nil
+}
+
+func (r *reader) dropPending() {
+	if r.pending != nil {
+		r.pending.Release()
+	}
+	r.pending, r.offset = nil, 0
+}
+
+func (r *reader) closeDecoders() {
+	for _, d := range r.decoders {
+		d.close()
+	}
+	r.decoders = nil
+}
+
+// Where returns the file and the row's number in it, from 0: "data/a.parquet row 12345".
+func (r *reader) Where(row int64) string {
+	return fmt.Sprintf("%s row %d", r.in.path, r.batchRow+row)
+}
+
+// BytesRead counts the footer too.
+func (r *reader) BytesRead() int64 { return r.in.counter.bytes }
+
+// Close ends the reading.
+func (r *reader) Close() error {
+	if r.failed == errClosed {
+		return nil
+	}
+	r.failed = errClosed
+	r.dropPending()
+	r.closeDecoders()
+	if err := r.in.close(); err != nil {
+		return fileError(r.in.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package jobfile
+
+import (
+	"errors"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// scheme matches the beginning of a URL and of MLflow's models:/ and runs:/.
+var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:/`)
+
+// absolutePaths makes the paths of spec absolute against base.
+func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
+	list := func(paths []string, where string) {
+		for i := range paths {
+			d.absolute(&paths[i], base, true, join(where, strconv.Itoa(i)))
+		}
+	}
+	list(spec.GetSource().GetCsv().GetPaths(), "source.csv.paths")
+	list(spec.GetSource().GetParquet().GetPaths(), "source.parquet.paths")
+	for i, step := range spec.GetSteps() {
+		if infer := step.GetInfer(); infer != nil {
+			d.absolute(&infer.Model, base, false, "steps."+strconv.Itoa(i)+".infer.model")
+		}
+	}
+	if sink := spec.GetSink().GetParquet(); sink != nil {
+		d.absolute(&sink.Path, base, false, "sink.parquet.path")
+	}
+}
+
+func (d *decoder) absolute(path *string, base string, glob bool, where string) {
+	p := *path
+	rest, isFile := cutFold(p, "file:")
+	switch {
+	case p == "":
+		return
+	case isFile && strings.HasPrefix(rest, "/"):
+		local, err := filePath(rest)
+		if err != nil {
+			d.failAt(d.position(where), "%s: %w", where, err)
+			return
+		}
+		p = local
+	case scheme.MatchString(p):
+		return
+	case p == "~" || strings.HasPrefix(p, "~/"):
+		d.failAt(d.position(where), "%s: ~ is not expanded; write ${env:HOME}, or ./~ for a folder of that name", where)
+		return
+	}
+	if !filepath.IsAbs(p) {
+		if glob && strings.ContainsAny(p, `*?[\`) {
+			base = escapeGlob(base)
+		}
+		p = base + string(filepath.Separator) + p
+	}
+	if !utf8.ValidString(p) {
+		d.failAt(d.position(where), "%s: %q is not UTF-8", where, clip(p))
+		return
+	}
+	*path = filepath.Clean(p)
+}
+
+func cutFold(s, prefix string) (string, bool) {
+	if len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix) {
+		return s[len(prefix):], true
+	}
+	return s, false
+}
+
+// filePath returns the path of a file URL without its scheme. It is not parsed as a URL further: ? is a glob's.
+func filePath(rest string) (string, error) {
+	if after, ok := strings.CutPrefix(rest, "//"); ok {
+		host, _, _ := strings.Cut(after, "/")
+		if host != "" && !strings.EqualFold(host, "localhost") {
+			return "", errors.New("a file URL has three slashes and an absolute path (file:///data/wine.csv) and names no other host")
+		}
+		rest = after[len(host):]
+	}
+	path, err := url.PathUnescape(rest)
+	if err != nil || path == "" || strings.ContainsRune(path, 0) {
+		return "", errors.New("not a file URL: a percent sign is written %25")
+	}
+	return path, nil
+}
+
+// escapeGlob makes a folder's name safe in front of a pattern.
+func escapeGlob(folder string) string {
+	return strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`).Replace(folder)
+}

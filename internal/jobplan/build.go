@@ -1,0 +1,174 @@
+// Package jobplan turns a job file into something that runs. The head validates a job and builds its plan with it; a worker
+// compiles job and plan into a program. Both bind the steps to the table with the same code, so they cannot disagree.
+//
+// Functions of this package may be called from several goroutines.
+package jobplan
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/folder"
+	"github.com/f708428e/engine/model"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// DefaultTargetSplitBytes is how large a split should be.
+const DefaultTargetSplitBytes = 64 << 20
+
+// Options steers Build.
+type Options struct {
+	// TargetSplitBytes is how large a split should be; zero means DefaultTargetSplitBytes. A job with sink.parquet.files may have
+	// smaller ones.
+	TargetSplitBytes int64
+}
+
+// Build makes the plan of a job: it lists the inputs, opens the models, settles the schema, binds the steps, and cuts the inputs
+// into tasks. It reads headers, footers, samples, and whatever the source needs to find row boundaries, and all of the models'
+// files for their digests; it writes nothing, and the output folder need not exist.
+//
+// What a user did wrong is named before a row is scored: see Validate for the job file; a path without files is of kind
+// engine.KindNotFound; a column that is missing or of a wrong type of kind engine.KindData; a model that cannot be used of kind
+// engine.KindModel; an output folder that the job reads from of kind engine.KindConflict. The same job, inputs, models,
+// and options give the same plan.
+func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, options Options) (*enginev1.Plan, error) {
+	if err := Validate(spec); err != nil {
+		return nil, err
+	}
+	source, err := newSource(spec)
+	if err != nil {
+		return nil, err
+	}
+	sink, err := newSink(spec)
+	if err != nil {
+		return nil, err
+	}
+	field, paths := sourcePaths(spec)
+	files, err := listInputs(ctx, field, paths)
+	if err != nil {
+		return nil, err
+	}
+	output, err := planOutput(job, spec, files)
+	if err != nil {
+		return nil, err
+	}
+	models, err := openModels(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := wantedTypes(spec, models)
+	if err != nil {
+		return nil, err
+	}
+	fileCount := int(spec.GetSink().GetParquet().GetFiles())
+	layout, err := layOut(ctx, source, files, wanted, options.TargetSplitBytes, fileCount)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := bind(spec, layout.Schema, models, files[0].Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSink(sink, bound); err != nil {
+		return nil, err
+	}
+	plan := &enginev1.Plan{SourceSchema: encodeSchema(layout.Schema), Output: output}
+	places := make(map[string]int32, len(files))
+	for i, f := range files {
+		places[f.Path] = int32(i)
+		plan.Inputs = append(plan.Inputs, &enginev1.InputFile{Path: f.Path, SizeBytes: f.SizeBytes, ModifiedUnixNanos: f.ModifiedUnixNanos})
+	}
+	for _, c := range bound.final {
+		plan.OutputColumns = append(plan.OutputColumns, &enginev1.ColumnInfo{Name: c.field.Name, Type: c.field.Type.String()})
+	}
+	for i := range spec.GetSteps() {
+		if m := models[i]; m != nil {
+			plan.Models = append(plan.Models, &enginev1.ModelPin{Step: int32(i), Path: m.Path, Digest: m.Digest})
+		}
+	}
+	for i, group := range cut(layout.Splits, fileCount) {
+		task := &enginev1.TaskPlan{Part: folder.PartName(job, i, sink.Extension())}
+		for _, s := range group {
+			place, ok := places[s.File.Path]
+			if !ok {
+				return nil, engine.Errorf(engine.KindInternal, "plan job", s.File.Path, "a split of a file that is no input")
+			}
+			task.Splits = append(task.Splits, &enginev1.Split{
+				Input: place, StartOffsetBytes: s.StartOffsetBytes, EndOffsetBytes: s.EndOffsetBytes,
+				FirstRowGroup: int32(s.FirstRowGroup), RowGroups: int32(s.RowGroups),
+			})
+		}
+		plan.Tasks = append(plan.Tasks, task)
+	}
+	return plan, nil
+}
+
+// SplitOf returns a split of the plan as its source knows it. The split must be one of the plan's.
+func SplitOf(plan *enginev1.Plan, split *enginev1.Split) dataset.Split {
+	file := plan.GetInputs()[split.GetInput()]
+	return dataset.Split{
+		File:             dataset.File{Path: file.GetPath(), SizeBytes: file.GetSizeBytes(), ModifiedUnixNanos: file.GetModifiedUnixNanos()},
+		StartOffsetBytes: split.GetStartOffsetBytes(),
+		EndOffsetBytes:   split.GetEndOffsetBytes(),
+		FirstRowGroup:    int(split.GetFirstRowGroup()),
+		RowGroups:        int(split.GetRowGroups()),
+	}
+}
+
+// openModels opens the model of every infer step, each model once.
+func openModels(ctx context.Context, spec *enginev1.JobSpec) (map[int]*model.Model, error) {
+	byPath := map[string]*model.Model{}
+	models := map[int]*model.Model{}
+	for i, s := range spec.GetSteps() {
+		infer := s.GetInfer()
+		if infer == nil {
+			continue
+		}
+		path, err := localPath(indexed("steps", i)+".infer.model", infer.GetModel())
+		if err != nil {
+			return nil, err
+		}
+		if byPath[path] == nil {
+			if byPath[path], err = model.Open(ctx, path); err != nil {
+				return nil, err
+			}
+		}
+		models[i] = byPath[path]
+	}
+	return models, nil
+}
+
+// checkSink makes sure that the sink can write the output's columns.
+func checkSink(sink dataset.Sink, bound *binding) error {
+	_, _, schema := bound.lower()
+	w, err := sink.Create(io.Discard, schema, memory.NewGoAllocator())
+	if err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// encodeSchema writes a schema as an Arrow IPC stream without record batches.
+func encodeSchema(schema *arrow.Schema) []byte {
+	var buffer bytes.Buffer
+	w := ipc.NewWriter(&buffer, ipc.WithSchema(schema))
+	// Writing into memory does not fail.
+	_ = w.Close()
+	return buffer.Bytes()
+}
+
+func decodeSchema(encoded []byte) (*arrow.Schema, error) {
+	r, err := ipc.NewReader(bytes.NewReader(encoded))
+	if err != nil {
+		return nil, engine.Errorf(engine.KindCorrupt, "compile job", "source_schema", "%w", err)
+	}
+	defer r.Release()
+	return r.Schema(), nil
+}

@@ -1,0 +1,86 @@
+package jobplan
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset/folder"
+	"github.com/f708428e/engine/model"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// CheckInputs looks at every input of a plan before a job is resumed. The error, of kind engine.KindConflict, names each file
+// that is gone or has another length or modification time, the first ten of many. No file is opened.
+func CheckInputs(ctx context.Context, plan *enginev1.Plan) error {
+	var changed []string
+	for _, f := range plan.GetInputs() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		info, err := os.Stat(f.GetPath())
+		switch {
+		case isNotExist(err):
+			changed = append(changed, f.GetPath()+" is gone")
+		case err != nil:
+			return statError("check inputs", f.GetPath(), err)
+		case info.Size() != f.GetSizeBytes():
+			changed = append(changed, fmt.Sprintf("%s has %d bytes, expected %d", f.GetPath(), info.Size(), f.GetSizeBytes()))
+		case info.ModTime().UnixNano() != f.GetModifiedUnixNanos():
+			changed = append(changed, f.GetPath()+" was modified")
+		}
+	}
+	const most = 10
+	switch n := len(changed); {
+	case n == 0:
+		return nil
+	case n > most:
+		changed = append(changed[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return engine.Errorf(engine.KindConflict, "check inputs", "", "inputs have changed since the job was accepted: %s", strings.Join(changed, "; ")).
+		WithHint("put the old files back, or submit the job again under another id")
+}
+
+// CheckModels verifies the digest of every model of a plan, which reads their files. A model that has changed is an error of kind
+// engine.KindModel.
+func CheckModels(ctx context.Context, plan *enginev1.Plan) error {
+	seen := map[string]bool{}
+	for _, pin := range plan.GetModels() {
+		if seen[pin.GetPath()+"\x00"+pin.GetDigest()] {
+			continue
+		}
+		seen[pin.GetPath()+"\x00"+pin.GetDigest()] = true
+		if err := model.VerifyDigest(ctx, pin.GetPath(), pin.GetDigest()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Digests returns what _SUCCESS says of how an output came about: of the job, the SHA-256 of the job file in protobuf's deterministic
+// encoding; of the inputs, that of their list with lengths and modification times; of each infer step, its model's digest.
+func Digests(spec *enginev1.JobSpec, plan *enginev1.Plan) folder.Digests {
+	// Marshalling fails only for texts that are not UTF-8, which Validate refuses.
+	job, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
+	if err != nil {
+		panic(fmt.Sprintf("marshal job: %v", err))
+	}
+	inputs := sha256.New()
+	for _, f := range plan.GetInputs() {
+		// Writing into a hash does not fail. The quotes keep names with line ends apart.
+		_, _ = fmt.Fprintf(inputs, "%q %d %d\n", f.GetPath(), f.GetSizeBytes(), f.GetModifiedUnixNanos())
+	}
+	digests := folder.Digests{Job: sumText(sha256.Sum256(job)), Inputs: "sha256:" + hex.EncodeToString(inputs.Sum(nil))}
+	for _, pin := range plan.GetModels() {
+		digests.Models = append(digests.Models, pin.GetDigest())
+	}
+	return digests
+}
+
+func sumText(sum [sha256.Size]byte) string { return "sha256:" + hex.EncodeToString(sum[:]) }

@@ -1,0 +1,66 @@
+package jobplan
+
+import (
+	"context"
+	"math"
+
+	"github.com/f708428e/engine"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+const opCompile = "compile job"
+
+// Compile turns a job and its plan into a program. The plan's tasks may be missing. It opens the models and verifies that they are
+// those of the plan: their content is read once. A model that has changed is an error of kind engine.KindModel.
+func Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan) (*Program, error) {
+	if err := Validate(spec); err != nil {
+		return nil, err
+	}
+	if len(plan.GetInputs()) == 0 {
+		return nil, engine.Errorf(engine.KindInvalidArgument, opCompile, "", "the plan has no inputs")
+	}
+	source, err := newSource(spec)
+	if err != nil {
+		return nil, err
+	}
+	sink, err := newSink(spec)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := decodeSchema(plan.GetSourceSchema())
+	if err != nil {
+		return nil, err
+	}
+	models, err := openModels(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	pins := map[int]*enginev1.ModelPin{}
+	for _, pin := range plan.GetModels() {
+		pins[int(pin.GetStep())] = pin
+	}
+	for i, m := range models {
+		pin, ok := pins[i]
+		if !ok {
+			return nil, engine.Errorf(engine.KindInvalidArgument, opCompile, m.Path, "the plan does not pin the model of %s", indexed("steps", i))
+		}
+		if err := m.Verify(pin.GetDigest()); err != nil {
+			return nil, err
+		}
+	}
+	bound, err := bind(spec, schema, models, plan.GetInputs()[0].GetPath())
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{Source: source, SourceSchema: schema, BatchRows: BatchRows(spec), Sink: sink}
+	p.Columns, p.Ops, p.OutputSchema = bound.lower()
+	if p.BatchBytes, err = BatchBytes(spec); err != nil {
+		return nil, err
+	}
+	resources, err := Resources(spec)
+	if err != nil {
+		return nil, err
+	}
+	p.Threads = max(1, int(math.Ceil(resources.CPU)))
+	return p, nil
+}

@@ -1,0 +1,102 @@
+package jobplan
+
+import (
+	"context"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+)
+
+// layOut plans the source. If the user wants a number of output files, it looks for splits that are small enough to give as many.
+func layOut(ctx context.Context, source dataset.Source, files []dataset.File, wanted map[string]arrow.DataType, target int64, fileCount int) (*dataset.Layout, error) {
+	if target <= 0 {
+		target = DefaultTargetSplitBytes
+	}
+	if fileCount > 0 {
+		var total int64
+		for _, f := range files {
+			total += f.SizeBytes
+		}
+		target = max(1, min(target, total/int64(fileCount)))
+	}
+	layout, err := source.Plan(ctx, files, dataset.PlanOptions{TargetSplitBytes: target, WantedTypes: wanted})
+	if err != nil {
+		return nil, err
+	}
+	// Halving at most doubles the splits, so there are never many more than wanted.
+	for len(layout.Splits) < fileCount && target > 1 && divisible(layout.Splits) {
+		target /= 2
+		finer, err := source.Plan(ctx, files, dataset.PlanOptions{TargetSplitBytes: target, WantedTypes: wanted})
+		if err != nil {
+			return nil, err
+		}
+		if !finer.Schema.Equal(layout.Schema) {
+			return nil, engine.Errorf(engine.KindInternal, "plan job", files[0].Path, "the schema depends on the splits")
+		}
+		layout = finer
+	}
+	if len(layout.Splits) == 0 {
+		return nil, engine.Errorf(engine.KindInternal, "plan job", files[0].Path, "the source gave no splits")
+	}
+	return layout, nil
+}
+
+// divisible reports whether smaller splits are thinkable: ranges of text, or several row groups.
+func divisible(splits []dataset.Split) bool {
+	for _, s := range splits {
+		if s.RowGroups > 1 || s.EndOffsetBytes-s.StartOffsetBytes > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// cut gives every task its splits: one each, or contiguous groups of about the same size if the user wants a number of files.
+func cut(splits []dataset.Split, fileCount int) [][]dataset.Split {
+	if fileCount <= 0 || fileCount >= len(splits) {
+		groups := make([][]dataset.Split, len(splits))
+		for i := range splits {
+			groups[i] = splits[i : i+1]
+		}
+		return groups
+	}
+	sizes := splitSizes(splits)
+	var left int64
+	for _, n := range sizes {
+		left += n
+	}
+	groups := make([][]dataset.Split, 0, fileCount)
+	for first := 0; first < len(splits); {
+		groupsLeft := fileCount - len(groups)
+		share := left / int64(groupsLeft)
+		end, size := first+1, sizes[first]
+		// A split goes where it brings the group nearer to its share; every group after this one gets a split too.
+		for end < len(splits) && len(splits)-end > groupsLeft-1 && (groupsLeft == 1 || size+sizes[end]/2 <= share) {
+			size += sizes[end]
+			end++
+		}
+		groups = append(groups, splits[first:end])
+		left -= size
+		first = end
+	}
+	return groups
+}
+
+// splitSizes estimates the bytes of splits: the length of text, and for row groups their share of the file.
+func splitSizes(splits []dataset.Split) []int64 {
+	rowGroups := map[string]int64{}
+	for _, s := range splits {
+		rowGroups[s.File.Path] += int64(s.RowGroups)
+	}
+	sizes := make([]int64, len(splits))
+	for i, s := range splits {
+		if s.RowGroups > 0 {
+			sizes[i] = s.File.SizeBytes / rowGroups[s.File.Path] * int64(s.RowGroups)
+		} else {
+			sizes[i] = s.EndOffsetBytes - s.StartOffsetBytes
+		}
+	}
+	return sizes
+}

@@ -1,0 +1,195 @@
+package jobplan
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+)
+
+const opList = "list inputs"
+
+// Limits on what one job may read.
+const (
+	maxInputs      = 1_000_000
+	maxFolderDepth = 64
+)
+
+// listInputs returns the files that the entries of a paths field mean, in the order in which their rows are read.
+//
+// An entry is a file, a folder, or a glob. What exists under the very name is meant, also if the name holds *, ?, or [. A folder
+// stands for all regular files in it and its subfolders. The files of one entry are in the order of their paths, compared byte
+// by byte. Names that start with "_" or "." are skipped in folders and by globs, except where the glob itself starts with that
+// character. A symbolic link counts as what it leads to.
+//
+// Refused by name, so that no job runs on half of its data or twice on one part: an entry without any file, a file that two
+// entries name, something that is neither file nor folder, a subfolder of the form key=value (its column would be lost), and
+// whatever cannot be read.
+func listInputs(ctx context.Context, field string, entries []string) ([]dataset.File, error) {
+	var files []dataset.File
+	from := map[string]string{}
+	for i, entry := range entries {
+		pattern, err := localPath(indexed(field, i), entry)
+		if err != nil {
+			return nil, err
+		}
+		found, err := listEntry(ctx, entry, pattern)
+		if err != nil {
+			return nil, err
+		}
+		slices.SortFunc(found, func(a, b dataset.File) int { return strings.Compare(a.Path, b.Path) })
+		for _, f := range found {
+			if other, ok := from[f.Path]; ok {
+				if other == entry {
+					other = "the same entry"
+				}
+				return nil, invalid(indexed(field, i), "%q names %s, which %q names already", entry, f.Path, other).
+					WithHint("its rows would be read twice")
+			}
+			from[f.Path] = entry
+		}
+		if files = append(files, found...); len(files) > maxInputs {
+			return nil, invalid(field, "over %d files", maxInputs).WithHint("split the job")
+		}
+	}
+	return files, nil
+}
+
+func listEntry(ctx context.Context, entry, pattern string) ([]dataset.File, error) {
+	info, err := os.Stat(pattern)
+	if err == nil {
+		files, err := listPath(ctx, nil, pattern, info, nil)
+		if err == nil && len(files) == 0 {
+			err = engine.Errorf(engine.KindNotFound, opList, entry, "the folder holds no files").
+				WithHint(`names that start with "_" or "." do not count`)
+		}
+		return files, err
+	}
+	if !isNotExist(err) {
+		return nil, statError(opList, entry, err)
+	}
+	if !hasMeta(pattern) {
+		return nil, engine.Errorf(engine.KindNotFound, opList, entry, "no such file or folder")
+	}
+	if strings.Contains(pattern, "**") {
+		return nil, engine.Errorf(engine.KindInvalidArgument, opList, entry, `"**" is not supported`).
+			WithHint("name the folder: its subfolders are read too")
+	}
+	matches, err := glob(ctx, entry, pattern)
+	if err != nil {
+		return nil, err
+	}
+	var files []dataset.File
+	for _, match := range matches {
+		info, err := os.Stat(match)
+		if err != nil {
+			return nil, statError(opList, match, err)
+		}
+		if files, err = listPath(ctx, files, match, info, nil); err != nil {
+			return nil, err
+		}
+	}
+	if len(files) == 0 {
+		return nil, engine.Errorf(engine.KindNotFound, opList, entry, "no file matches")
+	}
+	return files, nil
+}
+
+// listPath appends the file at path, or the files of the folder at path. above are the folders around it.
+func listPath(ctx context.Context, files []dataset.File, path string, info fs.FileInfo, above []fs.FileInfo) ([]dataset.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	switch {
+	case !utf8.ValidString(path):
+		return nil, engine.Errorf(engine.KindInvalidArgument, opList, "", "the file name %q is not UTF-8", path)
+	case info.Mode().IsRegular():
+		return append(files, dataset.File{Path: path, SizeBytes: info.Size(), ModifiedUnixNanos: info.ModTime().UnixNano()}), nil
+	case !info.IsDir():
+		return nil, engine.Errorf(engine.KindInvalidArgument, opList, path, "neither a file nor a folder")
+	}
+	if len(above) == maxFolderDepth || slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
+		return nil, engine.Errorf(engine.KindInvalidArgument, opList, path, "a folder that contains itself through a symbolic link, or over %d folders in each other", maxFolderDepth)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, statError(opList, path, err)
+	}
+	above = append(above, info)
+	for _, e := range entries {
+		if hidden(e.Name()) {
+			continue
+		}
+		inner := filepath.Join(path, e.Name())
+		innerInfo, err := os.Stat(inner)
+		if err != nil {
+			return nil, statError(opList, inner, err)
+		}
+		if innerInfo.IsDir() && strings.Contains(e.Name(), "=") {
+			return nil, engine.Errorf(engine.KindInvalidArgument, opList, inner, "partition folders are not read as columns in this version").
+				WithHint("name the folder %s/%s itself, if its rows can do without that column", filepath.Base(path), e.Name())
+		}
+		if files, err = listPath(ctx, files, inner, innerInfo, above); err != nil {
+			return nil, err
+		}
+		if len(files) > maxInputs {
+			return nil, engine.Errorf(engine.KindInvalidArgument, opList, path, "over %d files", maxInputs).WithHint("split the job")
+		}
+	}
+	return files, nil
+}
+
+// glob returns the paths that match pattern. Unlike filepath.Glob it reports folders that it cannot read.
+func glob(ctx context.Context, entry, pattern string) ([]string, error) {
+	volume := filepath.VolumeName(pattern)
+	paths := []string{volume + string(filepath.Separator)}
+	for _, part := range strings.Split(strings.Trim(filepath.ToSlash(pattern[len(volume):]), "/"), "/") {
+		var next []string
+		for _, folder := range paths {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if !hasMeta(part) {
+				path := filepath.Join(folder, part)
+				if _, err := os.Stat(path); err == nil {
+					next = append(next, path)
+				} else if !isNotExist(err) && !errors.Is(err, errNotDir) {
+					return nil, statError(opList, path, err)
+				}
+				continue
+			}
+			if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+				continue
+			}
+			entries, err := os.ReadDir(folder)
+			if err != nil {
+				return nil, statError(opList, folder, err)
+			}
+			for _, e := range entries {
+				ok, err := filepath.Match(part, e.Name())
+				if err != nil {
+					return nil, engine.Errorf(engine.KindInvalidArgument, opList, entry, "not a glob: %q", part)
+				}
+				if ok && (!hidden(e.Name()) || part[0] == e.Name()[0]) {
+					next = append(next, filepath.Join(folder, e.Name()))
+				}
+			}
+		}
+		paths = next
+	}
+	if _, err := filepath.Match(pattern, ""); err != nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, opList, entry, "not a glob: a [ without ], or a \\ at the end")
+	}
+	return paths, nil
+}
+
+func hidden(name string) bool { return name[0] == '_' || name[0] == '.' }
+
+func hasMeta(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }

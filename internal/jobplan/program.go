@@ -1,0 +1,176 @@
+package jobplan
+
+import (
+	"slices"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine/dataset"
+)
+
+// Program is a job as a worker runs it. It never changes and may be used by several goroutines.
+type Program struct {
+	// Source opens splits.
+	Source dataset.Source
+	// SourceSchema is the schema that planning settled, all columns.
+	SourceSchema *arrow.Schema
+	// Columns are the places in SourceSchema of the columns that the steps and the output need, ascending. What no later step
+	// keeps is not read. The first of Ops is given records of just these.
+	Columns []int
+	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, or InferOp. Steps that change
+	// nothing have no Op.
+	Ops []Op
+	// OutputSchema is the schema of the records that the last of Ops gives, and of the output files.
+	OutputSchema *arrow.Schema
+	// BatchRows and BatchBytes bound a record batch.
+	BatchRows, BatchBytes int64
+	// Sink writes the output files.
+	Sink dataset.Sink
+	// Threads is how many threads one call of a model may use: the task's cpu, rounded up.
+	Threads int
+}
+
+// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, or InferOp. Columns are given by their place in the
+// record that the Op is given.
+type Op interface{ op() }
+
+// SelectOp keeps columns.
+type SelectOp struct {
+	// Indices are the columns to keep, in this order.
+	Indices []int
+}
+
+// RenameOp gives all columns names.
+type RenameOp struct {
+	// Names has one name for each column.
+	Names []string
+}
+
+// CastOp changes the types of columns.
+type CastOp struct {
+	// Columns is in ascending order of Index.
+	Columns []CastColumn
+}
+
+// CastColumn is one column of a CastOp.
+type CastColumn struct {
+	// Index is the column's place.
+	Index int
+	// Type is its new type, which is never the one it has.
+	Type arrow.DataType
+}
+
+// InferOp evaluates a model and appends columns.
+type InferOp struct {
+	// Step is the step's place in the job, from 0.
+	Step int
+	// ModelPath is the model as the job names it, and ONNXPath its ONNX file, both absolute.
+	ModelPath, ONNXPath string
+	// Digest is the model's digest, which Compile has verified.
+	Digest string
+	// Inputs are the columns that the model is fed: side by side in one matrix, or one for each of the model's inputs in the order
+	// of the graph.
+	Inputs []int
+	// Matrix says which of the two.
+	Matrix bool
+	// Outputs are the columns to append, in this order.
+	Outputs []InferOutput
+	// BatchRows is how many rows the model is called with at a time; zero means the record batch.
+	BatchRows int64
+}
+
+// InferOutput is one column that an InferOp appends.
+type InferOutput struct {
+	// Index is the output's place in the graph.
+	Index int
+	// Column is the new column's name.
+	Column string
+	// Field is the new column: its name, its type, not nullable.
+	Field arrow.Field
+}
+
+func (SelectOp) op() {}
+func (RenameOp) op() {}
+func (CastOp) op()   {}
+func (InferOp) op()  {}
+
+// lower turns bound steps into operations on those columns of the source alone that are needed.
+func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
+	live := map[int]bool{}
+	for _, c := range b.final {
+		live[c.id] = true
+	}
+	for _, s := range b.steps {
+		if s.infer != nil {
+			for _, id := range append(slices.Clone(s.infer.inputs), s.infer.outputs...) {
+				live[id] = true
+			}
+		}
+	}
+	type named struct {
+		id   int
+		name string
+	}
+	var table []named
+	for i, f := range b.source.Fields() {
+		if live[i] {
+			columns = append(columns, i)
+			table = append(table, named{i, f.Name})
+		}
+	}
+	place := func(id int) int { return slices.IndexFunc(table, func(c named) bool { return c.id == id }) }
+	for _, s := range b.steps {
+		switch {
+		case s.infer != nil:
+			op := s.infer.op
+			op.Inputs = nil
+			for _, id := range s.infer.inputs {
+				op.Inputs = append(op.Inputs, place(id))
+			}
+			ops = append(ops, op)
+			for i, id := range s.infer.outputs {
+				table = append(table, named{id, op.Outputs[i].Column})
+			}
+		case s.keep != nil:
+			var op SelectOp
+			var kept []named
+			for _, id := range s.keep {
+				if p := place(id); p >= 0 {
+					op.Indices = append(op.Indices, p)
+					kept = append(kept, table[p])
+				}
+			}
+			if !slices.Equal(kept, table) {
+				ops = append(ops, op)
+			}
+			table = kept
+		case s.rename != nil:
+			op := RenameOp{Names: make([]string, len(table))}
+			changed := false
+			for i, c := range table {
+				if name, ok := s.rename[c.id]; ok && name != c.name {
+					table[i].name, changed = name, true
+				}
+				op.Names[i] = table[i].name
+			}
+			if changed {
+				ops = append(ops, op)
+			}
+		case s.cast != nil:
+			var op CastOp
+			for i, c := range table {
+				if t, ok := s.cast[c.id]; ok {
+					op.Columns = append(op.Columns, CastColumn{Index: i, Type: t})
+				}
+			}
+			if len(op.Columns) > 0 {
+				ops = append(ops, op)
+			}
+		}
+	}
+	fields := make([]arrow.Field, len(b.final))
+	for i, c := range b.final {
+		fields[i] = c.field
+	}
+	return columns, ops, arrow.NewSchema(fields, nil)
+}

@@ -1,0 +1,129 @@
+package jobplan
+
+import (
+	"errors"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/csv"
+	"github.com/f708428e/engine/dataset/parquet"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// sourcePaths returns the paths of the source and the name of their field, which is empty if there is no source.
+func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
+	switch kind := spec.GetSource().GetKind().(type) {
+	case *enginev1.Source_Csv:
+		return "source.csv.paths", kind.Csv.GetPaths()
+	case *enginev1.Source_Parquet:
+		return "source.parquet.paths", kind.Parquet.GetPaths()
+	default:
+		return "", nil
+	}
+}
+
+// newSource makes the job's source.
+func newSource(spec *enginev1.JobSpec) (dataset.Source, error) {
+	switch kind := spec.GetSource().GetKind().(type) {
+	case *enginev1.Source_Csv:
+		options, err := csvOptions(kind.Csv)
+		if err != nil {
+			return nil, err
+		}
+		source, err := csv.New(options)
+		if err != nil {
+			return nil, underField("source.csv", err)
+		}
+		return source, nil
+	case *enginev1.Source_Parquet:
+		return parquet.NewSource(), nil
+	default:
+		return nil, invalid("source", "required: one of csv, parquet")
+	}
+}
+
+func csvOptions(spec *enginev1.CsvSource) (csv.Options, error) {
+	const field = "source.csv"
+	options := csv.Options{Header: true, Quote: '"', Nulls: spec.GetNulls()}
+	if spec.Header != nil {
+		options.Header = spec.GetHeader()
+	}
+	var err error
+	if options.Delimiter, err = oneASCII(field+".delimiter", spec.GetDelimiter()); err != nil {
+		return options, err
+	}
+	if spec.Quote != nil {
+		if options.Quote, err = oneASCII(field+".quote", spec.GetQuote()); err != nil {
+			return options, err
+		}
+	}
+	if len(spec.GetColumns()) > maxColumns {
+		return options, invalid(field+".columns", "%d columns, at most %d are allowed", len(spec.GetColumns()), maxColumns)
+	}
+	seen := map[string]int{}
+	for i, c := range spec.GetColumns() {
+		columnField := indexed(field+".columns", i)
+		if c.GetName() == "" {
+			return options, invalid(columnField+".name", "required")
+		}
+		if j, ok := seen[c.GetName()]; ok {
+			return options, invalid(columnField+".name", "%q stands in %s already", c.GetName(), indexed(field+".columns", j))
+		}
+		seen[c.GetName()] = i
+		column := csv.Column{Name: c.GetName()}
+		if c.GetType() != "" {
+			if err := validateType(columnField+".type", c.GetType()); err != nil {
+				return options, err
+			}
+			if column.Type, err = dataset.ParseType(c.GetType()); err != nil {
+				return options, err
+			}
+		}
+		options.Columns = append(options.Columns, column)
+	}
+	return options, nil
+}
+
+// newSink makes the job's sink.
+func newSink(spec *enginev1.JobSpec) (dataset.Sink, error) {
+	kind, ok := spec.GetSink().GetKind().(*enginev1.Sink_Parquet)
+	if !ok {
+		return nil, invalid("sink", "required: parquet")
+	}
+	sink, err := parquet.NewSink(parquet.SinkOptions{Compression: kind.Parquet.GetCompression()})
+	if err != nil {
+		return nil, underField("sink.parquet", err)
+	}
+	return sink, nil
+}
+
+// underField replaces the operation of an error by the field of the job file that caused it.
+func underField(field string, err error) error {
+	var e *engine.Error
+	if errors.As(err, &e) {
+		return &engine.Error{Kind: e.Kind, ID: field, Hint: e.Hint, Err: e.Err}
+	}
+	return engine.WrapError("", field, err)
+}
+
+// declaredTypes returns the names of the columns whose type the job file gives; ok is false for a source with types of its own.
+func declaredTypes(spec *enginev1.JobSpec) (declared map[string]bool, ok bool) {
+	kind, ok := spec.GetSource().GetKind().(*enginev1.Source_Csv)
+	if !ok {
+		return nil, false
+	}
+	declared = map[string]bool{}
+	for _, c := range kind.Csv.GetColumns() {
+		if c.GetType() != "" {
+			declared[c.GetName()] = true
+		}
+	}
+	return declared, true
+}
+
+func firstNumber(raw []byte) protowire.Number {
+	number, _, _ := protowire.ConsumeTag(raw)
+	return number
+}
