@@ -41,6 +41,9 @@ type Layout struct {
 	Schema *arrow.Schema
 	// Splits is in the order of the input. An input without rows has a split too, so that its columns are checked.
 	Splits []Split
+	// Texts says of columns that were inferred to be text, although values before were none, which value made them so: by column,
+	// such as `"n/a" in data/a.csv:17`. May be nil.
+	Texts map[string]string
 }
 
 // PlanOptions steers planning.

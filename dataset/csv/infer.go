@@ -1,7 +1,9 @@
 package csv
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -42,6 +44,7 @@ type evidence struct {
 	known    arrow.DataType // not to be inferred
 	possible candidates
 	seen     bool // a value that is not null
+	why      string
 }
 
 func (e *evidence) add(f field, n *nulls) {
@@ -123,6 +126,7 @@ type sample struct {
 	names   []string
 	columns []evidence
 	settled bool // all types are known
+	rows    int  // that were looked at
 }
 
 func (s *sample) setColumns(names []string) {
@@ -164,7 +168,7 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 		if flaw != flawNone {
 			var err error
 			if fields, next, err = h.row(ctx, pos); err != nil {
-				if s.columns != nil && ctx.Err() == nil {
+				if s.columns != nil && s.rows > 0 && ctx.Err() == nil {
 					return nil
 				}
 				return err
@@ -173,15 +177,21 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 		if s.columns == nil {
 			s.setColumns(defaultNames(len(fields)))
 		}
+		start := pos
 		pos, first = next, false
 		if len(fields) != len(s.columns) {
 			continue
 		}
+		s.rows++
 		for i, f := range fields {
 			if places != nil {
 				i = places[i]
 			}
-			s.columns[i].add(f, &h.source.nulls)
+			c := &s.columns[i]
+			before := c.possible
+			if c.add(f, &h.source.nulls); c.possible == 0 && before != 0 && before != maybeAll {
+				c.why = fmt.Sprintf("%s in %s:%d", shown(f.text), h.info.Path, 1+bytes.Count(h.b[:start], []byte{'\n'}))
+			}
 		}
 	}
 	if s.columns == nil {

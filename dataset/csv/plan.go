@@ -62,6 +62,12 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 	fields := make([]arrow.Field, len(seen.names))
 	for i, name := range seen.names {
 		fields[i] = arrow.Field{Name: name, Type: seen.columns[i].dataType(), Nullable: true}
+		if why := seen.columns[i].why; why != "" {
+			if layout.Texts == nil {
+				layout.Texts = map[string]string{}
+			}
+			layout.Texts[name] = why
+		}
 	}
 	layout.Schema = arrow.NewSchema(fields, nil)
 	return layout, nil

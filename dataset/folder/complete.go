@@ -16,7 +16,7 @@ import (
 
 // Complete ends the output: it checks that all parts are there, deletes what attempts left behind, writes _SUCCESS, and for
 // ModeOverwrite puts the new folder in the old one's place and deletes that. It may be called again after a crash or an error, and
-// then does what is left to do; the content of the first _SUCCESS stays.
+// then does what is left to do; a _SUCCESS that stands in Folder stays as it is.
 //
 // A part that is missing or has another size is an error of kind engine.KindCorrupt; a part of this job that is not listed, and
 // for ModeError any file that is not this job's, is one of kind engine.KindConflict.

@@ -2,7 +2,6 @@ package folder
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -50,7 +49,7 @@ func ReadSuccess(folder string) (Success, error) {
 	path := filepath.Join(folder, SuccessName)
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return Success{}, fmt.Errorf("%w", classify(path, err))
+		return Success{}, classify(path, err)
 	}
 	var s Success
 	if err := json.Unmarshal(content, &s); err != nil || s.Job == "" {

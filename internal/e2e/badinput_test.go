@@ -17,7 +17,7 @@ import (
 const twoColumns = `source:
   csv: {paths: ["in*.csv"]}
 steps:
-  - infer: {model: model.onnx, output: p}
+  - infer: {model: model.onnx, output: p, inputs: [a, b]}
 sink:
   parquet: {path: out}
 `
@@ -40,7 +40,10 @@ func TestBadInput(t *testing.T) {
 		{"too few fields", map[string]string{"in.csv": "a,b\n1,2\n3\n"}, 1, []string{"in.csv:3", "expected 2", "found 1"}},
 		{"too many fields", map[string]string{"in.csv": "a,b\n1,2\n3,4,5\n"}, 1, []string{"in.csv:3", "expected 2", "found 3"}},
 		{"text in a number", map[string]string{"in.csv": "a,b\n1,2\n3,many\n"}, 1, []string{"in.csv:3", `"b"`, `"many"`}},
-		{"column is missing", map[string]string{"in.csv": "a,c\n1,x\n3,y\n"}, 1, []string{"in.csv", "model"}},
+		{"text in a number, inputs not named", map[string]string{
+			"job.yaml": strings.Replace(twoColumns, ", inputs: [a, b]", "", 1), "in.csv": "a,b\n1,2\n3,many\n",
+		}, 1, []string{"in.csv:3", `"b"`, `"many"`, "inputs"}},
+		{"column is missing", map[string]string{"in.csv": "a,c\n1,x\n3,y\n"}, 1, []string{"in.csv", "model.onnx", `"b"`}},
 		{"empty field for the model", map[string]string{"in.csv": "a,b\n1,2\n3,\n"}, 1, []string{"in.csv:3", `"b"`}},
 		{"empty file", map[string]string{"in.csv": ""}, 1, []string{"in.csv", "empty"}},
 		{"one of several files is empty", map[string]string{"in2.csv": ""}, 1, []string{"in2.csv", "empty"}},
@@ -52,7 +55,7 @@ func TestBadInput(t *testing.T) {
 		{"model is no ONNX", map[string]string{"model.onnx": "PK\x03\x04 a zip file, not a model"}, 1, []string{"model.onnx", "ONNX"}},
 		{"model wants an unknown domain", map[string]string{"model.onnx": string(enginetest.UnknownDomainModel())}, 1, []string{"model.onnx", "domain"}},
 		{"model does not exist", map[string]string{"model.onnx": "-"}, 1, []string{"model.onnx"}},
-		{"model wants more columns", map[string]string{"model.onnx": string(enginetest.LinearModel(engine.Float64, 0, 1, 2, 3))}, 1, []string{"2", "3"}},
+		{"model wants more columns", map[string]string{"model.onnx": string(enginetest.LinearModel(engine.Float64, 0, 1, 2, 3))}, 1, []string{"model.onnx", "2", "3"}},
 		{"output has data", map[string]string{"out/other.parquet": "x"}, 5, []string{"out", "overwrite"}},
 		{"output is a file", map[string]string{"out": "x"}, 5, []string{"out"}},
 		{"truncated Parquet", map[string]string{

@@ -242,7 +242,7 @@ func TestStatusAndLists(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"status"}, []string{"ALIVE", "SUCCEEDED"}},
+		{[]string{"status"}, []string{"ALIVE", "1 succeeded"}},
 		{[]string{"job", "list"}, []string{id, "wine", "SUCCEEDED"}},
 		{[]string{"job", "status", id}, []string{id, "SUCCEEDED", "2000"}},
 		{[]string{"job", "logs", id}, []string{"job accepted", "job planned", "task finished", "job succeeded"}},

@@ -51,12 +51,14 @@ type binder struct {
 	nextID  int
 	// gone says which step took a name out of the table.
 	gone map[string]string
+	// texts says which value made a column text, where that is known; see dataset.Layout.
+	texts map[string]string
 }
 
 // bind checks every step against the table that the steps before it leave, and the models that they use. table names the source
-// in messages; models are by place of their step.
-func bind(spec *enginev1.JobSpec, source *arrow.Schema, models map[int]*model.Model, table string) (*binding, error) {
-	b := &binder{table: table, models: models, nextID: source.NumFields(), gone: map[string]string{}}
+// in messages; models are by place of their step; texts is that of dataset.Layout.
+func bind(spec *enginev1.JobSpec, source *arrow.Schema, models map[int]*model.Model, table string, texts map[string]string) (*binding, error) {
+	b := &binder{table: table, texts: texts, models: models, nextID: source.NumFields(), gone: map[string]string{}}
 	seen := map[string]bool{}
 	for i, f := range source.Fields() {
 		if seen[f.Name] {

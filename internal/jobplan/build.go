@@ -72,7 +72,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
-	bound, err := bind(spec, layout.Schema, models, files[0].Path)
+	bound, err := bind(spec, layout.Schema, models, files[0].Path, layout.Texts)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan) (
 			return nil, err
 		}
 	}
-	bound, err := bind(spec, schema, models, plan.GetInputs()[0].GetPath())
+	bound, err := bind(spec, schema, models, plan.GetInputs()[0].GetPath(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -289,10 +289,21 @@ func (b *binder) numericPlaces(op string, in engine.TensorSpec) (feeds, []int, e
 		if wide >= 0 {
 			wanted = fmt.Sprint(wide)
 		}
-		return feeds{}, nil, engine.Errorf(engine.KindData, op, "", "the table of %s has %s, the model's input %q wants %s", b.table, found, in.Name, wanted).
+		return feeds{}, nil, engine.Errorf(engine.KindData, op, "", "the table of %s has %s, the model's input %q wants %s%s", b.table, found, in.Name, wanted, b.whyText()).
 			WithHint(hintInputs)
 	}
 	return f, places, nil
+}
+
+// whyText names columns that a single value may have made text.
+func (b *binder) whyText() string {
+	var why strings.Builder
+	for _, c := range b.columns {
+		if value, ok := b.texts[c.field.Name]; ok && c.field.Type.ID() == arrow.STRING {
+			fmt.Fprintf(&why, "; column %q is text because of %s", c.field.Name, value)
+		}
+	}
+	return why.String()
 }
 
 // checkTypes names all columns whose type the model cannot be fed.
