@@ -25,7 +25,7 @@ const (
 	createdBy = "engine version 1"
 	// rowGroupRows and rowGroupBytes bound a row group. It is encoded and compressed as the rows come, and kept in memory until it
 	// is full; the bytes are counted after compression, page by page.
-	rowGroupRows  = 1 << 20
+	rowGroupRows  = 1 << 18
 	rowGroupBytes = 64 << 20
 	// writeRows is how many rows are encoded before the bounds are looked at again. It bounds by how much a page exceeds its size.
 	writeRows = 16 << 10
