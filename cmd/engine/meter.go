@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -77,7 +78,8 @@ func (r reading) String() string {
 		if r.splitsTotal > 0 {
 			text += ", " + plural(r.splitsTotal, "split")
 		}
-		if r.reason != "" {
+		// Once rows are read the reason why others wait is no news.
+		if r.reason != "" && r.state != string(engine.JobRunning) {
 			text += ", " + r.reason
 		}
 		return text
@@ -89,9 +91,6 @@ func (r reading) String() string {
 	}
 	if r.lost > 0 {
 		text += ", " + plural(r.lost, "attempt") + " lost"
-	}
-	if r.reason != "" {
-		text += ", " + r.reason
 	}
 	return text
 }

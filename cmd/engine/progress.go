@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -33,7 +33,7 @@ func (a *app) newProgress(logs *logWriter) progress {
 	case a.quiet:
 		return noProgress{}
 	case a.fancy:
-		return newBar(a.stderr, logs)
+		return newBar(a.stderr, terminalWidth, logs)
 	default:
 		return &lines{out: a.stderr}
 	}
@@ -77,26 +77,37 @@ func (l *lines) print(now time.Time) {
 
 func (l *lines) close() {}
 
-// bar is one line that is redrawn: when the job changes, every second, and when a log line goes past it. Nothing is drawn in
-// between, so that what was written is on the screen when the bar is closed.
+// bar is one line that is redrawn in place: when the job changes, every second, and below each log line that goes past it. It is
+// safe for concurrent use.
 type bar struct {
-	container *mpb.Progress
-	line      *mpb.Bar
-	redraws   chan any
-	logs      *logWriter
-	meter     meter
-	job       *enginev1.Job
-	text      atomic.Pointer[string]
+	out   io.Writer
+	width func() int
+	logs  *logWriter
+	meter meter
+	job   *enginev1.Job
+
+	mu   sync.Mutex
+	text string
 }
 
-func newBar(out io.Writer, logs *logWriter) *bar {
-	b := &bar{logs: logs, redraws: make(chan any)}
-	empty := ""
-	b.text.Store(&empty)
-	b.container = mpb.New(mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithManualRefresh(b.redraws))
-	b.line = b.container.New(1, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
-		mpb.BarWidth(28), mpb.BarRemoveOnComplete(),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *b.text.Load() })))
+const (
+	barCells = 28
+	// clearLine goes to the line's beginning and empties it.
+	clearLine = "\r\x1b[K"
+)
+
+// terminalWidth is how many columns the terminal at standard error has, or 0 if that is not known.
+func terminalWidth() int {
+	width, _, err := term.GetSize(int(os.Stderr.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+// newBar draws on out, which is width columns wide.
+func newBar(out io.Writer, width func() int, logs *logWriter) *bar {
+	b := &bar{out: out, width: width, logs: logs}
 	logs.redirect(b)
 	return b
 }
@@ -113,29 +124,36 @@ func (b *bar) tick(now time.Time) {
 }
 
 func (b *bar) refresh(r reading) {
-	text := " " + r.String()
-	b.text.Store(&text)
-	// One more than there is, so that the bar does not complete before it is closed.
-	b.line.SetTotal(max(r.bytesTotal, 1)+1, false)
-	b.line.SetCurrent(r.bytesDone)
-	b.redraw()
+	done := 0
+	if r.bytesTotal > 0 {
+		done = int(barCells * r.bytesDone / r.bytesTotal)
+	}
+	text := "[" + strings.Repeat("=", done) + strings.Repeat(" ", barCells-done) + "] " + r.String()
+	// A line that wraps could not be redrawn.
+	if most := b.width() - 1; most > 0 && len(text) > most {
+		text = text[:most]
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text = text
+	fmt.Fprint(b.out, clearLine, b.text)
 }
-
-// redraw returns when the container is bound to draw.
-func (b *bar) redraw() { b.redraws <- time.Now() }
 
 // Write prints whole lines above the bar.
 func (b *bar) Write(p []byte) (int, error) {
-	n, err := b.container.Write(p)
-	b.redraw()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fmt.Fprint(b.out, clearLine)
+	n, err := b.out.Write(p)
+	fmt.Fprint(b.out, b.text)
 	return n, err
 }
 
 func (b *bar) close() {
 	b.logs.redirect(nil)
-	b.line.Abort(true)
-	b.redraw()
-	b.container.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fmt.Fprint(b.out, clearLine)
 }
 
 // logWriter is where log lines go: to out, or above a progress bar while there is one. It is safe for concurrent use.

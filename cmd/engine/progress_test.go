@@ -72,7 +72,8 @@ func TestBar(t *testing.T) {
 	for _, shows := range []int{0, 1, 20} {
 		var out bytes.Buffer
 		logs := &logWriter{out: &out}
-		b := newBar(&out, logs)
+		const width = 60
+		b := newBar(&out, func() int { return width }, logs)
 		for i := range shows {
 			b.show(testNow.Add(time.Duration(i)*time.Second), runningJob(int64(i), int64(i)*500))
 			b.tick(testNow.Add(time.Duration(i) * time.Second))
@@ -82,6 +83,19 @@ func TestBar(t *testing.T) {
 		fmt.Fprintln(logs, "after")
 		if !strings.HasSuffix(out.String(), "after\n") || strings.Count(out.String(), "log line ") != shows {
 			t.Errorf("%d: %q", shows, out.String())
+		}
+		// What stands on the screen between two clearings is one line that does not wrap.
+		drawn := 0
+		for _, piece := range strings.Split(out.String(), clearLine) {
+			if strings.HasPrefix(piece, "[") {
+				drawn++
+				if line, _, _ := strings.Cut(piece, "\n"); len(line) >= width {
+					t.Errorf("line %q is too long", line)
+				}
+			}
+		}
+		if drawn < shows {
+			t.Errorf("the bar was drawn %d times after %d changes: %q", drawn, shows, out.String())
 		}
 	}
 }

@@ -147,6 +147,13 @@ func viewError(err error) *errorView {
 	if err == nil {
 		return nil
 	}
+	for {
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok || len(joined.Unwrap()) != 1 {
+			break
+		}
+		err = joined.Unwrap()[0]
+	}
 	e, ok := err.(*engine.Error) //nolint:errorlint // Only the outermost layer has fields of its own.
 	if !ok {
 		return &errorView{Kind: engine.KindOf(err).String(), Message: err.Error()}

@@ -27,16 +27,16 @@ package a.v1;
 
 option go_package = "x";
 
-// A is the root.
+// The root message.
 //
 // It has <two> paragraphs.
-message A {
+message Aa {
   // One | two,
   // in two lines.
-  repeated B bs = 1;
+  repeated Bb bs = 1;
   oneof kind {
     // A map.
-    map<string, C> cs = 2;
+    map<string, Cc> cs = 2;
     // A flag.
     bool flag = 3;
   }
@@ -45,44 +45,44 @@ message A {
 // Unused is not reached.
 message Unused {}
 
-// B is a leaf.
-message B {
+// The leaf message.
+message Bb {
   // A number.
   optional double cpu = 1;
 }
 
-// C has nothing.
-message C {}
+// The empty message.
+message Cc {}
 `
 
 func TestJobFile(t *testing.T) {
-	page, err := docgen.JobFile(write(t, proto), "A")
+	page, err := docgen.JobFile(write(t, proto), "Aa")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `## A
+	const want = `## Aa
 
-A is the root.
+The root message.
 
 It has &lt;two&gt; paragraphs.
 
 | field | type | what it is |
 | --- | --- | --- |
-| ` + "`bs`" + ` | list of [B](#b) | One \| two, in two lines. |
-| ` + "`cs`" + ` | mapping of text to [C](#c) | *One of these.* A map. |
+| ` + "`bs`" + ` | list of [Bb](#bb) | One \| two, in two lines. |
+| ` + "`cs`" + ` | mapping of text to [Cc](#cc) | *One of these.* A map. |
 | ` + "`flag`" + ` | true or false | *One of these.* A flag. |
 
-## B
+## Bb
 
-B is a leaf.
+The leaf message.
 
 | field | type | what it is |
 | --- | --- | --- |
 | ` + "`cpu`" + ` | number | A number. |
 
-## C
+## Cc
 
-C has nothing.
+The empty message.
 `
 	if !strings.HasSuffix(string(page), want) {
 		t.Errorf("got\n%s", page)
