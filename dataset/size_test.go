@@ -57,7 +57,7 @@ var sized = []struct {
 func TestBatchSizeBytes(t *testing.T) {
 	for _, c := range sized {
 		whole := record(build(t, c.dataType, c.json))
-		for from := int64(0); from <= 3; from++ {
+		for from := range int64(4) {
 			for to := from; to <= 3; to++ {
 				var want int64
 				for _, bits := range c.bits[from:to] {

@@ -61,7 +61,9 @@ type Head struct {
 
 // Start reads the state, takes up unfinished jobs, and serves. The head runs until Stop.
 func Start(config Config) (_ *Head, err error) {
-	store, err := state.Open(state.Config{Dir: config.DataDir, NewClusterID: string(engine.NewJobID(time.Now()))})
+	store, err := state.Open(state.Config{Dir: config.DataDir, NewClusterID: string(engine.NewJobID(time.Now())), Trouble: func(err error) {
+		config.Logger.Warn("the head's log stays longer than it should", "error", err)
+	}})
 	if err != nil {
 		return nil, err
 	}

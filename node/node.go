@@ -157,6 +157,12 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.Cl
 	}
 	loader := config.Models
 	if loader == nil {
+		if config.ONNXRuntime != "" {
+			// A path that the user gave is wrong now, not when the first task needs it.
+			if _, err := onnx.Find(config.ONNXRuntime); err != nil {
+				return nil, err
+			}
+		}
 		onnxLoader, err := onnx.New(onnx.Config{Library: config.ONNXRuntime})
 		if err != nil {
 			return nil, err

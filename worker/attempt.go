@@ -178,8 +178,8 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 		return err
 	}
 	defer func() { err = errors.Join(err, writer.Close()) }()
-	for _, split := range l.plan.GetSplits() {
-		if err := w.copySplit(ctx, program, l, steps, jobplan.SplitOf(l.job.assignment.GetPlan(), split), writer); err != nil {
+	for i, split := range l.plan.GetSplits() {
+		if err := w.copySplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split), writer); err != nil {
 			return err
 		}
 	}

@@ -55,11 +55,19 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program) (_ *steps,
 		s.operators = append(s.operators, made)
 		schema = made.Schema()
 	}
+	if !schema.Equal(program.OutputSchema) {
+		// The plan believed what the model's file says of its outputs; the runtime knows better.
+		return nil, engine.Errorf(engine.KindModel, "build steps", "", "the steps make %v, the plan expects %v", schema, program.OutputSchema)
+	}
 	return s, nil
 }
 
 func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *steps, schema *arrow.Schema, op jobplan.InferOp) (operator.Operator, error) {
-	model, err := w.config.Models.Load(ctx, runtime.LoadRequest{Path: op.ONNXPath, Digest: op.Digest, Threads: program.Threads})
+	request := runtime.LoadRequest{Path: op.ONNXPath, Digest: op.Digest, Threads: program.Threads}
+	for _, output := range op.Outputs {
+		request.Outputs = append(request.Outputs, output.Name)
+	}
+	model, err := w.config.Models.Load(ctx, request)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -35,7 +36,11 @@ func (w *Worker) sync(ctx context.Context, hello *enginev1.WorkerHello) error {
 		case !w.hasJoined() && time.Now().After(giveUp):
 			return err
 		}
-		w.config.Logger.Warn("the stream to the head ended; connecting again", "error", err)
+		level := slog.LevelDebug // One line is enough while the head stays away.
+		if time.Since(began) > maxReconnect || pause == minReconnect {
+			level = slog.LevelWarn
+		}
+		w.config.Logger.Log(ctx, level, "the stream to the head ended; connecting again", "error", err)
 		if time.Since(began) > maxReconnect {
 			pause = minReconnect
 		}

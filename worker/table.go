@@ -22,6 +22,8 @@ type lease struct {
 	epoch   engine.Epoch
 	attempt int32
 	plan    *enginev1.TaskPlan
+	inputs  []*enginev1.InputFile
+	devices []int32
 	job     *jobEntry
 	counts  counts
 	// revoked ends when the worker must stop the attempt.
@@ -96,7 +98,7 @@ func (t *table) report(sequence, acknowledged uint64, now time.Time) *enginev1.S
 		Sequence: sequence, AcknowledgedSequence: acknowledged, Draining: t.draining, Goodbye: t.leaving, Logs: t.lines,
 	}
 	for _, l := range t.leases {
-		report.Held = append(report.Held, &enginev1.HeldLease{Lease: l.ref(), Counts: l.counts.toProto()})
+		report.Held = append(report.Held, &enginev1.HeldLease{Lease: l.ref(), Counts: l.counts.toProto(), GpuDevices: l.devices})
 	}
 	for _, result := range t.results {
 		report.Results = append(report.Results, result)
@@ -186,7 +188,7 @@ func (t *table) grantLocked(grants []*enginev1.LeaseGrant) []*lease {
 		} else if held != nil {
 			t.dropLocked(map[engine.TaskID]*lease{id: held})
 		}
-		l := &lease{task: id, epoch: epoch, attempt: grant.GetAttempt(), plan: grant.GetTask(), job: job}
+		l := &lease{task: id, epoch: epoch, attempt: grant.GetAttempt(), plan: grant.GetTask(), inputs: grant.GetInputs(), devices: grant.GetGpuDevices(), job: job}
 		l.revoked, l.revoke = context.WithCancelCause(context.Background())
 		t.leases[id] = l
 		fresh = append(fresh, l)

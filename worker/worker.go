@@ -1,6 +1,5 @@
 // Package worker runs tasks: it keeps one stream to the head, holds the leases that the head grants, and publishes each task's
-// output once. The head's proto and worker/internal pieces meet here: sync.go speaks the protocol, leases.go holds what the worker
-// has, attempt.go runs one attempt.
+// output once. sync.go speaks the protocol, table.go holds what the worker has, attempt.go runs one attempt.
 package worker
 
 import (

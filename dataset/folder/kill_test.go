@@ -92,6 +92,17 @@ func child(path string) error {
 	return o.Complete(ctx, folder.Success{Parts: parts})
 }
 
+// memoryFolder is a new folder in memory where there is one: these tests sync thousands of times.
+func memoryFolder(t *testing.T) string {
+	t.Helper()
+	path, err := os.MkdirTemp("/dev/shm", "engine-test-") //nolint:usetesting // in memory
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { must(t, os.RemoveAll(path)) })
+	return path
+}
+
 type scenario struct {
 	name string
 	mode folder.Mode
@@ -108,13 +119,14 @@ func (s scenario) command(t *testing.T, path string, killAt int) *exec.Cmd {
 	self, err := os.Executable()
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+path, "FOLDER_TEST_MODE="+string(s.mode), "FOLDER_TEST_KILL_AT="+strconv.Itoa(killAt))
+	cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+path, "FOLDER_TEST_MODE="+string(s.mode), "FOLDER_TEST_KILL_AT="+strconv.Itoa(killAt),
+		"GORACE=atexit_sleep_ms=0") // a second for each child
 	return cmd
 }
 
 func (s scenario) prepare(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "out")
+	path := filepath.Join(memoryFolder(t), "out")
 	if s.old {
 		run(t, newOutput(t, path, folder.ModeError, other), "old 0", "old 1")
 	}

@@ -103,16 +103,19 @@ func retype(from arrow.ArrayData, t arrow.DataType, take func(*memory.Buffer) *m
 	return data
 }
 
+// releaseArrays releases those that are there.
+func releaseArrays(arrays []arrow.Array) {
+	for _, a := range arrays {
+		if a != nil {
+			a.Release()
+		}
+	}
+}
+
 // join copies the rows of a from offset on and all of b into one record.
 func join(a arrow.Record, offset int64, b arrow.Record, allocator memory.Allocator) (arrow.Record, error) {
 	columns := make([]arrow.Array, a.NumCols())
-	defer func() {
-		for _, column := range columns {
-			if column != nil {
-				column.Release()
-			}
-		}
-	}()
+	defer releaseArrays(columns)
 	for i := range columns {
 		tail := array.NewSlice(a.Column(i), offset, a.NumRows())
 		joined, err := array.Concatenate([]arrow.Array{tail, b.Column(i)}, allocator)

@@ -1,7 +1,6 @@
 package parquet
 
 import (
-	"io"
 	"strings"
 	_ "unsafe" // for go:linkname
 
@@ -28,8 +27,8 @@ func init() {
 	for name, codec := range arrowCodecs {
 		arrowCodecs[name] = safeCodec{codec}
 	}
-	arrowCodecs[compress.Codecs.Snappy] = snappyCodec{arrowCodecs[compress.Codecs.Snappy]}
-	arrowCodecs[lz4Raw] = lz4Codec{arrowCodecs[compress.Codecs.Uncompressed]}
+	arrowCodecs[compress.Codecs.Snappy] = newSnappyCodec(arrowCodecs[compress.Codecs.Snappy])
+	arrowCodecs[lz4Raw] = newLZ4Codec(arrowCodecs[compress.Codecs.Uncompressed])
 	if codec, err := newZstdCodec(arrowCodecs[compress.Codecs.Zstd]); err == nil {
 		arrowCodecs[compress.Codecs.Zstd] = codec
 	}
@@ -54,9 +53,10 @@ func parseCompression(name string) (compress.Compression, error) {
 		"%q is not a compression: use snappy, zstd, gzip, lz4, brotli, or none", name)
 }
 
-// safeCodec turns the panics of a decoder into an empty result.
+// safeCodec makes arrow's codec do without panics and needless allocations.
 type safeCodec struct{ compress.Codec }
 
+// Decode returns nothing instead of panicking.
 func (c safeCodec) Decode(dst, src []byte) (out []byte) {
 	defer func() {
 		if recover() != nil {
@@ -71,86 +71,87 @@ func (c safeCodec) EncodeLevel(dst, src []byte, level int) []byte {
 	return c.Codec.EncodeLevel(dst[:cap(dst)], src, level)
 }
 
-type snappyCodec struct{ compress.Codec }
+// blockCodec is a codec of ours. The embedded one is there for streams, which arrow uses nowhere in Parquet.
+type blockCodec struct {
+	compress.Codec
+	// bound is the largest size of so many bytes when compressed.
+	bound func(size int) int
+	// encode compresses into dst, which has the capacity that bound asks for.
+	encode func(dst, src []byte) []byte
+	// decode decompresses into dst, which has the length that the result must have.
+	decode func(dst, src []byte) ([]byte, error)
+}
 
-func (snappyCodec) Encode(dst, src []byte) []byte             { return s2.EncodeSnappy(dst, src) }
-func (snappyCodec) EncodeLevel(dst, src []byte, _ int) []byte { return s2.EncodeSnappy(dst, src) }
-func (snappyCodec) CompressBound(n int64) int64               { return int64(s2.MaxEncodedLen(int(n))) }
+// CompressBound returns the largest size of so many bytes when compressed.
+func (c blockCodec) CompressBound(size int64) int64 { return int64(c.bound(int(size))) }
 
-func (snappyCodec) Decode(dst, src []byte) []byte {
-	if n, err := s2.DecodedLen(src); err != nil || n != len(dst) {
-		return nil
+// Encode compresses a block.
+func (c blockCodec) Encode(dst, src []byte) []byte {
+	if bound := c.bound(len(src)); cap(dst) < bound {
+		dst = make([]byte, bound)
 	}
-	out, err := s2.Decode(dst, src)
+	return c.encode(dst[:0], src)
+}
+
+// EncodeLevel ignores the level.
+func (c blockCodec) EncodeLevel(dst, src []byte, _ int) []byte { return c.Encode(dst, src) }
+
+// Decode returns nothing for a damaged block.
+func (c blockCodec) Decode(dst, src []byte) []byte {
+	out, err := c.decode(dst, src)
 	if err != nil {
 		return nil
 	}
 	return out
 }
 
-type lz4Codec struct{ compress.Codec }
-
-func (lz4Codec) Encode(dst, src []byte) []byte { return lz4Codec{}.EncodeLevel(dst, src, 0) }
-
-func (lz4Codec) EncodeLevel(dst, src []byte, _ int) []byte {
-	bound := lz4.CompressBlockBound(len(src))
-	if cap(dst) < bound {
-		dst = make([]byte, bound)
+func newSnappyCodec(streams compress.Codec) blockCodec {
+	return blockCodec{
+		Codec:  streams,
+		bound:  s2.MaxEncodedLen,
+		encode: s2.EncodeSnappy,
+		decode: func(dst, src []byte) ([]byte, error) {
+			if n, err := s2.DecodedLen(src); err != nil || n != len(dst) {
+				return nil, s2.ErrCorrupt // do not allocate by its word
+			}
+			return s2.Decode(dst, src)
+		},
 	}
-	var compressor lz4.Compressor
-	n, err := compressor.CompressBlock(src, dst[:bound])
-	if err != nil {
-		panic(err) // the buffer has the bound's size, so there is no way to fail
+}
+
+func newLZ4Codec(streams compress.Codec) blockCodec {
+	return blockCodec{
+		Codec: streams,
+		bound: lz4.CompressBlockBound,
+		encode: func(dst, src []byte) []byte {
+			var compressor lz4.Compressor
+			n, err := compressor.CompressBlock(src, dst[:lz4.CompressBlockBound(len(src))])
+			if err != nil {
+				panic(err) // the buffer is as large as it has to be, so there is no way to fail
+			}
+			return dst[:n]
+		},
+		decode: func(dst, src []byte) ([]byte, error) {
+			n, err := lz4.UncompressBlock(src, dst)
+			return dst[:max(n, 0)], err
+		},
 	}
-	return dst[:n]
 }
 
-func (lz4Codec) CompressBound(n int64) int64 { return int64(lz4.CompressBlockBound(int(n))) }
-
-func (lz4Codec) Decode(dst, src []byte) []byte {
-	n, err := lz4.UncompressBlock(src, dst)
-	if err != nil {
-		return nil
-	}
-	return dst[:n]
-}
-
-// Arrow uses streams nowhere in Parquet.
-func (lz4Codec) NewReader(r io.Reader) io.ReadCloser  { return io.NopCloser(lz4.NewReader(r)) }
-func (lz4Codec) NewWriter(w io.Writer) io.WriteCloser { return lz4.NewWriter(w) }
-func (lz4Codec) NewWriterLevel(w io.Writer, _ int) (io.WriteCloser, error) {
-	return lz4.NewWriter(w), nil
-}
-
-type zstdCodec struct {
-	compress.Codec
-	encoder *zstd.Encoder
-	decoder *zstd.Decoder
-}
-
-func newZstdCodec(fallback compress.Codec) (zstdCodec, error) {
-	// Level 1 as in most writers of Parquet: level 3 halves the speed for one per cent.
+func newZstdCodec(streams compress.Codec) (blockCodec, error) {
+	// Level 1, as in most writers of Parquet.
 	encoder, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
 	if err != nil {
-		return zstdCodec{}, err
+		return blockCodec{}, err
 	}
 	decoder, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
-		return zstdCodec{}, err
+		return blockCodec{}, err
 	}
-	return zstdCodec{Codec: fallback, encoder: encoder, decoder: decoder}, nil
-}
-
-func (c zstdCodec) Encode(dst, src []byte) []byte { return c.encoder.EncodeAll(src, dst[:0]) }
-func (c zstdCodec) EncodeLevel(dst, src []byte, _ int) []byte {
-	return c.encoder.EncodeAll(src, dst[:0])
-}
-func (c zstdCodec) CompressBound(n int64) int64 { return n + n>>8 + 64 }
-
-func (c zstdCodec) Decode(dst, src []byte) []byte {
-	out, err := c.decoder.DecodeAll(src, dst[:0:len(dst)])
-	if err != nil {
-		return nil
-	}
-	return out
+	return blockCodec{
+		Codec:  streams,
+		bound:  func(size int) int { return size + size>>8 + 64 },
+		encode: func(dst, src []byte) []byte { return encoder.EncodeAll(src, dst) },
+		decode: func(dst, src []byte) ([]byte, error) { return decoder.DecodeAll(src, dst[:0:len(dst)]) },
+	}, nil
 }

@@ -39,8 +39,8 @@ func readAll(t testing.TB, path string) error {
 			}
 			record.Release()
 		}
-		if close := r.Close(); close != nil {
-			t.Error(close)
+		if closeErr := r.Close(); closeErr != nil {
+			t.Error(closeErr)
 		}
 		if !errors.Is(err, io.EOF) {
 			return err
@@ -140,7 +140,7 @@ func TestFlippedBytes(t *testing.T) {
 func TestDamagedPageNamesRowGroup(t *testing.T) {
 	columns := flatColumns()[:1]
 	var records []arrow.Record
-	for i := range 12 {
+	for i := range 4 {
 		records = append(records, newRecord(columns, 100_000, int64(i), false, memory.DefaultAllocator))
 	}
 	path := tempPath(t)

@@ -19,8 +19,6 @@ import (
 	"github.com/f708428e/engine"
 )
 
-var errClosed = engine.Errorf(engine.KindInternal, opRead, "", "the reader is closed")
-
 // decoder decodes one column of one row group from its beginning to its end.
 type decoder interface {
 	// read returns the next rows, which the caller releases.

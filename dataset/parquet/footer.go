@@ -305,6 +305,7 @@ type countingReader struct {
 	failed error
 }
 
+// ReadAt reads as the underlying reader does.
 func (r *countingReader) ReadAt(p []byte, off int64) (int, error) {
 	n, err := r.from.ReadAt(p, off)
 	r.bytes += int64(n)

@@ -23,19 +23,13 @@ type nestedGroups struct {
 
 func (g *nestedGroups) write(record arrow.Record) error {
 	columns := make([]arrow.Array, record.NumCols())
+	defer releaseArrays(columns)
 	for i, column := range record.Columns() {
-		if fixed, ok := column.(*array.FixedSizeList); ok {
-			list, err := asList(fixed, g.schema.Field(i).Type, memory.DefaultAllocator)
-			if err != nil {
-				return err
-			}
-			defer list.Release()
-			column = list
+		stored, err := storedArray(column, g.schema.Field(i).Type)
+		if err != nil {
+			return err
 		}
-		data := retype(column.Data(), g.schema.Field(i).Type, func(b *memory.Buffer) *memory.Buffer { b.Retain(); return b })
-		columns[i] = array.MakeFromData(data)
-		data.Release()
-		defer columns[i].Release()
+		columns[i] = stored
 	}
 	stored := array.NewRecord(g.schema, columns, record.NumRows())
 	defer stored.Release()
@@ -322,11 +316,28 @@ func gather(elements arrow.Array, runs [][2]int64, allocator memory.Allocator) (
 		return array.NewSlice(elements, runs[0][0], runs[0][1]), nil
 	}
 	parts := make([]arrow.Array, len(runs))
+	defer releaseArrays(parts)
 	for i, run := range runs {
 		parts[i] = array.NewSlice(elements, run[0], run[1])
-		defer parts[i].Release()
 	}
 	return array.Concatenate(parts, allocator)
+}
+
+// storedArray returns an array as the type to give to arrow.
+func storedArray(column arrow.Array, t arrow.DataType) (arrow.Array, error) {
+	column.Retain()
+	if fixed, ok := column.(*array.FixedSizeList); ok {
+		list, err := asList(fixed, t, memory.DefaultAllocator)
+		column.Release()
+		if err != nil {
+			return nil, err
+		}
+		column = list
+	}
+	defer column.Release()
+	data := retype(column.Data(), t, func(b *memory.Buffer) *memory.Buffer { b.Retain(); return b })
+	defer data.Release()
+	return array.MakeFromData(data), nil
 }
 
 // asList returns lists of fixed size as ordinary ones: pqarrow cannot write a null that has elements, as those have.

@@ -32,6 +32,7 @@ func newPool(from memory.Allocator) *pool {
 	return &pool{from: from, blocks: map[*byte]*poolBlock{}}
 }
 
+// Allocate returns memory with any content.
 func (p *pool) Allocate(size int) []byte {
 	if size == 0 {
 		return nil
@@ -57,6 +58,7 @@ func (p *pool) add(size int) []byte {
 	return block
 }
 
+// Reallocate returns memory that begins with the content of b, which is freed unless it is the same.
 func (p *pool) Reallocate(size int, b []byte) []byte {
 	if size <= cap(b) && size > 0 && cap(b) <= 1<<maxPooledBits {
 		return b[:size]

@@ -39,6 +39,7 @@ type reader struct {
 	// batchRow is the number in the file of the last batch's first row, nextRow that of the next one's.
 	batchRow, nextRow int64
 	failed            error
+	closed            bool
 }
 
 func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*reader, error) {
@@ -218,13 +219,7 @@ func (r *reader) openGroup() (bool, error) {
 // decode adds rows of the present row group to what is pending.
 func (r *reader) decode(rows int64) error {
 	columns := make([]arrow.Array, len(r.decoders))
-	defer func() {
-		for _, column := range columns {
-			if column != nil {
-				column.Release()
-			}
-		}
-	}()
+	defer releaseArrays(columns)
 	err := r.in.guard(fmt.Sprintf("row group %d", r.group), func() error {
 		for i, d := range r.decoders {
 			column, err := d.read(rows)
@@ -284,10 +279,11 @@ func (r *reader) BytesRead() int64 { return r.in.counter.bytes }
 
 // Close ends the reading.
 func (r *reader) Close() error {
-	if r.failed == errClosed {
+	if r.closed {
 		return nil
 	}
-	r.failed = errClosed
+	r.closed = true
+	r.failed = engine.Errorf(engine.KindInternal, opRead, r.in.path, "the reader is closed")
 	r.dropPending()
 	r.closeDecoders()
 	if err := r.in.close(); err != nil {

@@ -25,7 +25,7 @@ type SinkOptions struct {
 }
 
 // Sink writes Parquet files: pages of version 1, statistics for every column, a dictionary for texts alone, row groups of at most
-// 1 Mi rows and about 64 MiB. The Arrow schema stands in the footer, so that readers that know it restore types that Parquet
+// 256 Ki rows and about 64 MiB. The Arrow schema stands in the footer, so that readers that know it restore types that Parquet
 // lacks, such as lists of fixed size.
 type Sink struct {
 	codec compress.Compression

@@ -54,7 +54,7 @@ func run(ctx context.Context, address, dir, submission string) error {
 			Model: filepath.Join(dir, "model"), Output: "prediction",
 		}}}},
 		Sink: &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{
-			Path: filepath.Join(dir, "out", "from-go"), Mode: "overwrite",
+			Path: filepath.Join(dir, "..", "goclient", "out"), Mode: "overwrite",
 		}}},
 		Resources: &enginev1.Resources{Cpu: &cpu, Memory: "512MiB"},
 	}

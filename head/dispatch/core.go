@@ -24,7 +24,7 @@ type Config struct {
 	Term      uint64
 	// LeaseTime is how long a lease lasts after the report that renews it. Zero means 5 s.
 	LeaseTime time.Duration
-	// ReportInterval is how often workers report at least. Zero means a fifth of LeaseTime.
+	// ReportInterval is how often workers report at least. Zero means a tenth of LeaseTime.
 	ReportInterval time.Duration
 	// RetryBackoff is the pause before the second attempt at a task; it doubles up to 30 s. Zero means 200 ms.
 	RetryBackoff time.Duration
@@ -37,7 +37,7 @@ func (c Config) withDefaults() Config {
 		c.LeaseTime = 5 * time.Second
 	}
 	if c.ReportInterval == 0 {
-		c.ReportInterval = c.LeaseTime / 5
+		c.ReportInterval = c.LeaseTime / 10
 	}
 	if c.RetryBackoff == 0 {
 		c.RetryBackoff = 200 * time.Millisecond
@@ -94,6 +94,8 @@ type task struct {
 	attempts int32
 	// notBefore is when the next attempt may begin.
 	notBefore time.Time
+	// devices are the GPUs of the lease; set only while leased.
+	devices []int32
 	// counts is what the attempt has done; set only while leased or committing.
 	counts *enginev1.TaskCounts
 	// grantedIn is the sequence of the answer that carried the grant on the worker's present session; 0 if it is not sent yet.
@@ -225,8 +227,13 @@ func (c *Core) AddJob(now time.Time, added Job) {
 		return
 	}
 	c.orders++
+	defer func() { c.lastEpoch++ }()
 	j := &job{Job: added, order: c.orders, lastPlaced: c.orders, tasks: make([]task, len(added.Plan.GetTasks()))}
 	for i := range j.tasks {
+		if added.AssignAfter.IsZero() {
+			// Nobody can hold a lease of this run of the job yet: one from before it was stopped is not adopted.
+			j.tasks[i].epoch = c.lastEpoch + 1
+		}
 		if added.Done != nil && added.Done(i) {
 			j.tasks[i].state = taskDone
 			j.done++
@@ -299,7 +306,7 @@ func (c *Core) Tick(now time.Time) {
 		switch silence := now.Sub(w.reported); {
 		case !w.dead && silence > c.config.LeaseTime:
 			w.session = 0 // What it still says on its stream is refused; it has to come back.
-			c.bury(now, w, "worker lost: no report within its lease time")
+			c.bury(now, w, "worker lost: no report within its lease time", false)
 		case w.dead && silence > deadNodeMemory:
 			delete(c.workers, id)
 		}
@@ -307,11 +314,14 @@ func (c *Core) Tick(now time.Time) {
 	c.schedule(now)
 }
 
-// bury takes everything back from a worker. One that said goodbye still hears that it was heard.
-func (c *Core) bury(now time.Time, w *worker, why string) {
+// bury takes everything back from a worker. What one gives back gracefully costs no attempt, and it still hears that it was heard.
+func (c *Core) bury(now time.Time, w *worker, why string, graceful bool) {
 	w.dead = true
 	for _, id := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
 		if j, ok := c.jobs[id.Job]; ok && j.tasks[id.Index].state == taskLeased {
+			if graceful {
+				j.tasks[id.Index].attempts-- // It did not fail.
+			}
 			c.attemptLost(now, j, id.Index, w, engine.Errorf(engine.KindUnavailable, "run task", id.String(), "%s", why))
 		}
 	}
@@ -380,7 +390,7 @@ func (c *Core) release(j *job, index int) {
 	id := engine.TaskID{Job: j.ID, Index: index}
 	delete(t.worker.leases, id)
 	t.worker.grants = slices.DeleteFunc(t.worker.grants, func(other engine.TaskID) bool { return other == id })
-	t.worker, t.counts, t.grantedIn = nil, nil, 0
+	t.worker, t.counts, t.devices, t.grantedIn = nil, nil, nil, 0
 	if t.state == taskLeased {
 		j.running--
 	}
@@ -414,7 +424,7 @@ func (c *Core) schedule(now time.Time) {
 			continue
 		}
 		node := scheduler.Node{ID: w.id, Total: w.total, Labels: w.hello.GetLabels(), Unschedulable: w.draining}
-		node.Used = c.used(w)
+		node.Used, node.GPUs = c.used(w), c.gpus(w)
 		snapshot.Nodes = append(snapshot.Nodes, node)
 	}
 	for id, j := range c.jobs {
@@ -440,13 +450,21 @@ func (c *Core) schedule(now time.Time) {
 		j, w := c.jobs[engine.JobID(placement.Class)], c.workers[placement.Node]
 		c.orders++
 		j.lastPlaced = c.orders
-		for range placement.Count {
-			c.grant(j, j.pop(now), w)
+		for i := range placement.Count {
+			index := j.pop(now)
+			if i < len(placement.Devices) {
+				for _, device := range placement.Devices[i] {
+					j.tasks[index].devices = append(j.tasks[index].devices, int32(device)) //nolint:gosec // A node has few.
+				}
+			}
+			c.grant(j, index, w)
 		}
 	}
 	for _, waiting := range plan.Waiting {
 		j := c.jobs[engine.JobID(waiting.Class)]
-		j.reason = waiting.Reason
+		if j.running == 0 {
+			j.reason = waiting.Reason // Of a job that runs it is no news that some of its tasks wait.
+		}
 		if waiting.Infeasible && c.config.FailInfeasible && len(snapshot.Nodes) > 0 {
 			c.fail(j, engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
 				WithHint("ask for less in resources:, or run the job on a cluster that has it"))
@@ -463,6 +481,33 @@ func (c *Core) used(w *worker) engine.Resources {
 		}
 	}
 	return sum
+}
+
+// gpus says what each device of a worker has free.
+func (c *Core) gpus(w *worker) []scheduler.GPU {
+	devices := int(w.total.GPU)
+	if devices == 0 {
+		return nil
+	}
+	free := make([]scheduler.GPU, devices)
+	for i := range free {
+		free[i] = scheduler.GPU{Free: 1, FreeMemoryBytes: w.total.GPUMemoryBytes / int64(devices)}
+	}
+	for id := range w.leases {
+		j := c.jobs[id.Job]
+		if j == nil || j.tasks[id.Index].state != taskLeased {
+			continue
+		}
+		held := j.tasks[id.Index].devices
+		for _, device := range held {
+			if device >= 0 && int(device) < devices {
+				// A task has parts of one device, or all of several.
+				free[device].Free -= j.Request.GPU / float64(len(held))
+				free[device].FreeMemoryBytes -= j.Request.GPUMemoryBytes / int64(len(held))
+			}
+		}
+	}
+	return free
 }
 
 // AddResources returns the sum of a and b.

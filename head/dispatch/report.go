@@ -64,7 +64,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	claimed := map[engine.TaskID]struct{}{}
 	for _, held := range report.GetHeld() {
 		task := taskOf(held.GetLease())
-		if foreign || !c.renew(w, task, engine.Epoch(held.GetLease().GetEpoch()), held.GetCounts()) {
+		if foreign || !c.renew(w, task, held) {
 			c.revoke(w, task, engine.Epoch(held.GetLease().GetEpoch()))
 			continue
 		}
@@ -89,7 +89,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 		}
 	}
 	if report.GetGoodbye() {
-		c.bury(now, w, "the worker stopped")
+		c.bury(now, w, "the worker stopped", true)
 	}
 	c.schedule(now)
 	return nil
@@ -110,8 +110,9 @@ func (c *Core) pendingGrant(w *worker, task engine.TaskID) bool {
 
 // renew keeps a lease that a worker holds, adopts one that nobody else was granted since, and reports false for one that the
 // worker must drop.
-func (c *Core) renew(w *worker, id engine.TaskID, epoch engine.Epoch, counts *enginev1.TaskCounts) bool {
+func (c *Core) renew(w *worker, id engine.TaskID, held *enginev1.HeldLease) bool {
 	j, t := c.find(id)
+	epoch := engine.Epoch(held.GetLease().GetEpoch())
 	if t == nil || j.ended {
 		return false
 	}
@@ -130,7 +131,7 @@ func (c *Core) renew(w *worker, id engine.TaskID, epoch engine.Epoch, counts *en
 	default:
 		return false
 	}
-	t.counts = counts
+	t.counts, t.devices = held.GetCounts(), held.GetGpuDevices()
 	return true
 }
 
@@ -231,19 +232,23 @@ func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncResponse {
 			w.knows[j.ID] = struct{}{}
 			answer.Jobs = append(answer.Jobs, assignment(j))
 		}
-		answer.Grants = append(answer.Grants, &enginev1.LeaseGrant{
-			Lease: leaseRef(granted, t.epoch), Task: j.Plan.GetTasks()[granted.Index], Attempt: t.attempts,
-		})
+		grant := &enginev1.LeaseGrant{
+			Lease: leaseRef(granted, t.epoch), Task: j.Plan.GetTasks()[granted.Index], Attempt: t.attempts, GpuDevices: t.devices,
+		}
+		for _, split := range grant.GetTask().GetSplits() {
+			grant.Inputs = append(grant.Inputs, j.Plan.GetInputs()[split.GetInput()])
+		}
+		answer.Grants = append(answer.Grants, grant)
 	}
 	w.grants, w.revocations, w.settled, w.endedJobs = nil, nil, nil, nil
 	return answer
 }
 
-// assignment is a job's plan without its tasks, which come with their grants.
+// assignment is a job's plan without its tasks and their inputs, which come with their grants: there may be a million.
 func assignment(j *job) *enginev1.JobAssignment {
 	plan := &enginev1.Plan{}
 	proto.Merge(plan, &enginev1.Plan{
-		Inputs: j.Plan.GetInputs(), SourceSchema: j.Plan.GetSourceSchema(), OutputColumns: j.Plan.GetOutputColumns(),
+		Inputs: j.Plan.GetInputs()[:min(1, len(j.Plan.GetInputs()))], SourceSchema: j.Plan.GetSourceSchema(), OutputColumns: j.Plan.GetOutputColumns(),
 		Models: j.Plan.GetModels(), Output: j.Plan.GetOutput(),
 	})
 	return &enginev1.JobAssignment{JobId: string(j.ID), Spec: j.Spec, Plan: plan}

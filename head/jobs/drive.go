@@ -18,20 +18,15 @@ import (
 
 // drive starts the goroutine that brings an accepted job to its end.
 func (m *Manager) drive(id engine.JobID, a *active) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	m.mu.Lock()
-	a.cancel = cancel
-	m.mu.Unlock()
 	m.group.Go("job "+string(id), func(groupCtx context.Context) error {
-		defer cancel(nil)
-		stop := context.AfterFunc(groupCtx, func() { cancel(errShutdown) })
+		stop := context.AfterFunc(groupCtx, func() { a.cancel(errShutdown) })
 		defer stop()
-		err := m.bring(ctx, id, a)
-		if isShutdown(err) || errors.Is(context.Cause(ctx), errShutdown) {
+		err := m.bring(a.ctx, id, a)
+		if isShutdown(err) || errors.Is(context.Cause(a.ctx), errShutdown) {
 			return nil // The next head takes the job up again.
 		}
 		view := m.dispatcher.RemoveJob(id)
-		m.end(id, err, view)
+		m.end(groupCtx, a, err, view)
 		return nil
 	})
 }
@@ -178,7 +173,8 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 }
 
 // end records how a job ended. It is tried until the log takes it or the head stops: without the record the job would run again.
-func (m *Manager) end(id engine.JobID, err error, last dispatch.JobView) {
+func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.JobView) {
+	id := a.id
 	ended := &enginev1.JobEnded{JobId: string(id), State: enginev1.JobState_JOB_STATE_SUCCEEDED, AttemptsLost: last.Lost}
 	level, message, attributes := "INFO", "job succeeded", map[string]string{}
 	switch {
@@ -193,14 +189,28 @@ func (m *Manager) end(id engine.JobID, err error, last dispatch.JobView) {
 	}
 	m.log(id, level, message, attributes)
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobEnded{JobEnded: ended}}
-	proposeErr := m.store.Propose(context.Background(), entry)
-	m.remove(id)
-	if proposeErr != nil {
-		m.logger.Error("end of a job was not recorded; it will be taken up again at the next start", "job", id, "state", ended.GetState(), "error", proposeErr)
+	for {
+		proposeErr := m.store.Propose(context.WithoutCancel(ctx), entry)
+		if proposeErr == nil {
+			break
+		}
+		m.logger.Error("end of a job was not recorded; trying again", "job", id, "state", ended.GetState(), "error", proposeErr)
+		m.setPhase(a, "waiting for the head's log: "+proposeErr.Error())
+		timer := time.NewTimer(endRetry)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return // The next head finds the job unfinished and brings it to the same end.
+		}
 	}
+	m.remove(id)
 	m.changed(id)
 	m.forgetOld()
 }
+
+// endRetry is the pause before the end of a job is recorded again, after the log has refused it.
+const endRetry = time.Second
 
 // abandon removes the staging files of a job that did not succeed. What it published stays for a resumption.
 func (m *Manager) abandon(id engine.JobID) {

@@ -67,7 +67,9 @@ type Manager struct {
 
 // active is a job that is being driven.
 type active struct {
-	id     engine.JobID
+	id engine.JobID
+	// ctx ends when the job must: cancel says why.
+	ctx    context.Context //nolint:containedctx // It is the job's own lifetime, which begins before its goroutine does.
 	cancel context.CancelCauseFunc
 	// outcome receives once: nil when all tasks are committed, or why they cannot be.
 	outcome chan error
@@ -98,6 +100,9 @@ func (m *Manager) Hooks() dispatch.Hooks {
 	return dispatch.Hooks{
 		Commit: m.commit,
 		Started: func(id engine.JobID) {
+			if m.job(id).State() == engine.JobRunning {
+				return // Before an earlier head ended.
+			}
 			m.propose(&enginev1.LogEntry{Fact: &enginev1.LogEntry_JobStarted{JobStarted: &enginev1.JobStarted{JobId: string(id)}}}, func(err error) {
 				if err != nil {
 					m.logger.Warn("start of a job was not recorded", "job", id, "error", err)
@@ -247,27 +252,35 @@ func (m *Manager) reserve(id engine.JobID, output string) (*active, error) {
 				WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
 		}
 	}
+	return m.addLocked(id, output), nil
+}
+
+// addLocked makes a job active.
+func (m *Manager) addLocked(id engine.JobID, output string) *active {
 	a := &active{id: id, outcome: make(chan error, 1), output: output, phase: "waiting to be planned"}
+	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	m.active[id] = a
-	return a, nil
+	return a
 }
 
 // activate is reserve for a job that was accepted long ago.
 func (m *Manager) activate(job *state.Job) *active {
+	folder := job.Plan.GetOutput().GetFolder()
+	if output, err := jobplan.Output(job.Spec, job.ID); err == nil {
+		folder = output.Folder
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	a := &active{id: job.ID, outcome: make(chan error, 1), output: job.Plan.GetOutput().GetFolder(), phase: "waiting to be planned"}
-	if output, err := jobplan.Output(job.Spec, job.ID); err == nil {
-		a.output = output.Folder
-	}
-	m.active[job.ID] = a
-	return a
+	return m.addLocked(job.ID, folder)
 }
 
 func (m *Manager) remove(id engine.JobID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.active, id)
+	if a := m.active[id]; a != nil {
+		a.cancel(nil)
+		delete(m.active, id)
+	}
 }
 
 // Stop stops a job and returns when that is durable. A job that has ended stays as it is.

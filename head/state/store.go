@@ -23,6 +23,8 @@ type Config struct {
 	NewClusterID string
 	// CompactAboveBytes is the log's size from which it is rewritten as a snapshot. Zero means 64 MiB.
 	CompactAboveBytes int64
+	// Trouble hears of failures that cost nothing yet: a log that could not be compacted. Nil means that nobody does.
+	Trouble func(error)
 	// Now tells the time that entries carry. Nil means time.Now.
 	Now func() time.Time
 }
@@ -62,6 +64,9 @@ type proposal struct {
 func Open(config Config) (*Store, error) {
 	if config.CompactAboveBytes == 0 {
 		config.CompactAboveBytes = 64 << 20
+	}
+	if config.Trouble == nil {
+		config.Trouble = func(error) {}
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -276,7 +281,7 @@ func (s *Store) persist(group []*proposal) error {
 	}
 	_, err = s.file.Write(buffer)
 	if err == nil {
-		err = unix.Fdatasync(int(s.file.Fd()))
+		err = s.file.Sync()
 	}
 	if err == nil {
 		s.sizeBytes += int64(len(buffer))
@@ -302,6 +307,7 @@ func (s *Store) compact() {
 	file, sizeBytes, err := writeCompacted(s.config.Dir, entry)
 	if err != nil {
 		s.compactedAt = s.sizeBytes // Try again when it has doubled.
+		s.config.Trouble(err)
 		return
 	}
 	old := s.file

@@ -110,9 +110,8 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	return plan, nil
 }
 
-// SplitOf returns a split of the plan as its source knows it. The split must be one of the plan's.
-func SplitOf(plan *enginev1.Plan, split *enginev1.Split) dataset.Split {
-	file := plan.GetInputs()[split.GetInput()]
+// SplitOf returns a split of an input as its source knows it.
+func SplitOf(file *enginev1.InputFile, split *enginev1.Split) dataset.Split {
 	return dataset.Split{
 		File:             dataset.File{Path: file.GetPath(), SizeBytes: file.GetSizeBytes(), ModifiedUnixNanos: file.GetModifiedUnixNanos()},
 		StartOffsetBytes: split.GetStartOffsetBytes(),

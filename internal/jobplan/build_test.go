@@ -34,7 +34,7 @@ func planText(t *testing.T, folder string, plan *enginev1.Plan) string {
 	for _, task := range plan.GetTasks() {
 		fmt.Fprintf(&b, "task %s", task.GetPart())
 		for _, s := range task.GetSplits() {
-			split := jobplan.SplitOf(plan, s)
+			split := jobplan.SplitOf(plan.GetInputs()[s.GetInput()], s)
 			if split.File.Path != plan.GetInputs()[s.GetInput()].GetPath() {
 				t.Errorf("got split %+v of input %d", split, s.GetInput())
 			}

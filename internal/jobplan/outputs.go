@@ -60,7 +60,7 @@ func outputsOf(op string, infer *enginev1.InferStep, m *model.Model) ([]InferOut
 			return nil, engine.Errorf(engine.KindModel, op, "", "two outputs of the model are named %q", column)
 		}
 		seen[column] = true
-		outputs = append(outputs, InferOutput{Index: i, Column: column, Field: arrow.Field{Name: column, Type: t}})
+		outputs = append(outputs, InferOutput{Index: i, Name: out.Name, Column: column, Field: arrow.Field{Name: column, Type: t}})
 	}
 	if len(outputs) == 0 {
 		return nil, engine.Errorf(engine.KindModel, op, "", "the model has no outputs")

@@ -83,6 +83,8 @@ type InferOp struct {
 type InferOutput struct {
 	// Index is the output's place in the graph.
 	Index int
+	// Name is the output's name in the graph.
+	Name string
 	// Column is the new column's name.
 	Column string
 	// Field is the new column: its name, its type, not nullable.

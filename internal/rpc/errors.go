@@ -104,6 +104,9 @@ func ToProto(err error) *enginev1.Error {
 		return nil
 	}
 	var e *engine.Error
+	if errors.As(err, &e) && e.Error() == err.Error() {
+		err = e // What wraps it, such as errors.Join of one error, adds nothing.
+	}
 	// Only the outermost error is taken apart: what wraps it inside belongs to the message.
 	if outer, ok := err.(*engine.Error); ok { //nolint:errorlint // The outermost error is meant.
 		wire := &enginev1.Error{Kind: outer.Kind.String(), Operation: outer.Op, Id: outer.ID, Hint: outer.Hint}

@@ -63,6 +63,9 @@ func TestHintOfTheCauseIsNotLostOrDoubled(t *testing.T) {
 			t.Errorf("wire form %v of %v", wire, err)
 		}
 	}
+	if wire := rpc.ToProto(errors.Join(cause, nil)); wire.GetOperation() != "open folder" || wire.GetId() != "out" {
+		t.Errorf("wire form %v of an error that was joined with none", wire)
+	}
 	direct := rpc.FromProto(rpc.ToProto(engine.WrapError("run task 3", "", cause)))
 	if want := "run task 3: open folder: out: it has data (use overwrite)"; direct.Error() != want {
 		t.Errorf("%q, want %q", direct, want)

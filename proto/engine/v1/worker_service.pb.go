@@ -311,7 +311,9 @@ type HeldLease struct {
 	// The lease.
 	Lease *LeaseRef `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	// What the attempt has done so far.
-	Counts        *TaskCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	Counts *TaskCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	// As granted.
+	GpuDevices    []int32 `protobuf:"varint,3,rep,packed,name=gpu_devices,json=gpuDevices,proto3" json:"gpu_devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +358,13 @@ func (x *HeldLease) GetLease() *LeaseRef {
 func (x *HeldLease) GetCounts() *TaskCounts {
 	if x != nil {
 		return x.Counts
+	}
+	return nil
+}
+
+func (x *HeldLease) GetGpuDevices() []int32 {
+	if x != nil {
+		return x.GpuDevices
 	}
 	return nil
 }
@@ -813,7 +822,7 @@ type JobAssignment struct {
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// As submitted.
 	Spec *JobSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	// The plan without its tasks.
+	// The plan without its tasks, and with its first input alone: a task's inputs come with its grant.
 	Plan          *Plan `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -878,7 +887,11 @@ type LeaseGrant struct {
 	// The task.
 	Task *TaskPlan `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	// Counts the attempts at this task from 1.
-	Attempt       int32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Attempt int32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The inputs of the task's splits, in their order; what a split says of its place in Plan.inputs is for the head.
+	Inputs []*InputFile `protobuf:"bytes,4,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// The devices that the task may use, by their number on the node from 0. Empty for a task without GPU.
+	GpuDevices    []int32 `protobuf:"varint,5,rep,packed,name=gpu_devices,json=gpuDevices,proto3" json:"gpu_devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -934,6 +947,20 @@ func (x *LeaseGrant) GetAttempt() int32 {
 	return 0
 }
 
+func (x *LeaseGrant) GetInputs() []*InputFile {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *LeaseGrant) GetGpuDevices() []int32 {
+	if x != nil {
+		return x.GpuDevices
+	}
+	return nil
+}
+
 var File_engine_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_worker_service_proto_rawDesc = "" +
@@ -964,10 +991,12 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\bLeaseRef\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\x05R\x04task\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"e\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x86\x01\n" +
 	"\tHeldLease\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +
-	"\x06counts\x18\x02 \x01(\v2\x15.engine.v1.TaskCountsR\x06counts\"\xcf\x01\n" +
+	"\x06counts\x18\x02 \x01(\v2\x15.engine.v1.TaskCountsR\x06counts\x12\x1f\n" +
+	"\vgpu_devices\x18\x03 \x03(\x05R\n" +
+	"gpuDevices\"\xcf\x01\n" +
 	"\n" +
 	"TaskCounts\x12\x1b\n" +
 	"\trows_read\x18\x01 \x01(\x03R\browsRead\x12!\n" +
@@ -1011,12 +1040,15 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\rJobAssignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
-	"\x04plan\x18\x03 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"z\n" +
+	"\x04plan\x18\x03 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"\xc9\x01\n" +
 	"\n" +
 	"LeaseGrant\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12'\n" +
 	"\x04task\x18\x02 \x01(\v2\x13.engine.v1.TaskPlanR\x04task\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\x05R\aattempt2L\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12,\n" +
+	"\x06inputs\x18\x04 \x03(\v2\x14.engine.v1.InputFileR\x06inputs\x12\x1f\n" +
+	"\vgpu_devices\x18\x05 \x03(\x05R\n" +
+	"gpuDevices2L\n" +
 	"\rWorkerService\x12;\n" +
 	"\x04Sync\x12\x16.engine.v1.SyncRequest\x1a\x17.engine.v1.SyncResponse(\x010\x01B5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
 
@@ -1053,6 +1085,7 @@ var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*JobSpec)(nil),             // 16: engine.v1.JobSpec
 	(*Plan)(nil),                // 17: engine.v1.Plan
 	(*TaskPlan)(nil),            // 18: engine.v1.TaskPlan
+	(*InputFile)(nil),           // 19: engine.v1.InputFile
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
@@ -1079,13 +1112,14 @@ var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	17, // 21: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
 	2,  // 22: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
 	18, // 23: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	0,  // 24: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	7,  // 25: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	19, // 24: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	0,  // 25: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	7,  // 26: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
