@@ -152,3 +152,11 @@ func (a *app) notef(format string, args ...any) {
 		fmt.Fprintf(a.stderr, format+"\n", args...)
 	}
 }
+
+// oneArgument refuses any other number of arguments, with the usage that names the one.
+func oneArgument(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	return fmt.Errorf("expected one argument, found %d: %s", len(args), cmd.UseLine())
+}

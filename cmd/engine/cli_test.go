@@ -42,7 +42,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"status", "--colour"}, "error: unknown flag: --colour\n"},
 		{[]string{"status", "x"}, "error: unknown command \"x\" for \"engine status\"\n"},
 		{[]string{"status", "-o", "xml"}, "error: -o xml: expected table, json, or yaml\n"},
-		{[]string{"submit"}, "error: accepts 1 arg(s), received 0\n"},
+		{[]string{"submit"}, "error: expected one argument, found 0: engine submit JOB.yaml [flags]\n"},
 		{[]string{"submit", misspelled}, "wine.yaml:4:5: unknown field \"delimeter\" in source.csv (did you mean \"delimiter\"?)\n"},
 		{[]string{"run", misspelled}, "wine.yaml:4:5: unknown field \"delimeter\" in source.csv (did you mean \"delimiter\"?)\n"},
 		{[]string{"run", "none.yaml"}, "error: read job file: none.yaml: no such file or directory\n"},

@@ -17,7 +17,7 @@ func (a *app) docsCommand() *cobra.Command {
 		Use:    "docs FOLDER",
 		Short:  "Write the reference pages",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   oneArgument,
 		RunE: func(_ *cobra.Command, args []string) error {
 			pages, err := referencePages(root)
 			if err != nil {

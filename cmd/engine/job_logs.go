@@ -24,7 +24,7 @@ func (a *app) jobLogsCommand() *cobra.Command {
 		Short: "Print a job's log",
 		Long: `Logs prints the lines of a job's log on standard output, in order. With -o json each line is a JSON object on a line of its own;
 with -o yaml, a document.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, done := a.interrupts(cmd.Context())
 			defer done()

@@ -14,7 +14,7 @@ func (a *app) jobResumeCommand() *cobra.Command {
 		Short: "Let a failed or stopped job go on",
 		Long: `Resume lets a failed or stopped job go on from its recorded plan; what is committed is not done again. It is refused if the inputs
 or a model have changed since.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(ctx context.Context, job *client.Job) error {
 				j, err := job.Resume(ctx)

@@ -15,7 +15,7 @@ func (a *app) jobShowCommand() *cobra.Command {
 		Use:   "show ID",
 		Short: "Print a job as a job file, which can be submitted again",
 		Long:  "Show prints the job as it was submitted, with absolute paths and overrides applied: as YAML, or as JSON with -o json.",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(ctx context.Context, job *client.Job) error {
 				j, err := job.Status(ctx)

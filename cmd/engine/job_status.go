@@ -20,7 +20,7 @@ func (a *app) jobStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status ID",
 		Short: "Show where a job stands",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(ctx context.Context, job *client.Job) error {
 				j, err := job.Status(ctx)

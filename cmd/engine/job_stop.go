@@ -18,7 +18,7 @@ func (a *app) jobStopCommand() *cobra.Command {
 		Short: "Stop a job",
 		Long: `Stop ends a job. Output files that are finished stay where the sink's mode puts them, without _SUCCESS; engine job resume goes on
 from there. Stopping a job that has ended changes nothing.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(ctx context.Context, job *client.Job) error {
 				j, err := job.Stop(ctx)

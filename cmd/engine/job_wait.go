@@ -12,7 +12,7 @@ func (a *app) jobWaitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "wait ID",
 		Short: "Wait until a job has ended; the exit code says how",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(ctx context.Context, job *client.Job) error {
 				result, err := a.follow(ctx, job, followOptions{})

@@ -58,6 +58,9 @@ func (l *lines) show(now time.Time, job *enginev1.Job) {
 	first, planned := l.job == nil, !l.planned && job.GetProgress().GetSplitsTotal() > 0
 	l.job, l.planned = job, l.planned || planned
 	l.meter.observe(now, job)
+	if jobState(job.GetState()).Terminal() {
+		return // The summary says it.
+	}
 	if first || planned {
 		l.print(now)
 	}

@@ -40,7 +40,7 @@ An interrupt (Ctrl-C) stops the job, a second one ends the process at once.`,
 		Example: `  engine run job.yaml
   engine run job.yaml --set source.csv.paths='[more/*.csv]' --set sink.parquet.path=out/more
   engine run job.yaml --submission-id nightly-2026-11-22 -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			result, err := a.runJob(cmd.Context(), args[0], f)
 			if err != nil {

@@ -34,7 +34,7 @@ that id is refused.`,
 		Example: `  engine submit job.yaml
   engine submit job.yaml --wait -o json
   engine submit job.yaml --set source.csv.paths='[data/2026-11-22/*.csv]' --submission-id nightly-2026-11-22`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			waiting := wait || logs

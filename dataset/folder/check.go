@@ -26,7 +26,7 @@ func (o Output) Check(ctx context.Context) error {
 	case err != nil:
 		return classify(o.Folder, err)
 	case !info.IsDir():
-		return engine.Errorf(engine.KindInvalidArgument, op, o.Folder, "is a file, not a folder")
+		return engine.Errorf(engine.KindConflict, op, o.Folder, "is a file, not a folder")
 	}
 	if o.Mode == ModeOverwrite {
 		parent := filepath.Dir(o.Folder)
@@ -56,7 +56,7 @@ func (o Output) checkParents() error {
 		case err != nil:
 			return classify(parent, err)
 		case !info.IsDir():
-			return engine.Errorf(engine.KindInvalidArgument, op, o.Folder, "cannot be made: %s is a file, not a folder", parent)
+			return engine.Errorf(engine.KindConflict, op, o.Folder, "cannot be made: %s is a file, not a folder", parent)
 		}
 		return checkWritable(parent)
 	}

@@ -56,7 +56,7 @@ func (o Output) Prepare(ctx context.Context) error {
 func makeFolder(folder string) error {
 	if info, err := os.Stat(folder); err == nil {
 		if !info.IsDir() {
-			return engine.Errorf(engine.KindInvalidArgument, op, folder, "is a file, not a folder")
+			return engine.Errorf(engine.KindConflict, op, folder, "is a file, not a folder")
 		}
 		return nil
 	}

@@ -357,3 +357,62 @@ func TestPoisonedPool(t *testing.T) {
 		}
 	}
 }
+
+// peakAllocator remembers how much memory was held at most.
+type peakAllocator struct {
+	memory.Allocator
+	held, peak int
+}
+
+func (a *peakAllocator) Allocate(size int) []byte {
+	a.held += size
+	a.peak = max(a.peak, a.held)
+	return a.Allocator.Allocate(size)
+}
+
+func (a *peakAllocator) Free(b []byte) {
+	a.held -= len(b)
+	a.Allocator.Free(b)
+}
+
+// TestWriterMemory writes many small batches: they share row groups, and no more than one of those is in memory.
+func TestWriterMemory(t *testing.T) {
+	var columns []column
+	for i := range 4 {
+		c := flatColumns()[3]
+		c.field.Name = fmt.Sprint(i)
+		columns = append(columns, c)
+	}
+	record := newRecord(columns, 10_000, 1, false, memory.DefaultAllocator)
+	allocator := &peakAllocator{Allocator: memory.NewGoAllocator()}
+	sink, err := parquet.NewSink(parquet.SinkOptions{Compression: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := tempPath(t)
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := sink.Create(f, record.Schema(), allocator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if err := w.Write(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Finish(nil), w.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	layout := plan(t, dataset.PlanOptions{}, statFile(t, path))
+	if groups := layout.Splits[0].RowGroups; groups != 4 {
+		t.Errorf("%d row groups for 1,000,000 rows", groups)
+	}
+	// A column chunk lies in a buffer that doubles as it grows, beside the old one.
+	if group := 4 * 8 << 18; allocator.peak > 4*group || allocator.held != 0 {
+		t.Errorf("%d bytes held at most for a row group of %d, %d in the end", allocator.peak, group, allocator.held)
+	}
+	t.Logf("peak %d", allocator.peak)
+}
