@@ -204,8 +204,8 @@ func TestCheck(t *testing.T) {
 		return newOutput(t, filepath.Join(root, name), mode, job).Check(t.Context())
 	}
 	for _, mode := range []folder.Mode{folder.ModeError, folder.ModeOverwrite, folder.ModeAppend} {
-		wantError(t, check("file", mode), engine.KindInvalidArgument, file, "not a folder")
-		wantError(t, check("file/below", mode), engine.KindInvalidArgument)
+		wantError(t, check("file", mode), engine.KindConflict, file, "not a folder")
+		wantError(t, check("file/below", mode), engine.KindConflict)
 		must(t, check("new/er/est", mode))
 		must(t, check("dots", mode))
 		must(t, check("mine", mode))
