@@ -26,8 +26,10 @@ func errorKind(err error) engine.Kind {
 		return engine.KindExhausted
 	case is(unix.EROFS, fs.ErrPermission):
 		return engine.KindPermission
-	case is(unix.ENAMETOOLONG, unix.ENOTDIR, unix.ELOOP, unix.EINVAL):
+	case is(unix.ENAMETOOLONG, unix.ELOOP, unix.EINVAL):
 		return engine.KindInvalidArgument
+	case is(unix.ENOTDIR):
+		return engine.KindConflict
 	case is(fs.ErrNotExist):
 		return engine.KindNotFound
 	default:
