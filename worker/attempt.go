@@ -65,7 +65,7 @@ func (w *Worker) attempt(ctx context.Context, l *lease) (result *enginev1.TaskRe
 	result = &enginev1.TaskResult{Lease: l.ref()}
 	defer func() {
 		if p := recover(); p != nil {
-			w.config.Logger.Error("attempt panicked", "task", l.task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			w.config.Logger.ErrorContext(ctx, "attempt panicked", "task", l.task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			result = &enginev1.TaskResult{Lease: l.ref(), Error: rpc.ToProto(engine.Errorf(engine.KindInternal, "run task", l.task.String(), "panic: %v", p))}
 		}
 		result.Elapsed = durationpb.New(time.Since(began))
@@ -91,7 +91,7 @@ func (w *Worker) line(l *lease, level, message string, attributes map[string]str
 }
 
 // run makes the task's part, or adopts the one that another attempt has published.
-func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult) error {
+func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult) (err error) {
 	program, output, err := l.job.compile(ctx)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	if err != nil {
 		return err
 	}
-	defer staging.Discard()
+	defer func() { err = errors.Join(err, staging.Discard()) }()
 	if err := w.write(ctx, program, l, staging); err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ func (w *Worker) sync(ctx context.Context, hello *enginev1.WorkerHello) error {
 		began := time.Now()
 		err := w.session(ctx, hello)
 		switch kind := engine.KindOf(err); {
-		case err == nil || ctx.Err() != nil:
-			return nil
+		case err == nil, ctx.Err() != nil:
+			return nil //nolint:nilerr // The worker ends because it was told to.
 		case kind == engine.KindVersion, kind == engine.KindUnauthenticated, kind == engine.KindPermission, kind == engine.KindInvalidArgument:
 			return err
 		case !w.hasJoined() && time.Now().After(giveUp):

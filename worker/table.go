@@ -31,6 +31,16 @@ type lease struct {
 	revoke  context.CancelCauseFunc
 }
 
+// newLease begins a lease's lifetime.
+func newLease(task engine.TaskID, grant *enginev1.LeaseGrant, job *jobEntry) *lease {
+	l := &lease{
+		task: task, epoch: engine.Epoch(grant.GetLease().GetEpoch()), attempt: grant.GetAttempt(),
+		plan: grant.GetTask(), inputs: grant.GetInputs(), devices: grant.GetGpuDevices(), job: job,
+	}
+	l.revoked, l.revoke = context.WithCancelCause(context.Background())
+	return l
+}
+
 // counts is an attempt's work so far; it is read while the attempt runs.
 type counts struct {
 	rowsRead, rowsWritten, rowsRejected, bytesRead, bytesWritten, batches atomic.Int64
@@ -188,8 +198,7 @@ func (t *table) grantLocked(grants []*enginev1.LeaseGrant) []*lease {
 		} else if held != nil {
 			t.dropLocked(map[engine.TaskID]*lease{id: held})
 		}
-		l := &lease{task: id, epoch: epoch, attempt: grant.GetAttempt(), plan: grant.GetTask(), inputs: grant.GetInputs(), devices: grant.GetGpuDevices(), job: job}
-		l.revoked, l.revoke = context.WithCancelCause(context.Background())
+		l := newLease(id, grant, job)
 		t.leases[id] = l
 		fresh = append(fresh, l)
 	}
@@ -279,11 +288,4 @@ func (t *table) cluster() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.clusterID
-}
-
-// leavingNow reports whether the worker holds nothing any more and wants to go.
-func (t *table) leavingNow() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.leaving
 }

@@ -24,14 +24,14 @@ func main() {
 	dir := flag.String("dir", "examples/wine", "the example's `folder`, with data/ made by make quickstart")
 	submission := flag.String("submission-id", "", "a name under which submitting again attaches to the same job")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *address, *dir, *submission); err != nil {
+	if err := run(*address, *dir, *submission); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, address, dir, submission string) error {
+func run(address, dir, submission string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	// Workers need not share this program's working folder, so a job's paths are absolute.
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -194,7 +194,7 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 		if proposeErr == nil {
 			break
 		}
-		m.logger.Error("end of a job was not recorded; trying again", "job", id, "state", ended.GetState(), "error", proposeErr)
+		m.logger.ErrorContext(ctx, "end of a job was not recorded; trying again", "job", id, "state", ended.GetState(), "error", proposeErr)
 		m.setPhase(a, "waiting for the head's log: "+proposeErr.Error())
 		timer := time.NewTimer(endRetry)
 		select {

@@ -218,7 +218,7 @@ func TestLogCutAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := -1
-	for size := range len(whole) {
+	for size := range whole {
 		cut := t.TempDir()
 		if err := os.WriteFile(filepath.Join(cut, "head.log"), whole[:size], 0o600); err != nil {
 			t.Fatal(err)

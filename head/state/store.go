@@ -205,7 +205,8 @@ func (s *Store) write() {
 }
 
 func (s *Store) writeGroup(first *proposal) {
-	group := append(s.pendingGroup[:0], first)
+	group := s.pendingGroup[:0]
+	group = append(group, first)
 	for len(group) < cap(s.proposes) {
 		select {
 		case p := <-s.proposes:

@@ -23,7 +23,7 @@ func answer(w http.ResponseWriter, ok bool) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		text = "not ready\n"
 	}
-	_, _ = w.Write([]byte(text)) //nolint:errcheck // See above.
+	_, _ = w.Write([]byte(text))
 }
 
 // NewServer makes a server with the limits that a port open to others needs.

@@ -105,7 +105,7 @@ func (p *place) engine(args ...string) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	command := p.command(args...)
-	stop := context.AfterFunc(ctx, func() { _ = command.Process.Kill() }) //nolint:errcheck // It has ended then.
+	stop := context.AfterFunc(ctx, func() { _ = command.Process.Kill() })
 	defer stop()
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
@@ -264,7 +264,7 @@ func (n *nodeProcess) kill(t *testing.T) {
 		t.Error(err)
 	}
 	// The error only says that it was killed.
-	_ = n.command.Wait() //nolint:errcheck // See above.
+	_ = n.command.Wait()
 }
 
 func (n *nodeProcess) signal(t *testing.T, signal syscall.Signal) {

@@ -125,14 +125,17 @@ type clientStream struct {
 	address string
 }
 
+// RecvMsg implements grpc.ClientStream.
 func (s *clientStream) RecvMsg(m any) error {
 	return s.convert(s.ClientStream.RecvMsg(m))
 }
 
+// SendMsg implements grpc.ClientStream.
 func (s *clientStream) SendMsg(m any) error {
 	return s.convert(s.ClientStream.SendMsg(m))
 }
 
+// CloseSend implements grpc.ClientStream.
 func (s *clientStream) CloseSend() error {
 	return s.convert(s.ClientStream.CloseSend())
 }
