@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow/memory"
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
@@ -61,6 +62,8 @@ type WorkerConfig struct {
 	ONNXRuntime string
 	// Models replaces ONNX Runtime, for tests. The node closes it.
 	Models runtime.Loader
+	// Allocator provides the memory of record batches. Nil means Go's heap.
+	Allocator memory.Allocator
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.
@@ -178,7 +181,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.Cl
 		return nil, errors.Join(err, p.models.Close())
 	}
 	p.worker, err = worker.Start(worker.Config{
-		Conn: p.conn, Resources: config.Resources, Labels: config.Labels, Models: p.models,
+		Conn: p.conn, Resources: config.Resources, Labels: config.Labels, Models: p.models, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/testcluster"
+	"github.com/f708428e/engine/node"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/enginetest"
@@ -262,6 +264,85 @@ func TestStopAndResume(t *testing.T) {
 	tb.check(t)
 	if _, err := job.Resume(withTimeout(t)); engine.KindOf(err) != engine.KindConflict {
 		t.Fatalf("resume of a job that succeeded: %v, want kind conflict", err)
+	}
+}
+
+func TestOtherProtocolVersionIsRefused(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	_, err := node.StartWorker(withTimeout(t), node.WorkerConfig{
+		Address: c.Address(), Resources: engine.Resources{CPU: 1}, Models: fake.New(), Logger: testcluster.Logger(), ProtocolVersion: 99,
+	})
+	if engine.KindOf(err) != engine.KindVersion || !strings.Contains(err.Error(), "99") {
+		t.Fatalf("worker of protocol version 99: %v, want kind version and both numbers", err)
+	}
+}
+
+func TestPendingJobSaysWhy(t *testing.T) {
+	tb := newTable(t, 100, 1)
+	tb.spec.Resources = &enginev1.Resources{Gpu: 1}
+	c := testcluster.Start(t, testcluster.Options{Workers: 1})
+	job := submit(t, c, tb.spec)
+	err := job.Watch(withTimeout(t), func(state *enginev1.Job) error {
+		if strings.Contains(state.GetReason(), "gpu: 1") {
+			return errSeen
+		}
+		return nil
+	})
+	if err != errSeen { //nolint:errorlint // The very error is meant.
+		t.Fatal(err)
+	}
+	if _, err := job.Stop(withTimeout(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOneJobDoesNotStarveAnother(t *testing.T) {
+	flood, small := newTable(t, 20_000, 10), newTable(t, 100, 1)
+	c := testcluster.Start(t, testcluster.Options{Workers: 1, CPU: 1, TargetSplitBytes: 2_000})
+	first := submit(t, c, flood.spec)
+	if err := first.Watch(withTimeout(t), func(state *enginev1.Job) error {
+		if state.GetProgress().GetTasksRunning() > 0 {
+			return errSeen
+		}
+		return nil
+	}); err != errSeen { //nolint:errorlint // The very error is meant.
+		t.Fatal(err)
+	}
+	second := submit(t, c, small.spec)
+	wait(t, second, engine.JobSucceeded)
+	state, err := first.Status(withTimeout(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state.GetProgress().GetTasksDone() == state.GetProgress().GetTasksTotal() {
+		t.Fatal("the job of one task ended after the job of many")
+	}
+	wait(t, first, engine.JobSucceeded)
+	flood.check(t)
+	small.check(t)
+}
+
+// TestBatchesAreCutAsTold counts the record batches of jobs with other bounds.
+func TestBatchesAreCutAsTold(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Workers: 2})
+	for _, test := range []struct {
+		batch *enginev1.Batch
+		want  int64
+	}{
+		{&enginev1.Batch{Rows: 1}, 1000},
+		{&enginev1.Batch{Rows: 7}, 143},
+		{&enginev1.Batch{Rows: 1000}, 1},
+		{nil, 1},
+		// A row is two float64, and a text of 8 bytes with its offset of 4 for most rows: 28 bytes or less.
+		{&enginev1.Batch{Rows: 1000, Bytes: "280"}, 100},
+	} {
+		tb := newTable(t, 1000, 1)
+		tb.spec.Batch = test.batch
+		result := wait(t, submit(t, c, tb.spec), engine.JobSucceeded)
+		tb.check(t)
+		if result.Batches != test.want && test.batch.GetBytes() == "" || test.batch.GetBytes() != "" && (result.Batches < test.want-10 || result.Batches > test.want) {
+			t.Errorf("batch %v: %d record batches, want %d", test.batch, result.Batches, test.want)
+		}
 	}
 }
 

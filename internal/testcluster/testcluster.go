@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/node"
@@ -39,6 +41,7 @@ type Cluster struct {
 	port    int
 	workers []*node.Node
 	client  *client.Client
+	memory  *memory.CheckedAllocator
 }
 
 const stopTimeout = 20 * time.Second
@@ -55,7 +58,7 @@ func Start(t testing.TB, options Options) *Cluster {
 	if options.Models == nil {
 		options.Models = func() runtime.Loader { return fake.New() }
 	}
-	c := &Cluster{t: t, options: options, dir: t.TempDir()}
+	c := &Cluster{t: t, options: options, dir: t.TempDir(), memory: memory.NewCheckedAllocator(memory.DefaultAllocator)}
 	c.StartHead()
 	t.Cleanup(func() {
 		for _, w := range c.workers {
@@ -67,6 +70,7 @@ func Start(t testing.TB, options Options) *Cluster {
 		if err := c.client.Close(); err != nil {
 			t.Error(err)
 		}
+		c.memory.AssertSize(t, 0)
 	})
 	for range options.Workers {
 		c.AddWorker()
@@ -117,7 +121,7 @@ func (c *Cluster) AddWorker() *node.Node {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	w, err := node.StartWorker(ctx, node.WorkerConfig{
-		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU}, Models: c.options.Models(), Version: "test", Logger: Logger(),
+		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU}, Models: c.options.Models(), Allocator: c.memory, Version: "test", Logger: Logger(),
 	})
 	if err != nil {
 		c.t.Fatal(err)
