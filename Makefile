@@ -31,6 +31,8 @@ BASELINE  := proto/engine.binpb
 # Expanded when a recipe runs, so that a venv made by the same make is seen.
 ENGINE_PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(CURDIR)/$(VENV)/bin/python)
 export ENGINE_PYTHON
+# The oracle and the benchmark's control load ONNX Runtime in Python, whose official builds report to their vendor.
+export ORT_DISABLE_TELEMETRY := 1
 
 # Set by the user, or fetched. The script checks the sum and prints the path.
 ort = ort="$${ENGINE_ONNXRUNTIME:-$$($(FETCH_ORT))}"; export ENGINE_ONNXRUNTIME="$$ort"

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -231,6 +232,33 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 	}
 	if again := p.engine("stop", "--data-dir", "head"); again.code != 0 {
 		t.Errorf("stopping what does not run: exit code %d\n%s", again.code, again.stderr)
+	}
+}
+
+// TestNoTelemetry sees that ONNX Runtime, whose official builds report to their vendor, leaves no trace that it did: it keeps a device id
+// and a database of events in the cache folder. In CI it would keep still by itself.
+func TestNoTelemetry(t *testing.T) {
+	p := newPlace(t)
+	p.env = slices.DeleteFunc(p.env, func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return name == "CI" || strings.HasPrefix(name, "ORT_") || strings.HasPrefix(name, "GITHUB_") || name == "TF_BUILD"
+	})
+	p.env = append(p.env, "HOME="+p.path("home"))
+	p.wineFiles(1, 10)
+	p.must("run", p.wineJob("job.yaml", "out", "error"))
+	for _, dir := range []string{p.path("cache"), p.path("home")} {
+		err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+			if strings.Contains(path, "Microsoft") || strings.Contains(path, "onnxruntime") {
+				t.Errorf("%s was made", path)
+			}
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
