@@ -85,8 +85,11 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		places[f.Path] = int32(i)
 		plan.Inputs = append(plan.Inputs, &enginev1.InputFile{Path: f.Path, SizeBytes: f.SizeBytes, ModifiedUnixNanos: f.ModifiedUnixNanos})
 	}
+	for _, f := range layout.Schema.Fields() {
+		plan.SourceColumns = append(plan.SourceColumns, &enginev1.ColumnInfo{Name: f.Name, Type: dataset.TypeName(f.Type)})
+	}
 	for _, c := range bound.final {
-		plan.OutputColumns = append(plan.OutputColumns, &enginev1.ColumnInfo{Name: c.field.Name, Type: c.field.Type.String()})
+		plan.OutputColumns = append(plan.OutputColumns, &enginev1.ColumnInfo{Name: c.field.Name, Type: dataset.TypeName(c.field.Type)})
 	}
 	for i := range spec.GetSteps() {
 		if m := models[i]; m != nil {

@@ -27,6 +27,9 @@ func planText(t *testing.T, folder string, plan *enginev1.Plan) string {
 	for _, m := range plan.GetModels() {
 		fmt.Fprintf(&b, "model of step %d %s %s\n", m.GetStep(), m.GetPath(), m.GetDigest())
 	}
+	for _, c := range plan.GetSourceColumns() {
+		fmt.Fprintf(&b, "source column %s %s\n", c.GetName(), c.GetType())
+	}
 	for _, c := range plan.GetOutputColumns() {
 		fmt.Fprintf(&b, "column %s %s\n", c.GetName(), c.GetType())
 	}

@@ -1156,7 +1156,7 @@ type ColumnInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The column's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its Arrow type, such as "float64".
+	// Its type as a job file names it, such as "float64", or Arrow's name where the job file has none.
 	Type          string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
