@@ -48,7 +48,7 @@ endif
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-zA-Z_-]*:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z][a-zA-Z_-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: quickstart
 quickstart: build ## Score generated wine rows with the example model and show the first predictions
@@ -88,7 +88,7 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) ## Everything a cha
 
 .PHONY: test-full
 test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
-	@start=$$SECONDS; $(ort); \
+	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tokenizer/testdata/fetch.sh >/dev/null; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
