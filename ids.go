@@ -28,6 +28,19 @@ func (id TaskID) String() string { return fmt.Sprintf("%s/%d", id.Job, id.Index)
 // head. Zero is no lease. A report with an older epoch than the task's present one is refused.
 type Epoch uint64
 
+// CheckSubmissionID returns an InvalidArgument error unless an id has 1 to 200 letters, digits, and ._:/@+- alone: what may stand in
+// file names, URLs, and log lines without quoting.
+func CheckSubmissionID(id string) error {
+	ok := len(id) >= 1 && len(id) <= 200
+	for _, r := range id {
+		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/@+-", r))
+	}
+	if !ok {
+		return Errorf(KindInvalidArgument, "check submission id", "", "%q: use 1 to 200 letters, digits, and ._:/@+-", id)
+	}
+	return nil
+}
+
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
 // NewJobID returns an id made of the UTC time to the second and 40 random bits, such as "20261123-142330-7f3k2m9q".

@@ -57,3 +57,14 @@ func TestTaskID(t *testing.T) {
 		t.Errorf("the task id is %q", got)
 	}
 }
+
+func TestCheckSubmissionID(t *testing.T) {
+	for id, ok := range map[string]bool{
+		"nightly-2026-11-22": true, "a.b_c:d/e@f+g": true, strings.Repeat("x", 200): true,
+		"": false, " ": false, "a b": false, "ü": false, "a\n": false, strings.Repeat("x", 201): false,
+	} {
+		if err := engine.CheckSubmissionID(id); (err == nil) != ok || err != nil && engine.KindOf(err) != engine.KindInvalidArgument {
+			t.Errorf("%q: %v, want it accepted: %v", id, err, ok)
+		}
+	}
+}

@@ -51,7 +51,8 @@ type TensorSpec struct {
 	Name string
 	// Type is the type of its elements.
 	Type ElementType
-	// Shape has one entry a dimension; -1 is a dimension that is not fixed.
+	// Shape has one entry a dimension; -1 is a dimension that is not fixed. Nil is a shape that nobody declared; one that is empty,
+	// but not nil, is that of a scalar.
 	Shape []int64
 }
 

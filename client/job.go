@@ -73,7 +73,7 @@ func (j *Job) Resume(ctx context.Context) (*enginev1.Job, error) {
 	return response.GetJob(), nil
 }
 
-// reconnectFor is how long Watch and Logs try to reach a head that has gone away, counted from the last message.
+// reconnectFor is how long Watch and Logs try to reach a head that has gone away, counted from when the stream broke.
 const reconnectFor = time.Minute
 
 // Watch calls see with the job now and after each change until it has ended, see returns an error, or ctx ends. It connects again
@@ -171,10 +171,14 @@ type stopped struct{ error }
 func (j *Job) retry(ctx context.Context, stream func(ctx context.Context, alive func()) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var lastAlive time.Time
+	var lostSince time.Time // When the last stream broke; zero while none has said anything since.
+	heard := false
 	pause := 50 * time.Millisecond
 	for {
-		err := stream(ctx, func() { lastAlive, pause = time.Now(), 50*time.Millisecond })
+		err := stream(ctx, func() { heard, lostSince, pause = true, time.Time{}, 50*time.Millisecond })
+		if lostSince.IsZero() {
+			lostSince = time.Now()
+		}
 		var own stopped
 		switch {
 		case errors.As(err, &own):
@@ -184,7 +188,7 @@ func (j *Job) retry(ctx context.Context, stream func(ctx context.Context, alive 
 		case ctx.Err() != nil:
 			return engine.WrapError("follow job", string(j.id), context.Cause(ctx))
 		case engine.KindOf(err) != engine.KindUnavailable && !errors.Is(err, io.EOF),
-			time.Since(lastAlive) > reconnectFor:
+			!heard, time.Since(lostSince) > reconnectFor:
 			return err
 		}
 		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.

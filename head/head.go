@@ -52,17 +52,19 @@ type Config struct {
 type Head struct {
 	config Config
 	store  *state.Store
-	jobs   *lifecycle.Group
-	serve  *lifecycle.Group
-	grpc   *grpc.Server
-	http   *http.Server
-	ready  atomic.Bool
+	// manager's jobs run in the group jobs, everything else in serve.
+	manager *jobs.Manager
+	jobs    *lifecycle.Group
+	serve   *lifecycle.Group
+	grpc    *grpc.Server
+	http    *http.Server
+	ready   atomic.Bool
 }
 
 // Start reads the state, takes up unfinished jobs, and serves. The head runs until Stop.
 func Start(config Config) (_ *Head, err error) {
 	store, err := state.Open(state.Config{Dir: config.DataDir, NewClusterID: string(engine.NewJobID(time.Now())), Trouble: func(err error) {
-		config.Logger.Warn("the head's log stays longer than it should", "error", err)
+		config.Logger.Warn("the head's log could not be compacted", "error", err)
 	}})
 	if err != nil {
 		return nil, err
@@ -75,6 +77,9 @@ func Start(config Config) (_ *Head, err error) {
 	if torn := store.TornBytes(); torn > 0 {
 		config.Logger.Warn("an unfinished record was cut off the log's end; it was never acknowledged", "bytes", torn)
 	}
+	if refused := store.RefusedEntries(); refused > 0 {
+		config.Logger.Warn("the log holds entries that contradict others; they were refused when they were written, and changed nothing", "entries", refused)
+	}
 	h := &Head{
 		config: config, store: store,
 		jobs: lifecycle.NewGroup(context.Background(), "jobs"), serve: lifecycle.NewGroup(context.Background(), "head"),
@@ -86,9 +91,9 @@ func Start(config Config) (_ *Head, err error) {
 	if !config.Embedded && dispatchConfig.Term > 1 {
 		jobsConfig.AssignDelay = dispatchConfig.LeaseTimeOrDefault()
 	}
-	manager := jobs.New(jobsConfig, store, logs, h.jobs, config.Logger)
-	dispatcher := dispatch.NewDispatcher(dispatchConfig, manager.Hooks(), nil)
-	manager.Attach(dispatcher)
+	h.manager = jobs.New(jobsConfig, store, logs, h.jobs, config.Logger)
+	dispatcher := dispatch.NewDispatcher(dispatchConfig, h.manager.Hooks(), nil)
+	h.manager.Attach(dispatcher)
 
 	h.grpc = rpc.NewServer(config.Logger)
 	webAddress := ""
@@ -96,9 +101,9 @@ func Start(config Config) (_ *Head, err error) {
 		webAddress = "http://" + config.WebListener.Addr().String()
 		h.http = web.NewServer(web.Handler(h.ready.Load))
 	}
-	enginev1.RegisterJobServiceServer(h.grpc, api.NewJobs(store, manager))
+	enginev1.RegisterJobServiceServer(h.grpc, api.NewJobs(store, h.manager))
 	enginev1.RegisterClusterServiceServer(h.grpc, api.NewCluster(store, dispatcher, config.Version, webAddress, time.Now()))
-	enginev1.RegisterWorkerServiceServer(h.grpc, api.NewWorkers(store, dispatcher, logs))
+	enginev1.RegisterWorkerServiceServer(h.grpc, api.NewWorkers(store, dispatcher, logs, config.Logger))
 	h.serve.Go("tick", dispatcher.Run)
 	h.serve.Go("grpc", func(context.Context) error { return h.grpc.Serve(config.Listener) })
 	if h.http != nil {
@@ -123,6 +128,7 @@ func (h *Head) Err() error { return h.serve.Err() }
 // when ctx ends is cut off.
 func (h *Head) Stop(ctx context.Context) error {
 	h.ready.Store(false)
+	h.manager.Close()
 	err := h.jobs.Stop(ctx)
 	stopped := make(chan struct{})
 	go func() { // lifecycle: ends at the latest with Stop of the server below.

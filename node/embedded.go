@@ -57,10 +57,10 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 		}))
 	}
 	if e.worker, err = startWorker(ctx, config.Worker, dial); err != nil {
-		return nil, errors.Join(err, e.head.Stop(ctx))
+		return nil, errors.Join(err, cleanUp(ctx, e.head.Stop))
 	}
 	if e.conn, err = dial(); err != nil {
-		return nil, errors.Join(err, e.worker.stop(ctx), e.head.Stop(ctx))
+		return nil, errors.Join(err, cleanUp(ctx, e.worker.stop), cleanUp(ctx, e.head.Stop))
 	}
 	e.client = client.New(e.conn)
 	return e, nil

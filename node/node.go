@@ -124,7 +124,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		own := *workerConfig
 		own.Address = n.address
 		if n.worker, err = startWorker(ctx, own, rpcDial(own.Address)); err != nil {
-			return nil, errors.Join(err, n.head.Stop(ctx))
+			return nil, errors.Join(err, cleanUp(ctx, n.head.Stop))
 		}
 	}
 	go n.watch() // lifecycle: ends with the head and the worker.
@@ -133,11 +133,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 
 // StartWorker starts a worker and returns when the head has welcomed it. The node runs until Stop, or until the head refuses it.
 func StartWorker(ctx context.Context, config WorkerConfig) (*Node, error) {
-	host, _, err := net.SplitHostPort(config.Address)
-	if err != nil {
-		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", config.Address, "%w", err).WithHint("write HOST:PORT")
-	}
-	if err := CheckHost(ctx, host); err != nil {
+	if err := CheckAddress(ctx, config.Address); err != nil {
 		return nil, err
 	}
 	parts, err := startWorker(ctx, config, rpcDial(config.Address))
@@ -195,7 +191,14 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.Cl
 	case <-ctx.Done():
 		err = engine.WrapError("start worker", config.Address, context.Cause(ctx))
 	}
-	return nil, errors.Join(err, p.stop(ctx))
+	return nil, errors.Join(err, cleanUp(ctx, p.stop))
+}
+
+// cleanUp stops what was started before a failure, which may be that ctx has ended.
+func cleanUp(ctx context.Context, stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return stop(ctx)
 }
 
 func isZero(r engine.Resources) bool {
@@ -291,6 +294,21 @@ func (n *Node) Abort(ctx context.Context) error {
 
 // Dial returns a client of the node's head.
 func (n *Node) Dial(ctx context.Context) (*client.Client, error) { return client.Dial(ctx, n.address) }
+
+// CheckAddress refuses the "host:port" of a head that is not on loopback, before anything is sent there. A name that cannot be
+// looked up is left to the connection, which says so.
+func CheckAddress(ctx context.Context, address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return engine.Errorf(engine.KindInvalidArgument, "connect", address, "%w", err).WithHint("write HOST:PORT")
+	}
+	if net.ParseIP(host) == nil {
+		if _, err := net.DefaultResolver.LookupIPAddr(ctx, host); err != nil {
+			return nil //nolint:nilerr // See above.
+		}
+	}
+	return engine.WrapError("connect", address, CheckHost(ctx, host))
+}
 
 // CheckHost refuses an address that is not loopback. Until every link has an identity, the engine serves one machine alone: an
 // open head would let anybody read and write files as its user.

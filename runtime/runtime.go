@@ -52,8 +52,9 @@ type Model interface {
 	// Run evaluates the model. There is one tensor for each of Inputs, in that order, with at least one element; their memory is
 	// read where it lies, and must stay as it is until Run returns. When ctx ends, Run stops as soon as the model lets it.
 	//
-	// Shapes or types that do not fit the model and failures inside it are of kind engine.KindModel, too little memory of kind
-	// engine.KindExhausted. After an error the memory of outputs holds anything.
+	// Shapes or types that do not fit the model, failures inside it, and an output that turns out to be a scalar, which has no rows,
+	// are of kind engine.KindModel, too little memory of kind engine.KindExhausted. After an error the memory of outputs holds
+	// anything.
 	Run(ctx context.Context, inputs []Tensor, outputs []Output) error
 	// Close waits for calls of Run to return and frees the model. Further calls of Run fail. It may be called more than once.
 	Close() error

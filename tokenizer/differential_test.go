@@ -186,12 +186,16 @@ func mutate(r *rand.Rand, s string) string {
 	return string(runes)
 }
 
-// many returns a number of cases: few, and fifty times as many in a full run.
+// many returns a number of cases: few, ten times as many in the full tests, and fifty times in `make soak`.
 func many(n int) int {
-	if level := os.Getenv("ENGINE_TEST"); level == "full" || level == "soak" {
+	switch os.Getenv("ENGINE_TEST") {
+	case "full":
+		return 10 * n
+	case "soak":
 		return 50 * n
+	default:
+		return n
 	}
-	return n
 }
 
 func newRand(t *testing.T) *rand.Rand {

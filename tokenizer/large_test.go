@@ -12,13 +12,14 @@ import (
 	"github.com/f708428e/engine/tokenizer"
 )
 
-// trainLarge returns the files that testdata/train_large.py makes of AG News, which takes some ten seconds. A folder named
+// trainLarge returns the files that testdata/train_large.py makes of AG News, which takes a while, as the comparison does: some ten
+// minutes with the race detector. A folder named
 // in ENGINE_TOKENIZERS is used instead: it may hold any tokenizer.json files.
 func trainLarge(t testing.TB) []string {
 	t.Helper()
 	dir := os.Getenv("ENGINE_TOKENIZERS")
 	if dir == "" {
-		testenv.Full(t)
+		testenv.Soak(t)
 		python := testenv.Python(t, "tokenizers", "sentencepiece")
 		dir = t.TempDir()
 		cmd := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "train_large.py"), dir)

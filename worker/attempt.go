@@ -29,22 +29,27 @@ import (
 type jobEntry struct {
 	assignment *enginev1.JobAssignment
 
-	once    sync.Once
+	mu      sync.Mutex
 	program *jobplan.Program
 	output  folder.Output
-	err     error
 }
 
-// compile makes the program and the output, once for all tasks of the job.
+// compile makes the program and the output, once for all tasks of the job. A failure is not kept: the next attempt may succeed.
 func (j *jobEntry) compile(ctx context.Context) (*jobplan.Program, folder.Output, error) {
-	j.once.Do(func() {
-		// Not under the first task's context: the program is for all of them.
-		j.program, j.err = jobplan.Compile(context.WithoutCancel(ctx), j.assignment.GetSpec(), j.assignment.GetPlan())
-		if j.err == nil {
-			j.output, j.err = jobplan.Output(j.assignment.GetSpec(), engine.JobID(j.assignment.GetJobId()))
-		}
-	})
-	return j.program, j.output, j.err
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.program != nil {
+		return j.program, j.output, nil
+	}
+	program, err := jobplan.Compile(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
+	if err != nil {
+		return nil, folder.Output{}, err
+	}
+	if j.output, err = jobplan.Output(j.assignment.GetSpec(), engine.JobID(j.assignment.GetJobId())); err != nil {
+		return nil, folder.Output{}, err
+	}
+	j.program = program
+	return j.program, j.output, nil
 }
 
 // The metadata that a part carries: whose it is, and what its attempt did.
@@ -83,6 +88,9 @@ func (w *Worker) attempt(ctx context.Context, l *lease) (result *enginev1.TaskRe
 func (w *Worker) line(l *lease, level, message string, attributes map[string]string) {
 	if attributes == nil {
 		attributes = map[string]string{}
+	}
+	for name, text := range attributes {
+		attributes[name] = rpc.Text(text)
 	}
 	attributes["task"] = strconv.Itoa(l.task.Index)
 	w.table.addLine(l.task.Job, &enginev1.LogLine{

@@ -133,11 +133,16 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 		}
 	}
 	// Why a stream broke, Recv knows; Send says only that it did.
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
+	for {
+		select {
+		case err = <-failed:
+			return streamError(err)
+		case <-answers:
+			// Else Recv's goroutine would wait for us to take it, and we for its error.
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	return streamError(err)
 }
 
 func streamError(err error) error {

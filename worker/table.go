@@ -67,7 +67,8 @@ type table struct {
 	lines       []*enginev1.WorkerLogLine
 	lineCount   uint64
 	draining    bool
-	leaving     bool
+	leaving     bool // takes no grants
+	gone        bool // and its attempts have ended
 	saidGoodbye chan struct{}
 	// validUntil is when all leases end unless they are renewed; renewed is closed, and another one made, when that changes.
 	validUntil time.Time
@@ -102,10 +103,20 @@ func (t *table) report(sequence, acknowledged uint64, now time.Time) *enginev1.S
 	defer t.mu.Unlock()
 	if sequence == 1 {
 		clear(t.sentAt)
+		// The head tells a new session of the end of those jobs alone that it learns of from it.
+		held := map[engine.JobID]bool{}
+		for id := range t.leases {
+			held[id.Job] = true
+		}
+		for id := range t.jobs {
+			if !held[id] {
+				delete(t.jobs, id)
+			}
+		}
 	}
 	t.sentAt[sequence] = now
 	report := &enginev1.SyncRequest{
-		Sequence: sequence, AcknowledgedSequence: acknowledged, Draining: t.draining, Goodbye: t.leaving, Logs: t.lines,
+		Sequence: sequence, AcknowledgedSequence: acknowledged, Draining: t.draining, Goodbye: t.gone, Logs: t.lines,
 	}
 	for _, l := range t.leases {
 		report.Held = append(report.Held, &enginev1.HeldLease{Lease: l.ref(), Counts: l.counts.toProto(), GpuDevices: l.devices})
@@ -270,7 +281,7 @@ func (t *table) idle() (bool, <-chan struct{}) {
 	return len(t.leases) == 0 && len(t.results) == 0, t.changed
 }
 
-// dropAll ends all attempts.
+// dropAll revokes all leases and takes no new ones.
 func (t *table) dropAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -278,10 +289,14 @@ func (t *table) dropAll() {
 	t.dropLocked(maps.Clone(t.leases))
 }
 
-func (t *table) sayGoodbye() { t.signal() }
-
-// goodbyeSent is closed when the head has acknowledged a last report.
-func (t *table) goodbyeSent() <-chan struct{} { return t.saidGoodbye }
+// sayGoodbye makes the next report the last one: no attempt runs any more. The channel is closed when the head has acknowledged it.
+func (t *table) sayGoodbye() <-chan struct{} {
+	t.mu.Lock()
+	t.gone = true
+	t.mu.Unlock()
+	t.signal()
+	return t.saidGoodbye
+}
 
 // cluster returns the id of the cluster that the worker belongs to, or "".
 func (t *table) cluster() string {

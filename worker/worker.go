@@ -19,9 +19,6 @@ import (
 	"github.com/f708428e/engine/runtime"
 )
 
-// ProtocolVersion is the version of the worker protocol that this program speaks; it must be the head's.
-const ProtocolVersion = 1
-
 // Config is what a worker is made of.
 type Config struct {
 	// Conn is the connection to the head; its owner closes it after the worker has stopped. Required.
@@ -38,7 +35,7 @@ type Config struct {
 	Logger *slog.Logger
 	// Allocator provides the memory of record batches. Nil means Go's heap.
 	Allocator memory.Allocator
-	// ProtocolVersion replaces the package's constant in tests of what happens when they differ. Zero means the constant.
+	// ProtocolVersion replaces rpc.WorkerProtocolVersion in tests of what happens when they differ. Zero means that.
 	ProtocolVersion uint32
 	// ConnectTimeout is how long the first connection may take before the worker gives up. Zero means 30 s. Once it has been
 	// connected, it tries for ever.
@@ -67,7 +64,7 @@ func Start(config Config) (*Worker, error) {
 		config.Allocator = memory.DefaultAllocator
 	}
 	if config.ProtocolVersion == 0 {
-		config.ProtocolVersion = ProtocolVersion
+		config.ProtocolVersion = rpc.WorkerProtocolVersion
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 30 * time.Second
@@ -125,9 +122,8 @@ func (w *Worker) Drain(ctx context.Context) error {
 func (w *Worker) Stop(ctx context.Context) error {
 	w.table.dropAll()
 	err := w.tasks.Stop(ctx)
-	w.table.sayGoodbye()
 	select {
-	case <-w.table.goodbyeSent():
+	case <-w.table.sayGoodbye():
 	case <-w.group.Done():
 	case <-time.After(time.Second): // The head is away; it will find out.
 	case <-ctx.Done():

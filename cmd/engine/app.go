@@ -16,6 +16,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/jobfile"
+	"github.com/f708428e/engine/node"
 )
 
 // app is one call of the command line: its surroundings, which tests replace, and the flags that all commands have.
@@ -138,6 +139,9 @@ func (a *app) group(cmd *cobra.Command, args []string) error {
 
 // connect returns a client of the head at a.address.
 func (a *app) connect(ctx context.Context) (*client.Client, error) {
+	if err := node.CheckAddress(ctx, a.address); err != nil {
+		return nil, err
+	}
 	return a.dial(ctx, a.address)
 }
 

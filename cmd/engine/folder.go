@@ -80,7 +80,22 @@ func claimFolder(ctx context.Context, path string) (*dataFolder, error) {
 		return nil, engine.Errorf(engine.KindConflict, "open data folder", path, "%s uses it", owner).
 			WithHint("`engine stop --data-dir %s` stops that process; --data-dir names another folder", path)
 	}
+	if !sameFile(file, filepath.Join(path, pidFile)) {
+		// The folder was pruned between the opening and the lock: what is locked has no name any more.
+		_ = file.Close() // nothing was written
+		return claimFolder(ctx, path)
+	}
 	return &dataFolder{path: path, lock: file}, nil
+}
+
+// sameFile tells whether an open file is still the one at path.
+func sameFile(file *os.File, path string) bool {
+	open, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(open, named)
 }
 
 // record writes into the pid file who owns the folder.

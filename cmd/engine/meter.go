@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -78,11 +77,7 @@ func (r reading) String() string {
 		if r.splitsTotal > 0 {
 			text += ", " + plural(r.splitsTotal, "split")
 		}
-		// Once rows are read the reason why others wait is no news.
-		if r.reason != "" && r.state != string(engine.JobRunning) {
-			text += ", " + r.reason
-		}
-		return text
+		return text + r.waits()
 	}
 	text := fmt.Sprintf("%s %d%%, %s, %s/s, %s/%s splits", r.state, r.percent(), plural(r.rows, "row"), plural(int64(r.rowsPerSecond), "row"),
 		count(r.splitsDone), count(r.splitsTotal))
@@ -92,5 +87,13 @@ func (r reading) String() string {
 	if r.lost > 0 {
 		text += ", " + plural(r.lost, "attempt") + " lost"
 	}
-	return text
+	return text + r.waits()
+}
+
+// waits says why nothing of the job runs; the head gives no reason while something does.
+func (r reading) waits() string {
+	if r.reason == "" {
+		return ""
+	}
+	return ", " + r.reason
 }

@@ -42,6 +42,9 @@ An interrupt (Ctrl-C) stops the job, a second one ends the process at once.`,
   engine run job.yaml --submission-id nightly-2026-11-22 -o json`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkSubmissionID(cmd, f.submissionID); err != nil {
+				return err
+			}
 			result, err := a.runJob(cmd.Context(), args[0], f)
 			if err != nil {
 				return a.refused(err)

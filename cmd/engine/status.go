@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +38,7 @@ func (a *app) statusCommand() *cobra.Command {
 				TasksPending: cluster.GetTasksPending(), TasksRunning: cluster.GetTasksRunning(),
 			}
 			if view.StartTime != nil {
-				view.UptimeSeconds = a.now().Sub(*view.StartTime).Round(1e6).Seconds()
+				view.UptimeSeconds = a.now().Sub(*view.StartTime).Round(time.Second).Seconds()
 			}
 			if view.Jobs == nil {
 				view.Jobs = map[string]int64{}

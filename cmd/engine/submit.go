@@ -44,6 +44,9 @@ that id is refused.`,
 				}
 				return err
 			}
+			if err := checkSubmissionID(cmd, submissionID); err != nil {
+				return err
+			}
 			spec, err := jobfile.Load(args[0], a.jobOptions(sets))
 			if err != nil {
 				return refuse(usage(err))
@@ -81,6 +84,17 @@ that id is refused.`,
 }
 
 const setUsage = "override a field of the job file: `PATH=VALUE` such as steps.0.infer.model=m.onnx; may be repeated"
+
+// checkSubmissionID refuses an id that is given and cannot be one: an empty one is a variable that was not set.
+func checkSubmissionID(cmd *cobra.Command, id string) error {
+	if !cmd.Flags().Changed("submission-id") {
+		return nil
+	}
+	if err := engine.CheckSubmissionID(id); err != nil {
+		return usage(engine.WrapError("--submission-id", "", err))
+	}
+	return nil
+}
 
 func submitOptions(submissionID string) []client.SubmitOption {
 	if submissionID == "" {

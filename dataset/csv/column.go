@@ -85,6 +85,7 @@ type column struct {
 	place    int // in the schema of the records; -1 if the column is skipped
 	dataType arrow.DataType
 	name     string
+	wanted   bool // the type is what later steps need, not a guess
 
 	// Of the present record batch. values holds fixed-width values, bits, or offsets; bytes the bytes of texts.
 	values, bytes, validity *memory.Buffer
@@ -217,6 +218,8 @@ func plain(b []byte) bool {
 	return true
 }
 
+const notUTF8 = "text is not UTF-8"
+
 // textFlaw says what is wrong with a text, or is empty.
 func textFlaw(b []byte, quoted bool) string {
 	for _, c := range b {
@@ -228,7 +231,7 @@ func textFlaw(b []byte, quoted bool) string {
 		}
 	}
 	if !utf8.Valid(b) {
-		return "text is not UTF-8"
+		return notUTF8
 	}
 	return ""
 }

@@ -30,6 +30,9 @@ package csv
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -60,7 +63,8 @@ type Column struct {
 // Options is the dialect of the files and what is known of their columns. The zero value is comma separated text without
 // header and without quotes.
 type Options struct {
-	// Delimiter stands between fields: one ASCII character, no letter, digit, or sign. Zero means a comma.
+	// Delimiter stands between fields: one ASCII character, also a control character such as \x01, but no letter, digit, sign,
+	// point, or line end, and not the quote. Zero means a comma.
 	Delimiter byte
 	// Header says that the first row of every file names the columns.
 	Header bool
@@ -85,9 +89,9 @@ func (o Options) Validate() error {
 	delimiter := o.delimiter()
 	switch {
 	case !special(delimiter):
-		return fail("%q cannot be the delimiter: use one ASCII character that is no letter, digit, sign, or line end", delimiter)
-	case o.Quote != 0 && (!special(o.Quote) || o.Quote == ' ' || o.Quote == '\t'):
-		return fail("%q cannot be the quote: use one ASCII character that is no letter, digit, sign, blank, or line end", o.Quote)
+		return fail("%q cannot be the delimiter: use one ASCII character that is no letter, digit, sign, point, or line end", delimiter)
+	case o.Quote != 0 && (!special(o.Quote) || o.Quote <= ' ' || o.Quote == 0x7f):
+		return fail("%q cannot be the quote: use one ASCII character that is no letter, digit, sign, point, blank, or control character", o.Quote)
 	case o.Quote == delimiter:
 		return fail("delimiter and quote are both %q", delimiter)
 	case o.MaxLineBytes < 0 || o.MaxLineBytes > maxMaxLineBytes:
@@ -115,12 +119,35 @@ func (o Options) delimiter() byte {
 	return o.Delimiter
 }
 
+// usualDelimiters are those that files have most.
+const usualDelimiters = ",;\t|\x01"
+
+// DelimiterHint says how to set the delimiter if the names of a table's columns look as if another one stood in the files: one name
+// that holds a usual delimiter. Otherwise it is empty.
+func (o Options) DelimiterHint(names []string) string {
+	if len(names) != 1 || !o.Header {
+		return ""
+	}
+	best, most := byte(0), 0
+	for _, c := range []byte(usualDelimiters) {
+		if n := strings.Count(names[0], string(rune(c))); n > most && c != o.delimiter() {
+			best, most = c, n
+		}
+	}
+	if most == 0 {
+		return ""
+	}
+	return setDelimiter(best)
+}
+
+func setDelimiter(c byte) string {
+	return "set source.csv.delimiter: " + strconv.Quote(string(rune(c)))
+}
+
 // special reports whether c can separate values without being mistaken for a part of one.
 func special(c byte) bool {
 	switch {
-	case c == '\t':
-		return true
-	case c < ' ', c >= 0x7f, c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '+', c == '-', c == '.':
+	case c == 0, c == '\n', c == '\r', c >= utf8.RuneSelf, c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '+', c == '-', c == '.':
 		return false
 	}
 	return true

@@ -115,7 +115,7 @@ func (r *reader) diagnose(ctx context.Context) error {
 	case flaw == flawMore:
 		return unterminated(op, r.at(r.base+int64(next)))
 	case flaw == flawAfterQuote:
-		return afterQuote(op, r.at(r.base+int64(next)), r.block[next:r.end], len(fields)+1)
+		return afterQuote(op, r.at(r.base+int64(next)), r.block[next:r.end], len(fields)+1, len(r.columns) == 1)
 	case len(fields) != len(r.columns):
 		return engine.Errorf(engine.KindData, op, r.at(begin), "expected %d fields, found %d, in the row that begins with %s",
 			len(r.columns), len(fields), shown(fields[0].text))
@@ -131,7 +131,7 @@ func (r *reader) diagnose(ctx context.Context) error {
 		case c.kind == kindSkip, r.source.nulls.is(value, f.quoted, isText):
 		case isText:
 			if problem := textFlaw(value, f.quoted); problem != "" {
-				return engine.Errorf(engine.KindData, op, r.at(begin), "column %q: %s: %s", c.name, problem, shown(value))
+				return badText(op, r.at(begin), fmt.Sprintf("column %q", c.name), problem, value)
 			}
 		case !c.kind.accepts(value):
 			err := engine.Errorf(engine.KindData, op, r.at(begin), "column %q: expected %s, found %s",
@@ -148,7 +148,7 @@ func (r *reader) hint(c *column, value []byte) string {
 	numeric := c.kind >= kindFloat64 && c.kind <= kindInt32
 	_, isDecimal := parseFloat(value)
 	switch {
-	case (c.kind == kindInt32 || c.kind == kindInt64) && isDecimal:
+	case (c.kind == kindInt32 || c.kind == kindInt64) && isDecimal && !c.wanted:
 		if _, fits := parseInt(value); fits && c.kind == kindInt32 {
 			return fmt.Sprintf("declare column %q as int64", c.name)
 		}
@@ -157,6 +157,8 @@ func (r *reader) hint(c *column, value []byte) string {
 		return "numbers need a decimal point, not a comma"
 	case len(value) == 0 || isNullWord(value):
 		return fmt.Sprintf("list %s in nulls if it means null", shown(value))
+	case c.wanted:
+		return fmt.Sprintf("the job's steps need column %q as %s", c.name, dataset.TypeName(c.dataType))
 	case r.source.declared(c.name) == nil:
 		return fmt.Sprintf("declare column %q as string if it holds text", c.name)
 	}
@@ -188,10 +190,23 @@ func unterminated(op, at string) error {
 	return engine.Errorf(engine.KindData, op, at, "quoted field begins here and does not end before the file does")
 }
 
-// afterQuote is the error about the bytes that follow a closing quote.
-func afterQuote(op, at string, rest []byte, place int) error {
-	return engine.Errorf(engine.KindData, op, at, "field %d: closing quote is followed by %s", place, shown(firstRune(rest))).
-		WithHint("a quote inside a quoted field must be doubled")
+// afterQuote is the error about the bytes that follow a closing quote. alone says that no row with several fields has been seen: then
+// perhaps the delimiter is another.
+func afterQuote(op, at string, rest []byte, place int, alone bool) error {
+	err := engine.Errorf(engine.KindData, op, at, "field %d: closing quote is followed by %s", place, shown(firstRune(rest)))
+	if alone && strings.IndexByte(usualDelimiters, rest[0]) >= 0 {
+		return err.WithHint("%s", setDelimiter(rest[0]))
+	}
+	return err.WithHint("a quote inside a quoted field must be doubled")
+}
+
+// badText is the error about a text with a flaw; what begins the message.
+func badText(op, at, what, problem string, text []byte) error {
+	err := engine.Errorf(engine.KindData, op, at, "%s: %s: %s", what, problem, shown(text))
+	if problem == notUTF8 {
+		return err.WithHint("convert it to UTF-8, for example with iconv -f latin1 -t utf-8")
+	}
+	return err
 }
 
 func firstRune(b []byte) []byte {

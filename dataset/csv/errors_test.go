@@ -3,6 +3,7 @@ package csv_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -40,11 +41,23 @@ func TestBadInput(t *testing.T) {
 		{"UTF-16 big endian", csv.Options{}, []string{"\xfe\xff\x00a"}, `plan csv: a.csv: file is not UTF-8: it begins with the byte order mark of UTF-16 (convert it, for example with iconv -f UTF-16 -t UTF-8)`},
 		{"same name twice", usual, []string{"\na,b,a\n1,2,3\n"}, `plan csv: a.csv:2: header: columns 1 and 3 are both named "a"`},
 		{"no name", usual, []string{",b\n1,2\n"}, `plan csv: a.csv:1: header: column 1 has no name`},
-		{"Latin-1 name", usual, []string{"a,gr\xf6\xdfe\n1,2\n"}, `plan csv: a.csv:1: header: column 2: text is not UTF-8: "gr\xf6\xdfe"`},
+		{"Latin-1 name", usual, []string{"a,gr\xf6\xdfe\n1,2\n"}, `plan csv: a.csv:1: header: column 2: text is not UTF-8: "gr\xf6\xdfe" (convert it to UTF-8, for example with iconv -f latin1 -t utf-8)`},
 		{"NUL in the header", usual, []string{"a,b\x00\n1,2\n"}, `plan csv: a.csv:1: header: column 2: text holds a NUL byte: "b\x00"`},
 		{"lone CR line ends", usual, []string{"a,b\r1,2\r"}, `plan csv: a.csv:1: header: column 2: text holds a carriage return (CR) without a line feed (LF): "b\r1"`},
 		{"header without end", usual, []string{"a,\"b\n1,2\n"}, `plan csv: a.csv:1: quoted field begins here and does not end before the file does`},
 		{"text after a quote in the header", usual, []string{"a,\"b\"c\n1,2\n"}, `plan csv: a.csv:1: field 2: closing quote is followed by "c" (a quote inside a quoted field must be doubled)`},
+		{"gzip", usual, []string{"\x1f\x8b\x08\x00\n"}, `plan csv: a.csv: is a gzip file, not CSV text; compressed input is not available in this version (unpack it first, for example with gunzip)`},
+		{"gzip, no header", csv.Options{}, []string{"\x1f\x8b"}, `plan csv: a.csv: is a gzip file, not CSV text; compressed input is not available in this version (unpack it first, for example with gunzip)`},
+		{"zstd", usual, []string{"a\n1\n", "\x28\xb5\x2f\xfd\n"}, `plan csv: b.csv: is a zstd file, not CSV text; compressed input is not available in this version (unpack it first, for example with unzstd)`},
+		{"zip", usual, []string{"PK\x03\x04\n"}, `plan csv: a.csv: is a zip file, not CSV text; compressed input is not available in this version (unpack it first; export a spreadsheet as CSV)`},
+		{"Parquet", usual, []string{"PAR1\x15\x04\n"}, `plan csv: a.csv: is a Parquet file, not CSV text (read it with source.parquet)`},
+		{"Arrow", csv.Options{}, []string{"ARROW1\x00\x00\n"}, `plan csv: a.csv: is an Arrow file, not CSV text; Arrow input is not available in this version (convert it to Parquet)`},
+		{"semicolons and quotes in the header", usual, []string{"\"a\";\"b\"\n1;2\n"}, `plan csv: a.csv:1: field 1: closing quote is followed by ";" (set source.csv.delimiter: ";")`},
+		{"tabs and quotes in the header", usual, []string{"\"a\"\t\"b\"\n"}, `plan csv: a.csv:1: field 1: closing quote is followed by "\t" (set source.csv.delimiter: "\t")`},
+		{"commas where semicolons are set", semicolon, []string{"\"a\",\"b\"\n"}, `plan csv: a.csv:1: field 1: closing quote is followed by "," (set source.csv.delimiter: ",")`},
+		{"bars and quotes in the rows", usual, []string{"a|b\n1|2\n\"1\"|2\n"}, `read csv: a.csv:3: field 1: closing quote is followed by "|" (set source.csv.delimiter: "|")`},
+		{"a lone semicolon after a quote", usual, []string{"a,b\n\"1\";2,3\n"}, `plan csv: a.csv:2: field 1: closing quote is followed by ";" (a quote inside a quoted field must be doubled)`},
+		{"declared columns, another delimiter", with("a", nil), []string{"a;b\n1;2\n"}, `plan csv: a.csv: header lacks "a", which source.csv.columns declares (set source.csv.delimiter: ";")`},
 		{"header lacks a column", usual, []string{"a,b,c\n1,2,3\n", "a,c\n1,3\n"}, `plan csv: b.csv: header lacks "b", which other files have`},
 		{"header has another column", usual, []string{"a,b\n1,2\n", "a,b,x,y\n1,2,3,4\n"}, `plan csv: b.csv: header has "x", "y", which other files lack`},
 		{"header differs", usual, []string{"a,b\n1,2\n", "a,B\n1,2\n"}, `plan csv: b.csv: header lacks "b" and has "B", unlike other files`},
@@ -78,7 +91,7 @@ func TestBadInput(t *testing.T) {
 		{"lone point", with("a", float64Type), []string{"a\n.\n"}, `read csv: a.csv:2: column "a": expected float64, found "." (list "." in nulls if it means null)`},
 		{"lone sign", with("a", int64Type), []string{"a,b\n-,1\n"}, `read csv: a.csv:2: column "a": expected int64, found "-" (list "-" in nulls if it means null)`},
 
-		{"Latin-1 text", usual, []string{"a,b\n1,x\n2,gr\xf6\xdfe\n"}, `read csv: a.csv:3: column "b": text is not UTF-8: "gr\xf6\xdfe"`},
+		{"Latin-1 text", usual, []string{"a,b\n1,x\n2,gr\xf6\xdfe\n"}, `read csv: a.csv:3: column "b": text is not UTF-8: "gr\xf6\xdfe" (convert it to UTF-8, for example with iconv -f latin1 -t utf-8)`},
 		{"NUL", usual, []string{"a,b\n1,x\n2,\"y\x00\"\n"}, `read csv: a.csv:3: column "b": text holds a NUL byte: "y\x00"`},
 		{"lone CR", usual, []string{"a,b\n1,x\n2,y\rz\n"}, `read csv: a.csv:3: column "b": text holds a carriage return (CR) without a line feed (LF): "y\rz"`},
 		{"two CR", usual, []string{"a,b\n1,x\n2,y\r\r\n"}, `read csv: a.csv:3: column "b": text holds a carriage return (CR) without a line feed (LF): "y\r"`},
@@ -113,14 +126,75 @@ func TestWrongInference(t *testing.T) {
 	}
 }
 
+// TestWantedHint has values that are none of a type that later steps need: another type is not advised.
+func TestWantedHint(t *testing.T) {
+	for value, want := range map[string]string{
+		"x":   `read csv: a.csv:2: column "b": expected int64, found "x" (the job's steps need column "b" as int64)`,
+		"2.5": `read csv: a.csv:2: column "b": expected int64, found "2.5" (the job's steps need column "b" as int64)`,
+		"n/a": `read csv: a.csv:2: column "b": expected int64, found "n/a" (list "n/a" in nulls if it means null)`,
+	} {
+		files := writeFiles(t, "a,b\n1,"+value+"\n")
+		_, err := readAll(t, usual, files, dataset.PlanOptions{WantedTypes: map[string]arrow.DataType{"b": int64Type}}, readOptions(10, 1000))
+		checkError(t, err, engine.KindData, files, want)
+	}
+}
+
+func TestDelimiterHint(t *testing.T) {
+	for _, test := range []struct {
+		delimiter byte
+		names     []string
+		want      string
+	}{
+		{0, []string{"a;b"}, `set source.csv.delimiter: ";"`},
+		{0, []string{"a\tb\tc|d"}, `set source.csv.delimiter: "\t"`},
+		{0, []string{"a\x01b"}, `set source.csv.delimiter: "\x01"`},
+		{'|', []string{"a,b"}, `set source.csv.delimiter: ","`},
+		{';', []string{"a;b"}, ""}, // quoted
+		{0, []string{"a"}, ""},
+		{0, []string{"a;b", "c"}, ""},
+		{0, nil, ""},
+	} {
+		if got := (csv.Options{Header: true, Delimiter: test.delimiter}).DelimiterHint(test.names); got != test.want {
+			t.Errorf("delimiter %q, names %q: %s, want %s", test.delimiter, test.names, got, test.want)
+		}
+	}
+}
+
+// TestDelimiters reads and plans with every delimiter that is accepted.
+func TestDelimiters(t *testing.T) {
+	for c := rune(1); c < 128; c++ {
+		options := usual
+		options.Delimiter = byte(c)
+		refused := strings.ContainsRune("\n\r\"+-.", c) || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if err := options.Validate(); (err != nil) != refused {
+			t.Errorf("delimiter %q: %v", c, err)
+		}
+		if refused {
+			continue
+		}
+		content := strings.ReplaceAll("x1,x2,x3,x4\r\n1,2.5,t,\"u,\nv\"\n\n-12345678901,1e3,,w\n", ",", string(c))
+		got, err := readAll(t, options, writeFiles(t, content), dataset.PlanOptions{TargetSplitBytes: 1}, readOptions(10, 1000))
+		if err != nil {
+			t.Errorf("delimiter %q: %v", c, err)
+			continue
+		}
+		want := fmt.Sprintf(`1 2.5 "t" %q|-12345678901 1000 null "w"`, "u"+string(c)+"\nv")
+		if rows := strings.Join(got.rows, "|"); rows != want {
+			t.Errorf("delimiter %q: rows are %s, want %s", c, rows, want)
+		}
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	for _, test := range []struct {
 		options csv.Options
 		want    string
 	}{
-		{csv.Options{Delimiter: '\n'}, `csv options: '\n' cannot be the delimiter: use one ASCII character that is no letter, digit, sign, or line end`},
-		{csv.Options{Delimiter: '5'}, `csv options: '5' cannot be the delimiter: use one ASCII character that is no letter, digit, sign, or line end`},
-		{csv.Options{Quote: ' '}, `csv options: ' ' cannot be the quote: use one ASCII character that is no letter, digit, sign, blank, or line end`},
+		{csv.Options{Delimiter: '\n'}, `csv options: '\n' cannot be the delimiter: use one ASCII character that is no letter, digit, sign, point, or line end`},
+		{csv.Options{Delimiter: '.'}, `csv options: '.' cannot be the delimiter: use one ASCII character that is no letter, digit, sign, point, or line end`},
+		{csv.Options{Quote: '\x01'}, `csv options: '\x01' cannot be the quote: use one ASCII character that is no letter, digit, sign, point, blank, or control character`},
+		{csv.Options{Delimiter: '5'}, `csv options: '5' cannot be the delimiter: use one ASCII character that is no letter, digit, sign, point, or line end`},
+		{csv.Options{Quote: ' '}, `csv options: ' ' cannot be the quote: use one ASCII character that is no letter, digit, sign, point, blank, or control character`},
 		{csv.Options{Quote: ','}, `csv options: delimiter and quote are both ','`},
 		{csv.Options{MaxLineBytes: -1}, `csv options: max line bytes is -1: use 1 to 1073741824, or 0 for 16777216`},
 		{csv.Options{Columns: []csv.Column{{}}}, `csv options: column 1 has no name`},

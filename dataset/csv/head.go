@@ -60,8 +60,9 @@ func (h *headReader) at(pos int) string {
 	return fmt.Sprintf("%s:%d", h.info.Path, 1+bytes.Count(h.b[:pos], []byte{'\n'}))
 }
 
-// row returns the row at pos, and where the next begins. When the file does not hold it whole, or it has a flaw, that is an error.
-func (h *headReader) row(ctx context.Context, pos int) ([]field, int, error) {
+// row returns the row at pos, and where the next begins. When the file does not hold it whole, or it has a flaw, that is an error;
+// alone is that of afterQuote.
+func (h *headReader) row(ctx context.Context, pos int, alone bool) ([]field, int, error) {
 	longest := h.source.maxLineBytes
 	for {
 		fields, next, flaw := h.source.dialect.row(h.b, pos, h.end, nil)
@@ -71,7 +72,7 @@ func (h *headReader) row(ctx context.Context, pos int) ([]field, int, error) {
 		case flaw == flawNone:
 			return fields, next, nil
 		case flaw == flawAfterQuote:
-			return nil, 0, afterQuote(h.op, h.at(next), h.b[next:h.end], len(fields)+1)
+			return nil, 0, afterQuote(h.op, h.at(next), h.b[next:h.end], len(fields)+1, alone && len(fields) == 0)
 		case h.eof:
 			return nil, 0, unterminated(h.op, h.at(next))
 		}
@@ -108,9 +109,12 @@ func (s *Source) readHead(ctx context.Context, op string, file *os.File, info da
 	case sample != nil:
 		size = sample.bytes
 	case !s.options.Header:
-		size = 4
+		size = magicBytes
 	}
-	if err := h.more(ctx, size); err != nil {
+	if err := h.more(ctx, max(size, magicBytes)); err != nil {
+		return head{}, err
+	}
+	if err := s.checkMagic(op, info.Path, h.b[:h.end]); err != nil {
 		return head{}, err
 	}
 	pos := 0
@@ -133,7 +137,7 @@ func (s *Source) readHead(ctx context.Context, op string, file *os.File, info da
 		if pos == h.end {
 			return head{}, engine.Errorf(engine.KindData, op, info.Path, "file has no header: its lines are empty")
 		}
-		fields, next, err := h.row(ctx, pos)
+		fields, next, err := h.row(ctx, pos, true)
 		if err != nil {
 			return head{}, err
 		}
@@ -150,6 +154,32 @@ func (s *Source) readHead(ctx context.Context, op string, file *os.File, info da
 	return head{names: names, dataOffset: min(int64(pos), info.SizeBytes)}, nil
 }
 
+// magicBytes is how much of a file checkMagic looks at.
+const magicBytes = 8
+
+// checkMagic refuses files that are known to be something else by their first bytes.
+func (s *Source) checkMagic(op, path string, b []byte) error {
+	b = b[:min(len(b), magicBytes)]
+	// A table may have a column PAR1. In a Parquet file a binary header follows.
+	parquet := len(b) > 4 && b[4] < ' ' && b[4] != '\t' && b[4] != '\r' && b[4] != '\n' && b[4] != s.dialect.delimiter
+	for _, known := range []struct {
+		magic, what string
+		is          bool
+		hint        string
+	}{
+		{"\x1f\x8b", "a gzip file, not CSV text; compressed input is not available in this version", true, "unpack it first, for example with gunzip"},
+		{"\x28\xb5\x2f\xfd", "a zstd file, not CSV text; compressed input is not available in this version", true, "unpack it first, for example with unzstd"},
+		{"PK\x03\x04", "a zip file, not CSV text; compressed input is not available in this version", true, "unpack it first; export a spreadsheet as CSV"},
+		{"PAR1", "a Parquet file, not CSV text", parquet, "read it with source.parquet"},
+		{"ARROW1\x00\x00", "an Arrow file, not CSV text; Arrow input is not available in this version", true, "convert it to Parquet"},
+	} {
+		if known.is && bytes.HasPrefix(b, []byte(known.magic)) {
+			return engine.Errorf(engine.KindData, op, path, "is %s", known.what).WithHint("%s", known.hint)
+		}
+	}
+	return nil
+}
+
 // headerNames checks the fields of a header.
 func headerNames(op, at string, fields []field) ([]string, error) {
 	names := make([]string, len(fields))
@@ -158,7 +188,7 @@ func headerNames(op, at string, fields []field) ([]string, error) {
 		name := string(f.text)
 		switch problem := textFlaw(f.text, f.quoted); {
 		case problem != "":
-			return nil, engine.Errorf(engine.KindData, op, at, "header: column %d: %s: %s", i+1, problem, shown(f.text))
+			return nil, badText(op, at, fmt.Sprintf("header: column %d", i+1), problem, f.text)
 		case name == "":
 			return nil, engine.Errorf(engine.KindData, op, at, "header: column %d has no name", i+1)
 		case first[name] > 0:

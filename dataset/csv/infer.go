@@ -167,7 +167,7 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 		}
 		if flaw != flawNone {
 			var err error
-			if fields, next, err = h.row(ctx, pos); err != nil {
+			if fields, next, err = h.row(ctx, pos, len(s.columns) <= 1); err != nil {
 				if s.columns != nil && s.rows > 0 && ctx.Err() == nil {
 					return nil
 				}

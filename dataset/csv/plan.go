@@ -4,12 +4,32 @@ import (
 	"context"
 	"math"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 )
+
+// wantedKey is the key in the metadata of a layout's schema under which the places of the columns stand whose type later steps need,
+// so that a reader does not advise another one. It is not in the schema of record batches.
+const wantedKey = "engine.wanted"
+
+// wantedPlaces reads what Plan put under wantedKey.
+func wantedPlaces(schema *arrow.Schema) map[int]bool {
+	metadata := schema.Metadata()
+	wanted := map[int]bool{}
+	if i := metadata.FindKey(wantedKey); i >= 0 {
+		for _, text := range strings.Fields(metadata.Values()[i]) {
+			if place, err := strconv.Atoi(text); err == nil {
+				wanted[place] = true
+			}
+		}
+	}
+	return wanted
+}
 
 // Plan settles the schema from the headers, the declared and wanted types, and a sample of the rows of every file, and finds where
 // files can be cut. A file that is no larger than a split is not read beyond its sample; a larger one is read once if quoting is on,
@@ -60,8 +80,12 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 		}
 	}
 	fields := make([]arrow.Field, len(seen.names))
+	var wanted []string
 	for i, name := range seen.names {
 		fields[i] = arrow.Field{Name: name, Type: seen.columns[i].dataType(), Nullable: true}
+		if s.declared(name) == nil && seen.columns[i].known != nil {
+			wanted = append(wanted, strconv.Itoa(i))
+		}
 		if why := seen.columns[i].why; why != "" {
 			if layout.Texts == nil {
 				layout.Texts = map[string]string{}
@@ -69,7 +93,12 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 			layout.Texts[name] = why
 		}
 	}
-	layout.Schema = arrow.NewSchema(fields, nil)
+	var metadata *arrow.Metadata
+	if wanted != nil {
+		m := arrow.NewMetadata([]string{wantedKey}, []string{strings.Join(wanted, " ")})
+		metadata = &m
+	}
+	layout.Schema = arrow.NewSchema(fields, metadata)
 	return layout, nil
 }
 
@@ -88,8 +117,12 @@ func (s *Source) checkDeclared(op, path string, names []string) error {
 	if missing == nil {
 		return nil
 	}
+	hint := s.options.DelimiterHint(names)
+	if hint == "" {
+		hint = "it has " + quotedList(names)
+	}
 	return engine.Errorf(engine.KindData, op, path, "header lacks %s, which source.csv.columns declares", quotedList(missing)).
-		WithHint("it has %s", quotedList(names))
+		WithHint("%s", hint)
 }
 
 // planFile looks at one file.

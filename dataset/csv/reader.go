@@ -142,14 +142,14 @@ func (r *reader) prepare(ctx context.Context, split dataset.Split) error {
 		outputs[place] = i
 		fields = append(fields, schema.Field(place))
 	}
-	metadata := schema.Metadata()
-	r.schema = arrow.NewSchema(fields, &metadata)
+	r.schema = arrow.NewSchema(fields, nil)
+	wantedTypes := wantedPlaces(schema)
 
 	r.columns = make([]column, len(places))
 	for i, place := range places {
 		c := &r.columns[i]
 		f := schema.Field(place)
-		*c = column{end: r.dialect.delimiter, place: outputs[place], dataType: f.Type, name: f.Name}
+		*c = column{end: r.dialect.delimiter, place: outputs[place], dataType: f.Type, name: f.Name, wanted: wantedTypes[place]}
 		if c.place < 0 {
 			continue
 		}

@@ -19,7 +19,8 @@ import (
 // then does what is left to do; a _SUCCESS that stands in Folder stays as it is.
 //
 // A part that is missing or has another size is an error of kind engine.KindCorrupt; a part of this job that is not listed, and
-// for ModeError any file that is not this job's, is one of kind engine.KindConflict.
+// for ModeError any file that is not this job's, is one of kind engine.KindConflict; so is, for ModeOverwrite, a file that has come
+// into the old folder since Check and would be missed.
 func (o Output) Complete(ctx context.Context, success Success) error {
 	done, err := o.completed()
 	if err != nil {
@@ -33,6 +34,9 @@ func (o Output) Complete(ctx context.Context, success Success) error {
 			return err
 		}
 		if o.Mode == ModeOverwrite {
+			if err := o.checkReplaceable(ctx); err != nil {
+				return err
+			}
 			if err := o.replace(); err != nil {
 				return err
 			}
@@ -198,7 +202,8 @@ func (o Output) cleanUp() error {
 }
 
 // Abandon deletes what attempts of this job left under staging names, after it failed or was stopped. Published parts stay, so
-// that the job can be resumed, and for ModeOverwrite the folder that the user named is as it was.
+// that the job can be resumed, and for ModeOverwrite the folder that the user named is as it was. A work folder of ModeOverwrite
+// in which nothing is left is deleted too; Prepare makes it again.
 func (o Output) Abandon(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -206,7 +211,26 @@ func (o Output) Abandon(ctx context.Context) error {
 	if err := o.removeScratch(); err != nil {
 		return err
 	}
-	return o.removeProbes()
+	if err := o.removeProbes(); err != nil || o.Mode != ModeOverwrite {
+		return err
+	}
+	entries, err := os.ReadDir(o.WorkFolder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return classify(o.WorkFolder, err)
+	case len(entries) > 0:
+		return nil
+	}
+	if err := os.Remove(o.WorkFolder); err != nil {
+		// A late attempt may have put a file there: then the folder stays.
+		if left, readErr := os.ReadDir(o.WorkFolder); errors.Is(readErr, fs.ErrNotExist) || len(left) > 0 {
+			return nil
+		}
+		return classify(o.WorkFolder, err)
+	}
+	return syncFolder(filepath.Dir(o.WorkFolder))
 }
 
 // Published lists this job's parts that are at their final names, sorted, with their sizes and without their rows. A folder that

@@ -33,7 +33,7 @@ type Mode string
 const (
 	// ModeError refuses a folder that holds data.
 	ModeError Mode = "error"
-	// ModeOverwrite replaces the folder as a whole when the job succeeds.
+	// ModeOverwrite replaces the folder as a whole when the job succeeds. A folder that holds more than a table's files is refused.
 	ModeOverwrite Mode = "overwrite"
 	// ModeAppend adds files.
 	ModeAppend Mode = "append"
@@ -144,16 +144,16 @@ func within(path, folder string) bool {
 	return err == nil && relative != ".." && !strings.HasPrefix(relative, ".."+string(filepath.Separator))
 }
 
-// Conflicts refuses to overwrite a folder that holds inputs of the same job: they would be gone when it is run again. Inputs are
-// absolute paths.
-func (o Output) Conflicts(inputs []string) error {
+// Conflicts refuses to overwrite a folder that holds what the same job reads: it would be gone when the job is run again. The paths
+// are absolute, of files or folders; what says what they are, such as "input" or "model".
+func (o Output) Conflicts(what string, paths []string) error {
 	if o.Mode != ModeOverwrite {
 		return nil
 	}
 	folder := resolve(o.Folder)
-	for _, input := range inputs {
-		if within(filepath.Clean(input), o.Folder) || within(resolve(input), folder) {
-			return engine.Errorf(engine.KindConflict, op, o.Folder, "mode overwrite would delete the job's own input %s", input).
+	for _, path := range paths {
+		if within(filepath.Clean(path), o.Folder) || within(resolve(path), folder) {
+			return engine.Errorf(engine.KindConflict, op, o.Folder, "mode overwrite would delete the job's own %s %s", what, path).
 				WithHint("write to another folder")
 		}
 	}

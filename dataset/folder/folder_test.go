@@ -197,7 +197,6 @@ func TestCheck(t *testing.T) {
 	write("dots", ".gitkeep")
 	write("foreign", "data.csv")
 	write("unfinished", folder.PartName(other, 3, ".parquet"))
-	write("staging", "_staging-part-"+string(other)+"-000001-w1-7.tmp")
 	write("success", "_SUCCESS")
 	write("mine", folder.PartName(job, 3, ".parquet"))
 	check := func(name string, mode folder.Mode) error {
@@ -210,12 +209,24 @@ func TestCheck(t *testing.T) {
 		must(t, check("dots", mode))
 		must(t, check("mine", mode))
 	}
-	for _, mode := range []folder.Mode{folder.ModeOverwrite, folder.ModeAppend} {
-		must(t, check("foreign", mode))
+	must(t, check("foreign", folder.ModeAppend))
+	wantError(t, check("foreign", folder.ModeOverwrite), engine.KindConflict, "data.csv", "a folder of its own")
+	err := check("foreign", folder.ModeError)
+	wantError(t, err, engine.KindConflict, "data.csv", "mode: append")
+	if strings.Contains(err.Error(), "overwrite") {
+		t.Errorf("%q advises what is refused", err)
 	}
-	wantError(t, check("foreign", folder.ModeError), engine.KindConflict, "data.csv", "overwrite")
 	wantError(t, check("unfinished", folder.ModeError), engine.KindConflict, "engine job resume "+string(other))
-	wantError(t, check("staging", folder.ModeError), engine.KindConflict, "engine job resume "+string(other))
+	// With the names of attempts that the worker gives.
+	for i, attempt := range []string{"7", "1234567", "w1-123456-7"} {
+		name := fmt.Sprintf("staging%d", i)
+		staged := write(name, "_staging-part-"+string(other)+"-000000-"+attempt+".tmp")
+		wantError(t, check(name, folder.ModeError), engine.KindConflict, "holds no data", "job "+string(other)+",", "engine job resume "+string(other)+";", filepath.Base(staged))
+		must(t, check(name, folder.ModeOverwrite))
+	}
+	write("both", "_staging-part-"+string(other)+"-000000-1.tmp")
+	write("both", folder.PartName("20251124-142330-bbbbbbbb", 0, ".parquet"))
+	wantError(t, check("both", folder.ModeError), engine.KindConflict, "holds files of job 20251124-142330-bbbbbbbb")
 	wantError(t, check("success", folder.ModeError), engine.KindConflict, "_SUCCESS")
 	if entries := names(t, filepath.Join(root, "new")); entries != nil {
 		t.Errorf("Check made %v", entries)
@@ -235,12 +246,14 @@ func TestConflicts(t *testing.T) {
 		return newOutput(t, filepath.Join(root, name), folder.ModeOverwrite, job)
 	}
 	inputs := []string{filepath.Join(root, "elsewhere.csv"), filepath.Join(root, "data", "in", "a.csv")}
-	wantError(t, overwrite("data").Conflicts(inputs), engine.KindConflict, "a.csv")
-	wantError(t, overwrite("link").Conflicts(inputs), engine.KindConflict)
-	wantError(t, overwrite("link/in").Conflicts(inputs), engine.KindConflict)
-	must(t, overwrite("data/in2").Conflicts(inputs))
-	must(t, overwrite("dat").Conflicts(inputs))
-	must(t, newOutput(t, filepath.Join(root, "data"), folder.ModeAppend, job).Conflicts(inputs))
+	wantError(t, overwrite("data").Conflicts("input", inputs), engine.KindConflict, "own input", "a.csv")
+	wantError(t, overwrite("data").Conflicts("model", inputs), engine.KindConflict, "own model", "a.csv")
+	wantError(t, overwrite("data").Conflicts("model", []string{filepath.Join(root, "data")}), engine.KindConflict, "own model")
+	wantError(t, overwrite("link").Conflicts("input", inputs), engine.KindConflict)
+	wantError(t, overwrite("link/in").Conflicts("input", inputs), engine.KindConflict)
+	must(t, overwrite("data/in2").Conflicts("input", inputs))
+	must(t, overwrite("dat").Conflicts("input", inputs))
+	must(t, newOutput(t, filepath.Join(root, "data"), folder.ModeAppend, job).Conflicts("input", inputs))
 	if o := overwrite("link"); filepath.Base(o.Folder) != "data" {
 		t.Errorf("a link is overwritten: %+v", o)
 	}
@@ -392,10 +405,101 @@ func TestAbandonKeepsWhatResumeNeeds(t *testing.T) {
 	wantNames(t, path, folder.SuccessName, first.Name)
 }
 
+func TestAbandonRemovesAnEmptyWorkFolder(t *testing.T) {
+	root := t.TempDir()
+	o := newOutput(t, filepath.Join(root, "deep", "out"), folder.ModeOverwrite, job)
+	must(t, o.Abandon(t.Context())) // Planning failed: nothing was made.
+	must(t, o.Prepare(t.Context()))
+	if _, err := o.Create(folder.PartName(job, 0, ".parquet"), "1"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, o.Abandon(t.Context()))
+	must(t, o.Abandon(t.Context()))
+	wantNames(t, filepath.Join(root, "deep"))
+	// The job can be resumed all the same.
+	must(t, o.Prepare(t.Context()))
+	part, _ := publish(t, o, 0, "2", "a")
+	must(t, o.Complete(t.Context(), folder.Success{Parts: []folder.Part{part}}))
+	wantNames(t, filepath.Join(root, "deep"), "out")
+
+	// A folder with something that is not ours stays, and so does the output folder of the other modes.
+	o = newOutput(t, filepath.Join(root, "out2"), folder.ModeOverwrite, job)
+	must(t, o.Prepare(t.Context()))
+	must(t, os.WriteFile(o.PartPath("alien.csv"), nil, 0o666))
+	must(t, o.Abandon(t.Context()))
+	wantNames(t, o.WorkFolder, "alien.csv")
+	o = newOutput(t, filepath.Join(root, "out3"), folder.ModeError, job)
+	must(t, o.Prepare(t.Context()))
+	must(t, o.Abandon(t.Context()))
+	if _, err := os.Stat(o.Folder); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOverwriteRefusesStrangers replaces what writers of tables make, and nothing else.
+func TestOverwriteRefusesStrangers(t *testing.T) {
+	staging := "_staging-part-" + string(other) + "-000001-7.tmp"
+	for _, c := range []struct {
+		name  string
+		files []string
+		want  string // of the refusal
+	}{
+		{"nothing", nil, ""},
+		{"an engine's job", []string{folder.PartName(other, 0, ".parquet"), folder.PartName(other, 1, ".csv"), "_SUCCESS", staging, "_SUCCESS-" + string(other) + ".tmp"}, ""},
+		{"Spark", []string{"part-00000-c000.snappy.parquet", ".part-00000-c000.snappy.parquet.crc", "_SUCCESS", "._SUCCESS.crc", "_temporary/0/task_0/part-0.parquet"}, ""},
+		{"Databricks", []string{"part-00000.parquet", "_started_12", "_committed_12"}, ""},
+		{"pyarrow", []string{"year=2024/month=1/a.parquet", "year=2024/_metadata", "_metadata", "_common_metadata", "0.PARQUET"}, ""},
+		{"hidden", []string{".gitkeep", ".DS_Store", ".spark-staging-1/year=2024/a.parquet"}, ""},
+		{"models", []string{"wine-onnx/model.onnx", "wine-onnx/MLmodel", "_SUCCESS"}, ": wine-onnx/ ("},
+		{"three", []string{"a.parquet", "a.csv", "b.txt", "c"}, ": a.csv, b.txt, c ("},
+		{"many", []string{"a.csv", "b.txt", "c", "d", "e"}, ": a.csv, b.txt, c, and more ("},
+		{"within a partition", []string{"year=2024/a.parquet", "year=2024/notes.txt"}, ": year=2024/notes.txt ("},
+		{"Delta", []string{"a.parquet", "_delta_log/0.json", "_delta_log/_last_checkpoint"}, ": _delta_log/0.json ("},
+		{"Git", []string{"a.parquet", ".git/HEAD"}, ": .git/HEAD ("},
+		{"underscores", []string{"_notes.txt"}, ": _notes.txt ("},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out")
+			must(t, os.Mkdir(path, 0o777))
+			for _, name := range c.files {
+				must(t, os.MkdirAll(filepath.Dir(filepath.Join(path, name)), 0o777))
+				must(t, os.WriteFile(filepath.Join(path, name), []byte("x"), 0o666))
+			}
+			o := newOutput(t, path, folder.ModeOverwrite, job)
+			if c.want == "" {
+				run(t, o, "a")
+				wantNames(t, path, folder.SuccessName, folder.PartName(job, 0, ".parquet"))
+				return
+			}
+			for _, err := range []error{o.Check(t.Context()), o.Prepare(t.Context())} {
+				wantError(t, err, engine.KindConflict, "mode overwrite would delete what is no Parquet data"+c.want, "give the output a folder of its own, or remove them")
+			}
+			wantNames(t, filepath.Dir(path), "out")
+		})
+	}
+	t.Run("while the job runs", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "out")
+		run(t, newOutput(t, path, folder.ModeError, other), "old")
+		o := newOutput(t, path, folder.ModeOverwrite, job)
+		must(t, o.Check(t.Context()))
+		must(t, o.Prepare(t.Context()))
+		part, _ := publish(t, o, 0, "1", "a")
+		notes := filepath.Join(path, "notes.txt")
+		must(t, os.WriteFile(notes, []byte("x"), 0o666))
+		success := folder.Success{Parts: []folder.Part{part}}
+		wantError(t, o.Complete(t.Context(), success), engine.KindConflict, "notes.txt")
+		must(t, o.Abandon(t.Context()))
+		must(t, os.Remove(notes))
+		must(t, o.Prepare(t.Context()))
+		must(t, o.Complete(t.Context(), success))
+		wantNames(t, path, folder.SuccessName, part.Name)
+	})
+}
+
 func TestOverwriteKeepsPermissions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	must(t, os.Mkdir(path, 0o750))
-	must(t, os.WriteFile(filepath.Join(path, "data.csv"), nil, 0o666))
+	must(t, os.WriteFile(filepath.Join(path, "data.parquet"), nil, 0o666))
 	run(t, newOutput(t, path, folder.ModeOverwrite, job), "a")
 	info, err := os.Stat(path)
 	must(t, err)

@@ -16,7 +16,7 @@ import (
 // Prepare makes the folders and probes that the file system has what the guarantees rest on; one that has not is refused by name
 // with an error of kind engine.KindInvalidArgument. It deletes what earlier attempts of this job left under staging names, so no
 // part may be in the making, and, except for ModeOverwrite, the _SUCCESS of another job, since the folder is incomplete from now
-// on. It repeats Check for ModeError. Calling it again does no harm, also after Complete.
+// on. It repeats what Check says of the folder's content. Calling it again does no harm, also after Complete.
 func (o Output) Prepare(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -24,10 +24,16 @@ func (o Output) Prepare(ctx context.Context) error {
 	if done, err := o.completed(); err != nil || done {
 		return err
 	}
-	if o.Mode == ModeError {
+	switch o.Mode {
+	case ModeError:
 		if err := o.Check(ctx); err != nil {
 			return err
 		}
+	case ModeOverwrite:
+		if err := o.checkReplaceable(ctx); err != nil {
+			return err
+		}
+	case ModeAppend:
 	}
 	if err := makeFolder(o.WorkFolder); err != nil {
 		return err
@@ -178,6 +184,9 @@ func (o Output) removeProbes() error {
 	}
 	parent := filepath.Dir(o.WorkFolder)
 	entries, err := os.ReadDir(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return classify(parent, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/f708428e/engine"
@@ -36,18 +37,15 @@ func stagingName(part, attempt string) string {
 
 // jobOfStaging returns the job that a staging name tells, or "".
 func jobOfStaging(name string) engine.JobID {
-	name, ok := strings.CutPrefix(name, stagingPrefix+"part-")
-	if !ok {
-		return ""
-	}
-	// The sequence stands between the job, whose id has dashes, and the attempt, which may have some.
-	for i := len(name) - 7; i > 0; i-- {
-		if name[i] == '-' && strings.Trim(name[i+1:i+7], "0123456789") == "" && jobPattern.MatchString(name[:i]) {
-			return engine.JobID(name[:i])
-		}
+	if m := stagingPattern.FindStringSubmatch(name); m != nil {
+		return engine.JobID(m[1])
 	}
 	return ""
 }
+
+// stagingPattern knows the job by the form of engine.NewJobID: the sequence that follows, the time in the id, and an attempt's name
+// may all be six digits between dashes.
+var stagingPattern = regexp.MustCompile(`^` + stagingPrefix + `part-([0-9]{8}-[0-9]{6}-[0-9a-z]+)-[0-9]{6,}-[A-Za-z0-9._-]+\.tmp$`)
 
 // Staging is a part in the making. It must end with Publish or Discard. It is not safe for concurrent use.
 type Staging struct {

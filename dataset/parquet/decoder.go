@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -259,6 +260,14 @@ func newAnyDecoder(in *input, group, field int, t arrow.DataType, allocator memo
 		return nil, err
 	}
 	files.Manifest = in.manifest
+	// Pqarrow takes a list of fixed size that is null for one that is too short, so such lists are read as ordinary ones.
+	if fixed, ok := in.manifest.Fields[field].Field.Type.(*arrow.FixedSizeListType); ok {
+		manifest, top := *in.manifest, *in.manifest.Fields[field].Field
+		top.Type = arrow.ListOfField(fixed.ElemField())
+		manifest.Fields = slices.Clone(manifest.Fields)
+		manifest.Fields[field].Field = &top
+		files.Manifest = &manifest
+	}
 	reader, err := files.GetFieldReader(context.Background(), field, wanted, []int{group})
 	if err != nil {
 		return nil, err
@@ -290,12 +299,71 @@ func (d *anyDecoder) read(rows int64) (arrow.Array, error) {
 	if err := validate(whole.Data()); err != nil {
 		return nil, err
 	}
+	if fixed, ok := d.dataType.(*arrow.FixedSizeListType); ok {
+		if whole, err = asFixed(whole, fixed); err != nil {
+			return nil, err
+		}
+		defer whole.Release()
+	}
 	data := retype(whole.Data(), d.dataType, func(b *memory.Buffer) *memory.Buffer {
 		buffer := memory.NewResizableBuffer(d.allocator)
 		buffer.Resize(b.Len())
 		copy(buffer.Bytes(), b.Bytes())
 		return buffer
 	})
+	defer data.Release()
+	return array.MakeFromData(data), nil
+}
+
+// asFixed returns lists as ones of fixed size, which have elements for a null too.
+func asFixed(values arrow.Array, t *arrow.FixedSizeListType) (arrow.Array, error) {
+	lists, ok := values.(*array.List)
+	if !ok {
+		return nil, fmt.Errorf("arrow made %s of it", values.DataType())
+	}
+	builder := array.NewBuilder(memory.DefaultAllocator, lists.ListValues().DataType())
+	defer builder.Release()
+	builder.AppendEmptyValues(int(t.Len()))
+	empty := builder.NewArray()
+	defer empty.Release()
+	validity := bitmap{}
+	var parts []arrow.Array
+	defer func() { releaseArrays(parts) }()
+	last := int64(-1) // where the elements of the last part end, if it is of elements
+	first := int64(0)
+	for i := range lists.Len() {
+		validity.add(lists.IsValid(i))
+		if lists.IsNull(i) {
+			empty.Retain()
+			parts, last = append(parts, empty), -1
+			continue
+		}
+		from, to := lists.ValueOffsets(i)
+		if to-from != int64(t.Len()) {
+			return nil, fmt.Errorf("a list has %d elements instead of %d", to-from, t.Len())
+		}
+		if from == last {
+			parts[len(parts)-1].Release()
+			parts = parts[:len(parts)-1]
+		} else {
+			first = from
+		}
+		parts, last = append(parts, array.NewSlice(lists.ListValues(), first, to)), to
+	}
+	elements := empty
+	if len(parts) > 0 {
+		joined, err := array.Concatenate(parts, memory.DefaultAllocator)
+		if err != nil {
+			return nil, err
+		}
+		defer joined.Release()
+		elements = joined
+	}
+	bits := validity.buffer(memory.DefaultAllocator)
+	if bits != nil {
+		defer bits.Release()
+	}
+	data := array.NewData(t, lists.Len(), []*memory.Buffer{bits}, []arrow.ArrayData{elements.Data()}, validity.nulls, 0)
 	defer data.Release()
 	return array.MakeFromData(data), nil
 }

@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"unsafe"
@@ -13,6 +14,9 @@ import (
 	pq "github.com/apache/arrow/go/v15/parquet"
 	"github.com/apache/arrow/go/v15/parquet/file"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
+	pqschema "github.com/apache/arrow/go/v15/parquet/schema"
+
+	"github.com/f708428e/engine"
 )
 
 // nestedGroups writes any type that arrow can, by pqarrow.
@@ -43,7 +47,7 @@ func (g *nestedGroups) addNote(key, value string) error {
 	return g.file.AppendKeyValueMetadata(key, value)
 }
 
-// flatGroups writes columns without nesting and lists of numbers. It computes levels itself, and gives arrow values without gaps:
+// flatGroups writes columns without nesting and lists of values without. It computes levels itself, and gives arrow values without gaps:
 // pqarrow's way of writing columns that may have nulls takes half the time again.
 type flatGroups struct {
 	file    *file.Writer
@@ -59,6 +63,24 @@ type columnPlan struct {
 	list, elementNullable bool
 }
 
+// level is the definition level of a value that is there. The levels are those of the three-level list of the Parquet format: one
+// for the value or list that is not null, one for an element that is there, one for an element that is not null.
+func (p columnPlan) level() int16 {
+	var level int16
+	for _, counts := range []bool{p.nullable, p.list, p.list && p.elementNullable} {
+		if counts {
+			level++
+		}
+	}
+	return level
+}
+
+// listElements are the types whose lists flatGroups writes: all that a model's output may have.
+var listElements = []arrow.Type{
+	arrow.BOOL, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.UINT64,
+	arrow.FLOAT32, arrow.FLOAT64, arrow.STRING,
+}
+
 // planColumns returns false if the schema has a column for nestedGroups.
 func planColumns(schema *arrow.Schema) ([]columnPlan, bool) {
 	plans := make([]columnPlan, schema.NumFields())
@@ -67,7 +89,7 @@ func planColumns(schema *arrow.Schema) ([]columnPlan, bool) {
 		switch t := f.Type.(type) {
 		case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 			element := t.(arrow.ListLikeType).ElemField()
-			if !oneOf(element.Type, arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64) {
+			if !oneOf(element.Type, listElements...) {
 				return nil, false
 			}
 			plans[i].list, plans[i].elementNullable = true, element.Nullable
@@ -76,6 +98,57 @@ func planColumns(schema *arrow.Schema) ([]columnPlan, bool) {
 		}
 	}
 	return plans, true
+}
+
+// flatRoot returns a file's schema with the columns as planned. Arrow v15 lets the elements of every list be null.
+func flatRoot(schema *pqschema.Schema, columns []columnPlan) (*pqschema.GroupNode, error) {
+	root := schema.Root()
+	fields := make(pqschema.FieldList, root.NumFields())
+	for i := range fields {
+		fields[i] = root.Field(i)
+		if !columns[i].list || columns[i].elementNullable {
+			continue
+		}
+		list, err := withRequiredElement(fields[i])
+		if err != nil {
+			return nil, columnError(fields[i].Name(), err)
+		}
+		fields[i] = list
+	}
+	root, err := pqschema.NewGroupNode(root.Name(), root.RepetitionType(), fields, root.FieldID())
+	if err != nil {
+		return nil, err
+	}
+	schema = pqschema.NewSchema(root)
+	if schema.NumColumns() != len(columns) {
+		return nil, fmt.Errorf("%d columns, arrow made %d", len(columns), schema.NumColumns())
+	}
+	for i, plan := range columns {
+		if have, want := schema.Column(i).MaxDefinitionLevel(), plan.level(); have != want {
+			return nil, columnError(fields[i].Name(), fmt.Errorf("arrow made %d levels of it, expected %d", have, want))
+		}
+	}
+	return root, nil
+}
+
+func withRequiredElement(list pqschema.Node) (pqschema.Node, error) {
+	node := list
+	for range 2 {
+		group, ok := node.(*pqschema.GroupNode)
+		if !ok || group.NumFields() != 1 {
+			return nil, errors.New("arrow made no list of it")
+		}
+		node = group.Field(0)
+	}
+	element, ok := node.(*pqschema.PrimitiveNode)
+	if !ok {
+		return nil, errors.New("arrow made a nested list of it")
+	}
+	required, err := pqschema.NewPrimitiveNodeLogical(list.Name(), pq.Repetitions.Required, element.LogicalType(), element.PhysicalType(), element.TypeLength(), element.FieldID())
+	if err != nil {
+		return nil, err
+	}
+	return pqschema.ListOf(required, list.RepetitionType(), list.FieldID())
 }
 
 // scratch is memory that is used anew for every column.
@@ -242,25 +315,18 @@ func definitionLevels(buffer *[]int16, values arrow.Array) []int16 {
 	return levels
 }
 
-// writeList writes a column of lists of numbers. The levels are those of the three-level list of the Parquet format: one for the
-// list that is not null, one for an element that is there, one for an element that is not null.
+// writeList writes a column of lists.
 func (g *flatGroups) writeList(column file.ColumnChunkWriter, values arrow.Array, plan columnPlan) error {
 	lists, ok := values.(array.ListLike)
 	if !ok {
 		return fmt.Errorf("%s is not a list", values.DataType())
 	}
 	elements := lists.ListValues()
-	var empty, nullElement, element int16
-	if plan.nullable {
-		empty++
-	}
-	nullElement = empty + 1
-	element = nullElement
+	element := plan.level()
+	nullElement := element - 1
+	empty := nullElement
 	if plan.elementNullable {
-		element++
-	}
-	if have := column.Descr().MaxDefinitionLevel(); have != element {
-		return fmt.Errorf("a list of %d levels, arrow made %d", element, have)
+		empty--
 	}
 	definition, repetition := g.scratch.definition[:0], g.scratch.repetition[:0]
 	// Elements are written from runs that lie side by side. A null of fixed size has elements too, which are left out.
@@ -279,6 +345,9 @@ func (g *flatGroups) writeList(column file.ColumnChunkWriter, values arrow.Array
 		for j := from; j < to; j++ {
 			level := element
 			if elements.IsNull(int(j)) {
+				if !plan.elementNullable {
+					return engine.Errorf(engine.KindInternal, "", "", "a list has a null, its elements are declared to have none")
+				}
 				level = nullElement
 			}
 			definition, repetition = append(definition, level), append(repetition, 1)

@@ -78,6 +78,74 @@ func flatColumns() []column {
 	}
 }
 
+// outputTypes are those of the elements that a model's output may have.
+var outputTypes = []arrow.DataType{
+	arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16,
+	arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16,
+	arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.FixedWidthTypes.Boolean, arrow.BinaryTypes.String,
+}
+
+// outputColumns are lists of each type that a model's output may have: as the engine makes them, with elements that may be null, and
+// of any length.
+func outputColumns() []column {
+	var columns []column
+	for _, element := range outputTypes {
+		add := func(b array.Builder, r *rand.Rand, nulls bool) {
+			if nulls && r.Intn(4) == 0 {
+				b.AppendNull()
+			} else if err := b.AppendValueFromString(elementText(element, r)); err != nil {
+				panic(err)
+			}
+		}
+		fixed := func(nulls bool) func(array.Builder, *rand.Rand) {
+			return func(b array.Builder, r *rand.Rand) {
+				l := b.(*array.FixedSizeListBuilder)
+				l.Append(true)
+				for range 3 {
+					add(l.ValueBuilder(), r, nulls)
+				}
+			}
+		}
+		open := func(nulls bool) func(array.Builder, *rand.Rand) {
+			return func(b array.Builder, r *rand.Rand) {
+				l := b.(*array.ListBuilder)
+				l.Append(true)
+				for range r.Intn(4) {
+					add(l.ValueBuilder(), r, nulls)
+				}
+			}
+		}
+		columns = append(columns,
+			column{arrow.Field{Name: "output " + element.Name(), Type: arrow.FixedSizeListOfNonNullable(3, element)}, fixed(false)},
+			nullable("rows "+element.Name(), arrow.FixedSizeListOfNonNullable(3, element), fixed(false)),
+			column{arrow.Field{Name: "items " + element.Name(), Type: arrow.FixedSizeListOf(3, element)}, fixed(true)},
+			nullable("both "+element.Name(), arrow.FixedSizeListOf(3, element), fixed(true)),
+			nullable("open "+element.Name(), arrow.ListOfNonNullable(element), open(false)),
+			nullable("any "+element.Name(), arrow.ListOf(element), open(true)),
+		)
+	}
+	return columns
+}
+
+// elementText is a value of a type, often the least or the greatest.
+func elementText(t arrow.DataType, r *rand.Rand) string {
+	switch t := t.(type) {
+	case *arrow.StringType:
+		return word(r)
+	case *arrow.BooleanType:
+		return fmt.Sprint(r.Intn(2) == 0)
+	case *arrow.Float32Type, *arrow.Float64Type:
+		return fmt.Sprintf("%d.5", r.Intn(1<<20))
+	case arrow.FixedWidthDataType:
+		bits := t.BitWidth()
+		if arrow.IsUnsignedInteger(t.ID()) {
+			return fmt.Sprint([]uint64{0, 1, 1<<bits - 1}[r.Intn(3)])
+		}
+		return fmt.Sprint([]int64{-1 << (bits - 1), 0, 1, 1<<(bits-1) - 1}[r.Intn(4)])
+	}
+	panic(t)
+}
+
 // nestedColumns are types that only pass through.
 func nestedColumns() []column {
 	return []column{
@@ -118,7 +186,7 @@ func newRecord(columns []column, rows int, seed int64, nulls bool, allocator mem
 				c.add(b, r)
 			}
 		}
-		arrays[i] = b.NewArray()
+		arrays[i] = ofType(b.NewArray(), c.field.Type)
 		b.Release()
 	}
 	record := array.NewRecord(arrow.NewSchema(fields, nil), arrays, int64(rows))
@@ -126,6 +194,14 @@ func newRecord(columns []column, rows int, seed int64, nulls bool, allocator mem
 		a.Release()
 	}
 	return record
+}
+
+// ofType gives an array its type: arrow's builders make lists whose elements may be null.
+func ofType(a arrow.Array, t arrow.DataType) arrow.Array {
+	defer a.Release()
+	data := array.NewData(t, a.Len(), a.Data().Buffers(), a.Data().Children(), a.NullN(), a.Data().Offset())
+	defer data.Release()
+	return array.MakeFromData(data)
 }
 
 // writeFile writes records to a new file and returns what planning needs to know of it.

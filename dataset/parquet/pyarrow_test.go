@@ -1,11 +1,14 @@
 package parquet_test
 
 import (
+	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine/dataset"
@@ -80,6 +83,74 @@ func TestPyArrow(t *testing.T) {
 			mustEqual(t, concat(t, got), concat(t, []arrow.Record{record}))
 		})
 	}
+}
+
+// TestPyArrowOutputs lets pyarrow read what models put out, and write it again.
+func TestPyArrowOutputs(t *testing.T) {
+	python := testenv.Python(t, "pyarrow")
+	const program = `
+import json, sys
+import pyarrow as pa, pyarrow.parquet as pq
+f = pq.ParquetFile(sys.argv[1])
+t = f.read()
+t.validate(full=True)
+types = {"utf8": pa.string()}
+for i, field in enumerate(t.schema):
+    what, name = field.name.split(" ")
+    element = types.get(name) or pa.type_for_alias(name)
+    if what in ("any", "open"):
+        assert pa.types.is_list(field.type), field
+    else:
+        assert pa.types.is_fixed_size_list(field.type) and field.type.list_size == 3, field
+    assert field.type.value_type == element, field
+    assert field.nullable == (what not in ("output", "items")), field
+    column = f.schema.column(i)
+    assert column.max_repetition_level == 1, column
+    assert column.max_definition_level == 1 + field.nullable + (what in ("items", "both", "any")), column
+    assert field.type.value_field.nullable == (what in ("items", "both", "any")), field
+def exact(v):
+    if isinstance(v, list):
+        return [exact(e) for e in v]
+    return str(v) if type(v) is int else v
+json.dump({n: exact(t.column(n).to_pylist()) for n in t.column_names}, open(sys.argv[3], "w"))
+pq.write_table(t, sys.argv[2], row_group_size=100, store_schema=True)
+`
+	record := newRecord(outputColumns(), 500, 5, true, memory.DefaultAllocator)
+	ours, theirs, values := tempPath(t), filepath.Join(t.TempDir(), "theirs.parquet"), filepath.Join(t.TempDir(), "values.json")
+	f := writeFile(t, ours, record.Schema(), []arrow.Record{record}, "snappy", nil)
+	if out, err := exec.CommandContext(t.Context(), python, "-c", program, ours, theirs, values).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lists map[string]json.RawMessage
+	if err := json.Unmarshal(text, &lists); err != nil {
+		t.Fatal(err)
+	}
+	for i, field := range record.Schema().Fields() {
+		builder := array.NewBuilder(memory.DefaultAllocator, field.Type)
+		if err := builder.UnmarshalJSON(lists[field.Name]); err != nil {
+			t.Fatalf("%s: %v", field, err)
+		}
+		if got := ofType(builder.NewArray(), field.Type); !array.Equal(got, record.Column(i)) {
+			t.Errorf("%s: pyarrow reads %v, want %v", field, got, record.Column(i))
+		}
+	}
+	layout := plan(t, dataset.PlanOptions{TargetSplitBytes: 1}, f, statFile(t, theirs))
+	if !layout.Schema.Equal(record.Schema()) {
+		t.Errorf("schema %s, want %s", layout.Schema, record.Schema())
+	}
+	var got []arrow.Record
+	for _, split := range layout.Splits[1:] {
+		part, err := readSplit(t, split, dataset.ReadOptions{Schema: layout.Schema, BatchRows: 77})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, part...)
+	}
+	mustEqual(t, concat(t, got), record)
 }
 
 // TestPyArrowNested lets pyarrow read the types that pass through.

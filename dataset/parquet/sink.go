@@ -1,8 +1,10 @@
 package parquet
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -70,12 +72,17 @@ func (s *Sink) Metadata(path string) (map[string]string, error) {
 	return pairs, nil
 }
 
-// guardWrite turns a panic inside arrow into an error.
+// guardWrite turns a panic inside arrow into an error. One about the type of an array is of kind engine.KindInvalidArgument.
 func guardWrite(what string, work func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if cause, ok := r.(error); ok {
-				err = engine.Errorf(engine.KindInternal, opWrite, what, "%w", cause)
+				kind := engine.KindInternal
+				var assertion *runtime.TypeAssertionError
+				if errors.As(cause, &assertion) {
+					kind = engine.KindInvalidArgument
+				}
+				err = engine.Errorf(kind, opWrite, what, "%w", cause)
 			} else {
 				err = engine.Errorf(engine.KindInternal, opWrite, what, "%s", fmt.Sprint(r))
 			}

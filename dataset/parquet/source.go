@@ -86,7 +86,8 @@ func splits(in *input, f dataset.File, target int64) []dataset.Split {
 	return out
 }
 
-// mergeFields checks the columns of another file against the first one's and makes those nullable that are so in either.
+// mergeFields checks the columns of another file against the first one's and makes those nullable that are so in either. Where the
+// files disagree on what is nullable within a column, all of it is.
 func mergeFields(fields []arrow.Field, in *input, firstPath string) error {
 	var wrong []string
 	known := make(map[string]bool, len(fields))
@@ -100,6 +101,8 @@ func mergeFields(fields []arrow.Field, in *input, firstPath string) error {
 		have := in.fields[place]
 		if !sameType(have.Type, want.Type) {
 			wrong = append(wrong, fmt.Sprintf("column %q is %s instead of %s", want.Name, dataset.TypeName(have.Type), dataset.TypeName(want.Type)))
+		} else if !arrow.TypeEqual(have.Type, want.Type) {
+			fields[i].Type = allNullable(want.Type)
 		}
 		fields[i].Nullable = want.Nullable || have.Nullable
 	}

@@ -57,6 +57,8 @@ func (in *input) fieldType(f *pqarrow.SchemaField) arrow.DataType {
 	child := func(field arrow.Field, name string, f *pqarrow.SchemaField) arrow.Field {
 		return arrow.Field{Name: name, Type: in.fieldType(f), Nullable: field.Nullable}
 	}
+	// Arrow forgets of some lists that their elements cannot be null.
+	element := func(f *pqarrow.SchemaField) arrow.Field { return child(*f.Field, "item", f) }
 	switch t := f.Field.Type.(type) {
 	case *arrow.MapType:
 		if len(f.Children) == 1 && len(f.Children[0].Children) == 2 {
@@ -68,11 +70,11 @@ func (in *input) fieldType(f *pqarrow.SchemaField) arrow.DataType {
 		}
 	case *arrow.ListType:
 		if len(f.Children) == 1 {
-			return arrow.ListOfField(child(t.ElemField(), "item", &f.Children[0]))
+			return arrow.ListOfField(element(&f.Children[0]))
 		}
 	case *arrow.FixedSizeListType:
 		if len(f.Children) == 1 {
-			return arrow.FixedSizeListOfField(t.Len(), child(t.ElemField(), "item", &f.Children[0]))
+			return arrow.FixedSizeListOfField(t.Len(), element(&f.Children[0]))
 		}
 	case *arrow.StructType:
 		if len(f.Children) == t.NumFields() {

@@ -84,7 +84,11 @@ func newWriter(w io.Writer, schema *arrow.Schema, codec compress.Compression, al
 			if err := notes.Append(arrowSchemaKey, note); err != nil {
 				return err
 			}
-			f := file.NewParquetWriter(out.out, parquetSchema.Root(), file.WithWriterProps(properties), file.WithWriteMetadata(notes))
+			root, err := flatRoot(parquetSchema, columns)
+			if err != nil {
+				return engine.Errorf(engine.KindInvalidArgument, opWrite, "", "a column has a type that Parquet cannot hold: %w", err)
+			}
+			f := file.NewParquetWriter(out.out, root, file.WithWriterProps(properties), file.WithWriteMetadata(notes))
 			out.groups = &flatGroups{file: f, columns: columns}
 			return nil
 		}
@@ -179,12 +183,23 @@ func (w *writer) write(record arrow.Record) error {
 		err := w.groups.write(piece)
 		piece.Release()
 		if err != nil {
-			return err
+			return encodeError(err)
 		}
 		from += rows
 		w.rows += rows
 	}
 	return nil
+}
+
+// encodeError gives what goes wrong as rows are encoded its kind. It lies in their types, and happens again however often they are
+// written; an error of the underlying writer, which may not, comes first in fail.
+func encodeError(err error) error {
+	kind := engine.KindInvalidArgument
+	var known *engine.Error
+	if errors.As(err, &known) {
+		kind = known.Kind
+	}
+	return engine.Errorf(kind, opWrite, "", "%w", err)
 }
 
 // rowsAtATime keeps wide rows from exceeding a row group's bytes by much.

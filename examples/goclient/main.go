@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 )
 
 func main() {
-	address := flag.String("address", "127.0.0.1:10001", "the head's `host:port`")
+	address := flag.String("address", cmp.Or(os.Getenv("ENGINE_ADDRESS"), "127.0.0.1:10001"), "the head's `host:port`")
 	dir := flag.String("dir", "examples/wine", "the example's `folder`, with data/ made by make quickstart")
 	submission := flag.String("submission-id", "", "a name under which submitting again attaches to the same job")
 	flag.Parse()

@@ -3,6 +3,8 @@ package api
 import (
 	"errors"
 	"io"
+	"log/slog"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -19,11 +21,17 @@ type Workers struct {
 	store      *state.Store
 	dispatcher *dispatch.Dispatcher
 	logs       *joblog.Book
+	logger     *slog.Logger
+
+	mu sync.Mutex
+	// troubled holds the jobs whose lines cannot be kept.
+	troubled map[string]bool
 }
 
-// NewWorkers makes the server of the workers of a dispatcher, whose lines for the jobs in store go to logs.
-func NewWorkers(store *state.Store, dispatcher *dispatch.Dispatcher, logs *joblog.Book) *Workers {
-	return &Workers{store: store, dispatcher: dispatcher, logs: logs}
+// NewWorkers makes the server of the workers of a dispatcher, whose lines for the jobs in store go to logs. logger hears of lines that
+// cannot be kept.
+func NewWorkers(store *state.Store, dispatcher *dispatch.Dispatcher, logs *joblog.Book, logger *slog.Logger) *Workers {
+	return &Workers{store: store, dispatcher: dispatcher, logs: logs, logger: logger, troubled: map[string]bool{}}
 }
 
 // Sync implements enginev1.WorkerServiceServer.
@@ -32,14 +40,14 @@ func (s *Workers) Sync(stream grpc.BidiStreamingServer[enginev1.SyncRequest, eng
 	if err != nil {
 		return err
 	}
+	// The lines of a report come first: when a result ends a job, the lines that the worker wrote before it are there.
+	kept := s.keepLogs(first)
 	node, session, answers, err := s.dispatcher.Connect(first)
 	if err != nil {
 		return err
 	}
 	defer s.dispatcher.Disconnect(node, session)
-	if err := s.keepLogs(node, session, first); err != nil {
-		return err
-	}
+	s.acknowledgeLogs(node, session, kept)
 	received := make(chan error, 1)
 	go func() { // lifecycle: Recv fails when the handler has returned.
 		received <- s.receive(stream, node, session)
@@ -70,35 +78,52 @@ func (s *Workers) receive(stream grpc.BidiStreamingServer[enginev1.SyncRequest, 
 		if err != nil {
 			return err
 		}
-		// The lines first: when a result ends a job, the lines that the worker wrote before it are there.
-		if err := s.keepLogs(node, session, report); err != nil {
-			return err
-		}
+		s.acknowledgeLogs(node, session, s.keepLogs(report))
 		if err := s.dispatcher.Report(node, session, report); err != nil {
 			return err
 		}
 	}
 }
 
-// keepLogs writes the lines of a report to the jobs' logs.
-func (s *Workers) keepLogs(node engine.NodeID, session uint64, report *enginev1.SyncRequest) error {
+// keepLogs writes the lines of a report to the jobs' logs, and returns the last line's number, zero if there is none. Lines that
+// cannot be written are lost: the worker need not send them again, and what else it reports is not held up by them.
+func (s *Workers) keepLogs(report *enginev1.SyncRequest) (last uint64) {
 	lines := report.GetLogs()
-	if len(lines) == 0 {
-		return nil
-	}
 	for start := 0; start < len(lines); {
+		id := lines[start].GetJobId()
 		end := start + 1
-		for end < len(lines) && lines[end].GetJobId() == lines[start].GetJobId() {
+		for end < len(lines) && lines[end].GetJobId() == id {
 			end++
 		}
 		// Lines for a job that is forgotten are dropped; so are those for what never was a job, which must not become a file name.
-		if job, err := find(s.store, "keep log lines", lines[start].GetJobId()); err == nil {
-			if err := s.logs.AppendFromWorker(job.ID, lines[start:end]...); err != nil {
-				return err
-			}
+		var appendErr error
+		if job, err := find(s.store, "keep log lines", id); err == nil {
+			appendErr = s.logs.AppendFromWorker(job.ID, lines[start:end]...)
 		}
+		if s.isNewTrouble(id, appendErr) {
+			s.logger.Error("lines were lost from a job's log, and further ones will be until it can be written", "job", id, "lines", end-start, "error", appendErr)
+		}
+		last = lines[end-1].GetWorkerSequence()
 		start = end
 	}
-	s.dispatcher.AcknowledgeLogs(node, session, lines[len(lines)-1].GetWorkerSequence())
-	return nil
+	return last
+}
+
+// isNewTrouble reports whether err, which may be nil, is the first after a success.
+func (s *Workers) isNewTrouble(id string, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.troubled, id)
+		return false
+	}
+	known := s.troubled[id]
+	s.troubled[id] = true
+	return !known
+}
+
+func (s *Workers) acknowledgeLogs(node engine.NodeID, session, last uint64) {
+	if last > 0 {
+		s.dispatcher.AcknowledgeLogs(node, session, last)
+	}
 }

@@ -10,12 +10,7 @@ import (
 
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
-	"github.com/f708428e/engine/scheduler"
 )
-
-// ProtocolVersion is the version of the worker protocol that this program speaks. It changes with every change that an older peer
-// would misunderstand.
-const ProtocolVersion = 1
 
 // Config holds what does not change while a head runs.
 type Config struct {
@@ -55,9 +50,18 @@ const (
 	commitRetry = 5 * time.Second
 )
 
+// Run is one run of a job: it has another one after each resumption.
+type Run struct {
+	Job engine.JobID
+	// Number counts the runs; events carry it, so that a late one is not taken for one of the next run.
+	Number int32
+}
+
 // Job is what the core needs to know of a job to run it.
 type Job struct {
-	ID   engine.JobID
+	ID engine.JobID
+	// Run is the number that events of this run carry.
+	Run  int32
 	Spec *enginev1.JobSpec
 	Plan *enginev1.Plan
 	// Request is what one task needs.
@@ -98,8 +102,12 @@ type task struct {
 	devices []int32
 	// counts is what the attempt has done; set only while leased or committing.
 	counts *enginev1.TaskCounts
-	// grantedIn is the sequence of the answer that carried the grant on the worker's present session; 0 if it is not sent yet.
+	// sent says that the worker knows of the lease: it was told, or has reported it.
+	sent bool
+	// grantedIn is the sequence of the answer that carried the grant; 0 once the worker has reported the lease.
 	grantedIn uint64
+	// result is what waits for its commit; set only while committing.
+	result *enginev1.TaskResult
 }
 
 // job is a job while it has tasks to run.
@@ -122,6 +130,8 @@ type job struct {
 	// idleSince is since when tasks have waited and none has run; zero while that is not so.
 	idleSince time.Time
 }
+
+func (j *job) runID() Run { return Run{Job: j.ID, Number: j.Run} }
 
 // worker is a node that has joined in this term.
 type worker struct {
@@ -151,11 +161,17 @@ type worker struct {
 
 // Core is the state machine. It is not safe for concurrent use.
 type Core struct {
-	config    Config
-	jobs      map[engine.JobID]*job
-	workers   map[engine.NodeID]*worker
-	sessions  uint64
-	orders    int64 // Counts arrivals and placements.
+	config   Config
+	jobs     map[engine.JobID]*job
+	workers  map[engine.NodeID]*worker
+	sessions uint64
+	orders   int64 // Counts arrivals and placements.
+	stalled  []stalledCommit
+	// stale says that a pass of the scheduler might grant something. nextPass is the time before which none is made, because
+	// many jobs make it dear; lookAt is when one is due even if nothing happens: a pause ends, or reasons should be renewed.
+	stale     bool
+	nextPass  time.Time
+	lookAt    time.Time
 	lastEpoch engine.Epoch
 	events    Events
 }
@@ -167,7 +183,7 @@ type Events struct {
 	// Started are jobs whose first task was just leased.
 	Started []engine.JobID
 	// Finished are jobs whose tasks are all committed.
-	Finished []engine.JobID
+	Finished []Run
 	// Failed are jobs that cannot go on. The core runs nothing more of them and waits for RemoveJob.
 	Failed []Failure
 	// Lines are for the jobs' logs.
@@ -185,7 +201,7 @@ type Commit struct {
 
 // Failure is why a job ends.
 type Failure struct {
-	Job engine.JobID
+	Run Run
 	Err error
 }
 
@@ -244,7 +260,7 @@ func (c *Core) AddJob(now time.Time, added Job) {
 	c.jobs[j.ID] = j
 	if j.done == len(j.tasks) {
 		j.ended = true
-		c.events.Finished = append(c.events.Finished, j.ID)
+		c.events.Finished = append(c.events.Finished, j.runID())
 		return
 	}
 	c.schedule(now)
@@ -279,24 +295,49 @@ func (c *Core) Committed(now time.Time, id engine.TaskID, epoch engine.Epoch) {
 	if !ok || j.tasks[id.Index].state != taskCommitting || j.tasks[id.Index].epoch != epoch {
 		return
 	}
-	c.settle(j.tasks[id.Index].worker, id, epoch)
+	t := &j.tasks[id.Index]
+	c.line(j.ID, "INFO", "task finished", map[string]string{
+		"task": strconv.Itoa(id.Index), "worker": string(t.worker.id),
+		"rows":    strconv.FormatInt(t.result.GetCounts().GetRowsWritten(), 10),
+		"seconds": strconv.FormatFloat(t.result.GetElapsed().AsDuration().Seconds(), 'f', 3, 64),
+	})
+	c.settle(t.worker, id, epoch)
 	c.release(j, id.Index)
 	j.tasks[id.Index].state = taskDone
 	if j.done++; j.done == len(j.tasks) && !j.ended {
 		j.ended = true
-		c.events.Finished = append(c.events.Finished, j.ID)
+		c.events.Finished = append(c.events.Finished, j.runID())
 	}
 	c.schedule(now)
 }
 
-// CommitFailed says that the log refused a result. The worker goes on repeating it.
-func (c *Core) CommitFailed(now time.Time, id engine.TaskID, epoch engine.Epoch) {
-	j, ok := c.jobs[id.Job]
-	if !ok || j.tasks[id.Index].state != taskCommitting || j.tasks[id.Index].epoch != epoch {
-		return
+// CommitFailed says that the log refused a result. It is offered again after a pause, and until then nothing new is granted: the
+// results of more work could not be recorded either.
+func (c *Core) CommitFailed(now time.Time, commit Commit) {
+	c.stalled = append(c.stalled, stalledCommit{at: now.Add(commitRetry), commit: commit})
+}
+
+// stalledCommit is a result that the log refused.
+type stalledCommit struct {
+	at     time.Time
+	commit Commit
+}
+
+// offerAgain repeats the commits whose pause is over.
+func (c *Core) offerAgain(now time.Time) {
+	waiting := c.stalled[:0]
+	for _, stalled := range c.stalled {
+		if now.Before(stalled.at) {
+			waiting = append(waiting, stalled)
+			continue
+		}
+		id := stalled.commit.Task
+		if _, t := c.find(id); t != nil && t.state == taskCommitting && t.epoch == stalled.commit.Epoch {
+			c.events.Commits = append(c.events.Commits, stalled.commit)
+		}
+		c.stale = true
 	}
-	c.release(j, id.Index)
-	c.enqueue(j, id.Index, now.Add(commitRetry))
+	c.stalled = waiting
 }
 
 // Tick lets time pass: leases that have ended are taken back, pauses that are over end.
@@ -311,7 +352,10 @@ func (c *Core) Tick(now time.Time) {
 			delete(c.workers, id)
 		}
 	}
-	c.schedule(now)
+	c.offerAgain(now)
+	if c.stale || !now.Before(c.lookAt) {
+		c.schedule(now)
+	}
 }
 
 // bury takes everything back from a worker. What one gives back gracefully costs no attempt, and it still hears that it was heard.
@@ -319,8 +363,8 @@ func (c *Core) bury(now time.Time, w *worker, why string, graceful bool) {
 	w.dead = true
 	for _, id := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
 		if j, ok := c.jobs[id.Job]; ok && j.tasks[id.Index].state == taskLeased {
-			if graceful {
-				j.tasks[id.Index].attempts-- // It did not fail.
+			if t := &j.tasks[id.Index]; graceful && t.sent {
+				t.attempts-- // It did not fail.
 			}
 			c.attemptLost(now, j, id.Index, w, engine.Errorf(engine.KindUnavailable, "run task", id.String(), "%s", why))
 		}
@@ -340,6 +384,13 @@ func compareTasks(a, b engine.TaskID) int {
 // attemptLost ends an attempt that failed for a reason outside the job; the task waits for the next one, or the job fails.
 func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause error) {
 	t := &j.tasks[index]
+	if !t.sent && t.worker != nil {
+		// No worker has heard of the attempt: it was none.
+		t.attempts--
+		c.release(j, index)
+		c.enqueue(j, index, time.Time{})
+		return
+	}
 	c.release(j, index)
 	j.lost++
 	attributes := map[string]string{"task": strconv.Itoa(index), "attempt": strconv.Itoa(int(t.attempts)), "worker": string(w.id), "error": cause.Error()}
@@ -358,26 +409,7 @@ func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause er
 func (c *Core) fail(j *job, err error) {
 	if !j.ended {
 		j.ended = true
-		c.events.Failed = append(c.events.Failed, Failure{Job: j.ID, Err: err})
-	}
-}
-
-// enqueue makes a released task wait again.
-func (c *Core) enqueue(j *job, index int, notBefore time.Time) {
-	t := &j.tasks[index]
-	t.state, t.notBefore = taskWaiting, notBefore
-	if notBefore.After(j.delayedUntil) {
-		j.delayedUntil = notBefore
-	}
-	if at, found := slices.BinarySearch(j.queue, index); !found {
-		j.queue = slices.Insert(j.queue, at, index)
-	}
-}
-
-// dequeue takes a waiting task out, which has found a worker.
-func (j *job) dequeue(index int) {
-	if at, found := slices.BinarySearch(j.queue, index); found {
-		j.queue = slices.Delete(j.queue, at, at+1)
+		c.events.Failed = append(c.events.Failed, Failure{Run: j.runID(), Err: err})
 	}
 }
 
@@ -388,9 +420,10 @@ func (c *Core) release(j *job, index int) {
 		return
 	}
 	id := engine.TaskID{Job: j.ID, Index: index}
+	c.stale = true
 	delete(t.worker.leases, id)
 	t.worker.grants = slices.DeleteFunc(t.worker.grants, func(other engine.TaskID) bool { return other == id })
-	t.worker, t.counts, t.devices, t.grantedIn = nil, nil, nil, 0
+	t.worker, t.counts, t.devices, t.result, t.sent, t.grantedIn = nil, nil, nil, nil, false, 0
 	if t.state == taskLeased {
 		j.running--
 	}
@@ -414,174 +447,6 @@ func (c *Core) settle(w *worker, id engine.TaskID, epoch engine.Epoch) {
 
 func leaseRef(id engine.TaskID, epoch engine.Epoch) *enginev1.LeaseRef {
 	return &enginev1.LeaseRef{JobId: string(id.Job), Task: int32(id.Index), Epoch: uint64(epoch)} //nolint:gosec // A plan has fewer tasks.
-}
-
-// schedule grants what can be granted now.
-func (c *Core) schedule(now time.Time) {
-	var snapshot scheduler.Snapshot
-	for _, w := range c.workers {
-		if w.dead || w.session == 0 {
-			continue
-		}
-		node := scheduler.Node{ID: w.id, Total: w.total, Labels: w.hello.GetLabels(), Unschedulable: w.draining}
-		node.Used, node.GPUs = c.used(w), c.gpus(w)
-		snapshot.Nodes = append(snapshot.Nodes, node)
-	}
-	for id, j := range c.jobs {
-		ready := c.ready(j, now)
-		if ready == 0 || j.running > 0 {
-			j.idleSince = time.Time{}
-		} else if j.idleSince.IsZero() {
-			j.idleSince = now
-		}
-		if ready == 0 {
-			continue
-		}
-		snapshot.Classes = append(snapshot.Classes, scheduler.Class{
-			ID: string(id), Request: j.Request, Pending: ready, Running: j.running, LastPlaced: j.lastPlaced, Order: j.order,
-			Overdue: !j.idleSince.IsZero() && now.Sub(j.idleSince) > overdueAfter,
-		})
-	}
-	if len(snapshot.Classes) == 0 {
-		return
-	}
-	plan := scheduler.Decide(snapshot)
-	for _, placement := range plan.Placements {
-		j, w := c.jobs[engine.JobID(placement.Class)], c.workers[placement.Node]
-		c.orders++
-		j.lastPlaced = c.orders
-		for i := range placement.Count {
-			index := j.pop(now)
-			if i < len(placement.Devices) {
-				for _, device := range placement.Devices[i] {
-					j.tasks[index].devices = append(j.tasks[index].devices, int32(device)) //nolint:gosec // A node has few.
-				}
-			}
-			c.grant(j, index, w)
-		}
-	}
-	for _, waiting := range plan.Waiting {
-		j := c.jobs[engine.JobID(waiting.Class)]
-		if j.running == 0 {
-			j.reason = waiting.Reason // Of a job that runs it is no news that some of its tasks wait.
-		}
-		if waiting.Infeasible && c.config.FailInfeasible && len(snapshot.Nodes) > 0 {
-			c.fail(j, engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
-				WithHint("ask for less in resources:, or run the job on a cluster that has it"))
-		}
-	}
-}
-
-// used sums what the leases on a worker hold. Results that wait for their commit hold nothing any more.
-func (c *Core) used(w *worker) engine.Resources {
-	var sum engine.Resources
-	for id := range w.leases {
-		if j := c.jobs[id.Job]; j != nil && j.tasks[id.Index].state == taskLeased {
-			sum = AddResources(sum, j.Request)
-		}
-	}
-	return sum
-}
-
-// gpus says what each device of a worker has free.
-func (c *Core) gpus(w *worker) []scheduler.GPU {
-	devices := int(w.total.GPU)
-	if devices == 0 {
-		return nil
-	}
-	free := make([]scheduler.GPU, devices)
-	for i := range free {
-		free[i] = scheduler.GPU{Free: 1, FreeMemoryBytes: w.total.GPUMemoryBytes / int64(devices)}
-	}
-	for id := range w.leases {
-		j := c.jobs[id.Job]
-		if j == nil || j.tasks[id.Index].state != taskLeased {
-			continue
-		}
-		held := j.tasks[id.Index].devices
-		for _, device := range held {
-			if device >= 0 && int(device) < devices {
-				// A task has parts of one device, or all of several.
-				free[device].Free -= j.Request.GPU / float64(len(held))
-				free[device].FreeMemoryBytes -= j.Request.GPUMemoryBytes / int64(len(held))
-			}
-		}
-	}
-	return free
-}
-
-// AddResources returns the sum of a and b.
-func AddResources(a, b engine.Resources) engine.Resources {
-	sum := engine.Resources{
-		CPU: a.CPU + b.CPU, GPU: a.GPU + b.GPU,
-		MemoryBytes: a.MemoryBytes + b.MemoryBytes, GPUMemoryBytes: a.GPUMemoryBytes + b.GPUMemoryBytes,
-	}
-	if len(a.Custom)+len(b.Custom) > 0 {
-		sum.Custom = maps.Clone(a.Custom)
-		if sum.Custom == nil {
-			sum.Custom = map[string]float64{}
-		}
-		for name, v := range b.Custom {
-			sum.Custom[name] += v
-		}
-	}
-	return sum
-}
-
-// ready counts the tasks of a job that may be granted now.
-func (c *Core) ready(j *job, now time.Time) int {
-	if j.ended || now.Before(j.AssignAfter) {
-		return 0
-	}
-	if !now.Before(j.delayedUntil) {
-		return len(j.queue)
-	}
-	ready := 0
-	for _, index := range j.queue {
-		if !now.Before(j.tasks[index].notBefore) {
-			ready++
-		}
-	}
-	return ready
-}
-
-// pop takes the first task that may be granted now; ready has counted it.
-func (j *job) pop(now time.Time) int {
-	at := 0
-	for now.Before(j.tasks[j.queue[at]].notBefore) {
-		at++
-	}
-	index := j.queue[at]
-	if at == 0 {
-		j.queue = j.queue[1:]
-	} else {
-		j.queue = slices.Delete(j.queue, at, at+1)
-	}
-	return index
-}
-
-// grant leases a task, which is in no queue, to a worker.
-func (c *Core) grant(j *job, index int, w *worker) {
-	c.lastEpoch++
-	t := &j.tasks[index]
-	t.attempts++
-	t.epoch = c.lastEpoch
-	c.hold(j, index, w)
-	w.grants = append(w.grants, engine.TaskID{Job: j.ID, Index: index})
-	w.dirty = true
-}
-
-// hold records that a worker has the task's lease.
-func (c *Core) hold(j *job, index int, w *worker) {
-	t := &j.tasks[index]
-	t.state, t.worker, t.grantedIn = taskLeased, w, 0
-	w.leases[engine.TaskID{Job: j.ID, Index: index}] = struct{}{}
-	j.running++
-	j.reason = ""
-	if !j.started {
-		j.started = true
-		c.events.Started = append(c.events.Started, j.ID)
-	}
 }
 
 // LeaseTimeOrDefault is how long leases of this configuration last.

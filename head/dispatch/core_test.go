@@ -85,7 +85,7 @@ func (b *bench) connect(w *fakeWorker) {
 
 func (b *bench) hello(w *fakeWorker) *enginev1.WorkerHello {
 	return &enginev1.WorkerHello{
-		ProtocolVersion: dispatch.ProtocolVersion, NodeId: string(w.id), Total: &enginev1.Resources{Cpu: &w.cpu}, ClusterId: w.cluster,
+		ProtocolVersion: rpc.WorkerProtocolVersion, NodeId: string(w.id), Total: &enginev1.Resources{Cpu: &w.cpu}, ClusterId: w.cluster,
 	}
 }
 
@@ -204,7 +204,7 @@ func TestJobRunsToItsEnd(t *testing.T) {
 		}
 		b.report(w)
 	}
-	if !slices.Equal(b.events.Finished, []engine.JobID{"j"}) {
+	if !slices.Equal(b.events.Finished, []dispatch.Run{{Job: "j"}}) {
 		t.Fatalf("finished %v, want the job once", b.events.Finished)
 	}
 }
@@ -402,6 +402,64 @@ func TestGoodbyeGivesTasksBackAtOnce(t *testing.T) {
 	}
 }
 
+func TestGrantThatNobodyHeardOfCostsNoAttempt(t *testing.T) {
+	b := newBench(t, 1)
+	w := b.worker("w", 1)
+	b.addJob("j", 1, 2, nil, time.Time{})
+	for range 5 { // More than the job has attempts.
+		b.core.Disconnect(w.id, w.session)
+		b.connect(w)
+		b.pass(time.Second)
+	}
+	if len(b.events.Failed) != 0 || len(b.events.Lines) != 0 {
+		t.Fatalf("failures %v, lines %v", b.events.Failed, b.events.Lines)
+	}
+	b.report(w)
+	if _, ok := w.held[task(0)]; !ok {
+		t.Fatal("task was not granted")
+	}
+}
+
+func TestResultThatTheLogRefusesIsOfferedAgain(t *testing.T) {
+	b := newBench(t, 1)
+	b.addJob("j", 4, 3, nil, time.Time{})
+	w := b.worker("w", 1)
+	w.finish(task(0), nil)
+	b.report(w)
+	commit := b.events.Commits[0]
+	b.events.Commits = nil
+	b.core.CommitFailed(b.now, commit)
+	for range 4 {
+		b.pass(time.Second)
+		b.report(w)
+	}
+	if len(b.events.Commits) != 0 || len(w.results) != 1 {
+		t.Fatalf("%d commits during the pause, the worker has %d results", len(b.events.Commits), len(w.results))
+	}
+	held := len(w.held)
+	b.pass(2 * time.Second)
+	if len(b.events.Commits) != 1 {
+		t.Fatalf("%d commits after the pause, want 1", len(b.events.Commits))
+	}
+	b.commitAll()
+	b.report(w)
+	if len(w.results) != 0 || len(w.held) < held {
+		t.Fatalf("results %v after the commit", w.results)
+	}
+}
+
+func TestWorkerHearsOfTheEndOfJobsFromEarlierSessions(t *testing.T) {
+	b := newBench(t, 1)
+	b.addJob("j", 2, 3, nil, time.Time{})
+	w := b.worker("w", 1)
+	b.core.Disconnect(w.id, w.session)
+	b.connect(w)
+	b.core.RemoveJob(b.now, "j")
+	if answer := b.hear(w); len(answer.GetEndedJobs()) != 1 {
+		t.Fatalf("ended jobs %v, want the one that the worker still held a lease of", answer.GetEndedJobs())
+	}
+}
+
 func TestConnectRefuses(t *testing.T) {
 	b := newBench(t, 1)
 	cpu := -1.0
@@ -409,9 +467,9 @@ func TestConnectRefuses(t *testing.T) {
 		hello *enginev1.WorkerHello
 		kind  engine.Kind
 	}{
-		{&enginev1.WorkerHello{NodeId: "w", ProtocolVersion: dispatch.ProtocolVersion + 1}, engine.KindVersion},
-		{&enginev1.WorkerHello{ProtocolVersion: dispatch.ProtocolVersion}, engine.KindInvalidArgument},
-		{&enginev1.WorkerHello{NodeId: "w", ProtocolVersion: dispatch.ProtocolVersion, Total: &enginev1.Resources{Cpu: &cpu}}, engine.KindInvalidArgument},
+		{&enginev1.WorkerHello{NodeId: "w", ProtocolVersion: rpc.WorkerProtocolVersion + 1}, engine.KindVersion},
+		{&enginev1.WorkerHello{ProtocolVersion: rpc.WorkerProtocolVersion}, engine.KindInvalidArgument},
+		{&enginev1.WorkerHello{NodeId: "w", ProtocolVersion: rpc.WorkerProtocolVersion, Total: &enginev1.Resources{Cpu: &cpu}}, engine.KindInvalidArgument},
 	} {
 		if _, err := b.core.Connect(b.now, test.hello); engine.KindOf(err) != test.kind {
 			t.Errorf("connect %v: %v, want kind %s", test.hello, err, test.kind)

@@ -16,7 +16,7 @@ type Hooks struct {
 	Commit func(Commit)
 	// Started, Finished, and Failed tell how jobs go.
 	Started  func(engine.JobID)
-	Finished func(engine.JobID)
+	Finished func(Run)
 	Failed   func(Failure)
 	// Line adds a line to a job's log.
 	Line func(Line)
@@ -49,7 +49,7 @@ func NewDispatcher(config Config, hooks Hooks, now func() time.Time) *Dispatcher
 
 // Run lets time pass until ctx ends.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(min(100*time.Millisecond, d.core.config.LeaseTime/10))
+	ticker := time.NewTicker(min(20*time.Millisecond, d.core.config.LeaseTime/10))
 	defer ticker.Stop()
 	for {
 		select {
@@ -85,8 +85,8 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 	for _, failure := range events.Failed {
 		d.hooks.Failed(failure)
 	}
-	for _, id := range events.Finished {
-		d.hooks.Finished(id)
+	for _, run := range events.Finished {
+		d.hooks.Finished(run)
 	}
 }
 
@@ -111,7 +111,7 @@ func (d *Dispatcher) Committed(commit Commit) {
 
 // CommitFailed says that the log refused a result.
 func (d *Dispatcher) CommitFailed(commit Commit) {
-	d.do(func(core *Core, now time.Time) { core.CommitFailed(now, commit.Task, commit.Epoch) })
+	d.do(func(core *Core, now time.Time) { core.CommitFailed(now, commit) })
 }
 
 // Connect begins a session with a worker from the first report of its stream. The channel signals that Answer has something to

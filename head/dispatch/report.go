@@ -16,9 +16,9 @@ import (
 
 // Connect begins a session with a worker; an earlier one of the same worker ends. The session's number goes with its reports.
 func (c *Core) Connect(now time.Time, hello *enginev1.WorkerHello) (uint64, error) {
-	if v := hello.GetProtocolVersion(); v != ProtocolVersion {
+	if v := hello.GetProtocolVersion(); v != rpc.WorkerProtocolVersion {
 		return 0, engine.Errorf(engine.KindVersion, "join cluster", hello.GetNodeId(),
-			"the worker (engine %s) speaks protocol version %d, this head version %d", hello.GetVersion(), v, ProtocolVersion).
+			"the worker (engine %s) speaks protocol version %d, this head version %d", hello.GetVersion(), v, rpc.WorkerProtocolVersion).
 			WithHint("run the same version of engine on every node")
 	}
 	if hello.GetNodeId() == "" {
@@ -83,29 +83,22 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 		}
 		j := c.jobs[task.Job]
 		t := &j.tasks[task.Index]
-		// A grant that the worker has not seen yet, it cannot report. A new session has seen none of the old one's.
-		if t.state == taskLeased && (first && !c.pendingGrant(w, task) || t.grantedIn != 0 && t.grantedIn <= report.GetAcknowledgedSequence()) {
+		// A grant that the worker has not seen yet, it cannot report. What a new session does not begin with, it will never have.
+		if t.state == taskLeased && (first || t.sent && t.grantedIn <= report.GetAcknowledgedSequence()) {
 			c.attemptLost(now, j, task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
 		}
 	}
 	if report.GetGoodbye() {
 		c.bury(now, w, "the worker stopped", true)
 	}
-	c.schedule(now)
+	if c.stale || first {
+		c.schedule(now)
+	}
 	return nil
 }
 
 func taskOf(lease *enginev1.LeaseRef) engine.TaskID {
 	return engine.TaskID{Job: engine.JobID(lease.GetJobId()), Index: int(lease.GetTask())}
-}
-
-func (c *Core) pendingGrant(w *worker, task engine.TaskID) bool {
-	for _, granted := range w.grants {
-		if granted == task {
-			return true
-		}
-	}
-	return false
 }
 
 // renew keeps a lease that a worker holds, adopts one that nobody else was granted since, and reports false for one that the
@@ -131,7 +124,8 @@ func (c *Core) renew(w *worker, id engine.TaskID, held *enginev1.HeldLease) bool
 	default:
 		return false
 	}
-	t.counts, t.devices = held.GetCounts(), held.GetGpuDevices()
+	t.counts, t.devices, t.sent, t.grantedIn = held.GetCounts(), held.GetGpuDevices(), true, 0
+	w.knows[id.Job] = struct{}{} // It has the job from an earlier session.
 	return true
 }
 
@@ -172,16 +166,11 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
 		return false
 	}
-	t.state, t.worker, t.counts = taskCommitting, w, result.GetCounts()
+	t.state, t.worker, t.counts, t.result = taskCommitting, w, result.GetCounts(), result
 	w.leases[id] = struct{}{}
 	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
 		JobId: string(id.Job), Task: int32(id.Index), Counts: result.GetCounts(), PartSizeBytes: result.GetPartSizeBytes(), //nolint:gosec // A plan has fewer tasks.
 	}})
-	c.line(j.ID, "INFO", "task finished", map[string]string{
-		"task": strconv.Itoa(id.Index), "worker": string(w.id),
-		"rows":    strconv.FormatInt(result.GetCounts().GetRowsWritten(), 10),
-		"seconds": strconv.FormatFloat(result.GetElapsed().AsDuration().Seconds(), 'f', 3, 64),
-	})
 	return true
 }
 
@@ -220,14 +209,14 @@ func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncResponse {
 	if !w.welcomed {
 		w.welcomed = true
 		answer.Welcome = &enginev1.HeadWelcome{
-			ProtocolVersion: ProtocolVersion, ClusterId: c.config.ClusterID, Term: c.config.Term,
+			ProtocolVersion: rpc.WorkerProtocolVersion, ClusterId: c.config.ClusterID, Term: c.config.Term,
 			LeaseTime: durationpb.New(c.config.LeaseTime), ReportInterval: durationpb.New(c.config.ReportInterval),
 		}
 	}
 	for _, granted := range w.grants {
 		j := c.jobs[granted.Job]
 		t := &j.tasks[granted.Index]
-		t.grantedIn = w.sequence
+		t.sent, t.grantedIn = true, w.sequence
 		if _, knows := w.knows[j.ID]; !knows {
 			w.knows[j.ID] = struct{}{}
 			answer.Jobs = append(answer.Jobs, assignment(j))

@@ -1,5 +1,5 @@
 // Package joblog keeps the log lines of jobs: one file of JSON lines a job, appended to while the job runs and read from any
-// place on, also after a restart of the head.
+// place on, also after a restart of the head. Trouble with one job's file is that job's alone, and costs lines only.
 package joblog
 
 import (
@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -22,19 +23,29 @@ import (
 
 // Book holds the logs of all jobs in one folder. It is safe for concurrent use.
 type Book struct {
-	dir string
+	dir        string
+	unreadable atomic.Int64
 
+	// mu guards the map alone; no file is touched under it.
 	mu   sync.Mutex
 	logs map[engine.JobID]*log
 }
 
 // log is what is known of one job's file.
 type log struct {
-	mu       sync.Mutex
-	path     string
+	path string
+
+	// mu guards what follows and the writing of the file.
+	mu sync.Mutex
+	// known says that the file was read to its end, and holds what was appended since.
+	known   bool
+	removed bool
+	// sequence is the last line's number.
 	sequence uint64
 	// fromWorker is the last line of each worker, so that a line that is sent again is not kept twice.
 	fromWorker map[string]uint64
+	// unreadable counts the lines of the file that are damaged.
+	unreadable int64
 	// changed is closed, and another one made, with every line.
 	changed chan struct{}
 }
@@ -47,37 +58,70 @@ func New(dir string) *Book {
 	return &Book{dir: dir, logs: map[engine.JobID]*log{}}
 }
 
-// open returns a job's log; the first time, it reads the file to learn where it stands.
+// UnreadableLines is how many lines of the files opened so far are damaged. Readers do not see them.
+func (b *Book) UnreadableLines() int64 { return b.unreadable.Load() }
+
+// path returns where a job's log is.
+func (b *Book) path(id engine.JobID) string { return filepath.Join(b.dir, string(id)+".jsonl") }
+
+// open returns a job's log, locked.
 func (b *Book) open(id engine.JobID) (*log, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l, ok := b.logs[id]; ok {
-		return l, nil
+	l, ok := b.logs[id]
+	if !ok {
+		l = &log{path: b.path(id), fromWorker: map[string]uint64{}, changed: make(chan struct{})}
+		b.logs[id] = l
 	}
-	l := &log{path: filepath.Join(b.dir, string(id)+".jsonl"), fromWorker: map[string]uint64{}, changed: make(chan struct{})}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return nil, engine.WrapError("open job log", b.dir, err)
+	b.mu.Unlock()
+	l.mu.Lock()
+	before := l.unreadable
+	err := l.learn()
+	b.unreadable.Add(l.unreadable - before)
+	if err != nil {
+		l.mu.Unlock()
+		return nil, err
+	}
+	return l, nil
+}
+
+// learn reads the file if it is not known, makes it if it does not exist, and cuts off a line that was cut short: it was never
+// acknowledged. The caller holds the lock.
+func (l *log) learn() error {
+	switch {
+	case l.removed:
+		return engine.Errorf(engine.KindNotFound, "open job log", l.path, "it was removed")
+	case l.known:
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+		return engine.WrapError("open job log", l.path, err)
 	}
 	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, engine.WrapError("open job log", l.path, err)
+		return engine.WrapError("open job log", l.path, err)
 	}
+	var sequence uint64
+	var unreadable int64
 	end, err := readLines(file, 0, func(line *enginev1.LogLine) error {
-		l.sequence = line.GetSequence()
+		if line == nil {
+			unreadable++
+			sequence++ // Somebody may have read it, as the line of this number, while it was good.
+			return nil
+		}
+		sequence = max(sequence, line.GetSequence())
 		if n, err := strconv.ParseUint(line.GetAttributes()[workerSequenceKey], 10, 64); err == nil {
-			l.fromWorker[line.GetOrigin()] = n
+			l.fromWorker[line.GetOrigin()] = max(l.fromWorker[line.GetOrigin()], n)
 		}
 		return nil
 	})
 	if err == nil {
-		// A line that was cut short by a crash was never acknowledged.
 		err = file.Truncate(end)
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return nil, engine.WrapError("open job log", l.path, err)
+		return engine.WrapError("open job log", l.path, err)
 	}
-	b.logs[id] = l
-	return l, nil
+	l.sequence, l.unreadable, l.known = max(l.sequence, sequence), unreadable, true
+	return nil
 }
 
 // Append adds lines to a job's log and numbers them.
@@ -86,7 +130,6 @@ func (b *Book) Append(id engine.JobID, lines ...*enginev1.LogLine) error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.append(lines)
 }
@@ -97,13 +140,12 @@ func (b *Book) AppendFromWorker(id engine.JobID, sent ...*enginev1.WorkerLogLine
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
 	defer l.mu.Unlock()
 	var lines []*enginev1.LogLine
 	last := maps.Clone(l.fromWorker)
 	for _, s := range sent {
 		origin := s.GetLine().GetOrigin()
-		if s.GetWorkerSequence() <= last[origin] {
+		if s.GetLine() == nil || s.GetWorkerSequence() <= last[origin] {
 			continue
 		}
 		last[origin] = s.GetWorkerSequence()
@@ -121,7 +163,7 @@ func (b *Book) AppendFromWorker(id engine.JobID, sent ...*enginev1.WorkerLogLine
 	return nil
 }
 
-// append writes lines with their numbers, all or none.
+// append writes lines with their numbers, all or none. The caller holds the lock.
 func (l *log) append(lines []*enginev1.LogLine) error {
 	if len(lines) == 0 {
 		return nil
@@ -135,7 +177,8 @@ func (l *log) append(lines []*enginev1.LogLine) error {
 		}
 		buffer = append(append(buffer, text...), '\n')
 	}
-	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND, 0o600)
+	// Somebody may have removed the file: that costs the lines that were in it.
+	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return engine.WrapError("write job log", l.path, err)
 	}
@@ -146,6 +189,7 @@ func (l *log) append(lines []*enginev1.LogLine) error {
 		}
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
+		l.known = false // A part may be there.
 		return engine.WrapError("write job log", l.path, err)
 	}
 	l.sequence += uint64(len(lines))
@@ -161,7 +205,8 @@ func (b *Book) Read(ctx context.Context, id engine.JobID, after uint64, follow <
 	if err != nil {
 		return err
 	}
-	file, err := os.Open(l.path)
+	l.mu.Unlock()
+	file, err := os.OpenFile(l.path, os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return engine.WrapError("read job log", l.path, err)
 	}
@@ -198,7 +243,7 @@ func sendLines(file *os.File, offset int64, after uint64, emit func([]*enginev1.
 	const portion = 256
 	var lines []*enginev1.LogLine
 	end, err := readLines(file, offset, func(line *enginev1.LogLine) error {
-		if line.GetSequence() <= after {
+		if line == nil || line.GetSequence() <= after {
 			return nil
 		}
 		delete(line.GetAttributes(), workerSequenceKey)
@@ -215,7 +260,7 @@ func sendLines(file *os.File, offset int64, after uint64, emit func([]*enginev1.
 	return end, err
 }
 
-// readLines calls use with every whole line from offset on and returns where the last one ended.
+// readLines calls use with every whole line from offset on, nil for one that is damaged, and returns where the last one ended.
 func readLines(file *os.File, offset int64, use func(*enginev1.LogLine) error) (int64, error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(file, offset, 1<<62-offset), 64<<10)
 	for {
@@ -228,7 +273,7 @@ func readLines(file *os.File, offset int64, use func(*enginev1.LogLine) error) (
 		}
 		line := &enginev1.LogLine{}
 		if err := protojson.Unmarshal(text, line); err != nil {
-			return offset, engine.Errorf(engine.KindCorrupt, "read job log", file.Name(), "line at byte %d: %w", offset, err)
+			line = nil
 		}
 		if err := use(line); err != nil {
 			return offset, err
@@ -237,14 +282,20 @@ func readLines(file *os.File, offset int64, use func(*enginev1.LogLine) error) (
 	}
 }
 
-// Remove deletes a job's log.
+// Remove deletes a job's log, if there is one.
 func (b *Book) Remove(id engine.JobID) error {
-	l, err := b.open(id)
-	if err != nil {
-		return err
-	}
 	b.mu.Lock()
+	l := b.logs[id]
 	delete(b.logs, id)
 	b.mu.Unlock()
-	return engine.WrapError("remove job log", string(id), os.Remove(l.path))
+	if l != nil {
+		// Whoever has it from before must not make the file again.
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.removed = true
+	}
+	if err := os.Remove(b.path(id)); !errors.Is(err, os.ErrNotExist) {
+		return engine.WrapError("remove job log", string(id), err)
+	}
+	return nil
 }

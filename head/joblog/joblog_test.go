@@ -1,12 +1,16 @@
 package joblog_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/f708428e/engine/head/joblog"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -105,5 +109,87 @@ func TestFollowersSeeEveryLine(t *testing.T) {
 		if sequence != uint64(i)+1 {
 			t.Fatalf("line %d has sequence %d", i, sequence)
 		}
+	}
+}
+
+func TestDamagedLinesAreSkipped(t *testing.T) {
+	dir := t.TempDir()
+	book := joblog.New(dir)
+	check(t, book.AppendFromWorker("job", fromWorker(1, "a"), fromWorker(2, "b"), fromWorker(3, "c"), fromWorker(4, "d")))
+	path := filepath.Join(dir, "job.jsonl")
+	text, err := os.ReadFile(path)
+	check(t, err)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	lines[1][0], lines[3][0] = 0, 0
+	check(t, os.WriteFile(path, bytes.Join(lines, nil), 0o600))
+
+	again := joblog.New(dir)
+	expect(t, read(t, again, 0), "1 a", "3 c")
+	// The last line's number is not given a second time, and what was kept before the damage is still known.
+	check(t, again.AppendFromWorker("job", fromWorker(3, "c"), fromWorker(5, "e")))
+	expect(t, read(t, again, 0), "1 a", "3 c", "5 e")
+	if n := again.UnreadableLines(); n != 2 {
+		t.Fatalf("%d unreadable lines, want 2", n)
+	}
+}
+
+func TestLogThatVanishesBeginsAgain(t *testing.T) {
+	dir := t.TempDir()
+	book := joblog.New(dir)
+	check(t, book.Append("job", line("a"), line("b")))
+	check(t, os.Remove(filepath.Join(dir, "job.jsonl")))
+	expect(t, read(t, book, 0))
+	check(t, book.Append("job", line("c")))
+	expect(t, read(t, book, 0), "3 c")
+}
+
+func TestTroubleIsOneJobsAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "bad.jsonl")
+	check(t, os.Mkdir(path, 0o700)) // A file that cannot be opened.
+	book := joblog.New(dir)
+	if err := book.Append("bad", line("lost")); err == nil {
+		t.Fatal("a line was written to a folder")
+	}
+	check(t, book.Append("job", line("a")))
+	expect(t, read(t, book, 0), "1 a")
+	check(t, os.Remove(path))
+	check(t, book.Append("bad", line("b")))
+}
+
+func TestLineThatIsCutShortCostsItselfAlone(t *testing.T) {
+	dir := t.TempDir()
+	book := joblog.New(dir)
+	check(t, book.Append("job", line("a")))
+	path := filepath.Join(dir, "job.jsonl")
+	info, err := os.Stat(path)
+	check(t, err)
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
+	small := limit
+	small.Cur = uint64(info.Size()) + 10
+	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &small))
+	err = book.AppendFromWorker("job", fromWorker(1, "b"))
+	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	if !errors.Is(err, unix.EFBIG) {
+		t.Fatalf("error %v, want that of the disk", err)
+	}
+	check(t, book.AppendFromWorker("job", fromWorker(1, "b")))
+	expect(t, read(t, book, 0), "1 a", "2 b")
+}
+
+func TestRemovedLogIsGone(t *testing.T) {
+	dir := t.TempDir()
+	check(t, joblog.New(dir).Remove("never")) // Nothing to remove, and nothing made for it.
+	check(t, os.WriteFile(filepath.Join(dir, "job.jsonl"), []byte("no line\n"), 0o600))
+	book := joblog.New(dir)
+	check(t, book.Remove("job"))
+	if n := book.UnreadableLines(); n != 0 {
+		t.Fatal("the log was read before it was removed")
+	}
+	left, err := os.ReadDir(dir)
+	check(t, err)
+	if len(left) != 0 {
+		t.Fatalf("%v are left", left)
 	}
 }

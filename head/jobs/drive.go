@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,7 +20,7 @@ import (
 
 // drive starts the goroutine that brings an accepted job to its end.
 func (m *Manager) drive(id engine.JobID, a *active) {
-	m.group.Go("job "+string(id), func(groupCtx context.Context) error {
+	started := m.group.Go("job "+string(id), func(groupCtx context.Context) error {
 		stop := context.AfterFunc(groupCtx, func() { a.cancel(errShutdown) })
 		defer stop()
 		err := m.bring(a.ctx, id, a)
@@ -29,10 +31,21 @@ func (m *Manager) drive(id engine.JobID, a *active) {
 		m.end(groupCtx, a, err, view)
 		return nil
 	})
+	if !started {
+		m.logger.Warn("job was accepted while the head stops; the next head takes it up", "job", id)
+	}
 }
 
 // bring does all that a job needs: plan, prepare, tasks, completion. It returns why the job did not succeed.
-func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) error {
+//
+// A panic, which an input that nobody foresaw may cause, ends the job and not the head: the next head would meet the same input.
+func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.logger.ErrorContext(ctx, "driving a job panicked", "job", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = engine.Errorf(engine.KindInternal, "run job", string(id), "panic: %v", p)
+		}
+	}()
 	job := m.job(id)
 	timeout, err := jobplan.Timeout(job.Spec)
 	if err != nil {
@@ -74,18 +87,24 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// job returns a copy of what is durable of a job.
+// job returns a copy of what is durable of a job, or nil if it is not known.
 func (m *Manager) job(id engine.JobID) *state.Job {
-	var job state.Job
-	m.store.View(func(s *state.State) { job = *s.Job(string(id)) })
-	return &job
+	var job *state.Job
+	m.store.View(func(s *state.State) {
+		if found := s.Job(string(id)); found != nil {
+			copied := *found
+			copied.Committed = slices.Clone(found.Committed)
+			job = &copied
+		}
+	})
+	return job
 }
 
 // begin plans a job if it is not, prepares its output, and gives its tasks to the dispatcher.
 func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	select {
-	case m.storage <- struct{}{}:
-		defer func() { <-m.storage }()
+	case m.planning <- struct{}{}:
+		defer func() { <-m.planning }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -99,9 +118,6 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	}
 	output, err := jobplan.Output(job.Spec, job.ID)
 	if err != nil {
-		return err
-	}
-	if err := output.Check(ctx); err != nil {
 		return err
 	}
 	// Before the plan is recorded: a job that has a plan has its output folder too.
@@ -139,10 +155,9 @@ func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 	if err != nil {
 		return err
 	}
-	m.setPhase(a, "")
 	committed := job.Committed
 	m.dispatcher.AddJob(dispatch.Job{
-		ID: job.ID, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
+		ID: job.ID, Run: a.run, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 		Done:        func(task int) bool { return committed[task] != nil },
 		AssignAfter: assignAfter,
 	})
@@ -152,8 +167,8 @@ func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 // complete puts the output of a job whose tasks are all committed in its final place.
 func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 	select {
-	case m.storage <- struct{}{}:
-		defer func() { <-m.storage }()
+	case m.completing <- struct{}{}:
+		defer func() { <-m.completing }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -184,9 +199,6 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 		ended.State, ended.Error = enginev1.JobState_JOB_STATE_FAILED, rpc.ToProto(err)
 		level, message, attributes = "ERROR", "job failed", map[string]string{"error": err.Error()}
 	}
-	if err != nil {
-		m.abandon(id)
-	}
 	m.log(id, level, message, attributes)
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobEnded{JobEnded: ended}}
 	for {
@@ -204,8 +216,11 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 			return // The next head finds the job unfinished and brings it to the same end.
 		}
 	}
-	m.remove(id)
-	m.changed(id)
+	if err != nil {
+		// Only now: a job whose end is not recorded is taken up again by the next head and needs its folder.
+		m.abandon(id)
+	}
+	m.remove(a)
 	m.forgetOld()
 }
 
@@ -225,34 +240,45 @@ func (m *Manager) abandon(id engine.JobID) {
 	}
 }
 
-// forgetOld drops the oldest ended jobs above the number that is kept.
+// forgetOld drops the ended jobs above the number that is kept, those first that ended first.
 func (m *Manager) forgetOld() {
-	var forget []engine.JobID
+	if !m.forgetting.TryLock() {
+		return // Another job's end sees to it.
+	}
+	defer m.forgetting.Unlock()
+	var ended []*state.Job
 	m.store.View(func(s *state.State) {
-		ended := 0
-		jobs := s.Jobs()
-		for _, job := range jobs {
+		for _, job := range s.Jobs() {
 			if job.Ended != nil {
-				ended++
-			}
-		}
-		for _, job := range jobs {
-			if ended <= m.config.KeepEnded {
-				break
-			}
-			if job.Ended != nil {
-				forget = append(forget, job.ID)
-				ended--
+				ended = append(ended, &state.Job{ID: job.ID, EndTime: job.EndTime})
 			}
 		}
 	})
-	for _, id := range forget {
-		err := m.store.Propose(context.Background(), &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobForgotten{JobForgotten: &enginev1.JobForgotten{JobId: string(id)}}})
-		if err == nil {
-			err = m.logs.Remove(id)
+	if len(ended) <= m.config.KeepEnded {
+		return
+	}
+	slices.SortFunc(ended, func(a, b *state.Job) int { return a.EndTime.Compare(b.EndTime) })
+	for _, job := range ended[:len(ended)-m.config.KeepEnded] {
+		if time.Since(job.EndTime) < m.config.KeepEndedFor {
+			return // Somebody may still wait to hear how it ended.
 		}
-		if err != nil {
-			m.logger.Warn("ended job is still remembered", "job", id, "error", fmt.Errorf("%w", err))
+		m.forget(job.ID)
+	}
+}
+
+// forget drops an ended job with its log, unless it has been resumed.
+func (m *Manager) forget(id engine.JobID) {
+	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobForgotten{JobForgotten: &enginev1.JobForgotten{JobId: string(id)}}}
+	err := m.store.ProposeIf(context.Background(), func(s *state.State) error {
+		if job := s.Job(string(id)); job == nil || job.Ended == nil {
+			return engine.Errorf(engine.KindConflict, "forget job", string(id), "it has not ended")
 		}
+		return nil
+	}, entry)
+	if err == nil {
+		err = m.logs.Remove(id)
+	}
+	if err != nil {
+		m.logger.Warn("ended job is still remembered", "job", id, "error", err)
 	}
 }

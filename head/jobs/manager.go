@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -32,8 +32,10 @@ type Config struct {
 	KeepEnded int
 	// AssignDelay is how long tasks of jobs that an earlier head had begun wait for the workers that may still hold them.
 	AssignDelay time.Duration
-	// Planners is how many jobs are planned, prepared, or completed at a time. Zero means 4.
+	// Planners is how many jobs are planned and prepared at a time, and how many are completed. Zero means 4.
 	Planners int
+	// KeepEndedFor is how long an ended job is remembered in any case. Zero means 10 minutes.
+	KeepEndedFor time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -46,6 +48,9 @@ func (c Config) withDefaults() Config {
 	if c.Planners == 0 {
 		c.Planners = 4
 	}
+	if c.KeepEndedFor == 0 {
+		c.KeepEndedFor = 10 * time.Minute
+	}
 	return c
 }
 
@@ -57,9 +62,12 @@ type Manager struct {
 	logs       *joblog.Book
 	logger     *slog.Logger
 	group      *lifecycle.Group
-	storage    chan struct{} // A place for each job that may do storage work now.
+	// planning and completing have a place for each job that may do so now: a job that is done need not wait for others' beginning.
+	planning, completing chan struct{}
+	forgetting           sync.Mutex // Held by the one that forgets old jobs.
 
 	mu     sync.Mutex
+	closed bool // No job is accepted or resumed any more.
 	active map[engine.JobID]*active
 	// changes has a channel for each job that somebody watches.
 	changes map[engine.JobID]chan struct{}
@@ -73,8 +81,12 @@ type active struct {
 	cancel context.CancelCauseFunc
 	// outcome receives once: nil when all tasks are committed, or why they cannot be.
 	outcome chan error
-	// output is the folder that the job writes.
-	output string
+	// output is the folder that the job writes, submission its submission id or empty.
+	output, submission string
+	// run is the number of this run.
+	run int32
+	// settled is closed when the job's acceptance or resumption is durable or refused, gone when the job is not active any more.
+	settled, gone chan struct{}
 	// phase is what happens outside of tasks, in words; guarded by the manager's lock.
 	phase string
 }
@@ -90,8 +102,8 @@ func New(config Config, store *state.Store, logs *joblog.Book, group *lifecycle.
 	config = config.withDefaults()
 	return &Manager{
 		config: config, store: store, logs: logs, group: group, logger: logger,
-		storage: make(chan struct{}, config.Planners),
-		active:  map[engine.JobID]*active{}, changes: map[engine.JobID]chan struct{}{},
+		planning: make(chan struct{}, config.Planners), completing: make(chan struct{}, config.Planners),
+		active: map[engine.JobID]*active{}, changes: map[engine.JobID]chan struct{}{},
 	}
 }
 
@@ -100,8 +112,8 @@ func (m *Manager) Hooks() dispatch.Hooks {
 	return dispatch.Hooks{
 		Commit: m.commit,
 		Started: func(id engine.JobID) {
-			if m.job(id).State() == engine.JobRunning {
-				return // Before an earlier head ended.
+			if job := m.job(id); job == nil || job.State() == engine.JobRunning {
+				return // It runs since before an earlier head ended.
 			}
 			m.propose(&enginev1.LogEntry{Fact: &enginev1.LogEntry_JobStarted{JobStarted: &enginev1.JobStarted{JobId: string(id)}}}, func(err error) {
 				if err != nil {
@@ -110,8 +122,8 @@ func (m *Manager) Hooks() dispatch.Hooks {
 				m.changed(id)
 			})
 		},
-		Finished: func(id engine.JobID) { m.conclude(id, nil) },
-		Failed:   func(failure dispatch.Failure) { m.conclude(failure.Job, failure.Err) },
+		Finished: func(run dispatch.Run) { m.conclude(run, nil) },
+		Failed:   func(failure dispatch.Failure) { m.conclude(failure.Run, failure.Err) },
 		Line: func(line dispatch.Line) {
 			m.log(line.Job, line.Level, line.Message, line.Attributes)
 		},
@@ -132,6 +144,7 @@ func (m *Manager) Attach(dispatcher *dispatch.Dispatcher) {
 	})
 	for _, job := range unfinished {
 		a := m.activate(job)
+		close(a.settled)
 		if job.Plan != nil {
 			// Before the first worker reports what it holds, so that its leases find their tasks.
 			if err := m.run(job, a, time.Now().Add(m.config.AssignDelay)); err != nil {
@@ -161,12 +174,12 @@ func (m *Manager) commit(commit dispatch.Commit) {
 	})
 }
 
-// conclude hands a job's outcome to the goroutine that drives it.
-func (m *Manager) conclude(id engine.JobID, err error) {
+// conclude hands the outcome of a run to the goroutine that drives it.
+func (m *Manager) conclude(run dispatch.Run, err error) {
 	m.mu.Lock()
-	a := m.active[id]
+	a := m.active[run.Job]
 	m.mu.Unlock()
-	if a == nil {
+	if a == nil || a.run != run.Number {
 		return
 	}
 	select {
@@ -175,51 +188,67 @@ func (m *Manager) conclude(id engine.JobID, err error) {
 	}
 }
 
-// submissionIDs are what may stand in file names, URLs, and log lines without quoting.
-var submissionIDs = regexp.MustCompile(`^[A-Za-z0-9._:/@+\-]{1,200}$`)
-
 // Submit accepts a job, or finds the one that the submission id names. When it returns, the job is durable.
 func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, attached bool, err error) {
-	if submissionID != "" && !submissionIDs.MatchString(submissionID) {
-		return "", false, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "submission id %q: use letters, digits, and ._:/@+-, at most 200", submissionID)
+	if submissionID != "" {
+		if err := engine.CheckSubmissionID(submissionID); err != nil {
+			return "", false, engine.WrapError("submit job", "", err)
+		}
 	}
-	if id, err := m.attach(spec, submissionID); id != "" || err != nil {
-		return id, true, err
+	for {
+		if id, err := m.attach(spec, submissionID); id != "" || err != nil {
+			return id, true, err
+		}
+		id, wait, err := m.accept(ctx, spec, submissionID)
+		if wait == nil {
+			return id, false, err
+		}
+		// Another call submits under this id at this moment: attach to what becomes of it.
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return "", false, engine.WrapError("submit job", submissionID, context.Cause(ctx))
+		}
 	}
+}
+
+// accept makes a new job durable and begins to drive it. If the submission id is in another call's hands, it returns a channel to
+// wait for.
+func (m *Manager) accept(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, wait <-chan struct{}, err error) {
 	if err := jobplan.Validate(spec); err != nil {
-		return "", false, err
+		return "", nil, err
 	}
 	id = engine.NewJobID(time.Now())
 	output, err := jobplan.Output(spec, id)
 	if err != nil {
-		return "", false, err
+		return "", nil, err
+	}
+	a, wait, err := m.reserve("submit job", id, output.Folder, submissionID)
+	if err != nil || wait != nil {
+		return "", wait, err
 	}
 	if err := output.Check(ctx); err != nil {
-		return "", false, err
-	}
-	a, err := m.reserve(id, output.Folder)
-	if err != nil {
-		return "", false, err
+		m.remove(a)
+		return "", nil, err
 	}
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
 		JobId: string(id), SubmissionId: submissionID, Spec: spec,
 	}}}
-	err = m.store.ProposeIf(ctx, func(s *state.State) error {
+	// The caller may go away meanwhile: what becomes durable is driven all the same.
+	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
 		if other := s.BySubmission(submissionID); other != nil {
 			return engine.Errorf(engine.KindConflict, "submit job", submissionID, "another submission of this id came first: job %s", other.ID)
 		}
 		return nil
 	}, entry)
 	if err != nil {
-		m.remove(id)
-		if other, attachErr := m.attach(spec, submissionID); other != "" && attachErr == nil {
-			return other, true, nil
-		}
-		return "", false, err
+		m.remove(a)
+		return "", nil, err
 	}
 	m.log(id, "INFO", "job accepted", map[string]string{"name": spec.GetName()})
+	close(a.settled)
 	m.drive(id, a)
-	return id, false, nil
+	return id, nil, nil
 }
 
 // attach finds the job of a submission id. A job with another spec is a conflict.
@@ -238,26 +267,40 @@ func (m *Manager) attach(spec *enginev1.JobSpec, submissionID string) (id engine
 	return id, err
 }
 
-// reserve makes place for a job whose output no other active job writes.
-func (m *Manager) reserve(id engine.JobID, output string) (*active, error) {
+// reserve makes place for a job whose output no other active job writes. If the same submission or the end of the job's earlier run is
+// on its way, it returns a channel to wait for instead.
+func (m *Manager) reserve(operation string, id engine.JobID, output, submissionID string) (*active, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.active) >= m.config.MaxActive {
-		return nil, engine.Errorf(engine.KindExhausted, "submit job", "", "%d jobs are waiting or running, which is the limit", len(m.active)).
-			WithHint("submit again when some have ended")
+	if m.closed {
+		return nil, nil, engine.Errorf(engine.KindUnavailable, operation, "", "the head is stopping")
 	}
 	for _, other := range m.active {
-		if other.output == output {
-			return nil, engine.Errorf(engine.KindConflict, "submit job", output, "job %s is writing this output folder", other.id).
+		switch {
+		case other.id == id:
+			return nil, other.gone, nil
+		case submissionID != "" && other.submission == submissionID:
+			return nil, other.settled, nil
+		case other.output == output:
+			return nil, nil, engine.Errorf(engine.KindConflict, operation, output, "job %s is writing this output folder", other.id).
 				WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
 		}
 	}
-	return m.addLocked(id, output), nil
+	if len(m.active) >= m.config.MaxActive {
+		return nil, nil, engine.Errorf(engine.KindExhausted, operation, "", "%d jobs are waiting or running, which is the limit", len(m.active)).
+			WithHint("submit again when some have ended")
+	}
+	a := m.addLocked(id, output)
+	a.submission = submissionID
+	return a, nil, nil
 }
 
 // addLocked makes a job active.
 func (m *Manager) addLocked(id engine.JobID, output string) *active {
-	a := &active{id: id, outcome: make(chan error, 1), output: output, phase: "waiting to be planned"}
+	a := &active{
+		id: id, outcome: make(chan error, 1), output: output, phase: "waiting to be planned",
+		settled: make(chan struct{}), gone: make(chan struct{}),
+	}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	m.active[id] = a
 	return a
@@ -271,16 +314,37 @@ func (m *Manager) activate(job *state.Job) *active {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.addLocked(job.ID, folder)
+	a := m.addLocked(job.ID, folder)
+	a.run, a.submission = job.Resumptions, job.SubmissionID
+	return a
 }
 
-func (m *Manager) remove(id engine.JobID) {
+// remove ends a job's being active.
+func (m *Manager) remove(a *active) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if a := m.active[id]; a != nil {
-		a.cancel(nil)
-		delete(m.active, id)
+	if m.active[a.id] != a {
+		return
 	}
+	delete(m.active, a.id)
+	if c, ok := m.changes[a.id]; ok {
+		close(c)
+		delete(m.changes, a.id)
+	}
+	a.cancel(nil)
+	select {
+	case <-a.settled:
+	default:
+		close(a.settled)
+	}
+	close(a.gone)
+}
+
+// Close refuses further jobs and resumptions. What is active goes on until the manager's group is stopped.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
 }
 
 // Stop stops a job and returns when that is durable. A job that has ended stays as it is.
@@ -291,17 +355,18 @@ func (m *Manager) Stop(ctx context.Context, id engine.JobID) error {
 	if a == nil {
 		return nil
 	}
-	changed := m.Changed(id)
 	a.cancel(errStop)
 	for {
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return engine.WrapError("stop job", string(id), context.Cause(ctx))
-		}
-		changed = m.Changed(id)
+		changed := m.Changed(id)
 		if m.isEnded(id) {
 			return nil
+		}
+		select {
+		case <-changed:
+		case <-a.gone: // It has ended, or could not be accepted.
+			return nil
+		case <-ctx.Done():
+			return engine.WrapError("stop job", string(id), context.Cause(ctx))
 		}
 	}
 }
@@ -316,14 +381,9 @@ func (m *Manager) isEnded(id engine.JobID) (ended bool) {
 
 // Resume makes a failed or stopped job run again. One that is active is left alone; one that succeeded is a conflict.
 func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
-	var job state.Job
-	m.store.View(func(s *state.State) {
-		if found := s.Job(string(id)); found != nil {
-			job = *found
-		}
-	})
+	job := m.job(id)
 	switch {
-	case job.ID == "":
+	case job == nil:
 		return engine.Errorf(engine.KindNotFound, "resume job", string(id), "no such job")
 	case job.Ended == nil:
 		return nil
@@ -340,21 +400,31 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 	if err != nil {
 		return err
 	}
-	a, err := m.reserve(id, output.Folder)
+	a, wait, err := m.reserve("resume job", id, output.Folder, job.SubmissionID)
+	for ; wait != nil; a, wait, err = m.reserve("resume job", id, output.Folder, job.SubmissionID) {
+		select {
+		case <-wait: // The end of its last run is being tidied up.
+		case <-ctx.Done():
+			return engine.WrapError("resume job", string(id), context.Cause(ctx))
+		}
+	}
 	if err != nil {
 		return err
 	}
-	err = m.store.ProposeIf(ctx, func(s *state.State) error {
-		if now := s.Job(string(id)); now == nil || now.Ended == nil {
-			return engine.Errorf(engine.KindConflict, "resume job", string(id), "somebody else resumes it")
+	a.run = job.Resumptions + 1
+	// The caller may go away meanwhile: what becomes durable is driven all the same.
+	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
+		if now := s.Job(string(id)); now == nil || now.Ended == nil || now.Resumptions != job.Resumptions {
+			return engine.Errorf(engine.KindConflict, "resume job", string(id), "somebody else has resumed it")
 		}
 		return nil
 	}, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: string(id)}}})
 	if err != nil {
-		m.remove(id)
+		m.remove(a)
 		return err
 	}
 	m.log(id, "INFO", "job resumed", map[string]string{"tasks_done": strconv.Itoa(job.CommittedCount)})
+	close(a.settled)
 	m.drive(id, a)
 	m.changed(id)
 	return nil
@@ -382,12 +452,22 @@ func (m *Manager) Changed(id engine.JobID) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, ok := m.changes[id]
+	if !ok && m.active[id] == nil {
+		return closed // What is not active changes no more.
+	}
 	if !ok {
 		c = make(chan struct{})
 		m.changes[id] = c
 	}
 	return c
 }
+
+// closed is the channel of what does not change any more.
+var closed = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 func (m *Manager) changed(id engine.JobID) {
 	m.mu.Lock()
@@ -406,6 +486,9 @@ func (m *Manager) Logs() *joblog.Book { return m.logs }
 
 // log adds a line of the head to a job's log. A failure is logged and costs the line only.
 func (m *Manager) log(id engine.JobID, level, message string, attributes map[string]string) {
+	for name, text := range attributes {
+		attributes[name] = rpc.Text(text)
+	}
 	line := &enginev1.LogLine{Time: timestamppb.Now(), Level: level, Origin: "head", Message: message, Attributes: attributes}
 	if err := m.logs.Append(id, line); err != nil {
 		m.logger.Warn("line was lost from a job's log", "job", id, "line", message, "error", err)

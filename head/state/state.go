@@ -6,6 +6,7 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ type Job struct {
 	SubmissionID string
 	// Plan is nil until the job is planned.
 	Plan *enginev1.Plan
-	// StartTime is zero until the first task is leased.
+	// StartTime is zero until the first task is leased, and again from a resumption to the first lease after it.
 	StartTime time.Time
 	// Committed holds the committed tasks by index; nil where none is. Its length is the number of tasks once planned.
 	Committed []*enginev1.TaskCommitted
@@ -58,7 +59,7 @@ func (j *Job) State() engine.JobState {
 	switch {
 	case j.Ended != nil:
 		return StateFromProto(j.Ended.GetState())
-	case !j.StartTime.IsZero() && !j.StartTime.Before(j.ResumeTime):
+	case !j.StartTime.IsZero():
 		return engine.JobRunning
 	default:
 		return engine.JobPending
@@ -98,7 +99,8 @@ func (s *State) Jobs() []*Job {
 	return jobs
 }
 
-// Apply takes in one entry. An entry that contradicts the state is an error of kind engine.KindCorrupt and changes nothing.
+// Apply takes in one entry. An entry that contradicts the state, or whose kind is unknown, is an error of kind engine.KindCorrupt
+// and changes nothing.
 func (s *State) Apply(entry *enginev1.LogEntry) error {
 	at := entry.GetTime().AsTime()
 	switch fact := entry.GetFact().(type) {
@@ -141,7 +143,7 @@ func (s *State) Apply(entry *enginev1.LogEntry) error {
 			if job.Ended == nil || job.Ended.GetState() == enginev1.JobState_JOB_STATE_SUCCEEDED {
 				return contradiction("job %s is resumed while %s", job.ID, job.State())
 			}
-			job.Ended, job.EndTime, job.ResumeTime = nil, time.Time{}, at
+			job.Ended, job.StartTime, job.EndTime, job.ResumeTime = nil, time.Time{}, time.Time{}, at
 			job.Resumptions++
 			return nil
 		})
@@ -259,6 +261,20 @@ func (s *State) restore(snapshot *enginev1.Snapshot) error {
 	}
 	*s = *fresh
 	return nil
+}
+
+// clone returns a copy that changes by itself. The messages, which never change, are shared.
+func (s *State) clone() *State {
+	c := &State{
+		Term: s.Term, ClusterID: s.ClusterID,
+		jobs: make(map[engine.JobID]*Job, len(s.jobs)), order: slices.Clone(s.order), bySubmission: maps.Clone(s.bySubmission),
+	}
+	for id, job := range s.jobs {
+		copied := *job
+		copied.Committed = slices.Clone(job.Committed)
+		c.jobs[id] = &copied
+	}
+	return c
 }
 
 func timeToProto(t time.Time) *timestamppb.Timestamp {

@@ -7,6 +7,7 @@ package jobplan
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -36,8 +37,8 @@ type Options struct {
 //
 // What a user did wrong is named before a row is scored: see Validate for the job file; a path without files is of kind
 // engine.KindNotFound; a column that is missing or of a wrong type of kind engine.KindData; a model that cannot be used of kind
-// engine.KindModel; an output folder that the job reads from of kind engine.KindConflict. The same job, inputs, models,
-// and options give the same plan.
+// engine.KindModel; an output folder that the job reads from, or that holds its models, of kind engine.KindConflict. The same
+// job, inputs, models, and options give the same plan.
 func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, options Options) (*enginev1.Plan, error) {
 	if err := Validate(spec); err != nil {
 		return nil, err
@@ -63,6 +64,9 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
+	if err := guardModels(job, spec, models); err != nil {
+		return nil, err
+	}
 	wanted, err := wantedTypes(spec, models)
 	if err != nil {
 		return nil, err
@@ -74,7 +78,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	}
 	bound, err := bind(spec, layout.Schema, models, files[0].Path, layout.Texts)
 	if err != nil {
-		return nil, err
+		return nil, hintDelimiter(spec, layout.Schema, err)
 	}
 	if err := checkSink(sink, bound); err != nil {
 		return nil, err
@@ -111,6 +115,31 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		plan.Tasks = append(plan.Tasks, task)
 	}
 	return plan, nil
+}
+
+// hintDelimiter adds to the error of a job whose steps do not find their columns that the source has but one column, whose name
+// holds what seems to be the delimiter.
+func hintDelimiter(spec *enginev1.JobSpec, schema *arrow.Schema, err error) error {
+	kind, ok := spec.GetSource().GetKind().(*enginev1.Source_Csv)
+	var e *engine.Error
+	if !ok || !errors.As(err, &e) {
+		return err
+	}
+	options, optionsErr := csvOptions(kind.Csv)
+	if optionsErr != nil {
+		return err
+	}
+	names := make([]string, schema.NumFields())
+	for i, f := range schema.Fields() {
+		names[i] = f.Name
+	}
+	hint := options.DelimiterHint(names)
+	if hint == "" {
+		return err
+	}
+	hinted := *e
+	hinted.Hint = hint
+	return &hinted
 }
 
 // SplitOf returns a split of an input as its source knows it.

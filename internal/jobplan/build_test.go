@@ -190,3 +190,72 @@ func TestBuildOutput(t *testing.T) {
 	_, err := jobplan.Build(t.Context(), "No/Job", parse(t, dir, `{"source": {"csv": {"paths": ["DIR/in"]}}, "sink": {"parquet": {"path": "DIR/out"}}}`), jobplan.Options{})
 	wantError(t, err, engine.KindInvalidArgument, dir, `"No/Job" is not a job id`)
 }
+
+// TestBuildGuardsModels has models in the folder that the job would overwrite.
+func TestBuildGuardsModels(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "in", "a.csv"), "a\n1\n")
+	write(t, filepath.Join(dir, "bare", "weights", "w.bin"), "1234")
+	// An external tensor of one float, in weights/w.bin.
+	entry := func(key, value string) message { return message(nil).text(1, key).text(2, value) }
+	tensor := message(nil).int(1, 1).int(2, onnxTypes["float"]).text(8, "w").add(13, entry("location", "weights/w.bin")).int(14, 1)
+	graph := message(nil).add(1, message(nil).text(4, "Identity")).add(5, tensor).add(11, value("X: double[?, 1]")).add(12, value("p: double[?, 1]"))
+	write(t, filepath.Join(dir, "bare", "m.onnx"), string(message(nil).int(1, 8).add(7, graph).add(8, message(nil).int(2, 13))))
+	writeModel(t, filepath.Join(dir, "models"), []string{"X: double[?, 1]"}, []string{"p: double[?, 1]"}, "a: double")
+	if err := os.Symlink(filepath.Join(dir, "models", "m"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ model, path, want string }{
+		{"DIR/models/m", "DIR/models", "output folder: DIR/models: mode overwrite would delete the job's own model DIR/models/m (write to another folder)"},
+		{"DIR/models/m", "DIR/models/m", "would delete the job's own model DIR/models/m ("},
+		{"DIR/link", "DIR/models", "would delete the job's own model DIR/link ("},
+		{"DIR/bare/m.onnx", "DIR/bare", "would delete the job's own model DIR/bare/m.onnx ("},
+		{"DIR/bare/m.onnx", "DIR/bare/weights", "would delete the job's own model DIR/bare/weights/w.bin ("},
+		{"DIR/models/m", "DIR/models/out", ""},
+		{"DIR/bare/m.onnx", "DIR/bare/weight", ""},
+	} {
+		for _, mode := range []string{"overwrite", "append"} {
+			spec := parse(t, dir, fmt.Sprintf(`{"source": {"csv": {"paths": ["DIR/in"]}}, "steps": [{"infer": {"model": %q}}], "sink": {"parquet": {"path": %q, "mode": %q}}}`,
+				test.model, test.path, mode))
+			_, err := jobplan.Build(t.Context(), testJob, spec, jobplan.Options{})
+			if test.want != "" && mode == "overwrite" {
+				wantError(t, err, engine.KindConflict, dir, test.want)
+			} else if err != nil {
+				t.Errorf("%s %s: %v", mode, test.path, err)
+			}
+		}
+	}
+}
+
+// TestBuildHintsDelimiter reads files with a delimiter that nobody has set.
+func TestBuildHintsDelimiter(t *testing.T) {
+	for _, test := range []struct{ csv, delimiter, steps, want string }{
+		{"a;b\n1;2\n", "", `{"select": {"columns": ["a"]}}`, `steps[0].select: column "a" is missing from the table of DIR/in/a.csv (nearest: "a;b") (set source.csv.delimiter: ";")`},
+		{"a\tb\n1\t2\n", "", `{"infer": {"model": "DIR/m.onnx", "inputs": ["a", "b"]}}`, `columns are missing from the table of DIR/in/a.csv: "a" (nearest: "a\tb"), "b" (nearest: "a\tb") (set source.csv.delimiter: "\t")`},
+		{"a;b\n1;2\n", "", `{"infer": {"model": "DIR/m.onnx"}}`, `the model's input "X" wants 2 (set source.csv.delimiter: ";")`},
+		{"\"a\";\"b\"\n1;2\n", "", `{"infer": {"model": "DIR/m.onnx"}}`, `closing quote is followed by ";" (set source.csv.delimiter: ";")`},
+		{"a,b\n1,2\n", ";", `{"cast": {"columns": {"a": "string"}}}`, `(set source.csv.delimiter: ",")`},
+		{"\"a;b\"\n1\n", ";", `{"select": {"columns": ["a"]}}`, `column "a" is missing from the table of DIR/in/a.csv`},
+	} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "in", "a.csv"), test.csv)
+		writeModel(t, dir, []string{"X: double[?, 2]"}, []string{"p: double[?, 1]"}, "")
+		_, err := jobplan.Build(t.Context(), testJob, parse(t, dir, fmt.Sprintf(`{"source": {"csv": {"paths": ["DIR/in"], "delimiter": %q}}, "steps": [%s],
+			"sink": {"parquet": {"path": "DIR/out"}}}`, test.delimiter, test.steps)), jobplan.Options{})
+		wantError(t, err, engine.KindData, dir, test.want)
+		if err != nil && !strings.Contains(test.want, "(") && strings.Contains(err.Error(), "delimiter") {
+			t.Errorf("%v: the delimiter is right", err)
+		}
+	}
+}
+
+func TestBuildParquetAsCSV(t *testing.T) {
+	dir := t.TempDir()
+	writeParquet(t, filepath.Join(dir, "in", "a.parquet"), []string{"a: float64"}, 10)
+	writeParquet(t, filepath.Join(dir, "empty", "a.parquet"), []string{"a: float64"})
+	for _, folder := range []string{"in", "empty"} {
+		spec := parse(t, dir, fmt.Sprintf(`{"source": {"csv": {"paths": ["DIR/%s"]}}, "sink": {"parquet": {"path": "DIR/out"}}}`, folder))
+		_, err := jobplan.Build(t.Context(), testJob, spec, jobplan.Options{})
+		wantError(t, err, engine.KindData, dir, "a.parquet: is a Parquet file, not CSV text (read it with source.parquet)")
+	}
+}

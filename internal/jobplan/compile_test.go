@@ -105,6 +105,10 @@ func (test *compileTest) run(t *testing.T) {
 func TestCompile(t *testing.T) {
 	for _, test := range []compileTest{
 		{
+			name: "outputs that do not say their shape", csv: "a\n1\n", inputs: []string{"x: double[?, 1]"}, outputs: []string{"p: float"},
+			want: "read [0] of a:int64\ninfer step 0 [0] matrix true rows 0 -> 0:p:float32\nwrite a:int64 p:float32",
+		},
+		{
 			name: "no steps", csv: "a,b\n1,x\n", inputs: []string{"X: float[?, 1]"}, steps: " ",
 			want: "read [0 1] of a:int64 b:string\nwrite a:int64 b:string",
 		},
@@ -364,6 +368,10 @@ func TestCompileRefuses(t *testing.T) {
 		{
 			name: "open length", csv: "a\n1\n", inputs: []string{"x: double[?, 1]"}, outputs: []string{"p: float[?, ?]"}, kind: engine.KindModel,
 			want: `the model's output "p" has shape [?, ?]: the length of its rows is not fixed`,
+		},
+		{
+			name: "scalar output", csv: "a\n1\n", inputs: []string{"x: double[?, 1]"}, outputs: []string{"p: float[]"}, kind: engine.KindModel,
+			want: `the model's output "p" has shape [], which no column can hold: the first dimension must be the rows`,
 		},
 		{
 			name: "deep output", csv: "a\n1\n", inputs: []string{"x: double[?, 1]"}, outputs: []string{"p: float[?, 2, 2]"}, kind: engine.KindModel,

@@ -34,7 +34,10 @@ func (m message) add(number protowire.Number, part message) message {
 }
 
 // onnxTypes are TensorProto.DataType.
-var onnxTypes = map[string]int64{"float": 1, "int8": 3, "int32": 6, "int64": 7, "string": 8, "bool": 9, "float16": 10, "double": 11, "bfloat16": 16}
+var onnxTypes = map[string]int64{
+	"float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9, "float16": 10, "double": 11,
+	"uint32": 12, "uint64": 13, "bfloat16": 16,
+}
 
 // value encodes "name: double[?, 11]", "name: double" without shape, or "name: zipmap".
 func value(text string) message {

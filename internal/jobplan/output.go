@@ -6,6 +6,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/folder"
+	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -24,6 +25,32 @@ func Output(spec *enginev1.JobSpec, job engine.JobID) (folder.Output, error) {
 	return folder.New(path, mode, job)
 }
 
+// guardModels refuses to overwrite a folder that holds a model of the job, or a part of one.
+func guardModels(job engine.JobID, spec *enginev1.JobSpec, models map[int]*model.Model) error {
+	output, err := Output(spec, job)
+	if err != nil {
+		return err
+	}
+	for i := range spec.GetSteps() {
+		m := models[i]
+		if m == nil {
+			continue
+		}
+		root := m.Path
+		if m.Path == m.ONNXPath {
+			root = filepath.Dir(m.Path)
+		}
+		paths := []string{m.Path, m.ONNXPath}
+		for _, name := range m.Files {
+			paths = append(paths, filepath.Join(root, filepath.FromSlash(name)))
+		}
+		if err := output.Conflicts("model", paths); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // planOutput says where the output goes, and refuses a folder that the job reads from.
 func planOutput(job engine.JobID, spec *enginev1.JobSpec, files []dataset.File) (*enginev1.OutputPlan, error) {
 	output, err := Output(spec, job)
@@ -39,7 +66,7 @@ func planOutput(job engine.JobID, spec *enginev1.JobSpec, files []dataset.File) 
 				WithHint("write to another folder")
 		}
 	}
-	if err := output.Conflicts(paths); err != nil {
+	if err := output.Conflicts("input", paths); err != nil {
 		return nil, err
 	}
 	return &enginev1.OutputPlan{Folder: output.Folder, WorkFolder: output.WorkFolder, Mode: string(output.Mode)}, nil

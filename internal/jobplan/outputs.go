@@ -68,7 +68,8 @@ func outputsOf(op string, infer *enginev1.InferStep, m *model.Model) ([]InferOut
 	return outputs, nil
 }
 
-// outputType is the type of an output's column: the elements themselves for [rows] and [rows, 1], or where the graph does not say;
+// outputType is the type of an output's column: the elements themselves for [rows] and [rows, 1], or where the graph does not say,
+// which is a nil shape, unlike the empty one of a scalar;
 // fixed_size_list<item: T not null>[k] for [rows, k]. It agrees with ColumnType of runtime/operator.
 func outputType(op string, out engine.TensorSpec, m *model.Model) (arrow.DataType, error) {
 	if text, ok := m.Unsupported[out.Name]; ok {
@@ -85,6 +86,9 @@ func outputType(op string, out engine.TensorSpec, m *model.Model) (arrow.DataTyp
 	}
 	fixed := len(out.Shape) == 2
 	switch {
+	case out.Shape != nil && len(out.Shape) == 0:
+		return nil, engine.Errorf(engine.KindModel, op, "", "the model's output %q has shape [], which no column can hold: the first dimension must be the rows", out.Name).
+			WithHint("name the outputs that you want in outputs")
 	case len(out.Shape) < 2 || fixed && out.Shape[1] == 1:
 		return element, nil
 	case !fixed:

@@ -302,17 +302,23 @@ func validateLimits(spec *enginev1.JobSpec) error {
 	return err
 }
 
-// oneASCII returns the one ASCII character of a field, or 0 for an empty text.
+// oneASCII returns the one ASCII character of a field, or 0 for an empty text. NUL, which would mean the same, is refused.
 func oneASCII(field, text string) (byte, error) {
 	if text == "" {
 		return 0, nil
 	}
 	if len(text) != 1 || text[0] >= utf8.RuneSelf {
 		hint := ""
-		if text == `\t` {
+		switch {
+		case text == `\t`:
 			hint = fmt.Sprintf(` (for a tab write %s in double quotes)`, text)
+		case strings.HasPrefix(text, `\`), strings.HasPrefix(text, "^"):
+			hint = ` (for a control character write, for example, \x01 in double quotes)`
 		}
 		return 0, invalid(field, "%q must be one ASCII character%s", text, hint)
+	}
+	if text == "\x00" {
+		return 0, invalid(field, "%q must be one ASCII character other than NUL", text)
 	}
 	return text[0], nil
 }

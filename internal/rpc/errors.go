@@ -5,7 +5,7 @@ package rpc
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -61,7 +61,7 @@ func ToStatus(err error) error {
 		return err
 	}
 	wire := ToProto(err)
-	s := status.New(codeOf[engine.KindOf(err)], err.Error())
+	s := status.New(codeOf[engine.KindOf(err)], Text(err.Error()))
 	if detailed, detailErr := s.WithDetails(wire); detailErr == nil {
 		s = detailed
 	}
@@ -99,7 +99,22 @@ func isEngineError(err error) bool {
 }
 
 // ToProto returns the wire form of err; operation and thing of nested errors are joined in the message. Nil stays nil.
+//
+// The parts are made valid UTF-8, which names of files need not be: a message that is not cannot be sent or recorded.
 func ToProto(err error) *enginev1.Error {
+	wire := toProto(err)
+	if wire != nil {
+		for _, text := range []*string{&wire.Operation, &wire.Id, &wire.Message, &wire.Hint} {
+			*text = Text(*text)
+		}
+	}
+	return wire
+}
+
+// Text replaces what is not UTF-8 in a text, so that a message can carry it.
+func Text(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
+func toProto(err error) *enginev1.Error {
 	if err == nil {
 		return nil
 	}
@@ -139,5 +154,5 @@ func FromProto(wire *enginev1.Error) *engine.Error {
 
 // contextError turns the end of a context into an engine error that says how long the operation had.
 func contextError(ctx context.Context, operation string) error {
-	return engine.WrapError(operation, "", fmt.Errorf("%w", context.Cause(ctx)))
+	return engine.WrapError(operation, "", context.Cause(ctx))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -65,6 +66,9 @@ func TestHintOfTheCauseIsNotLostOrDoubled(t *testing.T) {
 	}
 	if wire := rpc.ToProto(errors.Join(cause, nil)); wire.GetOperation() != "open folder" || wire.GetId() != "out" {
 		t.Errorf("wire form %v of an error that was joined with none", wire)
+	}
+	if wire := rpc.ToProto(engine.Errorf(engine.KindConflict, "open", "r\xe9sultat", "bad \xff")); !utf8.ValidString(wire.GetId()) || !utf8.ValidString(wire.GetMessage()) {
+		t.Errorf("wire form %q is not UTF-8", wire)
 	}
 	direct := rpc.FromProto(rpc.ToProto(engine.WrapError("run task 3", "", cause)))
 	if want := "run task 3: open folder: out: it has data (use overwrite)"; direct.Error() != want {

@@ -18,6 +18,10 @@ import (
 	"github.com/f708428e/engine"
 )
 
+// WorkerProtocolVersion is the version of the protocol between head and workers that this program speaks. It changes with every
+// change that an older peer would misunderstand.
+const WorkerProtocolVersion = 1
+
 const (
 	// MaxMessageBytes bounds one message in either direction: a plan of 100,000 splits fits, an attack on memory does not.
 	MaxMessageBytes = 64 << 20

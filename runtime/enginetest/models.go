@@ -164,6 +164,34 @@ func TotalModel() []byte {
 	})
 }
 
+// ScalarModel returns a model whose output "variable" is the sum of all elements of "input" (Float64, [?, 2]), a scalar, which it
+// declares to have the given shape. The output is a text if the type is String.
+func ScalarModel(typ engine.ElementType, declared []int64) []byte {
+	return marshal(onnxfile.Graph{
+		Nodes: []onnxfile.Node{
+			{Op: "ReduceSum", Inputs: []string{InputName, "axes"}, Outputs: []string{"sum"}, Ints: map[string][]int64{"keepdims": {0}}},
+			{Op: "Cast", Inputs: []string{"sum"}, Outputs: []string{OutputName}, Ints: map[string][]int64{"to": {onnxfile.DataType(typ)}}},
+		},
+		Initializers: []onnxfile.Tensor{constant("axes", engine.Int64, []int64{2}, 0, 1)},
+		Inputs:       []onnxfile.Value{{Name: InputName, Type: engine.Float64, Dims: []int64{-1, 2}}},
+		Outputs:      []onnxfile.Value{{Name: OutputName, Type: typ, Dims: declared}},
+	})
+}
+
+// CastsModel has the input "input" (Float64, [?, width]) and for each type an output "out:"+name, the input in that type.
+func CastsModel(width int64, types ...engine.ElementType) []byte {
+	shape := []int64{-1, width}
+	graph := onnxfile.Graph{Inputs: []onnxfile.Value{{Name: InputName, Type: engine.Float64, Dims: shape}}}
+	for _, typ := range types {
+		out := "out:" + typ.String()
+		graph.Nodes = append(graph.Nodes, onnxfile.Node{
+			Op: "Cast", Inputs: []string{InputName}, Outputs: []string{out}, Ints: map[string][]int64{"to": {onnxfile.DataType(typ)}},
+		})
+		graph.Outputs = append(graph.Outputs, onnxfile.Value{Name: out, Type: typ, Dims: shape})
+	}
+	return marshal(graph)
+}
+
 // SequenceModel returns a model with the output "variable", equal to "input" (Float32, [?, 2]), and the output "sequence", which
 // is no tensor. runtime/fake loads it, if only "variable" is asked for.
 func SequenceModel() []byte {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/runtime"
@@ -29,6 +30,28 @@ func newValue(typ engine.ElementType, shape []int64, numbers []float64) *value {
 			v.Data = binary.NativeEndian.AppendUint64(v.Data, math.Float64bits(n))
 		case engine.Int64:
 			v.Data = binary.NativeEndian.AppendUint64(v.Data, uint64(int64(n)))
+		case engine.Uint64:
+			v.Data = binary.NativeEndian.AppendUint64(v.Data, uint64(n))
+		case engine.Int32:
+			v.Data = binary.NativeEndian.AppendUint32(v.Data, uint32(int32(n)))
+		case engine.Uint32:
+			v.Data = binary.NativeEndian.AppendUint32(v.Data, uint32(n))
+		case engine.Int16:
+			v.Data = binary.NativeEndian.AppendUint16(v.Data, uint16(int16(n)))
+		case engine.Uint16:
+			v.Data = binary.NativeEndian.AppendUint16(v.Data, uint16(n))
+		case engine.Int8:
+			v.Data = append(v.Data, byte(int8(n)))
+		case engine.Uint8:
+			v.Data = append(v.Data, byte(n))
+		case engine.Bool:
+			flag := byte(0)
+			if n != 0 {
+				flag = 1
+			}
+			v.Data = append(v.Data, flag)
+		case engine.String:
+			v.Strings = append(v.Strings, strconv.FormatFloat(n, 'g', -1, 64))
 		}
 	}
 	return v
@@ -66,6 +89,7 @@ var operators = map[string]func(n *onnxfile.Node, in []*value) (*value, error){
 	"Reshape":   reshape,
 	"Unsqueeze": unsqueeze,
 	"ReduceSum": reduceSum,
+	"Cast":      cast,
 }
 
 // evaluate runs the nodes that the outputs need; the others may be of operators that we do not know.
@@ -115,6 +139,10 @@ func (m *model) evaluate(inputs []runtime.Tensor, outputs []runtime.Output) (err
 		if v == nil {
 			return fmt.Errorf("output %q is not computed", m.outputs[o.Index].Name)
 		}
+		if len(v.Shape) == 0 {
+			spec := engine.TensorSpec{Name: m.outputs[o.Index].Name, Type: v.Type, Shape: []int64{}}
+			return fmt.Errorf("the model returned %s, a scalar; expected the rows as its first dimension", spec)
+		}
 		if o.Tensor.Data == nil {
 			o.Tensor = runtime.Tensor{Type: v.Type, Shape: slices.Clone(v.Shape), Data: slices.Clone(v.Data), Strings: slices.Clone(v.Strings)}
 			continue
@@ -128,7 +156,7 @@ func (m *model) evaluate(inputs []runtime.Tensor, outputs []runtime.Output) (err
 }
 
 // arity is how many inputs an operator has at least, where not 1.
-var arity = map[string]int{"Identity": 1, "MatMul": 2, "Add": 2, "Gemm": 2, "Concat": 1, "Reshape": 2, "Unsqueeze": 2, "ReduceSum": 2}
+var arity = map[string]int{"Identity": 1, "MatMul": 2, "Add": 2, "Gemm": 2, "Concat": 1, "Reshape": 2, "Unsqueeze": 2, "ReduceSum": 2, "Cast": 1}
 
 func checkInput(spec engine.TensorSpec, t runtime.Tensor) error {
 	if t.Type != spec.Type {
@@ -274,8 +302,21 @@ func unsqueeze(_ *onnxfile.Node, in []*value) (*value, error) {
 	return &out, nil
 }
 
-// reduceSum adds up the rows of a matrix.
-func reduceSum(_ *onnxfile.Node, in []*value) (*value, error) {
+// cast converts numbers, as far as they fit.
+func cast(n *onnxfile.Node, in []*value) (*value, error) {
+	x, err := in[0].floats()
+	if err != nil {
+		return nil, err
+	}
+	to := n.Ints["to"]
+	if len(to) != 1 || onnxfile.ElementType(to[0]) == engine.ElementUnknown || onnxfile.ElementType(to[0]) == engine.Float16 {
+		return nil, fmt.Errorf("the type %v is not supported by the fake runtime", to)
+	}
+	return newValue(onnxfile.ElementType(to[0]), in[0].Shape, slices.Clone(x)), nil
+}
+
+// reduceSum adds up the rows of a matrix, or all of its elements to a scalar.
+func reduceSum(n *onnxfile.Node, in []*value) (*value, error) {
 	axes, err := in[1].floats()
 	if err != nil {
 		return nil, err
@@ -284,8 +325,15 @@ func reduceSum(_ *onnxfile.Node, in []*value) (*value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if slices.Equal(axes, []float64{0, 1}) && slices.Equal(n.Ints["keepdims"], []int64{0}) {
+		var sum float64
+		for _, v := range x {
+			sum += v
+		}
+		return newValue(in[0].Type, []int64{}, []float64{sum}), nil
+	}
 	if len(axes) != 1 || axes[0] != 0 || len(in[0].Shape) != 2 {
-		return nil, fmt.Errorf("only the sum over the rows of a matrix is supported by the fake runtime")
+		return nil, fmt.Errorf("only the sum over the rows of a matrix, or over all to a scalar, is supported by the fake runtime")
 	}
 	out := make([]float64, in[0].Shape[1])
 	for i, v := range x {

@@ -194,13 +194,17 @@ var elementTypes = map[ort.TensorElementDataType]engine.ElementType{
 	ort.TensorElementDataTypeFloat16: engine.Float16,
 }
 
+// specs describes inputs or outputs. The binding says of a scalar what it says of a tensor without a declared shape, so both become
+// the latter; what a scalar is shows when the model runs.
 func specs(infos []ort.InputOutputInfo) []engine.TensorSpec {
 	all := make([]engine.TensorSpec, len(infos))
 	for i, info := range infos {
 		all[i].Name = info.Name
 		if info.OrtValueType == ort.ONNXTypeTensor {
 			all[i].Type = elementTypes[info.DataType]
-			all[i].Shape = slices.Clone(info.Dimensions)
+			if len(info.Dimensions) > 0 {
+				all[i].Shape = slices.Clone(info.Dimensions)
+			}
 		}
 	}
 	return all

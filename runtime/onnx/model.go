@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -83,6 +85,9 @@ func (m *model) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runt
 		if ctx.Err() != nil {
 			return engine.WrapError(op, m.path, ctx.Err())
 		}
+		if i := slices.IndexFunc(c.outputs, isTypedNil); i >= 0 && errors.Is(err, ort.ZeroShapeLengthError) {
+			return scalarError(op, m.path, m.outputs[slices.Index(m.positions, i)])
+		}
 		return modelError(op, m.path, err)
 	}
 	for i := range outputs {
@@ -90,8 +95,12 @@ func (m *model) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runt
 		if o.Tensor.Data != nil {
 			continue // written in place
 		}
+		value := c.outputs[m.positions[o.Index]]
+		if len(value.GetShape()) == 0 { // of texts; the binding would panic on its content
+			return scalarError(op, m.path, m.outputs[o.Index])
+		}
 		var err error
-		if o.Tensor, err = unwrap(c.outputs[m.positions[o.Index]]); err != nil {
+		if o.Tensor, err = unwrap(value); err != nil {
 			return engine.WrapError(op, m.path, fmt.Errorf("output %q: %w", m.outputs[o.Index].Name, err))
 		}
 	}
@@ -174,16 +183,28 @@ type call struct {
 	pins            goruntime.Pinner
 }
 
-// release frees the values, which refer to Go memory, before it unpins the memory.
+// release frees the values, which refer to Go memory, before it unpins the memory. It unpins in any case: a Pinner that is dropped
+// with pinned memory ends the process.
 func (c *call) release() {
+	defer c.pins.Unpin()
 	for _, values := range [][]ort.Value{c.inputs, c.outputs} {
 		for _, v := range values {
-			if v != nil {
+			if v != nil && !isTypedNil(v) {
 				_ = v.Destroy()
 			}
 		}
 	}
-	c.pins.Unpin()
+}
+
+// isTypedNil reports whether v is a nil pointer, which the binding leaves where it could not make a value, as of a scalar.
+func isTypedNil(v ort.Value) bool {
+	pointer := reflect.ValueOf(v)
+	return pointer.Kind() == reflect.Pointer && pointer.IsNil()
+}
+
+func scalarError(op, path string, spec engine.TensorSpec) error {
+	spec.Shape = []int64{}
+	return engine.Errorf(engine.KindModel, op, path, "the model returned %s, a scalar; expected the rows as its first dimension", spec)
 }
 
 // dataTypes is the inverse of elementTypes.

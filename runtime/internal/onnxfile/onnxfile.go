@@ -55,6 +55,12 @@ var dataTypes = map[engine.ElementType]uint64{
 	engine.String: 8, engine.Bool: 9, engine.Float16: 10, engine.Float64: 11, engine.Uint32: 12, engine.Uint64: 13,
 }
 
+// DataType returns the TensorProto.DataType of elements, 0 for those that have none.
+func DataType(t engine.ElementType) int64 { return int64(dataTypes[t]) }
+
+// ElementType is the inverse of DataType.
+func ElementType(dataType int64) engine.ElementType { return elementType(uint64(dataType)) }
+
 func elementType(dataType uint64) engine.ElementType {
 	for t, n := range dataTypes {
 		if n == dataType {
