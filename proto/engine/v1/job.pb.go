@@ -954,7 +954,8 @@ type ParquetSink struct {
 	// The folder. Relative paths are relative to the job file. Required.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// What happens if the folder holds data: "error" (default) refuses, "overwrite" replaces the folder as a whole when the job
-	// succeeds and leaves it as it was otherwise, "append" adds files.
+	// succeeds and leaves it as it was otherwise, "append" adds files. A folder that holds anything but a table's files is not
+	// overwritten.
 	Mode string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
 	// snappy (default), zstd, gzip, lz4, brotli, or none.
 	Compression string `protobuf:"bytes,3,opt,name=compression,proto3" json:"compression,omitempty"`

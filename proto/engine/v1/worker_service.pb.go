@@ -630,7 +630,7 @@ type SyncResponse struct {
 	Revocations []*LeaseRef `protobuf:"bytes,5,rep,name=revocations,proto3" json:"revocations,omitempty"`
 	// Results that are durable: the worker forgets them.
 	Settled []*LeaseRef `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
-	// Log lines up to this worker_sequence are durable: the worker forgets them.
+	// Log lines up to this worker_sequence are kept: the worker forgets them.
 	AcknowledgedLogSequence uint64 `protobuf:"varint,7,opt,name=acknowledged_log_sequence,json=acknowledgedLogSequence,proto3" json:"acknowledged_log_sequence,omitempty"`
 	// Jobs that have ended: the worker forgets them and what it keeps for them.
 	EndedJobs []string `protobuf:"bytes,8,rep,name=ended_jobs,json=endedJobs,proto3" json:"ended_jobs,omitempty"`
