@@ -190,6 +190,7 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 // end records how a job ended. It is tried until the log takes it or the head stops: without the record the job would run again.
 func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.JobView) {
 	id := a.id
+	spec := m.job(id).Spec // The job is known until its end is recorded.
 	ended := &enginev1.JobEnded{JobId: string(id), State: enginev1.JobState_JOB_STATE_SUCCEEDED, AttemptsLost: last.Lost}
 	level, message, attributes := "INFO", "job succeeded", map[string]string{}
 	switch {
@@ -218,7 +219,7 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 	}
 	if err != nil {
 		// Only now: a job whose end is not recorded is taken up again by the next head and needs its folder.
-		m.abandon(id)
+		m.abandon(id, spec)
 	}
 	m.remove(a)
 	m.forgetOld()
@@ -228,8 +229,8 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 const endRetry = time.Second
 
 // abandon removes the staging files of a job that did not succeed. What it published stays for a resumption.
-func (m *Manager) abandon(id engine.JobID) {
-	output, err := jobplan.Output(m.job(id).Spec, id)
+func (m *Manager) abandon(id engine.JobID, spec *enginev1.JobSpec) {
+	output, err := jobplan.Output(spec, id)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -262,8 +263,17 @@ func (m *Manager) forgetOld() {
 		if time.Since(job.EndTime) < m.config.KeepEndedFor {
 			return // Somebody may still wait to hear how it ended.
 		}
-		m.forget(job.ID)
+		if !m.isActive(job.ID) {
+			m.forget(job.ID)
+		}
 	}
+}
+
+// isActive tells whether a job has not ended, or is still being tidied up.
+func (m *Manager) isActive(id engine.JobID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.active[id] != nil
 }
 
 // forget drops an ended job with its log, unless it has been resumed.
