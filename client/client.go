@@ -97,7 +97,7 @@ func (c *Client) Job(id string) *Job {
 func (c *Client) Jobs(ctx context.Context, limit int, states ...engine.JobState) ([]*enginev1.Job, error) {
 	request := &enginev1.ListJobsRequest{Limit: int32(min(limit, 1<<30))} //nolint:gosec // Bounded.
 	for _, s := range states {
-		request.States = append(request.States, stateToProto(s))
+		request.States = append(request.States, rpc.JobStateToProto(s))
 	}
 	response, err := c.jobs.ListJobs(ctx, request)
 	if err != nil {

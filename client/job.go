@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -93,7 +92,7 @@ func (j *Job) Watch(ctx context.Context, see func(*enginev1.Job) error) error {
 				return stopped{seeErr}
 			}
 		}
-		if errors.Is(err, io.EOF) && last != nil && stateFromProto(last.GetState()).Terminal() {
+		if errors.Is(err, io.EOF) && last != nil && rpc.JobStateFromProto(last.GetState()).Terminal() {
 			return nil
 		}
 		return err
@@ -116,7 +115,7 @@ func (j *Job) Wait(ctx context.Context) (Result, error) {
 func NewResult(job *enginev1.Job) Result {
 	progress := job.GetProgress()
 	result := Result{
-		JobID: engine.JobID(job.GetJobId()), State: stateFromProto(job.GetState()),
+		JobID: engine.JobID(job.GetJobId()), State: rpc.JobStateFromProto(job.GetState()),
 		RowsRead: progress.GetRowsRead(), RowsWritten: progress.GetRowsWritten(), RowsRejected: progress.GetRowsRejected(),
 		BytesRead: progress.GetBytesRead(), BytesWritten: progress.GetBytesWritten(), Batches: progress.GetBatches(),
 		Err: rpc.FromProto(job.GetError()),
@@ -199,14 +198,4 @@ func (j *Job) retry(ctx context.Context, stream func(ctx context.Context, alive 
 		}
 		pause = min(2*pause, 2*time.Second)
 	}
-}
-
-const statePrefix = "JOB_STATE_"
-
-func stateFromProto(s enginev1.JobState) engine.JobState {
-	return engine.JobState(strings.TrimPrefix(s.String(), statePrefix))
-}
-
-func stateToProto(s engine.JobState) enginev1.JobState {
-	return enginev1.JobState(enginev1.JobState_value[statePrefix+string(s)])
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/jobfile"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -148,7 +149,7 @@ func TestWait(t *testing.T) {
 		{doneJob(enginev1.JobState_JOB_STATE_STOPPED), 3, "job " + testJob + ": STOPPED in 10.0s\n" + summary + output},
 		{failedJob(), 1, "job " + testJob + ": FAILED in 10.0s\n" + summary + "error: read csv: /data/a.csv:17: found 11 fields, expected 12\n  hint: is the delimiter right?\n"},
 	} {
-		state := jobState(test.job.GetState())
+		state := rpc.JobStateFromProto(test.job.GetState())
 		t.Run(string(state), func(t *testing.T) {
 			running := doneJob(enginev1.JobState_JOB_STATE_RUNNING)
 			head := &fakeHead{job: test.job, watched: []*enginev1.Job{running}}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -78,7 +79,7 @@ func (a *app) jobTable(w io.Writer, jobs []*enginev1.Job) error {
 			splits = count(p.GetSplitsDone()) + "/" + count(p.GetSplitsTotal())
 		}
 		t.AppendRow([]any{
-			j.GetJobId(), j.GetName(), string(jobState(j.GetState())), count(p.GetRowsRead()), splits, when(j.GetSubmitTime()), a.elapsed(j), j.GetSubmissionId(),
+			j.GetJobId(), j.GetName(), string(rpc.JobStateFromProto(j.GetState())), count(p.GetRowsRead()), splits, when(j.GetSubmitTime()), a.elapsed(j), j.GetSubmissionId(),
 		})
 	}
 	t.Render()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -86,7 +87,7 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		"job", j.GetJobId(),
 		"name", j.GetName(),
 		"submission id", j.GetSubmissionId(),
-		"state", string(jobState(j.GetState())),
+		"state", string(rpc.JobStateFromProto(j.GetState())),
 		"reason", j.GetReason(),
 		"error", failure,
 		"hint", hint,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -34,7 +35,7 @@ from there. Stopping a job that has ended changes nothing.`,
 // printState prints a job after something was done to it.
 func (a *app) printState(j *enginev1.Job) error {
 	return a.print(viewJob(j), func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s %s\n", j.GetJobId(), jobState(j.GetState()))
+		_, err := fmt.Fprintf(w, "%s %s\n", j.GetJobId(), rpc.JobStateFromProto(j.GetState()))
 		return engine.WrapError("print", "", err)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -47,7 +48,7 @@ func (m *meter) observe(now time.Time, job *enginev1.Job) reading {
 		m.samples = m.samples[1:]
 	}
 	r := reading{
-		state: string(jobState(job.GetState())), reason: job.GetReason(), rows: s.rows, splitsDone: p.GetSplitsDone(), splitsTotal: p.GetSplitsTotal(),
+		state: string(rpc.JobStateFromProto(job.GetState())), reason: job.GetReason(), rows: s.rows, splitsDone: p.GetSplitsDone(), splitsTotal: p.GetSplitsTotal(),
 		bytesDone: min(s.bytes, p.GetBytesTotal()), bytesTotal: p.GetBytesTotal(), left: -1, lost: p.GetAttemptsLost(),
 	}
 	first := m.samples[0]

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -58,7 +59,7 @@ func (l *lines) show(now time.Time, job *enginev1.Job) {
 	first, planned := l.job == nil, !l.planned && job.GetProgress().GetSplitsTotal() > 0
 	l.job, l.planned = job, l.planned || planned
 	l.meter.observe(now, job)
-	if jobState(job.GetState()).Terminal() {
+	if rpc.JobStateFromProto(job.GetState()).Terminal() {
 		return // The summary says it.
 	}
 	if first || planned {

@@ -13,6 +13,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/jobfile"
+	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/node"
 )
 
@@ -112,7 +113,7 @@ func (a *app) takeUp(ctx context.Context, job *client.Job) error {
 	if err != nil {
 		return err
 	}
-	switch state := jobState(status.GetState()); state {
+	switch state := rpc.JobStateFromProto(status.GetState()); state {
 	case engine.JobSucceeded:
 		a.notef("job %s has succeeded before under this submission id; nothing is done again", job.ID())
 		return nil

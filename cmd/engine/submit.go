@@ -9,6 +9,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/jobfile"
+	"github.com/f708428e/engine/internal/rpc"
 )
 
 // submitView is what submit prints of a job that it does not wait for.
@@ -110,7 +111,7 @@ func (a *app) printSubmitted(cmd *cobra.Command, job *client.Job, submissionID s
 		if err != nil {
 			return err
 		}
-		view.State = string(jobState(status.GetState()))
+		view.State = string(rpc.JobStateFromProto(status.GetState()))
 	}
 	return a.print(view, func(w io.Writer) error {
 		_, err := fmt.Fprintln(w, job.ID())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -129,11 +130,6 @@ type logView struct {
 	Attributes map[string]string `json:"attributes"`
 }
 
-// jobState returns a job's state without the enum's prefix.
-func jobState(s enginev1.JobState) engine.JobState {
-	return engine.JobState(strings.TrimPrefix(s.String(), "JOB_STATE_"))
-}
-
 func viewTime(t *timestamppb.Timestamp) *time.Time {
 	if t == nil {
 		return nil
@@ -194,7 +190,7 @@ func viewResult(r client.Result) resultView {
 func viewJob(j *enginev1.Job) jobView {
 	p := j.GetProgress()
 	v := jobView{
-		JobID: j.GetJobId(), SubmissionID: j.GetSubmissionId(), Name: j.GetName(), State: string(jobState(j.GetState())), Reason: j.GetReason(),
+		JobID: j.GetJobId(), SubmissionID: j.GetSubmissionId(), Name: j.GetName(), State: string(rpc.JobStateFromProto(j.GetState())), Reason: j.GetReason(),
 		Error: viewWireError(j.GetError()), Labels: j.GetLabels(), SubmitTime: viewTime(j.GetSubmitTime()), StartTime: viewTime(j.GetStartTime()),
 		EndTime: viewTime(j.GetEndTime()), Resumptions: j.GetResumptions(),
 		Progress: progressView{

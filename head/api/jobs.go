@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -63,7 +64,7 @@ func (s *Jobs) ListJobs(_ context.Context, request *enginev1.ListJobsRequest) (*
 	}
 	wanted := map[engine.JobState]bool{}
 	for _, state := range request.GetStates() {
-		wanted[stateOf(state)] = true
+		wanted[rpc.JobStateFromProto(state)] = true
 	}
 	var ids []string
 	s.store.View(func(st *state.State) {
@@ -88,8 +89,6 @@ func (s *Jobs) ListJobs(_ context.Context, request *enginev1.ListJobsRequest) (*
 	}
 	return response, nil
 }
-
-func stateOf(s enginev1.JobState) engine.JobState { return state.StateFromProto(s) }
 
 // WatchJob implements enginev1.JobServiceServer.
 func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStreamingServer[enginev1.WatchJobResponse]) error {
@@ -116,7 +115,7 @@ func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStr
 			job.Spec = nil
 			sent = job
 		}
-		if stateOf(job.GetState()).Terminal() {
+		if rpc.JobStateFromProto(job.GetState()).Terminal() {
 			return nil
 		}
 		select {
@@ -197,7 +196,7 @@ func (s *Jobs) describe(operation, id string) (*enginev1.Job, error) {
 		return nil, err
 	}
 	message := &enginev1.Job{
-		JobId: string(job.ID), SubmissionId: job.SubmissionID, Name: job.Spec.GetName(), State: state.StateToProto(job.State()),
+		JobId: string(job.ID), SubmissionId: job.SubmissionID, Name: job.Spec.GetName(), State: rpc.JobStateToProto(job.State()),
 		Error: job.Ended.GetError(), Spec: job.Spec, SubmitTime: timestamp(job.SubmitTime), StartTime: timestamp(job.StartTime),
 		EndTime: timestamp(job.EndTime), Resumptions: job.Resumptions, Labels: job.Spec.GetLabels(), Progress: s.progress(job),
 		OutputColumns: job.Plan.GetOutputColumns(), SourceColumns: job.Plan.GetSourceColumns(),

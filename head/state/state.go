@@ -5,7 +5,6 @@
 package state
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -58,7 +58,7 @@ type Job struct {
 func (j *Job) State() engine.JobState {
 	switch {
 	case j.Ended != nil:
-		return StateFromProto(j.Ended.GetState())
+		return rpc.JobStateFromProto(j.Ended.GetState())
 	case !j.StartTime.IsZero():
 		return engine.JobRunning
 	default:
@@ -291,32 +291,5 @@ func timeFromProto(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
-// stateNames maps the wire's states to ours and back.
-var stateNames = map[enginev1.JobState]engine.JobState{
-	enginev1.JobState_JOB_STATE_PENDING:   engine.JobPending,
-	enginev1.JobState_JOB_STATE_RUNNING:   engine.JobRunning,
-	enginev1.JobState_JOB_STATE_STOPPED:   engine.JobStopped,
-	enginev1.JobState_JOB_STATE_SUCCEEDED: engine.JobSucceeded,
-	enginev1.JobState_JOB_STATE_FAILED:    engine.JobFailed,
-}
-
-// StateFromProto returns the state of a wire value, or "" for one that is unknown.
-func StateFromProto(s enginev1.JobState) engine.JobState { return stateNames[s] }
-
-// StateToProto is the inverse of StateFromProto.
-func StateToProto(s engine.JobState) enginev1.JobState {
-	for wire, name := range stateNames {
-		if name == s {
-			return wire
-		}
-	}
-	return enginev1.JobState_JOB_STATE_UNSPECIFIED
-}
-
 // SameSpec reports whether two submissions ask for the same job.
 func SameSpec(a, b *enginev1.JobSpec) bool { return proto.Equal(a, b) }
-
-// String tells the machine's size, for logs.
-func (s *State) String() string {
-	return fmt.Sprintf("term %d, %d jobs", s.Term, len(s.jobs))
-}
