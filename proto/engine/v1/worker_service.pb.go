@@ -961,11 +961,851 @@ func (x *LeaseGrant) GetGpuDevices() []int32 {
 	return nil
 }
 
+// SyncObjectsRequest tells what a store holds.
+type SyncObjectsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose store it is and how it is reached. In the first message of a stream, and only there.
+	Store *ObjectStoreAddress `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
+	// Copies that are new or have changed.
+	Changed []*ObjectCopy `protobuf:"bytes,2,rep,name=changed,proto3" json:"changed,omitempty"`
+	// Ids of copies that are gone.
+	Gone [][]byte `protobuf:"bytes,3,rep,name=gone,proto3" json:"gone,omitempty"`
+	// True in the message that ends the listing of everything with which a stream begins: what the head knew of this store and has
+	// not heard of again is gone.
+	Complete bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
+	// What the store holds. In every message.
+	Usage *ObjectStoreUsage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Orders that were carried out, or failed.
+	Results       []*ObjectOrderResult `protobuf:"bytes,6,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncObjectsRequest) Reset() {
+	*x = SyncObjectsRequest{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncObjectsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncObjectsRequest) ProtoMessage() {}
+
+func (x *SyncObjectsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncObjectsRequest.ProtoReflect.Descriptor instead.
+func (*SyncObjectsRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SyncObjectsRequest) GetStore() *ObjectStoreAddress {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+func (x *SyncObjectsRequest) GetChanged() []*ObjectCopy {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *SyncObjectsRequest) GetGone() [][]byte {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *SyncObjectsRequest) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *SyncObjectsRequest) GetUsage() *ObjectStoreUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *SyncObjectsRequest) GetResults() []*ObjectOrderResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// SyncObjectsResponse carries orders.
+type SyncObjectsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they are to begin.
+	Orders        []*ObjectOrder `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncObjectsResponse) Reset() {
+	*x = SyncObjectsResponse{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncObjectsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncObjectsResponse) ProtoMessage() {}
+
+func (x *SyncObjectsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncObjectsResponse.ProtoReflect.Descriptor instead.
+func (*SyncObjectsResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SyncObjectsResponse) GetOrders() []*ObjectOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// ObjectOrder is what a store is to do.
+type ObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Numbers the orders of one head's term.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// What to do.
+	//
+	// Types that are valid to be assigned to Order:
+	//
+	//	*ObjectOrder_Delete
+	//	*ObjectOrder_Own
+	//	*ObjectOrder_EndOwner
+	//	*ObjectOrder_Put
+	//	*ObjectOrder_Fetch
+	//	*ObjectOrder_Checkpoint
+	//	*ObjectOrder_Restore
+	//	*ObjectOrder_Promote
+	Order         isObjectOrder_Order `protobuf_oneof:"order"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectOrder) Reset() {
+	*x = ObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectOrder) ProtoMessage() {}
+
+func (x *ObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectOrder.ProtoReflect.Descriptor instead.
+func (*ObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ObjectOrder) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ObjectOrder) GetOrder() isObjectOrder_Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetDelete() *DeleteObjectsOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetOwn() *OwnObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Own); ok {
+			return x.Own
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetEndOwner() *EndOwnerOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_EndOwner); ok {
+			return x.EndOwner
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetPut() *PutObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetFetch() *FetchObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Fetch); ok {
+			return x.Fetch
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetCheckpoint() *CheckpointObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Checkpoint); ok {
+			return x.Checkpoint
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetRestore() *RestoreObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Restore); ok {
+			return x.Restore
+		}
+	}
+	return nil
+}
+
+func (x *ObjectOrder) GetPromote() *PromoteObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Promote); ok {
+			return x.Promote
+		}
+	}
+	return nil
+}
+
+type isObjectOrder_Order interface {
+	isObjectOrder_Order()
+}
+
+type ObjectOrder_Delete struct {
+	// Delete copies, whoever owns them.
+	Delete *DeleteObjectsOrder `protobuf:"bytes,2,opt,name=delete,proto3,oneof"`
+}
+
+type ObjectOrder_Own struct {
+	// Change who owns an object.
+	Own *OwnObjectOrder `protobuf:"bytes,3,opt,name=own,proto3,oneof"`
+}
+
+type ObjectOrder_EndOwner struct {
+	// End all references of an owner.
+	EndOwner *EndOwnerOrder `protobuf:"bytes,4,opt,name=end_owner,json=endOwner,proto3,oneof"`
+}
+
+type ObjectOrder_Put struct {
+	// Keep a small object.
+	Put *PutObjectOrder `protobuf:"bytes,5,opt,name=put,proto3,oneof"`
+}
+
+type ObjectOrder_Fetch struct {
+	// Return the bytes of a small object.
+	Fetch *FetchObjectOrder `protobuf:"bytes,6,opt,name=fetch,proto3,oneof"`
+}
+
+type ObjectOrder_Checkpoint struct {
+	// Write an object durably.
+	Checkpoint *CheckpointObjectOrder `protobuf:"bytes,7,opt,name=checkpoint,proto3,oneof"`
+}
+
+type ObjectOrder_Restore struct {
+	// Make an object of a checkpoint.
+	Restore *RestoreObjectOrder `protobuf:"bytes,8,opt,name=restore,proto3,oneof"`
+}
+
+type ObjectOrder_Promote struct {
+	// Make this store's copy the primary one: that of another store is lost.
+	Promote *PromoteObjectOrder `protobuf:"bytes,9,opt,name=promote,proto3,oneof"`
+}
+
+func (*ObjectOrder_Delete) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Own) isObjectOrder_Order() {}
+
+func (*ObjectOrder_EndOwner) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Put) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Fetch) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Checkpoint) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Restore) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Promote) isObjectOrder_Order() {}
+
+// DeleteObjectsOrder names copies.
+type DeleteObjectsOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ids.
+	ObjectIds     [][]byte `protobuf:"bytes,1,rep,name=object_ids,json=objectIds,proto3" json:"object_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteObjectsOrder) Reset() {
+	*x = DeleteObjectsOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteObjectsOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteObjectsOrder) ProtoMessage() {}
+
+func (x *DeleteObjectsOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteObjectsOrder.ProtoReflect.Descriptor instead.
+func (*DeleteObjectsOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeleteObjectsOrder) GetObjectIds() [][]byte {
+	if x != nil {
+		return x.ObjectIds
+	}
+	return nil
+}
+
+// OwnObjectOrder changes owners.
+type OwnObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// Owners to add; one that is there gets the new end.
+	Add []*ObjectOwner `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	// Owners to remove.
+	Remove        []*ObjectOwner `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnObjectOrder) Reset() {
+	*x = OwnObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnObjectOrder) ProtoMessage() {}
+
+func (x *OwnObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnObjectOrder.ProtoReflect.Descriptor instead.
+func (*OwnObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *OwnObjectOrder) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
+func (x *OwnObjectOrder) GetAdd() []*ObjectOwner {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *OwnObjectOrder) GetRemove() []*ObjectOwner {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+// EndOwnerOrder names an owner.
+type EndOwnerOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The owner.
+	Owner         *ObjectOwner `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndOwnerOrder) Reset() {
+	*x = EndOwnerOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndOwnerOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndOwnerOrder) ProtoMessage() {}
+
+func (x *EndOwnerOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndOwnerOrder.ProtoReflect.Descriptor instead.
+func (*EndOwnerOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EndOwnerOrder) GetOwner() *ObjectOwner {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+// PutObjectOrder carries a small object.
+type PutObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// Its Arrow IPC stream.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Its owner.
+	Owner         *ObjectOwner `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutObjectOrder) Reset() {
+	*x = PutObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutObjectOrder) ProtoMessage() {}
+
+func (x *PutObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutObjectOrder.ProtoReflect.Descriptor instead.
+func (*PutObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PutObjectOrder) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
+func (x *PutObjectOrder) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *PutObjectOrder) GetOwner() *ObjectOwner {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+// FetchObjectOrder names a small object.
+type FetchObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	ObjectId      []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchObjectOrder) Reset() {
+	*x = FetchObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchObjectOrder) ProtoMessage() {}
+
+func (x *FetchObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchObjectOrder.ProtoReflect.Descriptor instead.
+func (*FetchObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *FetchObjectOrder) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
+// CheckpointObjectOrder says where an object is to be kept.
+type CheckpointObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// The folder, as in CheckpointObjectRequest.
+	Folder        string `protobuf:"bytes,2,opt,name=folder,proto3" json:"folder,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointObjectOrder) Reset() {
+	*x = CheckpointObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointObjectOrder) ProtoMessage() {}
+
+func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointObjectOrder.ProtoReflect.Descriptor instead.
+func (*CheckpointObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CheckpointObjectOrder) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
+func (x *CheckpointObjectOrder) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+// RestoreObjectOrder names a checkpoint.
+type RestoreObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URI of the file.
+	Uri string `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`
+	// Who owns the object. Empty: its copy is a cache.
+	Owners        []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreObjectOrder) Reset() {
+	*x = RestoreObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreObjectOrder) ProtoMessage() {}
+
+func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreObjectOrder.ProtoReflect.Descriptor instead.
+func (*RestoreObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RestoreObjectOrder) GetUri() string {
+	if x != nil {
+		return x.Uri
+	}
+	return ""
+}
+
+func (x *RestoreObjectOrder) GetOwners() []*ObjectOwner {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
+// PromoteObjectOrder makes a cache the primary copy.
+type PromoteObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// Who owns the object.
+	Owners        []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteObjectOrder) Reset() {
+	*x = PromoteObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteObjectOrder) ProtoMessage() {}
+
+func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteObjectOrder.ProtoReflect.Descriptor instead.
+func (*PromoteObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PromoteObjectOrder) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
+func (x *PromoteObjectOrder) GetOwners() []*ObjectOwner {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
+// ObjectOrderResult is how an order ended.
+type ObjectOrderResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The order's number.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Set if it failed.
+	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// The object concerned, as it is now. Of put, fetch, checkpoint, restore, and promote.
+	Object *ObjectCopy `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
+	// The bytes. Of fetch.
+	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectOrderResult) Reset() {
+	*x = ObjectOrderResult{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectOrderResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectOrderResult) ProtoMessage() {}
+
+func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectOrderResult.ProtoReflect.Descriptor instead.
+func (*ObjectOrderResult) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ObjectOrderResult) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ObjectOrderResult) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *ObjectOrderResult) GetObject() *ObjectCopy {
+	if x != nil {
+		return x.Object
+	}
+	return nil
+}
+
+func (x *ObjectOrderResult) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_engine_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1egoogle/protobuf/duration.proto\"\xcb\x02\n" +
+	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x1egoogle/protobuf/duration.proto\"\xcb\x02\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12,\n" +
 	"\x05hello\x18\x02 \x01(\v2\x16.engine.v1.WorkerHelloR\x05hello\x12(\n" +
@@ -1048,9 +1888,61 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12,\n" +
 	"\x06inputs\x18\x04 \x03(\v2\x14.engine.v1.InputFileR\x06inputs\x12\x1f\n" +
 	"\vgpu_devices\x18\x05 \x03(\x05R\n" +
-	"gpuDevices2L\n" +
+	"gpuDevices\"\x95\x02\n" +
+	"\x12SyncObjectsRequest\x123\n" +
+	"\x05store\x18\x01 \x01(\v2\x1d.engine.v1.ObjectStoreAddressR\x05store\x12/\n" +
+	"\achanged\x18\x02 \x03(\v2\x15.engine.v1.ObjectCopyR\achanged\x12\x12\n" +
+	"\x04gone\x18\x03 \x03(\fR\x04gone\x12\x1a\n" +
+	"\bcomplete\x18\x04 \x01(\bR\bcomplete\x121\n" +
+	"\x05usage\x18\x05 \x01(\v2\x1b.engine.v1.ObjectStoreUsageR\x05usage\x126\n" +
+	"\aresults\x18\x06 \x03(\v2\x1c.engine.v1.ObjectOrderResultR\aresults\"E\n" +
+	"\x13SyncObjectsResponse\x12.\n" +
+	"\x06orders\x18\x01 \x03(\v2\x16.engine.v1.ObjectOrderR\x06orders\"\xed\x03\n" +
+	"\vObjectOrder\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x127\n" +
+	"\x06delete\x18\x02 \x01(\v2\x1d.engine.v1.DeleteObjectsOrderH\x00R\x06delete\x12-\n" +
+	"\x03own\x18\x03 \x01(\v2\x19.engine.v1.OwnObjectOrderH\x00R\x03own\x127\n" +
+	"\tend_owner\x18\x04 \x01(\v2\x18.engine.v1.EndOwnerOrderH\x00R\bendOwner\x12-\n" +
+	"\x03put\x18\x05 \x01(\v2\x19.engine.v1.PutObjectOrderH\x00R\x03put\x123\n" +
+	"\x05fetch\x18\x06 \x01(\v2\x1b.engine.v1.FetchObjectOrderH\x00R\x05fetch\x12B\n" +
+	"\n" +
+	"checkpoint\x18\a \x01(\v2 .engine.v1.CheckpointObjectOrderH\x00R\n" +
+	"checkpoint\x129\n" +
+	"\arestore\x18\b \x01(\v2\x1d.engine.v1.RestoreObjectOrderH\x00R\arestore\x129\n" +
+	"\apromote\x18\t \x01(\v2\x1d.engine.v1.PromoteObjectOrderH\x00R\apromoteB\a\n" +
+	"\x05order\"3\n" +
+	"\x12DeleteObjectsOrder\x12\x1d\n" +
+	"\n" +
+	"object_ids\x18\x01 \x03(\fR\tobjectIds\"\x87\x01\n" +
+	"\x0eOwnObjectOrder\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12(\n" +
+	"\x03add\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x03add\x12.\n" +
+	"\x06remove\x18\x03 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06remove\"=\n" +
+	"\rEndOwnerOrder\x12,\n" +
+	"\x05owner\x18\x01 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"o\n" +
+	"\x0ePutObjectOrder\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12,\n" +
+	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"/\n" +
+	"\x10FetchObjectOrder\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\"L\n" +
+	"\x15CheckpointObjectOrder\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x16\n" +
+	"\x06folder\x18\x02 \x01(\tR\x06folder\"V\n" +
+	"\x12RestoreObjectOrder\x12\x10\n" +
+	"\x03uri\x18\x01 \x01(\tR\x03uri\x12.\n" +
+	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\"a\n" +
+	"\x12PromoteObjectOrder\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12.\n" +
+	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\"\x96\x01\n" +
+	"\x11ObjectOrderResult\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12&\n" +
+	"\x05error\x18\x02 \x01(\v2\x10.engine.v1.ErrorR\x05error\x12-\n" +
+	"\x06object\x18\x03 \x01(\v2\x15.engine.v1.ObjectCopyR\x06object\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data2\x9e\x01\n" +
 	"\rWorkerService\x12;\n" +
-	"\x04Sync\x12\x16.engine.v1.SyncRequest\x1a\x17.engine.v1.SyncResponse(\x010\x01B5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
+	"\x04Sync\x12\x16.engine.v1.SyncRequest\x1a\x17.engine.v1.SyncResponse(\x010\x01\x12P\n" +
+	"\vSyncObjects\x12\x1d.engine.v1.SyncObjectsRequest\x1a\x1e.engine.v1.SyncObjectsResponse(\x010\x01B5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
 
 var (
 	file_engine_v1_worker_service_proto_rawDescOnce sync.Once
@@ -1064,62 +1956,101 @@ func file_engine_v1_worker_service_proto_rawDescGZIP() []byte {
 	return file_engine_v1_worker_service_proto_rawDescData
 }
 
-var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_engine_v1_worker_service_proto_goTypes = []any{
-	(*SyncRequest)(nil),         // 0: engine.v1.SyncRequest
-	(*WorkerHello)(nil),         // 1: engine.v1.WorkerHello
-	(*LeaseRef)(nil),            // 2: engine.v1.LeaseRef
-	(*HeldLease)(nil),           // 3: engine.v1.HeldLease
-	(*TaskCounts)(nil),          // 4: engine.v1.TaskCounts
-	(*TaskResult)(nil),          // 5: engine.v1.TaskResult
-	(*WorkerLogLine)(nil),       // 6: engine.v1.WorkerLogLine
-	(*SyncResponse)(nil),        // 7: engine.v1.SyncResponse
-	(*HeadWelcome)(nil),         // 8: engine.v1.HeadWelcome
-	(*JobAssignment)(nil),       // 9: engine.v1.JobAssignment
-	(*LeaseGrant)(nil),          // 10: engine.v1.LeaseGrant
-	nil,                         // 11: engine.v1.WorkerHello.LabelsEntry
-	(*Resources)(nil),           // 12: engine.v1.Resources
-	(*Error)(nil),               // 13: engine.v1.Error
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
-	(*LogLine)(nil),             // 15: engine.v1.LogLine
-	(*JobSpec)(nil),             // 16: engine.v1.JobSpec
-	(*Plan)(nil),                // 17: engine.v1.Plan
-	(*TaskPlan)(nil),            // 18: engine.v1.TaskPlan
-	(*InputFile)(nil),           // 19: engine.v1.InputFile
+	(*SyncRequest)(nil),           // 0: engine.v1.SyncRequest
+	(*WorkerHello)(nil),           // 1: engine.v1.WorkerHello
+	(*LeaseRef)(nil),              // 2: engine.v1.LeaseRef
+	(*HeldLease)(nil),             // 3: engine.v1.HeldLease
+	(*TaskCounts)(nil),            // 4: engine.v1.TaskCounts
+	(*TaskResult)(nil),            // 5: engine.v1.TaskResult
+	(*WorkerLogLine)(nil),         // 6: engine.v1.WorkerLogLine
+	(*SyncResponse)(nil),          // 7: engine.v1.SyncResponse
+	(*HeadWelcome)(nil),           // 8: engine.v1.HeadWelcome
+	(*JobAssignment)(nil),         // 9: engine.v1.JobAssignment
+	(*LeaseGrant)(nil),            // 10: engine.v1.LeaseGrant
+	(*SyncObjectsRequest)(nil),    // 11: engine.v1.SyncObjectsRequest
+	(*SyncObjectsResponse)(nil),   // 12: engine.v1.SyncObjectsResponse
+	(*ObjectOrder)(nil),           // 13: engine.v1.ObjectOrder
+	(*DeleteObjectsOrder)(nil),    // 14: engine.v1.DeleteObjectsOrder
+	(*OwnObjectOrder)(nil),        // 15: engine.v1.OwnObjectOrder
+	(*EndOwnerOrder)(nil),         // 16: engine.v1.EndOwnerOrder
+	(*PutObjectOrder)(nil),        // 17: engine.v1.PutObjectOrder
+	(*FetchObjectOrder)(nil),      // 18: engine.v1.FetchObjectOrder
+	(*CheckpointObjectOrder)(nil), // 19: engine.v1.CheckpointObjectOrder
+	(*RestoreObjectOrder)(nil),    // 20: engine.v1.RestoreObjectOrder
+	(*PromoteObjectOrder)(nil),    // 21: engine.v1.PromoteObjectOrder
+	(*ObjectOrderResult)(nil),     // 22: engine.v1.ObjectOrderResult
+	nil,                           // 23: engine.v1.WorkerHello.LabelsEntry
+	(*Resources)(nil),             // 24: engine.v1.Resources
+	(*Error)(nil),                 // 25: engine.v1.Error
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*LogLine)(nil),               // 27: engine.v1.LogLine
+	(*JobSpec)(nil),               // 28: engine.v1.JobSpec
+	(*Plan)(nil),                  // 29: engine.v1.Plan
+	(*TaskPlan)(nil),              // 30: engine.v1.TaskPlan
+	(*InputFile)(nil),             // 31: engine.v1.InputFile
+	(*ObjectStoreAddress)(nil),    // 32: engine.v1.ObjectStoreAddress
+	(*ObjectCopy)(nil),            // 33: engine.v1.ObjectCopy
+	(*ObjectStoreUsage)(nil),      // 34: engine.v1.ObjectStoreUsage
+	(*ObjectOwner)(nil),           // 35: engine.v1.ObjectOwner
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
 	3,  // 1: engine.v1.SyncRequest.held:type_name -> engine.v1.HeldLease
 	5,  // 2: engine.v1.SyncRequest.results:type_name -> engine.v1.TaskResult
 	6,  // 3: engine.v1.SyncRequest.logs:type_name -> engine.v1.WorkerLogLine
-	12, // 4: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
-	11, // 5: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
+	24, // 4: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
+	23, // 5: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
 	2,  // 6: engine.v1.HeldLease.lease:type_name -> engine.v1.LeaseRef
 	4,  // 7: engine.v1.HeldLease.counts:type_name -> engine.v1.TaskCounts
 	2,  // 8: engine.v1.TaskResult.lease:type_name -> engine.v1.LeaseRef
 	4,  // 9: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
-	13, // 10: engine.v1.TaskResult.error:type_name -> engine.v1.Error
-	14, // 11: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
-	15, // 12: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
+	25, // 10: engine.v1.TaskResult.error:type_name -> engine.v1.Error
+	26, // 11: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
+	27, // 12: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
 	8,  // 13: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
 	9,  // 14: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
 	10, // 15: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
 	2,  // 16: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
 	2,  // 17: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
-	14, // 18: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
-	14, // 19: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
-	16, // 20: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
-	17, // 21: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
+	26, // 18: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
+	26, // 19: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
+	28, // 20: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
+	29, // 21: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
 	2,  // 22: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
-	18, // 23: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	19, // 24: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
-	0,  // 25: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	7,  // 26: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	30, // 23: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
+	31, // 24: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	32, // 25: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
+	33, // 26: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
+	34, // 27: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
+	22, // 28: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
+	13, // 29: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
+	14, // 30: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
+	15, // 31: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
+	16, // 32: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
+	17, // 33: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
+	18, // 34: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
+	19, // 35: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
+	20, // 36: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
+	21, // 37: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
+	35, // 38: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
+	35, // 39: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
+	35, // 40: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
+	35, // 41: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
+	35, // 42: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	35, // 43: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	25, // 44: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
+	33, // 45: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
+	0,  // 46: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	11, // 47: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
+	7,  // 48: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	12, // 49: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
+	48, // [48:50] is the sub-list for method output_type
+	46, // [46:48] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
@@ -1130,14 +2061,25 @@ func file_engine_v1_worker_service_proto_init() {
 	file_engine_v1_error_proto_init()
 	file_engine_v1_job_proto_init()
 	file_engine_v1_job_service_proto_init()
+	file_engine_v1_object_proto_init()
 	file_engine_v1_plan_proto_init()
+	file_engine_v1_worker_service_proto_msgTypes[13].OneofWrappers = []any{
+		(*ObjectOrder_Delete)(nil),
+		(*ObjectOrder_Own)(nil),
+		(*ObjectOrder_EndOwner)(nil),
+		(*ObjectOrder_Put)(nil),
+		(*ObjectOrder_Fetch)(nil),
+		(*ObjectOrder_Checkpoint)(nil),
+		(*ObjectOrder_Restore)(nil),
+		(*ObjectOrder_Promote)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_worker_service_proto_rawDesc), len(file_engine_v1_worker_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkerService_Sync_FullMethodName = "/engine.v1.WorkerService/Sync"
+	WorkerService_Sync_FullMethodName        = "/engine.v1.WorkerService/Sync"
+	WorkerService_SyncObjects_FullMethodName = "/engine.v1.WorkerService/SyncObjects"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -44,6 +45,10 @@ const (
 type WorkerServiceClient interface {
 	// Sync is opened by the worker and stays open. The worker's first message carries hello.
 	Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncRequest, SyncResponse], error)
+	// SyncObjects is opened by a worker that has an object store, beside Sync, and stays open. The worker tells what its store holds:
+	// everything at the beginning of a stream, and what changes from then on. The head gives orders, which it repeats on the next
+	// stream until their results are there; each order may be carried out twice.
+	SyncObjects(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncObjectsRequest, SyncObjectsResponse], error)
 }
 
 type workerServiceClient struct {
@@ -67,6 +72,19 @@ func (c *workerServiceClient) Sync(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_SyncClient = grpc.BidiStreamingClient[SyncRequest, SyncResponse]
 
+func (c *workerServiceClient) SyncObjects(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncObjectsRequest, SyncObjectsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkerService_ServiceDesc.Streams[1], WorkerService_SyncObjects_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SyncObjectsRequest, SyncObjectsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_SyncObjectsClient = grpc.BidiStreamingClient[SyncObjectsRequest, SyncObjectsResponse]
+
 // WorkerServiceServer is the server API for WorkerService service.
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
@@ -89,6 +107,10 @@ type WorkerService_SyncClient = grpc.BidiStreamingClient[SyncRequest, SyncRespon
 type WorkerServiceServer interface {
 	// Sync is opened by the worker and stays open. The worker's first message carries hello.
 	Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error
+	// SyncObjects is opened by a worker that has an object store, beside Sync, and stays open. The worker tells what its store holds:
+	// everything at the beginning of a stream, and what changes from then on. The head gives orders, which it repeats on the next
+	// stream until their results are there; each order may be carried out twice.
+	SyncObjects(grpc.BidiStreamingServer[SyncObjectsRequest, SyncObjectsResponse]) error
 	mustEmbedUnimplementedWorkerServiceServer()
 }
 
@@ -101,6 +123,9 @@ type UnimplementedWorkerServiceServer struct{}
 
 func (UnimplementedWorkerServiceServer) Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error {
 	return status.Error(codes.Unimplemented, "method Sync not implemented")
+}
+func (UnimplementedWorkerServiceServer) SyncObjects(grpc.BidiStreamingServer[SyncObjectsRequest, SyncObjectsResponse]) error {
+	return status.Error(codes.Unimplemented, "method SyncObjects not implemented")
 }
 func (UnimplementedWorkerServiceServer) mustEmbedUnimplementedWorkerServiceServer() {}
 func (UnimplementedWorkerServiceServer) testEmbeddedByValue()                       {}
@@ -130,6 +155,13 @@ func _WorkerService_Sync_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_SyncServer = grpc.BidiStreamingServer[SyncRequest, SyncResponse]
 
+func _WorkerService_SyncObjects_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkerServiceServer).SyncObjects(&grpc.GenericServerStream[SyncObjectsRequest, SyncObjectsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_SyncObjectsServer = grpc.BidiStreamingServer[SyncObjectsRequest, SyncObjectsResponse]
+
 // WorkerService_ServiceDesc is the grpc.ServiceDesc for WorkerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -141,6 +173,12 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Sync",
 			Handler:       _WorkerService_Sync_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "SyncObjects",
+			Handler:       _WorkerService_SyncObjects_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

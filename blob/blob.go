@@ -1,0 +1,59 @@
+// Package blob keeps objects by key: in a folder, in memory, or in S3.
+package blob
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+)
+
+// Info describes a stored object.
+type Info struct {
+	// Key is its name in the bucket, with slashes.
+	Key string
+	// SizeBytes is its length.
+	SizeBytes int64
+	// ETag identifies its content where the store has such a thing.
+	ETag string
+	// Modified is when it was stored.
+	Modified time.Time
+}
+
+// Bucket keeps objects by key. It is safe for concurrent use. Errors are *engine.Error and name bucket and key: engine.KindNotFound
+// for a key or bucket that does not exist, engine.KindPermission for one that is forbidden, engine.KindConflict for a key that
+// exists and was to be absent, engine.KindExhausted for a full disk or quota, engine.KindUnavailable for what may work later.
+type Bucket interface {
+	// URI is the bucket's address, such as "s3://bucket/prefix" or "file:///folder", without a slash at its end.
+	URI() string
+	// Put stores sizeBytes bytes of body under key, whole or not at all, replacing what is there unless options say otherwise. It
+	// returns when they are durable. body may be read several times and in parallel.
+	Put(ctx context.Context, key string, body io.ReaderAt, sizeBytes int64, options PutOptions) (Info, error)
+	// Create begins an object of unknown length. The caller ends it with Commit or Abort.
+	Create(ctx context.Context, key string, options PutOptions) (Writer, error)
+	// Get opens an object from offsetBytes on; lengthBytes of -1 is all that follows. The caller closes it.
+	Get(ctx context.Context, key string, offsetBytes, lengthBytes int64) (io.ReadCloser, Info, error)
+	// Stat describes an object.
+	Stat(ctx context.Context, key string) (Info, error)
+	// List goes through the objects whose keys begin with prefix, in order of their keys.
+	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
+	// Delete removes an object. One that does not exist is no error.
+	Delete(ctx context.Context, key string) error
+	// Close frees what the bucket holds.
+	Close() error
+}
+
+// PutOptions steers a Put or Create.
+type PutOptions struct {
+	// IfAbsent makes the store fail with engine.KindConflict if the key exists.
+	IfAbsent bool
+}
+
+// Writer takes the bytes of an object in order. It is not safe for concurrent use.
+type Writer interface {
+	io.Writer
+	// Commit makes the object visible, whole and durable.
+	Commit(ctx context.Context) (Info, error)
+	// Abort leaves nothing behind. It does nothing after Commit.
+	Abort(ctx context.Context) error
+}
