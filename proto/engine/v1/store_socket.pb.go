@@ -8,7 +8,9 @@
 //
 // Framing. Each message is preceded by its length as 4 bytes, little endian. The first message of either side is a
 // StoreHello and a StoreWelcome; after that requests and responses, each with a number by which a response finds its request.
-// Responses come in any order. File descriptors travel as SCM_RIGHTS with the first byte of the message that announces them.
+// Responses come in any order. File descriptors travel as SCM_RIGHTS, in the order of the messages that announce them, each with the
+// first byte of its message or before. After the last message that the store wants to send it shuts down its side; it keeps the
+// connection's pins until the client closes it, so that what the client maps stays as it is.
 //
 // Memory. An object is a range of an arena, a memfd that the receiver maps read-only. A get pins the object until it is released
 // or the connection ends. An object of at most 102,400 bytes comes inside of the response and needs no release.
@@ -216,6 +218,7 @@ type StoreRequest struct {
 	//	*StoreRequest_Release
 	//	*StoreRequest_Delete
 	//	*StoreRequest_Wait
+	//	*StoreRequest_Cancel
 	Call          isStoreRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,6 +365,15 @@ func (x *StoreRequest) GetWait() *StoreWait {
 	return nil
 }
 
+func (x *StoreRequest) GetCancel() *StoreCancel {
+	if x != nil {
+		if x, ok := x.Call.(*StoreRequest_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
 type isStoreRequest_Call interface {
 	isStoreRequest_Call()
 }
@@ -402,7 +414,7 @@ type StoreRequest_Get struct {
 }
 
 type StoreRequest_Release struct {
-	// Ends a read. Has no response.
+	// Ends reads. Has no response.
 	Release *StoreRelease `protobuf:"bytes,10,opt,name=release,proto3,oneof"`
 }
 
@@ -414,6 +426,11 @@ type StoreRequest_Delete struct {
 type StoreRequest_Wait struct {
 	// Waits for objects in this store or elsewhere.
 	Wait *StoreWait `protobuf:"bytes,12,opt,name=wait,proto3,oneof"`
+}
+
+type StoreRequest_Cancel struct {
+	// Gives up another request. Has no response; the other request has one all the same.
+	Cancel *StoreCancel `protobuf:"bytes,13,opt,name=cancel,proto3,oneof"`
 }
 
 func (*StoreRequest_PutInline) isStoreRequest_Call() {}
@@ -435,6 +452,8 @@ func (*StoreRequest_Release) isStoreRequest_Call() {}
 func (*StoreRequest_Delete) isStoreRequest_Call() {}
 
 func (*StoreRequest_Wait) isStoreRequest_Call() {}
+
+func (*StoreRequest_Cancel) isStoreRequest_Call() {}
 
 // StorePutInline keeps a small object.
 type StorePutInline struct {
@@ -501,7 +520,8 @@ type StorePutFrom struct {
 	Addresses []uint64 `protobuf:"varint,2,rep,packed,name=addresses,proto3" json:"addresses,omitempty"`
 	// Their lengths; as many as addresses.
 	Lengths []uint64 `protobuf:"varint,3,rep,packed,name=lengths,proto3" json:"lengths,omitempty"`
-	// A descriptor of the memory comes along instead (a memfd, sealed against shrinking): addresses are offsets into it.
+	// A descriptor of the memory comes along instead (a memfd, sealed against shrinking): addresses are offsets into it, and no piece
+	// is zeros.
 	Descriptor_   bool `protobuf:"varint,4,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -840,11 +860,11 @@ func (x *StoreGet) GetFetch() bool {
 	return false
 }
 
-// StoreRelease ends a read.
+// StoreRelease ends reads.
 type StoreRelease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The pin of the response to the get.
-	Pin           uint64 `protobuf:"varint,1,opt,name=pin,proto3" json:"pin,omitempty"`
+	// The pins of the responses to the gets.
+	Pins          []uint64 `protobuf:"varint,1,rep,packed,name=pins,proto3" json:"pins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -879,9 +899,55 @@ func (*StoreRelease) Descriptor() ([]byte, []int) {
 	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *StoreRelease) GetPin() uint64 {
+func (x *StoreRelease) GetPins() []uint64 {
 	if x != nil {
-		return x.Pin
+		return x.Pins
+	}
+	return nil
+}
+
+// StoreCancel gives up a request.
+type StoreCancel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request's number.
+	Number        uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreCancel) Reset() {
+	*x = StoreCancel{}
+	mi := &file_engine_v1_store_socket_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreCancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreCancel) ProtoMessage() {}
+
+func (x *StoreCancel) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_store_socket_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreCancel.ProtoReflect.Descriptor instead.
+func (*StoreCancel) Descriptor() ([]byte, []int) {
+	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StoreCancel) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
 	}
 	return 0
 }
@@ -897,7 +963,7 @@ type StoreDelete struct {
 
 func (x *StoreDelete) Reset() {
 	*x = StoreDelete{}
-	mi := &file_engine_v1_store_socket_proto_msgTypes[11]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +975,7 @@ func (x *StoreDelete) String() string {
 func (*StoreDelete) ProtoMessage() {}
 
 func (x *StoreDelete) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_store_socket_proto_msgTypes[11]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +988,7 @@ func (x *StoreDelete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreDelete.ProtoReflect.Descriptor instead.
 func (*StoreDelete) Descriptor() ([]byte, []int) {
-	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StoreDelete) GetObjectIds() [][]byte {
@@ -945,7 +1011,7 @@ type StoreWait struct {
 
 func (x *StoreWait) Reset() {
 	*x = StoreWait{}
-	mi := &file_engine_v1_store_socket_proto_msgTypes[12]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1023,7 @@ func (x *StoreWait) String() string {
 func (*StoreWait) ProtoMessage() {}
 
 func (x *StoreWait) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_store_socket_proto_msgTypes[12]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1036,7 @@ func (x *StoreWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreWait.ProtoReflect.Descriptor instead.
 func (*StoreWait) Descriptor() ([]byte, []int) {
-	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StoreWait) GetObjectIds() [][]byte {
@@ -990,7 +1056,7 @@ func (x *StoreWait) GetCount() int32 {
 // StoreResponse answers a request.
 type StoreResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request's number.
+	// The request's number. 0: this answers nothing and only carries retired.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Set if it failed.
 	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
@@ -1000,15 +1066,17 @@ type StoreResponse struct {
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// What the store knows of the object. Of puts, seals, and gets.
 	Object *ObjectCopy `protobuf:"bytes,5,opt,name=object,proto3" json:"object,omitempty"`
-	// The objects that are there. Of a wait.
-	Ready         [][]byte `protobuf:"bytes,6,rep,name=ready,proto3" json:"ready,omitempty"`
+	// The objects that are there. Of a wait, of one that failed too.
+	Ready [][]byte `protobuf:"bytes,6,rep,name=ready,proto3" json:"ready,omitempty"`
+	// Arenas that the store has given back: their memory is free when nobody maps them any more. Their numbers are not used again.
+	Retired       []uint64 `protobuf:"varint,7,rep,packed,name=retired,proto3" json:"retired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoreResponse) Reset() {
 	*x = StoreResponse{}
-	mi := &file_engine_v1_store_socket_proto_msgTypes[13]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1088,7 @@ func (x *StoreResponse) String() string {
 func (*StoreResponse) ProtoMessage() {}
 
 func (x *StoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_store_socket_proto_msgTypes[13]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1101,7 @@ func (x *StoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreResponse.ProtoReflect.Descriptor instead.
 func (*StoreResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StoreResponse) GetNumber() uint64 {
@@ -1078,6 +1146,13 @@ func (x *StoreResponse) GetReady() [][]byte {
 	return nil
 }
 
+func (x *StoreResponse) GetRetired() []uint64 {
+	if x != nil {
+		return x.Retired
+	}
+	return nil
+}
+
 // StorePlace is a range of an arena.
 type StorePlace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1101,7 +1176,7 @@ type StorePlace struct {
 
 func (x *StorePlace) Reset() {
 	*x = StorePlace{}
-	mi := &file_engine_v1_store_socket_proto_msgTypes[14]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1188,7 @@ func (x *StorePlace) String() string {
 func (*StorePlace) ProtoMessage() {}
 
 func (x *StorePlace) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_store_socket_proto_msgTypes[14]
+	mi := &file_engine_v1_store_socket_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1201,7 @@ func (x *StorePlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorePlace.ProtoReflect.Descriptor instead.
 func (*StorePlace) Descriptor() ([]byte, []int) {
-	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_store_socket_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StorePlace) GetArena() uint64 {
@@ -1197,7 +1272,7 @@ const file_engine_v1_store_socket_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x10\n" +
 	"\x03pid\x18\x04 \x01(\x05R\x03pid\x12&\n" +
 	"\x05error\x18\x05 \x01(\v2\x10.engine.v1.ErrorR\x05error\x12%\n" +
-	"\x0ecapacity_bytes\x18\x06 \x01(\x03R\rcapacityBytes\"\xe0\x04\n" +
+	"\x0ecapacity_bytes\x18\x06 \x01(\x03R\rcapacityBytes\"\x92\x05\n" +
 	"\fStoreRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12:\n" +
@@ -1212,7 +1287,8 @@ const file_engine_v1_store_socket_proto_rawDesc = "" +
 	"\arelease\x18\n" +
 	" \x01(\v2\x17.engine.v1.StoreReleaseH\x00R\arelease\x120\n" +
 	"\x06delete\x18\v \x01(\v2\x16.engine.v1.StoreDeleteH\x00R\x06delete\x12*\n" +
-	"\x04wait\x18\f \x01(\v2\x14.engine.v1.StoreWaitH\x00R\x04waitB\x06\n" +
+	"\x04wait\x18\f \x01(\v2\x14.engine.v1.StoreWaitH\x00R\x04wait\x120\n" +
+	"\x06cancel\x18\r \x01(\v2\x16.engine.v1.StoreCancelH\x00R\x06cancelB\x06\n" +
 	"\x04call\"A\n" +
 	"\x0eStorePutInline\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
@@ -1240,23 +1316,26 @@ const file_engine_v1_store_socket_proto_rawDesc = "" +
 	"\bStoreGet\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
 	"\x04wait\x18\x02 \x01(\bR\x04wait\x12\x14\n" +
-	"\x05fetch\x18\x03 \x01(\bR\x05fetch\" \n" +
-	"\fStoreRelease\x12\x10\n" +
-	"\x03pin\x18\x01 \x01(\x04R\x03pin\",\n" +
+	"\x05fetch\x18\x03 \x01(\bR\x05fetch\"\"\n" +
+	"\fStoreRelease\x12\x12\n" +
+	"\x04pins\x18\x01 \x03(\x04R\x04pins\"%\n" +
+	"\vStoreCancel\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\",\n" +
 	"\vStoreDelete\x12\x1d\n" +
 	"\n" +
 	"object_ids\x18\x01 \x03(\fR\tobjectIds\"@\n" +
 	"\tStoreWait\x12\x1d\n" +
 	"\n" +
 	"object_ids\x18\x01 \x03(\fR\tobjectIds\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x05R\x05count\"\xd5\x01\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\"\xef\x01\n" +
 	"\rStoreResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12&\n" +
 	"\x05error\x18\x02 \x01(\v2\x10.engine.v1.ErrorR\x05error\x12+\n" +
 	"\x05place\x18\x03 \x01(\v2\x15.engine.v1.StorePlaceR\x05place\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12-\n" +
 	"\x06object\x18\x05 \x01(\v2\x15.engine.v1.ObjectCopyR\x06object\x12\x14\n" +
-	"\x05ready\x18\x06 \x03(\fR\x05ready\"\xd3\x01\n" +
+	"\x05ready\x18\x06 \x03(\fR\x05ready\x12\x18\n" +
+	"\aretired\x18\a \x03(\x04R\aretired\"\xd3\x01\n" +
 	"\n" +
 	"StorePlace\x12\x14\n" +
 	"\x05arena\x18\x01 \x01(\x04R\x05arena\x12\x1f\n" +
@@ -1283,7 +1362,7 @@ func file_engine_v1_store_socket_proto_rawDescGZIP() []byte {
 	return file_engine_v1_store_socket_proto_rawDescData
 }
 
-var file_engine_v1_store_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_engine_v1_store_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_engine_v1_store_socket_proto_goTypes = []any{
 	(*StoreHello)(nil),          // 0: engine.v1.StoreHello
 	(*StoreWelcome)(nil),        // 1: engine.v1.StoreWelcome
@@ -1296,17 +1375,18 @@ var file_engine_v1_store_socket_proto_goTypes = []any{
 	(*StoreAbort)(nil),          // 8: engine.v1.StoreAbort
 	(*StoreGet)(nil),            // 9: engine.v1.StoreGet
 	(*StoreRelease)(nil),        // 10: engine.v1.StoreRelease
-	(*StoreDelete)(nil),         // 11: engine.v1.StoreDelete
-	(*StoreWait)(nil),           // 12: engine.v1.StoreWait
-	(*StoreResponse)(nil),       // 13: engine.v1.StoreResponse
-	(*StorePlace)(nil),          // 14: engine.v1.StorePlace
-	(*Error)(nil),               // 15: engine.v1.Error
-	(*durationpb.Duration)(nil), // 16: google.protobuf.Duration
-	(*ObjectCopy)(nil),          // 17: engine.v1.ObjectCopy
+	(*StoreCancel)(nil),         // 11: engine.v1.StoreCancel
+	(*StoreDelete)(nil),         // 12: engine.v1.StoreDelete
+	(*StoreWait)(nil),           // 13: engine.v1.StoreWait
+	(*StoreResponse)(nil),       // 14: engine.v1.StoreResponse
+	(*StorePlace)(nil),          // 15: engine.v1.StorePlace
+	(*Error)(nil),               // 16: engine.v1.Error
+	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
+	(*ObjectCopy)(nil),          // 18: engine.v1.ObjectCopy
 }
 var file_engine_v1_store_socket_proto_depIdxs = []int32{
-	15, // 0: engine.v1.StoreWelcome.error:type_name -> engine.v1.Error
-	16, // 1: engine.v1.StoreRequest.timeout:type_name -> google.protobuf.Duration
+	16, // 0: engine.v1.StoreWelcome.error:type_name -> engine.v1.Error
+	17, // 1: engine.v1.StoreRequest.timeout:type_name -> google.protobuf.Duration
 	3,  // 2: engine.v1.StoreRequest.put_inline:type_name -> engine.v1.StorePutInline
 	4,  // 3: engine.v1.StoreRequest.put_from:type_name -> engine.v1.StorePutFrom
 	5,  // 4: engine.v1.StoreRequest.create:type_name -> engine.v1.StoreCreate
@@ -1315,16 +1395,17 @@ var file_engine_v1_store_socket_proto_depIdxs = []int32{
 	8,  // 7: engine.v1.StoreRequest.abort:type_name -> engine.v1.StoreAbort
 	9,  // 8: engine.v1.StoreRequest.get:type_name -> engine.v1.StoreGet
 	10, // 9: engine.v1.StoreRequest.release:type_name -> engine.v1.StoreRelease
-	11, // 10: engine.v1.StoreRequest.delete:type_name -> engine.v1.StoreDelete
-	12, // 11: engine.v1.StoreRequest.wait:type_name -> engine.v1.StoreWait
-	15, // 12: engine.v1.StoreResponse.error:type_name -> engine.v1.Error
-	14, // 13: engine.v1.StoreResponse.place:type_name -> engine.v1.StorePlace
-	17, // 14: engine.v1.StoreResponse.object:type_name -> engine.v1.ObjectCopy
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	12, // 10: engine.v1.StoreRequest.delete:type_name -> engine.v1.StoreDelete
+	13, // 11: engine.v1.StoreRequest.wait:type_name -> engine.v1.StoreWait
+	11, // 12: engine.v1.StoreRequest.cancel:type_name -> engine.v1.StoreCancel
+	16, // 13: engine.v1.StoreResponse.error:type_name -> engine.v1.Error
+	15, // 14: engine.v1.StoreResponse.place:type_name -> engine.v1.StorePlace
+	18, // 15: engine.v1.StoreResponse.object:type_name -> engine.v1.ObjectCopy
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_store_socket_proto_init() }
@@ -1345,6 +1426,7 @@ func file_engine_v1_store_socket_proto_init() {
 		(*StoreRequest_Release)(nil),
 		(*StoreRequest_Delete)(nil),
 		(*StoreRequest_Wait)(nil),
+		(*StoreRequest_Cancel)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1352,7 +1434,7 @@ func file_engine_v1_store_socket_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_store_socket_proto_rawDesc), len(file_engine_v1_store_socket_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
