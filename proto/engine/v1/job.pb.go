@@ -155,6 +155,7 @@ type Source struct {
 	//
 	//	*Source_Csv
 	//	*Source_Parquet
+	//	*Source_Object
 	Kind          isSource_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -215,6 +216,15 @@ func (x *Source) GetParquet() *ParquetSource {
 	return nil
 }
 
+func (x *Source) GetObject() *ObjectSource {
+	if x != nil {
+		if x, ok := x.Kind.(*Source_Object); ok {
+			return x.Object
+		}
+	}
+	return nil
+}
+
 type isSource_Kind interface {
 	isSource_Kind()
 }
@@ -229,9 +239,16 @@ type Source_Parquet struct {
 	Parquet *ParquetSource `protobuf:"bytes,3,opt,name=parquet,proto3,oneof"`
 }
 
+type Source_Object struct {
+	// Objects of the object store.
+	Object *ObjectSource `protobuf:"bytes,4,opt,name=object,proto3,oneof"`
+}
+
 func (*Source_Csv) isSource_Kind() {}
 
 func (*Source_Parquet) isSource_Kind() {}
+
+func (*Source_Object) isSource_Kind() {}
 
 // CsvSource reads delimited text in UTF-8. Quoted fields may hold delimiters, doubled quotes, and line ends. A row whose
 // number of fields differs from the header's is an error that names file and line.
@@ -430,6 +447,54 @@ func (x *ParquetSource) GetPaths() []string {
 	return nil
 }
 
+// ObjectSource reads tables of the object store. All must have the same columns, in any order; they need not have the same number of
+// rows or record batches. The job keeps the objects alive while it runs.
+type ObjectSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Objects, in the order in which their rows are read: each an id of 32 hexadecimal digits, a reference "id@cluster", or the name
+	// of a pin. Required.
+	Refs          []string `protobuf:"bytes,1,rep,name=refs,proto3" json:"refs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectSource) Reset() {
+	*x = ObjectSource{}
+	mi := &file_engine_v1_job_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectSource) ProtoMessage() {}
+
+func (x *ObjectSource) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectSource.ProtoReflect.Descriptor instead.
+func (*ObjectSource) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ObjectSource) GetRefs() []string {
+	if x != nil {
+		return x.Refs
+	}
+	return nil
+}
+
 // Batch bounds a record batch. A record batch ends at whichever bound comes first and never spans two splits.
 type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -444,7 +509,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +521,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +534,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Batch) GetRows() int64 {
@@ -504,7 +569,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +581,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +594,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Step) GetKind() isStep_Kind {
@@ -630,7 +695,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +707,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +720,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *InferStep) GetModel() string {
@@ -704,7 +769,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +781,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +794,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -750,7 +815,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +827,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +840,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -796,7 +861,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +873,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +886,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -843,7 +908,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +920,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +933,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -886,6 +951,7 @@ type Sink struct {
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Sink_Parquet
+	//	*Sink_Object
 	Kind          isSink_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -893,7 +959,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +971,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +984,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -937,6 +1003,15 @@ func (x *Sink) GetParquet() *ParquetSink {
 	return nil
 }
 
+func (x *Sink) GetObject() *ObjectSink {
+	if x != nil {
+		if x, ok := x.Kind.(*Sink_Object); ok {
+			return x.Object
+		}
+	}
+	return nil
+}
+
 type isSink_Kind interface {
 	isSink_Kind()
 }
@@ -946,7 +1021,83 @@ type Sink_Parquet struct {
 	Parquet *ParquetSink `protobuf:"bytes,1,opt,name=parquet,proto3,oneof"`
 }
 
+type Sink_Object struct {
+	// Objects of the object store.
+	Object *ObjectSink `protobuf:"bytes,2,opt,name=object,proto3,oneof"`
+}
+
 func (*Sink_Parquet) isSink_Kind() {}
+
+func (*Sink_Object) isSink_Kind() {}
+
+// ObjectSink keeps the rows in the object store, one object for each split of the input. A job that has ended lists them in its
+// outputs. They live until the job is forgotten, unless ttl or name says otherwise. `engine run` ends with its objects, so there
+// a checkpoint is required.
+type ObjectSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pins the outputs under "<name>/<sequence>", counted from 0 in the order of the input, when the job succeeds. They then live until
+	// they are unpinned, or for ttl. A name that is taken is refused. At most 190 letters, digits, and ._:/@+-. Default: not pinned.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A folder, s3://bucket/prefix or a path, where each output is written durably as <id>.arrows before it counts as done; it then
+	// survives every node, and the cluster. Relative paths are relative to the job file. Default: outputs live in memory and on the
+	// nodes' spill alone.
+	Checkpoint string `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// A duration: how long the outputs live after the job has succeeded; checkpoints stay. Default: see above.
+	Ttl           string `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectSink) Reset() {
+	*x = ObjectSink{}
+	mi := &file_engine_v1_job_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectSink) ProtoMessage() {}
+
+func (x *ObjectSink) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
+func (*ObjectSink) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ObjectSink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ObjectSink) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *ObjectSink) GetTtl() string {
+	if x != nil {
+		return x.Ttl
+	}
+	return ""
+}
 
 // ParquetSink writes a folder of Parquet files named part-<job id>-<sequence>.parquet and, when all is there, _SUCCESS.
 type ParquetSink struct {
@@ -967,7 +1118,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1130,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1143,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -1042,7 +1193,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1205,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1218,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -1117,7 +1268,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1280,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1293,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -1165,7 +1316,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1328,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1341,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -1224,10 +1375,11 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x06labels\x18\x0e \x03(\v2\x1e.engine.v1.JobSpec.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x01\n" +
 	"\x06Source\x12(\n" +
 	"\x03csv\x18\x01 \x01(\v2\x14.engine.v1.CsvSourceH\x00R\x03csv\x124\n" +
-	"\aparquet\x18\x03 \x01(\v2\x18.engine.v1.ParquetSourceH\x00R\aparquetB\x06\n" +
+	"\aparquet\x18\x03 \x01(\v2\x18.engine.v1.ParquetSourceH\x00R\aparquet\x121\n" +
+	"\x06object\x18\x04 \x01(\v2\x17.engine.v1.ObjectSourceH\x00R\x06objectB\x06\n" +
 	"\x04kind\"\xcf\x01\n" +
 	"\tCsvSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
@@ -1242,7 +1394,9 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\"%\n" +
 	"\rParquetSource\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"1\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\"\"\n" +
+	"\fObjectSource\x12\x12\n" +
+	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xc9\x01\n" +
@@ -1277,10 +1431,18 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2 .engine.v1.CastStep.ColumnsEntryR\acolumns\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"B\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
 	"\x04Sink\x122\n" +
-	"\aparquet\x18\x01 \x01(\v2\x16.engine.v1.ParquetSinkH\x00R\aparquetB\x06\n" +
-	"\x04kind\"m\n" +
+	"\aparquet\x18\x01 \x01(\v2\x16.engine.v1.ParquetSinkH\x00R\aparquet\x12/\n" +
+	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectSinkH\x00R\x06objectB\x06\n" +
+	"\x04kind\"R\n" +
+	"\n" +
+	"ObjectSink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\tR\n" +
+	"checkpoint\x12\x10\n" +
+	"\x03ttl\x18\x03 \x01(\tR\x03ttl\"m\n" +
 	"\vParquetSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12 \n" +
@@ -1316,57 +1478,61 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),       // 0: engine.v1.JobSpec
 	(*Source)(nil),        // 1: engine.v1.Source
 	(*CsvSource)(nil),     // 2: engine.v1.CsvSource
 	(*Column)(nil),        // 3: engine.v1.Column
 	(*ParquetSource)(nil), // 4: engine.v1.ParquetSource
-	(*Batch)(nil),         // 5: engine.v1.Batch
-	(*Step)(nil),          // 6: engine.v1.Step
-	(*InferStep)(nil),     // 7: engine.v1.InferStep
-	(*ModelBatch)(nil),    // 8: engine.v1.ModelBatch
-	(*SelectStep)(nil),    // 9: engine.v1.SelectStep
-	(*RenameStep)(nil),    // 10: engine.v1.RenameStep
-	(*CastStep)(nil),      // 11: engine.v1.CastStep
-	(*Sink)(nil),          // 12: engine.v1.Sink
-	(*ParquetSink)(nil),   // 13: engine.v1.ParquetSink
-	(*Resources)(nil),     // 14: engine.v1.Resources
-	(*Retry)(nil),         // 15: engine.v1.Retry
-	(*ColumnInfo)(nil),    // 16: engine.v1.ColumnInfo
-	nil,                   // 17: engine.v1.JobSpec.LabelsEntry
-	nil,                   // 18: engine.v1.InferStep.OutputsEntry
-	nil,                   // 19: engine.v1.RenameStep.ColumnsEntry
-	nil,                   // 20: engine.v1.CastStep.ColumnsEntry
-	nil,                   // 21: engine.v1.Resources.CustomEntry
+	(*ObjectSource)(nil),  // 5: engine.v1.ObjectSource
+	(*Batch)(nil),         // 6: engine.v1.Batch
+	(*Step)(nil),          // 7: engine.v1.Step
+	(*InferStep)(nil),     // 8: engine.v1.InferStep
+	(*ModelBatch)(nil),    // 9: engine.v1.ModelBatch
+	(*SelectStep)(nil),    // 10: engine.v1.SelectStep
+	(*RenameStep)(nil),    // 11: engine.v1.RenameStep
+	(*CastStep)(nil),      // 12: engine.v1.CastStep
+	(*Sink)(nil),          // 13: engine.v1.Sink
+	(*ObjectSink)(nil),    // 14: engine.v1.ObjectSink
+	(*ParquetSink)(nil),   // 15: engine.v1.ParquetSink
+	(*Resources)(nil),     // 16: engine.v1.Resources
+	(*Retry)(nil),         // 17: engine.v1.Retry
+	(*ColumnInfo)(nil),    // 18: engine.v1.ColumnInfo
+	nil,                   // 19: engine.v1.JobSpec.LabelsEntry
+	nil,                   // 20: engine.v1.InferStep.OutputsEntry
+	nil,                   // 21: engine.v1.RenameStep.ColumnsEntry
+	nil,                   // 22: engine.v1.CastStep.ColumnsEntry
+	nil,                   // 23: engine.v1.Resources.CustomEntry
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
-	5,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
-	6,  // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	12, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	14, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	15, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	17, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	6,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
+	7,  // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
+	13, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	16, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	17, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	19, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	2,  // 7: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
 	4,  // 8: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
-	3,  // 9: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
-	7,  // 10: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	9,  // 11: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	10, // 12: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	11, // 13: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	18, // 14: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	8,  // 15: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	19, // 16: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	20, // 17: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	13, // 18: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	21, // 19: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	5,  // 9: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
+	3,  // 10: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
+	8,  // 11: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	10, // 12: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	11, // 13: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	12, // 14: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	20, // 15: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	9,  // 16: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	21, // 17: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	22, // 18: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	15, // 19: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	14, // 20: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	23, // 21: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -1377,25 +1543,27 @@ func file_engine_v1_job_proto_init() {
 	file_engine_v1_job_proto_msgTypes[1].OneofWrappers = []any{
 		(*Source_Csv)(nil),
 		(*Source_Parquet)(nil),
+		(*Source_Object)(nil),
 	}
 	file_engine_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[6].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[7].OneofWrappers = []any{
 		(*Step_Infer)(nil),
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
 		(*Step_Cast)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[12].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[13].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
+		(*Sink_Object)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[14].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -893,7 +893,7 @@ type Job struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// What has been done so far.
 	Progress *JobProgress `protobuf:"bytes,11,opt,name=progress,proto3" json:"progress,omitempty"`
-	// The output files of committed tasks, in the order of the input, once the job has ended; each with its absolute path.
+	// The output files or objects of committed tasks, in the order of the input, once the job has ended.
 	Outputs []*OutputFile `protobuf:"bytes,12,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	// The columns of the source as they were read. Set once planned.
 	SourceColumns []*ColumnInfo `protobuf:"bytes,13,rep,name=source_columns,json=sourceColumns,proto3" json:"source_columns,omitempty"`
@@ -1052,7 +1052,7 @@ func (x *Job) GetLabels() map[string]string {
 // JobProgress counts a job's work. The counts of unfinished attempts are included while they run, and dropped if they fail.
 type JobProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tasks of the plan; 0 before the job is planned. A task writes one output file.
+	// Tasks of the plan; 0 before the job is planned. A task writes one output file or object.
 	TasksTotal int64 `protobuf:"varint,1,opt,name=tasks_total,json=tasksTotal,proto3" json:"tasks_total,omitempty"`
 	// Tasks whose output is committed.
 	TasksDone int64 `protobuf:"varint,2,opt,name=tasks_done,json=tasksDone,proto3" json:"tasks_done,omitempty"`
@@ -1203,15 +1203,21 @@ func (x *JobProgress) GetSplitsDone() int64 {
 	return 0
 }
 
-// OutputFile is one committed file of a job's output.
+// OutputFile is one committed file or object of a job's output.
 type OutputFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path or URL.
+	// Absolute path or URL. Of an object its reference, "id@cluster".
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Rows in it.
 	Rows int64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Its length.
-	SizeBytes     int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// The 16 bytes of the object's id. Objects only.
+	ObjectId []byte `protobuf:"bytes,4,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// The URI of the object's checkpoint. Empty if it has none.
+	Checkpoint string `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// The name under which the object was pinned when the job succeeded. Empty if it was not.
+	Pin           string `protobuf:"bytes,6,opt,name=pin,proto3" json:"pin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1265,6 +1271,27 @@ func (x *OutputFile) GetSizeBytes() int64 {
 		return x.SizeBytes
 	}
 	return 0
+}
+
+func (x *OutputFile) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
+func (x *OutputFile) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *OutputFile) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
 }
 
 var File_engine_v1_job_service_proto protoreflect.FileDescriptor
@@ -1359,13 +1386,18 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\rattempts_lost\x18\v \x01(\x03R\fattemptsLost\x12!\n" +
 	"\fsplits_total\x18\f \x01(\x03R\vsplitsTotal\x12\x1f\n" +
 	"\vsplits_done\x18\r \x01(\x03R\n" +
-	"splitsDone\"S\n" +
+	"splitsDone\"\xa2\x01\n" +
 	"\n" +
 	"OutputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x03R\x04rows\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes*\x99\x01\n" +
+	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x1b\n" +
+	"\tobject_id\x18\x04 \x01(\fR\bobjectId\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x05 \x01(\tR\n" +
+	"checkpoint\x12\x10\n" +
+	"\x03pin\x18\x06 \x01(\tR\x03pin*\x99\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PENDING\x10\x01\x12\x15\n" +

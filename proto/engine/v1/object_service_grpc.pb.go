@@ -48,7 +48,8 @@ const (
 // "not_found"; one whose every copy is gone is of kind "unavailable" and says so.
 type ObjectServiceClient interface {
 	// OpenSession keeps a client's session: the client sends its first message at once and others to keep it alive, the head answers
-	// each. A session that has no stream ends one lease time after its last message; the references that it held end with it.
+	// each. A session ends one lease time after its last message, and at once when the client closes its side of the stream and waits
+	// for the end of the other; a stream that breaks does not end it. The references that it held end with it.
 	OpenSession(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OpenSessionRequest, OpenSessionResponse], error)
 	// ListStores returns the stores that objects can be put into.
 	ListStores(ctx context.Context, in *ListStoresRequest, opts ...grpc.CallOption) (*ListStoresResponse, error)
@@ -253,7 +254,8 @@ func (c *objectServiceClient) GetObjectStoreUsage(ctx context.Context, in *GetOb
 // "not_found"; one whose every copy is gone is of kind "unavailable" and says so.
 type ObjectServiceServer interface {
 	// OpenSession keeps a client's session: the client sends its first message at once and others to keep it alive, the head answers
-	// each. A session that has no stream ends one lease time after its last message; the references that it held end with it.
+	// each. A session ends one lease time after its last message, and at once when the client closes its side of the stream and waits
+	// for the end of the other; a stream that breaks does not end it. The references that it held end with it.
 	OpenSession(grpc.BidiStreamingServer[OpenSessionRequest, OpenSessionResponse]) error
 	// ListStores returns the stores that objects can be put into.
 	ListStores(context.Context, *ListStoresRequest) (*ListStoresResponse, error)

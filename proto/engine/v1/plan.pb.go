@@ -121,17 +121,20 @@ func (x *Plan) GetSourceColumns() []*ColumnInfo {
 	return nil
 }
 
-// InputFile is one file as it was when the job was planned. A file that differs when it is read is an error.
+// InputFile is one file, or one object of the object store, as it was when the job was planned. A file that differs when it is read
+// is an error; an object never differs.
 type InputFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path.
+	// Absolute path. Of an object its id as 32 hexadecimal digits.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Its length.
 	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// When it was last modified, in nanoseconds since 1970.
+	// When it was last modified, in nanoseconds since 1970. Files only.
 	ModifiedUnixNanos int64 `protobuf:"varint,3,opt,name=modified_unix_nanos,json=modifiedUnixNanos,proto3" json:"modified_unix_nanos,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The 16 bytes of the object's id. Objects only.
+	ObjectId      []byte `protobuf:"bytes,4,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InputFile) Reset() {
@@ -183,6 +186,13 @@ func (x *InputFile) GetModifiedUnixNanos() int64 {
 		return x.ModifiedUnixNanos
 	}
 	return 0
+}
+
+func (x *InputFile) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
 }
 
 // ModelPin fixes the content of a model.
@@ -249,12 +259,12 @@ func (x *ModelPin) GetDigest() string {
 	return ""
 }
 
-// TaskPlan is one task: some splits in, one file out.
+// TaskPlan is one task: some splits in, one file or object out.
 type TaskPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Read one after the other. At least one.
 	Splits []*Split `protobuf:"bytes,1,rep,name=splits,proto3" json:"splits,omitempty"`
-	// The output file's name in the output folder.
+	// The output file's name in the output folder. Of an output object its id as 32 hexadecimal digits.
 	Part          string `protobuf:"bytes,2,opt,name=part,proto3" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -313,9 +323,9 @@ type Split struct {
 	StartOffsetBytes int64 `protobuf:"varint,2,opt,name=start_offset_bytes,json=startOffsetBytes,proto3" json:"start_offset_bytes,omitempty"`
 	// The end of the range, exclusive, at the beginning of a row or the end of the file. Text only.
 	EndOffsetBytes int64 `protobuf:"varint,3,opt,name=end_offset_bytes,json=endOffsetBytes,proto3" json:"end_offset_bytes,omitempty"`
-	// The first row group. Parquet only.
+	// The first row group of a Parquet file, or the first record batch of an object.
 	FirstRowGroup int32 `protobuf:"varint,4,opt,name=first_row_group,json=firstRowGroup,proto3" json:"first_row_group,omitempty"`
-	// How many row groups. Parquet only.
+	// How many row groups, or record batches.
 	RowGroups     int32 `protobuf:"varint,5,opt,name=row_groups,json=rowGroups,proto3" json:"row_groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -386,7 +396,7 @@ func (x *Split) GetRowGroups() int32 {
 	return 0
 }
 
-// OutputPlan is where a job's files go.
+// OutputPlan is where a job's files go. Empty for a job whose output are objects.
 type OutputPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The folder that the user named, absolute.
@@ -462,12 +472,13 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\x06models\x18\x04 \x03(\v2\x13.engine.v1.ModelPinR\x06models\x12)\n" +
 	"\x05tasks\x18\x05 \x03(\v2\x13.engine.v1.TaskPlanR\x05tasks\x12-\n" +
 	"\x06output\x18\x06 \x01(\v2\x15.engine.v1.OutputPlanR\x06output\x12<\n" +
-	"\x0esource_columns\x18\a \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\"n\n" +
+	"\x0esource_columns\x18\a \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\"\x8b\x01\n" +
 	"\tInputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12.\n" +
-	"\x13modified_unix_nanos\x18\x03 \x01(\x03R\x11modifiedUnixNanos\"J\n" +
+	"\x13modified_unix_nanos\x18\x03 \x01(\x03R\x11modifiedUnixNanos\x12\x1b\n" +
+	"\tobject_id\x18\x04 \x01(\fR\bobjectId\"J\n" +
 	"\bModelPin\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +

@@ -465,16 +465,18 @@ type TaskResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The lease.
 	Lease *LeaseRef `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
-	// What the attempt did. Of an output file that another attempt had published: what that file says of itself.
+	// What the attempt did. Of an output that another attempt had published: what that output says of itself.
 	Counts *TaskCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
-	// The published file's length; 0 if the attempt failed.
+	// The length of the published file or object; 0 if the attempt failed.
 	PartSizeBytes int64 `protobuf:"varint,3,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
 	// The epoch of the attempt that published the file: an earlier one's if its file was found in place.
 	PublishedEpoch uint64 `protobuf:"varint,4,opt,name=published_epoch,json=publishedEpoch,proto3" json:"published_epoch,omitempty"`
 	// Set if the attempt failed.
 	Error *Error `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	// Wall time of the attempt.
-	Elapsed       *durationpb.Duration `protobuf:"bytes,6,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	Elapsed *durationpb.Duration `protobuf:"bytes,6,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	// The URI of the output object's checkpoint, if the job asked for one.
+	Checkpoint    string `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,6 +551,13 @@ func (x *TaskResult) GetElapsed() *durationpb.Duration {
 		return x.Elapsed
 	}
 	return nil
+}
+
+func (x *TaskResult) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
 }
 
 // WorkerLogLine is a line for a job's log.
@@ -626,9 +635,10 @@ type SyncResponse struct {
 	Jobs []*JobAssignment `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// Leases that the worker should hold from now on. A grant that it holds already changes nothing.
 	Grants []*LeaseGrant `protobuf:"bytes,4,rep,name=grants,proto3" json:"grants,omitempty"`
-	// Leases that it should not hold: it stops, publishes nothing more, and drops what it has of them, results included.
+	// Leases that it should not hold: it stops, publishes nothing more, and drops what it has of them, results and output objects
+	// included.
 	Revocations []*LeaseRef `protobuf:"bytes,5,rep,name=revocations,proto3" json:"revocations,omitempty"`
-	// Results that are durable: the worker forgets them.
+	// Results that are durable or of no interest: the worker forgets them, and keeps their output objects.
 	Settled []*LeaseRef `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
 	// Log lines up to this worker_sequence are kept: the worker forgets them.
 	AcknowledgedLogSequence uint64 `protobuf:"varint,7,opt,name=acknowledged_log_sequence,json=acknowledgedLogSequence,proto3" json:"acknowledged_log_sequence,omitempty"`
@@ -1057,7 +1067,9 @@ func (x *SyncObjectsRequest) GetResults() []*ObjectOrderResult {
 type SyncObjectsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order in which they are to begin.
-	Orders        []*ObjectOrder `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
+	Orders []*ObjectOrder `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
+	// The cluster's id. In the first message of a stream, which comes at once, and only there.
+	ClusterId     string `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1099,12 +1111,19 @@ func (x *SyncObjectsResponse) GetOrders() []*ObjectOrder {
 	return nil
 }
 
+func (x *SyncObjectsResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
 // ObjectOrder is what a store is to do.
 type ObjectOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Numbers the orders of one head's term.
+	// Numbers all orders; those of a later term of the head are larger.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// What to do.
+	// What to do. Not set: nothing. The result then says that the head has been told of every change from before the order came.
 	//
 	// Types that are valid to be assigned to Order:
 	//
@@ -1116,6 +1135,7 @@ type ObjectOrder struct {
 	//	*ObjectOrder_Checkpoint
 	//	*ObjectOrder_Restore
 	//	*ObjectOrder_Promote
+	//	*ObjectOrder_Describe
 	Order         isObjectOrder_Order `protobuf_oneof:"order"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1237,6 +1257,15 @@ func (x *ObjectOrder) GetPromote() *PromoteObjectOrder {
 	return nil
 }
 
+func (x *ObjectOrder) GetDescribe() *DescribeObjectOrder {
+	if x != nil {
+		if x, ok := x.Order.(*ObjectOrder_Describe); ok {
+			return x.Describe
+		}
+	}
+	return nil
+}
+
 type isObjectOrder_Order interface {
 	isObjectOrder_Order()
 }
@@ -1262,7 +1291,7 @@ type ObjectOrder_Put struct {
 }
 
 type ObjectOrder_Fetch struct {
-	// Return the bytes of a small object.
+	// Return the bytes of a small object, or the schema of any.
 	Fetch *FetchObjectOrder `protobuf:"bytes,6,opt,name=fetch,proto3,oneof"`
 }
 
@@ -1281,6 +1310,11 @@ type ObjectOrder_Promote struct {
 	Promote *PromoteObjectOrder `protobuf:"bytes,9,opt,name=promote,proto3,oneof"`
 }
 
+type ObjectOrder_Describe struct {
+	// Return the schema of an object.
+	Describe *DescribeObjectOrder `protobuf:"bytes,10,opt,name=describe,proto3,oneof"`
+}
+
 func (*ObjectOrder_Delete) isObjectOrder_Order() {}
 
 func (*ObjectOrder_Own) isObjectOrder_Order() {}
@@ -1296,6 +1330,8 @@ func (*ObjectOrder_Checkpoint) isObjectOrder_Order() {}
 func (*ObjectOrder_Restore) isObjectOrder_Order() {}
 
 func (*ObjectOrder_Promote) isObjectOrder_Order() {}
+
+func (*ObjectOrder_Describe) isObjectOrder_Order() {}
 
 // DeleteObjectsOrder names copies.
 type DeleteObjectsOrder struct {
@@ -1517,11 +1553,13 @@ func (x *PutObjectOrder) GetOwner() *ObjectOwner {
 	return nil
 }
 
-// FetchObjectOrder names a small object.
+// FetchObjectOrder names an object to be read.
 type FetchObjectOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id.
-	ObjectId      []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// Whether only the schema is wanted, as an Arrow IPC stream without record batches. Else the object must be small.
+	SchemaOnly    bool `protobuf:"varint,2,opt,name=schema_only,json=schemaOnly,proto3" json:"schema_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1563,6 +1601,59 @@ func (x *FetchObjectOrder) GetObjectId() []byte {
 	return nil
 }
 
+func (x *FetchObjectOrder) GetSchemaOnly() bool {
+	if x != nil {
+		return x.SchemaOnly
+	}
+	return false
+}
+
+// DescribeObjectOrder names an object whose schema is wanted.
+type DescribeObjectOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	ObjectId      []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeObjectOrder) Reset() {
+	*x = DescribeObjectOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeObjectOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeObjectOrder) ProtoMessage() {}
+
+func (x *DescribeObjectOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeObjectOrder.ProtoReflect.Descriptor instead.
+func (*DescribeObjectOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DescribeObjectOrder) GetObjectId() []byte {
+	if x != nil {
+		return x.ObjectId
+	}
+	return nil
+}
+
 // CheckpointObjectOrder says where an object is to be kept.
 type CheckpointObjectOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1576,7 +1667,7 @@ type CheckpointObjectOrder struct {
 
 func (x *CheckpointObjectOrder) Reset() {
 	*x = CheckpointObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1679,7 @@ func (x *CheckpointObjectOrder) String() string {
 func (*CheckpointObjectOrder) ProtoMessage() {}
 
 func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1692,7 @@ func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointObjectOrder.ProtoReflect.Descriptor instead.
 func (*CheckpointObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckpointObjectOrder) GetObjectId() []byte {
@@ -1631,7 +1722,7 @@ type RestoreObjectOrder struct {
 
 func (x *RestoreObjectOrder) Reset() {
 	*x = RestoreObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1734,7 @@ func (x *RestoreObjectOrder) String() string {
 func (*RestoreObjectOrder) ProtoMessage() {}
 
 func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1747,7 @@ func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreObjectOrder.ProtoReflect.Descriptor instead.
 func (*RestoreObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RestoreObjectOrder) GetUri() string {
@@ -1686,7 +1777,7 @@ type PromoteObjectOrder struct {
 
 func (x *PromoteObjectOrder) Reset() {
 	*x = PromoteObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1789,7 @@ func (x *PromoteObjectOrder) String() string {
 func (*PromoteObjectOrder) ProtoMessage() {}
 
 func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1802,7 @@ func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteObjectOrder.ProtoReflect.Descriptor instead.
 func (*PromoteObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PromoteObjectOrder) GetObjectId() []byte {
@@ -1728,16 +1819,16 @@ func (x *PromoteObjectOrder) GetOwners() []*ObjectOwner {
 	return nil
 }
 
-// ObjectOrderResult is how an order ended.
+// ObjectOrderResult is how an order ended. What the order changed is told in the same message or an earlier one.
 type ObjectOrderResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The order's number.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Set if it failed.
 	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	// The object concerned, as it is now. Of put, fetch, checkpoint, restore, and promote.
+	// The object concerned, as it is now. Of put, fetch, checkpoint, restore, promote, and describe.
 	Object *ObjectCopy `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
-	// The bytes. Of fetch.
+	// The bytes. Of fetch; of describe the Arrow IPC stream of a table with the object's schema and no record batches.
 	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1745,7 +1836,7 @@ type ObjectOrderResult struct {
 
 func (x *ObjectOrderResult) Reset() {
 	*x = ObjectOrderResult{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1848,7 @@ func (x *ObjectOrderResult) String() string {
 func (*ObjectOrderResult) ProtoMessage() {}
 
 func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1861,7 @@ func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectOrderResult.ProtoReflect.Descriptor instead.
 func (*ObjectOrderResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ObjectOrderResult) GetNumber() uint64 {
@@ -1845,7 +1936,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"bytes_read\x18\x04 \x01(\x03R\tbytesRead\x12#\n" +
 	"\rbytes_written\x18\x05 \x01(\x03R\fbytesWritten\x12\x18\n" +
-	"\abatches\x18\x06 \x01(\x03R\abatches\"\x94\x02\n" +
+	"\abatches\x18\x06 \x01(\x03R\abatches\"\xb4\x02\n" +
 	"\n" +
 	"TaskResult\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +
@@ -1853,7 +1944,10 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x0fpart_size_bytes\x18\x03 \x01(\x03R\rpartSizeBytes\x12'\n" +
 	"\x0fpublished_epoch\x18\x04 \x01(\x04R\x0epublishedEpoch\x12&\n" +
 	"\x05error\x18\x05 \x01(\v2\x10.engine.v1.ErrorR\x05error\x123\n" +
-	"\aelapsed\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"w\n" +
+	"\aelapsed\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\a \x01(\tR\n" +
+	"checkpoint\"w\n" +
 	"\rWorkerLogLine\x12'\n" +
 	"\x0fworker_sequence\x18\x01 \x01(\x04R\x0eworkerSequence\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12&\n" +
@@ -1895,9 +1989,11 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x04gone\x18\x03 \x03(\fR\x04gone\x12\x1a\n" +
 	"\bcomplete\x18\x04 \x01(\bR\bcomplete\x121\n" +
 	"\x05usage\x18\x05 \x01(\v2\x1b.engine.v1.ObjectStoreUsageR\x05usage\x126\n" +
-	"\aresults\x18\x06 \x03(\v2\x1c.engine.v1.ObjectOrderResultR\aresults\"E\n" +
+	"\aresults\x18\x06 \x03(\v2\x1c.engine.v1.ObjectOrderResultR\aresults\"d\n" +
 	"\x13SyncObjectsResponse\x12.\n" +
-	"\x06orders\x18\x01 \x03(\v2\x16.engine.v1.ObjectOrderR\x06orders\"\xed\x03\n" +
+	"\x06orders\x18\x01 \x03(\v2\x16.engine.v1.ObjectOrderR\x06orders\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xab\x04\n" +
 	"\vObjectOrder\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x127\n" +
 	"\x06delete\x18\x02 \x01(\v2\x1d.engine.v1.DeleteObjectsOrderH\x00R\x06delete\x12-\n" +
@@ -1909,7 +2005,9 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"checkpoint\x18\a \x01(\v2 .engine.v1.CheckpointObjectOrderH\x00R\n" +
 	"checkpoint\x129\n" +
 	"\arestore\x18\b \x01(\v2\x1d.engine.v1.RestoreObjectOrderH\x00R\arestore\x129\n" +
-	"\apromote\x18\t \x01(\v2\x1d.engine.v1.PromoteObjectOrderH\x00R\apromoteB\a\n" +
+	"\apromote\x18\t \x01(\v2\x1d.engine.v1.PromoteObjectOrderH\x00R\apromote\x12<\n" +
+	"\bdescribe\x18\n" +
+	" \x01(\v2\x1e.engine.v1.DescribeObjectOrderH\x00R\bdescribeB\a\n" +
 	"\x05order\"3\n" +
 	"\x12DeleteObjectsOrder\x12\x1d\n" +
 	"\n" +
@@ -1923,8 +2021,12 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x0ePutObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12,\n" +
-	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"/\n" +
+	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"P\n" +
 	"\x10FetchObjectOrder\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x1f\n" +
+	"\vschema_only\x18\x02 \x01(\bR\n" +
+	"schemaOnly\"2\n" +
+	"\x13DescribeObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\"L\n" +
 	"\x15CheckpointObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x16\n" +
@@ -1956,7 +2058,7 @@ func file_engine_v1_worker_service_proto_rawDescGZIP() []byte {
 	return file_engine_v1_worker_service_proto_rawDescData
 }
 
-var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*SyncRequest)(nil),           // 0: engine.v1.SyncRequest
 	(*WorkerHello)(nil),           // 1: engine.v1.WorkerHello
@@ -1977,80 +2079,82 @@ var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*EndOwnerOrder)(nil),         // 16: engine.v1.EndOwnerOrder
 	(*PutObjectOrder)(nil),        // 17: engine.v1.PutObjectOrder
 	(*FetchObjectOrder)(nil),      // 18: engine.v1.FetchObjectOrder
-	(*CheckpointObjectOrder)(nil), // 19: engine.v1.CheckpointObjectOrder
-	(*RestoreObjectOrder)(nil),    // 20: engine.v1.RestoreObjectOrder
-	(*PromoteObjectOrder)(nil),    // 21: engine.v1.PromoteObjectOrder
-	(*ObjectOrderResult)(nil),     // 22: engine.v1.ObjectOrderResult
-	nil,                           // 23: engine.v1.WorkerHello.LabelsEntry
-	(*Resources)(nil),             // 24: engine.v1.Resources
-	(*Error)(nil),                 // 25: engine.v1.Error
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*LogLine)(nil),               // 27: engine.v1.LogLine
-	(*JobSpec)(nil),               // 28: engine.v1.JobSpec
-	(*Plan)(nil),                  // 29: engine.v1.Plan
-	(*TaskPlan)(nil),              // 30: engine.v1.TaskPlan
-	(*InputFile)(nil),             // 31: engine.v1.InputFile
-	(*ObjectStoreAddress)(nil),    // 32: engine.v1.ObjectStoreAddress
-	(*ObjectCopy)(nil),            // 33: engine.v1.ObjectCopy
-	(*ObjectStoreUsage)(nil),      // 34: engine.v1.ObjectStoreUsage
-	(*ObjectOwner)(nil),           // 35: engine.v1.ObjectOwner
+	(*DescribeObjectOrder)(nil),   // 19: engine.v1.DescribeObjectOrder
+	(*CheckpointObjectOrder)(nil), // 20: engine.v1.CheckpointObjectOrder
+	(*RestoreObjectOrder)(nil),    // 21: engine.v1.RestoreObjectOrder
+	(*PromoteObjectOrder)(nil),    // 22: engine.v1.PromoteObjectOrder
+	(*ObjectOrderResult)(nil),     // 23: engine.v1.ObjectOrderResult
+	nil,                           // 24: engine.v1.WorkerHello.LabelsEntry
+	(*Resources)(nil),             // 25: engine.v1.Resources
+	(*Error)(nil),                 // 26: engine.v1.Error
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*LogLine)(nil),               // 28: engine.v1.LogLine
+	(*JobSpec)(nil),               // 29: engine.v1.JobSpec
+	(*Plan)(nil),                  // 30: engine.v1.Plan
+	(*TaskPlan)(nil),              // 31: engine.v1.TaskPlan
+	(*InputFile)(nil),             // 32: engine.v1.InputFile
+	(*ObjectStoreAddress)(nil),    // 33: engine.v1.ObjectStoreAddress
+	(*ObjectCopy)(nil),            // 34: engine.v1.ObjectCopy
+	(*ObjectStoreUsage)(nil),      // 35: engine.v1.ObjectStoreUsage
+	(*ObjectOwner)(nil),           // 36: engine.v1.ObjectOwner
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
 	3,  // 1: engine.v1.SyncRequest.held:type_name -> engine.v1.HeldLease
 	5,  // 2: engine.v1.SyncRequest.results:type_name -> engine.v1.TaskResult
 	6,  // 3: engine.v1.SyncRequest.logs:type_name -> engine.v1.WorkerLogLine
-	24, // 4: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
-	23, // 5: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
+	25, // 4: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
+	24, // 5: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
 	2,  // 6: engine.v1.HeldLease.lease:type_name -> engine.v1.LeaseRef
 	4,  // 7: engine.v1.HeldLease.counts:type_name -> engine.v1.TaskCounts
 	2,  // 8: engine.v1.TaskResult.lease:type_name -> engine.v1.LeaseRef
 	4,  // 9: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
-	25, // 10: engine.v1.TaskResult.error:type_name -> engine.v1.Error
-	26, // 11: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
-	27, // 12: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
+	26, // 10: engine.v1.TaskResult.error:type_name -> engine.v1.Error
+	27, // 11: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
+	28, // 12: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
 	8,  // 13: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
 	9,  // 14: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
 	10, // 15: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
 	2,  // 16: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
 	2,  // 17: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
-	26, // 18: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
-	26, // 19: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
-	28, // 20: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
-	29, // 21: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
+	27, // 18: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
+	27, // 19: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
+	29, // 20: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
+	30, // 21: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
 	2,  // 22: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
-	30, // 23: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	31, // 24: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
-	32, // 25: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
-	33, // 26: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
-	34, // 27: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
-	22, // 28: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
+	31, // 23: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
+	32, // 24: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	33, // 25: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
+	34, // 26: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
+	35, // 27: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
+	23, // 28: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
 	13, // 29: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
 	14, // 30: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
 	15, // 31: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
 	16, // 32: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
 	17, // 33: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
 	18, // 34: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
-	19, // 35: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
-	20, // 36: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
-	21, // 37: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
-	35, // 38: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
-	35, // 39: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
-	35, // 40: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
-	35, // 41: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
-	35, // 42: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	35, // 43: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	25, // 44: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
-	33, // 45: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
-	0,  // 46: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	11, // 47: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
-	7,  // 48: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	12, // 49: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
-	48, // [48:50] is the sub-list for method output_type
-	46, // [46:48] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	20, // 35: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
+	21, // 36: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
+	22, // 37: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
+	19, // 38: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
+	36, // 39: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
+	36, // 40: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
+	36, // 41: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
+	36, // 42: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
+	36, // 43: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	36, // 44: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	26, // 45: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
+	34, // 46: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
+	0,  // 47: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	11, // 48: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
+	7,  // 49: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	12, // 50: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
+	49, // [49:51] is the sub-list for method output_type
+	47, // [47:49] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
@@ -2072,6 +2176,7 @@ func file_engine_v1_worker_service_proto_init() {
 		(*ObjectOrder_Checkpoint)(nil),
 		(*ObjectOrder_Restore)(nil),
 		(*ObjectOrder_Promote)(nil),
+		(*ObjectOrder_Describe)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2079,7 +2184,7 @@ func file_engine_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_worker_service_proto_rawDesc), len(file_engine_v1_worker_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
