@@ -68,6 +68,8 @@ type WorkerConfig struct {
 	Version string
 	// Logger is required.
 	Logger *slog.Logger
+	// ObjectStore is how the worker keeps objects.
+	ObjectStore ObjectStoreConfig
 	// ProtocolVersion replaces the protocol's version, for tests of what happens when they differ.
 	ProtocolVersion uint32
 }

@@ -1291,7 +1291,7 @@ type ObjectOrder_Put struct {
 }
 
 type ObjectOrder_Fetch struct {
-	// Return the bytes of a small object, or the schema of any.
+	// Return the bytes of a small object.
 	Fetch *FetchObjectOrder `protobuf:"bytes,6,opt,name=fetch,proto3,oneof"`
 }
 
@@ -1553,13 +1553,11 @@ func (x *PutObjectOrder) GetOwner() *ObjectOwner {
 	return nil
 }
 
-// FetchObjectOrder names an object to be read.
+// FetchObjectOrder names a small object.
 type FetchObjectOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id.
-	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
-	// Whether only the schema is wanted, as an Arrow IPC stream without record batches. Else the object must be small.
-	SchemaOnly    bool `protobuf:"varint,2,opt,name=schema_only,json=schemaOnly,proto3" json:"schema_only,omitempty"`
+	ObjectId      []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1599,13 +1597,6 @@ func (x *FetchObjectOrder) GetObjectId() []byte {
 		return x.ObjectId
 	}
 	return nil
-}
-
-func (x *FetchObjectOrder) GetSchemaOnly() bool {
-	if x != nil {
-		return x.SchemaOnly
-	}
-	return false
 }
 
 // DescribeObjectOrder names an object whose schema is wanted.
@@ -1826,7 +1817,7 @@ type ObjectOrderResult struct {
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Set if it failed.
 	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	// The object concerned, as it is now. Of put, fetch, checkpoint, restore, promote, and describe.
+	// The object concerned, as it is now. Of own, put, fetch, checkpoint, restore, promote, and describe.
 	Object *ObjectCopy `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
 	// The bytes. Of fetch; of describe the Arrow IPC stream of a table with the object's schema and no record batches.
 	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
@@ -2021,11 +2012,9 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x0ePutObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12,\n" +
-	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"P\n" +
+	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"/\n" +
 	"\x10FetchObjectOrder\x12\x1b\n" +
-	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x1f\n" +
-	"\vschema_only\x18\x02 \x01(\bR\n" +
-	"schemaOnly\"2\n" +
+	"\tobject_id\x18\x01 \x01(\fR\bobjectId\"2\n" +
 	"\x13DescribeObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\"L\n" +
 	"\x15CheckpointObjectOrder\x12\x1b\n" +
