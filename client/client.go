@@ -1,11 +1,13 @@
-// Package client is the Go client: it submits jobs and follows them. A Client is safe for concurrent use; every call takes a
-// context, and one without a deadline gets 30 seconds, except for those that wait for a job.
+// Package client is the Go client: it submits jobs and follows them, and puts and gets objects. A Client is safe for concurrent use;
+// every call takes a context, and one without a deadline gets 30 seconds, except for those that wait for a job or objects, or say
+// otherwise.
 //
 // Errors are *engine.Error: engine.KindOf tells what sort of failure it is, KindUnavailable that the head could not be reached.
 package client
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"google.golang.org/grpc"
@@ -19,6 +21,7 @@ import (
 type Client struct {
 	jobs    enginev1.JobServiceClient
 	cluster enginev1.ClusterServiceClient
+	objects *objects
 	conn    io.Closer
 }
 
@@ -48,18 +51,20 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 	return c, nil
 }
 
-// New returns a client over a connection that the caller owns and closes. Its errors are converted only if the connection was made
-// by Dial or by a node.
+// New returns a client over a connection that the caller owns and closes, after the client. Its errors are converted only if the
+// connection was made by Dial or by a node.
 func New(conn grpc.ClientConnInterface) *Client {
-	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn)}
+	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), objects: newObjects(conn)}
 }
 
-// Close frees the connection of a client that Dial made. Calls in flight fail.
+// Close ends the client's session, whose references end one lease time later, and frees the connections that the client made. Calls
+// in flight fail. Tables that are open stay readable.
 func (c *Client) Close() error {
-	if c.conn == nil {
-		return nil
+	err := c.objects.close()
+	if c.conn != nil {
+		err = errors.Join(err, c.conn.Close())
 	}
-	return c.conn.Close()
+	return err
 }
 
 // SubmitOption changes a submission.

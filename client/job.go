@@ -79,7 +79,7 @@ const reconnectFor = time.Minute
 // by itself when the head restarts. It blocks.
 func (j *Job) Watch(ctx context.Context, see func(*enginev1.Job) error) error {
 	var last *enginev1.Job
-	return j.retry(ctx, func(ctx context.Context, alive func()) error {
+	return follow(ctx, "follow job", string(j.id), func(ctx context.Context, alive func()) error {
 		stream, err := j.client.jobs.WatchJob(ctx, &enginev1.WatchJobRequest{JobId: string(j.id)})
 		for err == nil {
 			var response *enginev1.WatchJobResponse
@@ -141,7 +141,7 @@ type LogOptions struct {
 // line, until see returns an error, or until ctx ends.
 func (j *Job) Logs(ctx context.Context, options LogOptions, see func(*enginev1.LogLine) error) error {
 	after := options.After
-	return j.retry(ctx, func(ctx context.Context, alive func()) error {
+	return follow(ctx, "follow job", string(j.id), func(ctx context.Context, alive func()) error {
 		stream, err := j.client.jobs.ReadJobLog(ctx, &enginev1.ReadJobLogRequest{JobId: string(j.id), AfterSequence: after, Follow: options.Follow})
 		for err == nil {
 			var response *enginev1.ReadJobLogResponse
@@ -166,8 +166,9 @@ func (j *Job) Logs(ctx context.Context, options LogOptions, see func(*enginev1.L
 // stopped is an error of the caller's own function, which ends the loop as it is.
 type stopped struct{ error }
 
-// retry calls stream again while the head is away; stream calls alive with every message. The first connection is not retried.
-func (j *Job) retry(ctx context.Context, stream func(ctx context.Context, alive func()) error) error {
+// follow calls stream again while the head is away; stream calls alive with every message. The first connection is not retried. op
+// and id name what ctx's end interrupts.
+func follow(ctx context.Context, op, id string, stream func(ctx context.Context, alive func()) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var lostSince time.Time // When the last stream broke; zero while none has said anything since.
@@ -185,7 +186,7 @@ func (j *Job) retry(ctx context.Context, stream func(ctx context.Context, alive 
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return engine.WrapError("follow job", string(j.id), context.Cause(ctx))
+			return engine.WrapError(op, id, context.Cause(ctx))
 		case engine.KindOf(err) != engine.KindUnavailable && !errors.Is(err, io.EOF),
 			!heard, time.Since(lostSince) > reconnectFor:
 			return err

@@ -1,0 +1,146 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/lifecycle"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// session is the client's session at the head: it is opened when it first owns an object, and kept alive until the group ends. The
+// references that it holds end one lease time after that.
+type session struct {
+	// Constant.
+	id      string
+	client  string
+	service enginev1.ObjectServiceClient
+	group   *lifecycle.Group
+	// heard is called with the cluster's id whenever the head says it.
+	heard func(cluster string)
+
+	open atomic.Bool
+
+	mu sync.Mutex
+	// opening is the first stream while the head has not answered it; nil before and after.
+	opening *opening
+}
+
+// opening is an attempt to open the session; err is set when done is closed.
+type opening struct {
+	done chan struct{}
+	err  error
+}
+
+// errClosed is what calls on a client get that was closed.
+var errClosed = engine.Errorf(engine.KindCanceled, "use client", "", "the client is closed")
+
+// ensure returns when the head knows the session. Once it does, ensure costs nothing, and a head that goes away is found again in the
+// background.
+func (s *session) ensure(ctx context.Context) error {
+	if s.open.Load() {
+		return nil
+	}
+	attempt, err := s.begin()
+	if attempt == nil {
+		return err
+	}
+	select {
+	case <-attempt.done:
+		return attempt.err
+	case <-ctx.Done():
+		return engine.WrapError("open session", s.id, context.Cause(ctx))
+	}
+}
+
+// begin returns the attempt that is in flight, or starts one; nil if the session is open or the client closed.
+func (s *session) begin() (*opening, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open.Load() {
+		return nil, nil //nolint:nilnil // Nothing is to be awaited.
+	}
+	if s.opening == nil {
+		attempt := &opening{done: make(chan struct{})}
+		if !s.group.Go("session", func(ctx context.Context) error {
+			s.run(ctx, attempt)
+			return nil
+		}) {
+			return nil, errClosed
+		}
+		s.opening = attempt
+	}
+	return s.opening, nil
+}
+
+// run keeps the session until ctx ends. If the first stream fails, whoever waits for it gets the error, and the next call tries again.
+func (s *session) run(ctx context.Context, first *opening) {
+	err := s.stream(ctx, func() {
+		if s.open.CompareAndSwap(false, true) {
+			close(first.done)
+		}
+	})
+	if !s.open.Load() {
+		s.mu.Lock()
+		s.opening = nil
+		s.mu.Unlock()
+		first.err = err
+		close(first.done)
+		return
+	}
+	const shortest, longest = 50 * time.Millisecond, 2 * time.Second
+	// The connection's owner may close it before the client; then no stream will work again.
+	for pause := shortest; ctx.Err() == nil && engine.KindOf(err) != engine.KindCanceled; pause = min(2*pause, longest) {
+		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		err = s.stream(ctx, func() { pause = shortest })
+	}
+}
+
+// errSilent ends a stream whose head does not answer.
+var errSilent = engine.Errorf(engine.KindUnavailable, "keep session", "", "the head does not answer")
+
+// stream keeps the session alive over one stream until that breaks. acknowledged is called with each answer.
+func (s *session) stream(ctx context.Context, acknowledged func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stream, err := s.service.OpenSession(ctx)
+	if err != nil {
+		return err
+	}
+	answerWithin := 10 * time.Second
+	silent := time.AfterFunc(answerWithin, func() { cancel(errSilent) })
+	defer silent.Stop()
+	request := &enginev1.OpenSessionRequest{SessionId: s.id, Client: s.client}
+	for {
+		silent.Reset(answerWithin)
+		// The reason why a stream broke is what receiving says.
+		_ = stream.Send(request)
+		request = &enginev1.OpenSessionRequest{}
+		response, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		silent.Stop()
+		s.heard(response.GetClusterId())
+		acknowledged()
+		lease := max(response.GetLeaseTime().AsDuration(), 30*time.Millisecond)
+		answerWithin = max(lease/2, time.Second)
+		timer := time.NewTimer(lease / 3)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return stream.CloseSend()
+		}
+	}
+}
