@@ -2,182 +2,303 @@ package objectstore
 
 import (
 	"context"
-	"os"
+	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/f708428e/engine"
-	"github.com/f708428e/engine/blob"
+	"github.com/f708428e/engine/internal/lifecycle"
 )
 
-// Config is what a store is made of.
-type Config struct {
-	// CapacityBytes bounds the memory of arenas and inline objects. Zero means DefaultCapacityBytes.
-	CapacityBytes int64
-	// ArenaBytes is the size of an arena; an object that is larger gets an arena of its own. Zero means an eighth of the capacity,
-	// between 64 MiB and 1 GiB.
-	ArenaBytes int64
-	// PrefaultBytes is how much memory is made ready ahead of use, once the store is used. Zero means 128 MiB, less than zero none.
-	PrefaultBytes int64
-	// HighWater is the share of the capacity above which objects are spilled in the background until LowWater. Zero means 0.8 and 0.7.
-	HighWater, LowWater float64
-	// CreateTimeout is how long a creation waits for room if its context has no deadline. Zero means 30 s.
-	CreateTimeout time.Duration
-	// Spill takes the objects that are spilled, under SpillPrefix. Nil means that nothing is spilled. The store does not close it.
-	Spill blob.Bucket
-	// Open opens the bucket or folder of a checkpoint. Nil means that there are no checkpoints.
-	Open func(ctx context.Context, uri string) (bucket blob.Bucket, err error)
-	// Node and Generation mark what the store leaves behind, so that a later one can tell whose it is. See Sweep.
-	Node       engine.NodeID
-	Generation string
-	// Events hears of what happens in the background. It must not block, nor call the store. Nil means nobody does.
-	Events func(Event)
-	// Now replaces time.Now in tests.
-	Now func() time.Time
+// Store keeps the objects of one node. It is safe for concurrent use. Unless a method says otherwise it does not block for longer than a
+// lock is held, under which nothing is read, written, or mapped.
+type Store struct {
+	// Constant.
+	config Config
+	group  *lifecycle.Group
+	// wakeClock and wakeSpiller are signals with room for one.
+	wakeClock, wakeSpiller chan struct{}
+	prefault               chan *arena
+
+	mu      sync.Mutex
+	closed  bool
+	objects map[engine.ObjectID]*object
+	owners  owners
+	changes changes
+	waits   map[engine.ObjectID][]*sealWait
+	// writers are the pending objects of other processes.
+	writers map[string]map[*Pending]struct{}
+
+	arenas   []*arena
+	onRetire []*func(arena uint64)
+	// nextArena numbers the next arena.
+	nextArena uint64
+	// arenaBytes and inlineBytes together never exceed the capacity. inMemory is the size of all objects that have memory, pending
+	// and deleted ones included, and pinned of those that are in use; spilledOnly of those that have none.
+	arenaBytes, inlineBytes, inMemory, pinned, spilledOnly int64
+
+	// clean are the unused objects whose memory can be freed at once, dirty those that have to be spilled first; in order of
+	// their last use.
+	clean, dirty list
+	queue        queue
+	spiller      spiller
+	// stale are the objects whose pins changed since they were last reported, the first at staleSince.
+	stale      []*object
+	staleSince time.Time
+
+	spills, restores, evictions int64
+	// deadline is when the clock has to look next; zero is never.
+	deadline time.Time
+	// roomChanged asks for a look at the queue before the lock is given up, and after has what is done once it is.
+	roomChanged bool
+	after       []func()
 }
 
-// Event is something that happened in the background.
-type Event struct {
-	// What is a constant message, such as "object spilled".
-	What string
-	// Object is the object concerned, or zero.
-	Object engine.ObjectID
-	// SizeBytes is its size.
-	SizeBytes int64
-	// Err is why it failed, or nil.
-	Err error
+// Open makes an empty store. Close frees it; the end of ctx does not.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	config, err := config.complete()
+	if err != nil {
+		return nil, err
+	}
+	byUse := func(o *object) *links { return &o.lruLinks }
+	s := &Store{
+		config: config, group: lifecycle.NewGroup(context.WithoutCancel(ctx), "object store"),
+		wakeClock: make(chan struct{}, 1), wakeSpiller: make(chan struct{}, 1), prefault: make(chan *arena, 1),
+		objects: map[engine.ObjectID]*object{}, owners: owners{held: map[ownerKey]map[*object]struct{}{}}, changes: newChanges(),
+		waits: map[engine.ObjectID][]*sealWait{}, writers: map[string]map[*Pending]struct{}{},
+		clean: list{links: byUse}, dirty: list{links: byUse},
+	}
+	s.group.Go("clock", s.runClock)
+	s.group.Go("prefault", s.runPrefault)
+	s.startSpiller()
+	return s, nil
 }
 
-// Store keeps the objects of one node. It is safe for concurrent use.
-type Store struct{}
-
-// Open makes an empty store. Close frees it.
-func Open(ctx context.Context, config Config) (*Store, error) { return nil, errStub }
-
-var errStub = engine.Errorf(engine.KindInternal, "object store", "", "stub")
-
-// Close frees the store's memory and deletes its spill files. Handles that are open stay readable until they are released.
-func (s *Store) Close(ctx context.Context) error { return errStub }
-
-// Creation says what is to be created.
-type Creation struct {
-	// ID must not exist in the store.
-	ID engine.ObjectID
-	// SizeBytes is the exact length.
-	SizeBytes int64
-	// Domain is the security domain. Empty means "default".
-	Domain string
-	// Owner is the first owner of a primary copy; a creation without one makes a cache.
-	Owner engine.ObjectOwner
-	// Writer names the process that will write into an arena of its own; empty is this process.
-	Writer string
+// Close ends what is going on, frees the store's memory, and deletes its spill files; it blocks for that until ctx ends. Handles that are open stay
+// readable until they are released. Later calls of other methods find no object and make none.
+func (s *Store) Close(ctx context.Context) error {
+	s.lock()
+	if s.closed {
+		s.unlock()
+		return nil
+	}
+	s.closed = true
+	s.failQueue(errClosed("create object", ""))
+	for _, o := range s.sorted() {
+		if o.sealed {
+			s.delete(o)
+		} else {
+			delete(s.objects, o.id)
+		}
+	}
+	s.unlock()
+	err := s.group.Stop(ctx)
+	err = errors.Join(err, s.deleteSpillFiles(ctx))
+	s.lock()
+	s.retireEmpty(0)
+	s.unlock()
+	return err
 }
 
-// Create reserves room for an object, and waits for it until ctx ends or CreateTimeout has passed. The errors' kinds:
-// engine.KindConflict if the id exists, engine.KindInvalidArgument if the object can never fit (with both sizes),
-// engine.KindExhausted at the deadline (with who uses how much).
-func (s *Store) Create(ctx context.Context, creation Creation) (*Pending, error) { return nil, errStub }
-
-// Pending is an object that is being written. Its owner ends it with Seal or Abort.
-type Pending struct{}
-
-// Bytes is the object's memory, to be written by this process. Nil for a writer in another one.
-func (p *Pending) Bytes() []byte { return nil }
-
-// Place is where another process finds the memory; ok is false for an inline object.
-func (p *Pending) Place() (place Place, ok bool) { return Place{}, false }
-
-// Seal makes the object immutable and visible.
-func (p *Pending) Seal(description Description) (Info, error) { return Info{}, errStub }
-
-// Abort gives the room back. It does nothing after Seal.
-func (p *Pending) Abort() {}
-
-// Place is a range of an arena.
-type Place struct {
-	// Arena numbers the arenas of a store, from 1.
-	Arena uint64
-	// ArenaBytes is the arena's length, OffsetBytes and SizeBytes the object's range in it.
-	ArenaBytes, OffsetBytes, SizeBytes int64
+func errClosed(op, id string) error {
+	return engine.Errorf(engine.KindUnavailable, op, id, "the object store is closed")
 }
 
-// Descriptor returns an arena's memfd, which stays the store's: it is open as long as a handle or pending object of that arena is. A
-// process that opens it read-only can map it.
-func (s *Store) Descriptor(arena uint64) (*os.File, error) { return nil, errStub }
-
-// SealArena says that the writer of an arena has mapped it: from now on nobody else can map it for writing. Descriptors of arenas with
-// a writer in another process must not be passed to readers before.
-func (s *Store) SealArena(arena uint64) error { return errStub }
-
-// EndWriter says that a writer's process is gone: what it has not sealed is aborted, its arenas become the store's own.
-func (s *Store) EndWriter(writer string) {}
-
-// Get returns a handle of an object, restored from its spill file or checkpoint if need be. The handle pins the memory until it is
-// released. The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the spill file is damaged; engine.KindExhausted if there
-// was no room to restore it.
-func (s *Store) Get(ctx context.Context, id engine.ObjectID) (*Handle, error) { return nil, errStub }
-
-// Wait returns when count of the objects are sealed in this store, or ctx ends. It returns those that are, in order.
-func (s *Store) Wait(ctx context.Context, ids []engine.ObjectID, count int) ([]engine.ObjectID, error) {
-	return nil, errStub
+// lock takes the mutex and ends the references whose time has come.
+func (s *Store) lock() {
+	s.mu.Lock()
+	if len(s.owners.expiries) > 0 {
+		s.expire(s.config.Now())
+	}
 }
 
-// Handle is an object that is read. Its memory stays as it is until Release.
-type Handle struct{}
-
-// Bytes is the object, read-only.
-func (h *Handle) Bytes() []byte { return nil }
-
-// Place is where another process finds the memory; ok is false for an inline object.
-func (h *Handle) Place() (place Place, ok bool) { return Place{}, false }
-
-// Info is what was known of the object when it was got.
-func (h *Handle) Info() Info { return Info{} }
-
-// Release ends the handle. Calling it again does nothing. It does not block.
-func (h *Handle) Release() {}
-
-// Own adds and removes owners of an object. A primary copy that has none left is deleted.
-func (s *Store) Own(id engine.ObjectID, add, remove []engine.ObjectOwner) error { return errStub }
-
-// EndOwner ends all references of an owner.
-func (s *Store) EndOwner(owner engine.ObjectOwner) {}
-
-// Promote makes a cache the primary copy.
-func (s *Store) Promote(id engine.ObjectID, owners []engine.ObjectOwner) (Info, error) { return Info{}, errStub }
-
-// Delete forgets objects, whoever owns them. Those that are pinned cannot be got any more, and their memory goes with the last handle.
-func (s *Store) Delete(ids ...engine.ObjectID) {}
-
-// Info returns what is known of an object.
-func (s *Store) Info(id engine.ObjectID) (Info, bool) { return Info{}, false }
-
-// List returns all objects in order of their ids.
-func (s *Store) List() []Info { return nil }
-
-// Usage returns what the store holds.
-func (s *Store) Usage() Usage { return Usage{} }
-
-// Checksum computes an object's checksum if it is not known.
-func (s *Store) Checksum(ctx context.Context, id engine.ObjectID) (uint32, error) { return 0, errStub }
-
-// Spill moves an object to its spill file and frees its memory, as the store does by itself above HighWater. A pinned object keeps its
-// memory until it is released.
-func (s *Store) Spill(ctx context.Context, id engine.ObjectID) error { return errStub }
-
-// Checkpoint writes an object as <id>.arrows into a folder, which may be s3://bucket/prefix, and returns its URI when it is durable and
-// verified. An equal checkpoint that is there already is adopted.
-func (s *Store) Checkpoint(ctx context.Context, id engine.ObjectID, folder string) (uri string, err error) {
-	return "", errStub
+// unlock gives the mutex back when those who wait have got the room that there is, and does what must not be done under it.
+func (s *Store) unlock() {
+	for s.roomChanged {
+		s.roomChanged = false
+		s.pump()
+	}
+	if len(s.owners.expiries) > 0 {
+		s.wakeAt(s.owners.expiries[0].expires)
+	}
+	after := s.after
+	s.after = nil
+	s.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
 }
 
-// Restore makes an object of a checkpoint, under the id that it says. If the store has the object, the owners are added to it. Without
-// owners it is a cache.
-func (s *Store) Restore(ctx context.Context, uri string, domain string, owners []engine.ObjectOwner) (Info, error) {
-	return Info{}, errStub
+// event reports what happened, after the lock is given up.
+func (s *Store) event(what string, o *object, err error) {
+	if s.config.Events == nil {
+		return
+	}
+	e := Event{What: what, Err: err}
+	if o != nil {
+		e.Object, e.SizeBytes = o.id, o.size
+	}
+	s.after = append(s.after, func() { s.config.Events(e) })
 }
 
-// Changes returns the objects that changed and those that are gone since the given cursor, and the next cursor. A cursor of zero
-// gives everything. The channel is closed when there is more.
-func (s *Store) Changes(cursor uint64) (changed []Info, gone []engine.ObjectID, next uint64, more <-chan struct{}) {
-	return nil, nil, 0, nil
+// find returns a sealed object.
+func (s *Store) find(op string, id engine.ObjectID) (*object, error) {
+	o := s.objects[id]
+	if o == nil || !o.sealed {
+		if s.closed {
+			return nil, errClosed(op, id.String())
+		}
+		return nil, engine.Errorf(engine.KindNotFound, op, id.String(), "this store has no such object")
+	}
+	return o, nil
+}
+
+// sorted returns all objects, pending ones included, in order of their ids.
+func (s *Store) sorted() []*object {
+	all := make([]*object, 0, len(s.objects))
+	for _, o := range s.objects {
+		all = append(all, o)
+	}
+	slices.SortFunc(all, func(a, b *object) int { return slices.Compare(a.id[:], b.id[:]) })
+	return all
+}
+
+// Info returns what is known of a sealed object.
+func (s *Store) Info(id engine.ObjectID) (Info, bool) {
+	s.lock()
+	defer s.unlock()
+	o, err := s.find("", id)
+	if err != nil {
+		return Info{}, false
+	}
+	return o.info(), true
+}
+
+// List returns all sealed objects in order of their ids.
+func (s *Store) List() []Info {
+	s.lock()
+	defer s.unlock()
+	infos := make([]Info, 0, len(s.objects))
+	for _, o := range s.sorted() {
+		if o.sealed {
+			infos = append(infos, o.info())
+		}
+	}
+	return infos
+}
+
+// Delete forgets sealed objects, whoever owns them, with their spill files but not their checkpoints; ids that it does not know it ignores. Those that are pinned
+// cannot be got any more, and their memory goes with the last handle.
+func (s *Store) Delete(ids ...engine.ObjectID) {
+	s.lock()
+	defer s.unlock()
+	for _, id := range ids {
+		if o, err := s.find("", id); err == nil {
+			s.delete(o)
+		}
+	}
+}
+
+// delete forgets a sealed object.
+func (s *Store) delete(o *object) {
+	delete(s.objects, o.id)
+	s.owners.set(o, nil)
+	s.changes.deleted(o)
+	s.unlist(o)
+	o.deleted = true
+	if o.memory.data == nil {
+		s.spilledOnly -= o.size
+	}
+	s.discardSpillFile(o)
+	s.settle(o)
+}
+
+// list makes a sealed object that nobody uses a candidate for being freed.
+func (s *Store) list(o *object) {
+	if !o.sealed || o.deleted || o.memory.data == nil || o.pins+o.uses > 0 || o.lru != nil {
+		return
+	}
+	o.lru = &s.dirty
+	if o.droppable() {
+		o.lru = &s.clean
+	}
+	o.lru.pushBack(o)
+}
+
+func (s *Store) unlist(o *object) {
+	if o.lru != nil {
+		o.lru.remove(o)
+		o.lru = nil
+	}
+}
+
+// use keeps an object's memory in place until done.
+func (s *Store) use(o *object) {
+	s.unlist(o)
+	if o.pins+o.uses == 0 {
+		s.pinned += o.size
+	}
+	o.uses++
+}
+
+// done is the counterpart of use.
+func (s *Store) done(o *object) {
+	o.uses--
+	s.settle(o)
+}
+
+// settle does what is due once nobody uses an object's memory: free it, or make it a candidate for that.
+func (s *Store) settle(o *object) {
+	if o.pins+o.uses > 0 || o.memory.data == nil {
+		return
+	}
+	switch {
+	case o.deleted:
+		s.free(o)
+	case o.dropWhenFree && o.droppable():
+		s.drop(o)
+	default:
+		s.list(o)
+	}
+}
+
+// drop frees the memory of an unused object that is droppable. A cache is gone then.
+func (s *Store) drop(o *object) {
+	o.dropWhenFree = false
+	if !o.primary && o.spilled == "" {
+		s.evictions++
+		s.delete(o)
+		return
+	}
+	s.unlist(o)
+	s.free(o)
+	s.spilledOnly += o.size
+	s.changes.changed(o)
+}
+
+// free gives an unused object's memory back.
+func (s *Store) free(o *object) {
+	m := o.memory
+	o.memory = memory{}
+	s.giveBack(o.size, m)
+}
+
+// giveBack returns memory that is no object's any more.
+func (s *Store) giveBack(size int64, m memory) {
+	s.inMemory -= size
+	s.roomChanged = true
+	if m.block == nil {
+		s.inlineBytes -= size
+		return
+	}
+	poison(m.data)
+	m.block.arena.remove(m.block, s.config.Now())
+	switch {
+	case !m.block.arena.empty():
+	case s.closed:
+		s.retireEmpty(0)
+	default:
+		s.wakeAt(m.block.arena.emptied.Add(idleArena))
+	}
 }
