@@ -32,7 +32,8 @@ type Result struct {
 	Batches int64
 	// Seconds is the time from the job's submission to its end.
 	Seconds float64
-	// Outputs are the paths of the output files in the order of the input.
+	// Outputs are the paths of the output files in the order of the input. Of objects they are the references, as engine.ParseObjectRef
+	// reads them.
 	Outputs []string
 	// Err is why the job failed; nil unless State is engine.JobFailed.
 	Err *engine.Error

@@ -1,5 +1,6 @@
 // Package worker runs tasks: it keeps one stream to the head, holds the leases that the head grants, and publishes each task's
-// output once. sync.go speaks the protocol, table.go holds what the worker has, attempt.go runs one attempt.
+// output once. sync.go speaks the protocol, table.go holds what the worker has, attempt.go runs one attempt,
+// output.go is where its part goes.
 package worker
 
 import (
@@ -15,6 +16,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/objectstore"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
 )
@@ -29,6 +31,11 @@ type Config struct {
 	Labels map[string]string
 	// Models loads what the tasks' models need; its owner closes it after the worker has stopped. Required.
 	Models runtime.Loader
+	// Store returns the node's object store, whose owner closes it after the worker has stopped; it may open it first. Nil means that
+	// there is none: tasks that read or write objects fail here.
+	Store func(context.Context) (*objectstore.Store, error)
+	// Fetch brings a copy of an object that is elsewhere into the store. Nil means that only what the store has can be read.
+	Fetch func(context.Context, engine.ObjectID) error
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.

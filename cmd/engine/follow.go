@@ -155,7 +155,7 @@ func (a *app) summary(w io.Writer, r client.Result) {
 		fmt.Fprintf(w, "  rejected %s\n", plural(r.RowsRejected, "row"))
 	}
 	if len(r.Outputs) > 0 {
-		fmt.Fprintf(w, "  output   %s (%s)\n", filepath.Dir(r.Outputs[0]), plural(len(r.Outputs), "file"))
+		fmt.Fprintf(w, "  output   %s\n", summarizeOutputs(r.Outputs))
 	}
 }
 
@@ -194,5 +194,18 @@ func (a *app) interrupts(ctx context.Context) (context.Context, func()) {
 		ignore()
 		cancel()
 		_ = group.Stop(context.WithoutCancel(ctx)) // its one goroutine ends with ctx
+	}
+}
+
+// summarizeOutputs says where the outputs of a job are: files, or objects by their references.
+func summarizeOutputs(outputs []string) string {
+	first := outputs[0]
+	switch _, err := engine.ParseObjectRef(first); {
+	case err != nil:
+		return fmt.Sprintf("%s (%s)", filepath.Dir(first), plural(len(outputs), "file"))
+	case len(outputs) == 1:
+		return first
+	default:
+		return fmt.Sprintf("%s and others (%s)", first, plural(len(outputs), "object"))
 	}
 }

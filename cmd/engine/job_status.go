@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		resumed = plural(n, "time")
 	}
 	if files := j.GetOutputs(); len(files) > 0 {
-		outputs = fmt.Sprintf("%s in %s", plural(len(files), "file"), filepath.Dir(files[0].GetPath()))
+		outputs = describeOutputs(files)
 	}
 	var failure, hint string
 	if e := j.GetError(); e != nil {
@@ -104,4 +105,25 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		"resumed", resumed,
 		"labels", strings.Join(labels, " "),
 	)
+}
+
+// describeOutputs says how many outputs there are and where.
+func describeOutputs(outputs []*enginev1.OutputFile) string {
+	first := outputs[0]
+	if len(first.GetObjectId()) == 0 {
+		return fmt.Sprintf("%s in %s", plural(len(outputs), "file"), filepath.Dir(first.GetPath()))
+	}
+	text := plural(len(outputs), "object")
+	switch {
+	case first.GetPin() != "":
+		text += " as " + path.Dir(first.GetPin()) + "/…"
+	case len(outputs) == 1:
+		text += ": " + first.GetPath()
+	default:
+		text += ": " + first.GetPath() + " and others"
+	}
+	if first.GetCheckpoint() != "" {
+		text += ", checkpointed in " + strings.TrimSuffix(first.GetCheckpoint(), path.Base(first.GetCheckpoint()))
+	}
+	return text
 }

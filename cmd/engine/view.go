@@ -78,9 +78,11 @@ type columnView struct {
 }
 
 type outputView struct {
-	Path      string `json:"path"`
-	Rows      int64  `json:"rows"`
-	SizeBytes int64  `json:"size_bytes"`
+	Path       string `json:"path"`
+	Rows       int64  `json:"rows"`
+	SizeBytes  int64  `json:"size_bytes"`
+	Pin        string `json:"pin,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"`
 }
 
 type resourcesView struct {
@@ -210,7 +212,7 @@ func viewJob(j *enginev1.Job) jobView {
 		v.OutputColumns = append(v.OutputColumns, columnView{c.GetName(), c.GetType()})
 	}
 	for _, o := range j.GetOutputs() {
-		v.Outputs = append(v.Outputs, outputView{o.GetPath(), o.GetRows(), o.GetSizeBytes()})
+		v.Outputs = append(v.Outputs, outputView{o.GetPath(), o.GetRows(), o.GetSizeBytes(), o.GetPin(), o.GetCheckpoint()})
 	}
 	return v
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,11 +23,15 @@ type Jobs struct {
 	enginev1.UnimplementedJobServiceServer
 	store   *state.Store
 	manager *jobs.Manager
+	// clusterID is part of the references of outputs.
+	clusterID string
 }
 
 // NewJobs makes the server of the jobs of a manager and its store.
 func NewJobs(store *state.Store, manager *jobs.Manager) *Jobs {
-	return &Jobs{store: store, manager: manager}
+	s := &Jobs{store: store, manager: manager}
+	store.View(func(st *state.State) { s.clusterID = st.ClusterID })
+	return s
 }
 
 // SubmitJob implements enginev1.JobServiceServer.
@@ -202,7 +205,7 @@ func (s *Jobs) describe(operation, id string) (*enginev1.Job, error) {
 		OutputColumns: job.Plan.GetOutputColumns(), SourceColumns: job.Plan.GetSourceColumns(),
 	}
 	if job.Ended != nil {
-		message.Outputs = outputs(job)
+		message.Outputs = outputs(job, s.clusterID)
 	} else {
 		message.Reason = s.manager.Phase(job.ID)
 		if view, ok := s.manager.Dispatcher().Job(job.ID); ok && message.GetReason() == "" {
@@ -235,23 +238,4 @@ func (s *Jobs) progress(job *state.Job) *enginev1.JobProgress {
 	progress.RowsRead, progress.RowsWritten, progress.RowsRejected = counts.GetRowsRead(), counts.GetRowsWritten(), counts.GetRowsRejected()
 	progress.BytesRead, progress.BytesWritten, progress.Batches = counts.GetBytesRead(), counts.GetBytesWritten(), counts.GetBatches()
 	return progress
-}
-
-// outputs lists the committed files where they can be found: in the folder that the user named, or, if a job that overwrites did not
-// succeed, in its work folder.
-func outputs(job *state.Job) []*enginev1.OutputFile {
-	dir := job.Plan.GetOutput().GetFolder()
-	if job.State() != engine.JobSucceeded {
-		dir = job.Plan.GetOutput().GetWorkFolder()
-	}
-	var files []*enginev1.OutputFile
-	for i, committed := range job.Committed {
-		if committed != nil {
-			files = append(files, &enginev1.OutputFile{
-				Path: filepath.Join(dir, job.Plan.GetTasks()[i].GetPart()),
-				Rows: committed.GetCounts().GetRowsWritten(), SizeBytes: committed.GetPartSizeBytes(),
-			})
-		}
-	}
-	return files
 }

@@ -170,6 +170,7 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 	w.leases[id] = struct{}{}
 	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
 		JobId: string(id.Job), Task: int32(id.Index), Counts: result.GetCounts(), PartSizeBytes: result.GetPartSizeBytes(), //nolint:gosec // A plan has fewer tasks.
+		Checkpoint: result.GetCheckpoint(),
 	}})
 	return true
 }

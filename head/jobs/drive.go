@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
-	"github.com/f708428e/engine/dataset/folder"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
@@ -112,11 +111,14 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	plan := job.Plan
 	if plan == nil {
 		var err error
-		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes}); err != nil {
+		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects()}); err != nil {
 			return err
 		}
 	}
-	output, err := jobplan.Output(job.Spec, job.ID)
+	if err := m.holdInputs(ctx, job.ID, plan); err != nil {
+		return err
+	}
+	output, err := m.output(job.Spec, job.ID)
 	if err != nil {
 		return err
 	}
@@ -173,24 +175,17 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 		return context.Cause(ctx)
 	}
 	job := m.job(id)
-	output, err := jobplan.Output(job.Spec, id)
+	output, err := m.output(job.Spec, id)
 	if err != nil {
 		return err
 	}
-	success := folder.Success{Job: id, Digests: jobplan.Digests(job.Spec, job.Plan)}
-	for i, committed := range job.Committed {
-		success.Parts = append(success.Parts, folder.Part{
-			Name: job.Plan.GetTasks()[i].GetPart(), Rows: committed.GetCounts().GetRowsWritten(), SizeBytes: committed.GetPartSizeBytes(),
-		})
-		success.Rows += committed.GetCounts().GetRowsWritten()
-	}
-	return output.Complete(ctx, success)
+	return output.complete(ctx, job)
 }
 
 // end records how a job ended. It is tried until the log takes it or the head stops: without the record the job would run again.
 func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.JobView) {
 	id := a.id
-	spec := m.job(id).Spec // The job is known until its end is recorded.
+	job := m.job(id) // It is known until its end is recorded.
 	ended := &enginev1.JobEnded{JobId: string(id), State: enginev1.JobState_JOB_STATE_SUCCEEDED, AttemptsLost: last.Lost}
 	level, message, attributes := "INFO", "job succeeded", map[string]string{}
 	switch {
@@ -219,8 +214,9 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 	}
 	if err != nil {
 		// Only now: a job whose end is not recorded is taken up again by the next head and needs its folder.
-		m.abandon(id, spec)
+		m.abandon(id, job.Spec)
 	}
+	m.freeInputs(context.WithoutCancel(ctx), id, job.Plan)
 	m.remove(a)
 	m.forgetOld()
 }
@@ -230,7 +226,7 @@ const endRetry = time.Second
 
 // abandon removes the staging files of a job that did not succeed. What it published stays for a resumption.
 func (m *Manager) abandon(id engine.JobID, spec *enginev1.JobSpec) {
-	output, err := jobplan.Output(spec, id)
+	output, err := m.output(spec, id)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -286,6 +282,9 @@ func (m *Manager) forget(id engine.JobID) {
 		return nil
 	}, entry)
 	if err == nil {
+		if m.config.Objects != nil {
+			m.config.Objects.EndOwner(jobplan.JobOwner(id))
+		}
 		err = m.logs.Remove(id)
 	}
 	if err != nil {

@@ -36,6 +36,10 @@ type Config struct {
 	Planners int
 	// KeepEndedFor is how long an ended job is remembered in any case. Zero means 10 minutes.
 	KeepEndedFor time.Duration
+	// Objects is the cluster's directory of objects. Nil means that there is none: jobs that read or write objects are refused.
+	Objects Objects
+	// Ephemeral says that the cluster's object stores end with its jobs, so that only outputs with a checkpoint are of use.
+	Ephemeral bool
 }
 
 func (c Config) withDefaults() Config {
@@ -81,7 +85,7 @@ type active struct {
 	cancel context.CancelCauseFunc
 	// outcome receives once: nil when all tasks are committed, or why they cannot be.
 	outcome chan error
-	// output is the folder that the job writes, submission its submission id or empty.
+	// output is the place that the job writes, submission its submission id or empty.
 	output, submission string
 	// run is the number of this run.
 	run int32
@@ -219,11 +223,11 @@ func (m *Manager) accept(ctx context.Context, spec *enginev1.JobSpec, submission
 		return "", nil, err
 	}
 	id = engine.NewJobID(time.Now())
-	output, err := jobplan.Output(spec, id)
+	output, err := m.output(spec, id)
 	if err != nil {
 		return "", nil, err
 	}
-	a, wait, err := m.reserve("submit job", id, output.Folder, submissionID)
+	a, wait, err := m.reserve("submit job", id, output.place(), submissionID)
 	if err != nil || wait != nil {
 		return "", wait, err
 	}
@@ -282,7 +286,7 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 		case submissionID != "" && other.submission == submissionID:
 			return nil, other.settled, nil
 		case other.output == output:
-			return nil, nil, engine.Errorf(engine.KindConflict, operation, output, "job %s is writing this output folder", other.id).
+			return nil, nil, engine.Errorf(engine.KindConflict, operation, output, "job %s is writing this output", other.id).
 				WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
 		}
 	}
@@ -308,13 +312,13 @@ func (m *Manager) addLocked(id engine.JobID, output string) *active {
 
 // activate is reserve for a job that was accepted long ago.
 func (m *Manager) activate(job *state.Job) *active {
-	folder := job.Plan.GetOutput().GetFolder()
-	if output, err := jobplan.Output(job.Spec, job.ID); err == nil {
-		folder = output.Folder
+	place := job.Plan.GetOutput().GetFolder()
+	if output, err := m.output(job.Spec, job.ID); err == nil {
+		place = output.place()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	a := m.addLocked(job.ID, folder)
+	a := m.addLocked(job.ID, place)
 	a.run, a.submission = job.Resumptions, job.SubmissionID
 	return a
 }
@@ -396,12 +400,15 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 				WithHint("submit the job again as a new one")
 		}
 	}
-	output, err := jobplan.Output(job.Spec, id)
+	output, err := m.output(job.Spec, id)
 	if err != nil {
 		return err
 	}
-	a, wait, err := m.reserve("resume job", id, output.Folder, job.SubmissionID)
-	for ; wait != nil; a, wait, err = m.reserve("resume job", id, output.Folder, job.SubmissionID) {
+	if err := output.checkResume(ctx, job); err != nil {
+		return engine.Errorf(engine.KindConflict, "resume job", string(id), "what it has done is gone: %w", err).WithHint("submit the job again as a new one")
+	}
+	a, wait, err := m.reserve("resume job", id, output.place(), job.SubmissionID)
+	for ; wait != nil; a, wait, err = m.reserve("resume job", id, output.place(), job.SubmissionID) {
 		select {
 		case <-wait: // The end of its last run is being tidied up.
 		case <-ctx.Done():

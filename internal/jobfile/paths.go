@@ -32,6 +32,9 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 	if sink := spec.GetSink().GetParquet(); sink != nil {
 		d.absolute(&sink.Path, base, false, "sink.parquet.path")
 	}
+	if sink := spec.GetSink().GetObject(); sink != nil {
+		d.absolute(&sink.Checkpoint, base, false, "sink.object.checkpoint")
+	}
 }
 
 func (d *decoder) absolute(path *string, base string, glob bool, where string) {

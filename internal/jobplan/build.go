@@ -8,15 +8,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
-	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/dataset/folder"
 	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -29,34 +26,31 @@ type Options struct {
 	// TargetSplitBytes is how large a split should be; zero means DefaultTargetSplitBytes. A job with sink.parquet.files may have
 	// smaller ones.
 	TargetSplitBytes int64
+	// Objects describes the objects that a job reads. Nil means that there is no object store: a job that reads objects is refused.
+	Objects Objects
 }
 
 // Build makes the plan of a job: it lists the inputs, opens the models, settles the schema, binds the steps, and cuts the inputs
 // into tasks. It reads headers, footers, samples, and whatever the source needs to find row boundaries, and all of the models'
 // files for their digests; it writes nothing, and the output folder need not exist.
 //
-// What a user did wrong is named before a row is scored: see Validate for the job file; a path without files is of kind
-// engine.KindNotFound; a column that is missing or of a wrong type of kind engine.KindData; a model that cannot be used of kind
+// What a user did wrong is named before a row is scored: see Validate for the job file; a path without files, or an object that nobody
+// knows, is of kind engine.KindNotFound; a column that is missing or of a wrong type of kind engine.KindData; a model that cannot be used of kind
 // engine.KindModel; an output folder that the job reads from, or that holds its models, of kind engine.KindConflict. The same
 // job, inputs, models, and options give the same plan.
 func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, options Options) (*enginev1.Plan, error) {
 	if err := Validate(spec); err != nil {
 		return nil, err
 	}
-	source, err := newSource(spec)
+	output, err := newOutput(spec, job)
 	if err != nil {
 		return nil, err
 	}
-	sink, err := newSink(spec)
+	source, files, err := findInputs(ctx, spec, options.Objects)
 	if err != nil {
 		return nil, err
 	}
-	field, paths := sourcePaths(spec)
-	files, err := listInputs(ctx, field, paths)
-	if err != nil {
-		return nil, err
-	}
-	output, err := planOutput(job, spec, files)
+	outputPlan, err := output.plan(files)
 	if err != nil {
 		return nil, err
 	}
@@ -64,30 +58,33 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
-	if err := guardModels(job, spec, models); err != nil {
+	if err := output.guardModels(spec, models); err != nil {
 		return nil, err
 	}
 	wanted, err := wantedTypes(spec, models)
 	if err != nil {
 		return nil, err
 	}
-	fileCount := int(spec.GetSink().GetParquet().GetFiles())
+	fileCount := output.count()
 	layout, err := layOut(ctx, source, files, wanted, options.TargetSplitBytes, fileCount)
 	if err != nil {
 		return nil, err
 	}
-	bound, err := bind(spec, layout.Schema, models, files[0].Path, layout.Texts)
+	bound, err := bind(spec, layout.Schema, models, tableName(spec, files[0].Path), layout.Texts)
 	if err != nil {
 		return nil, hintDelimiter(spec, layout.Schema, err)
 	}
-	if err := checkSink(sink, bound); err != nil {
+	_, _, outputSchema := bound.lower()
+	if err := output.check(outputSchema); err != nil {
 		return nil, err
 	}
-	plan := &enginev1.Plan{SourceSchema: encodeSchema(layout.Schema), Output: output}
+	plan := &enginev1.Plan{SourceSchema: EncodeSchema(layout.Schema), Output: outputPlan}
 	places := make(map[string]int32, len(files))
 	for i, f := range files {
 		places[f.Path] = int32(i)
-		plan.Inputs = append(plan.Inputs, &enginev1.InputFile{Path: f.Path, SizeBytes: f.SizeBytes, ModifiedUnixNanos: f.ModifiedUnixNanos})
+		plan.Inputs = append(plan.Inputs, &enginev1.InputFile{
+			Path: f.Path, SizeBytes: f.SizeBytes, ModifiedUnixNanos: f.ModifiedUnixNanos, ObjectId: objectOf(spec, f.Path),
+		})
 	}
 	for _, f := range layout.Schema.Fields() {
 		plan.SourceColumns = append(plan.SourceColumns, &enginev1.ColumnInfo{Name: f.Name, Type: dataset.TypeName(f.Type)})
@@ -101,7 +98,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		}
 	}
 	for i, group := range cut(layout.Splits, fileCount) {
-		task := &enginev1.TaskPlan{Part: folder.PartName(job, i, sink.Extension())}
+		task := &enginev1.TaskPlan{Part: output.part(i)}
 		for _, s := range group {
 			place, ok := places[s.File.Path]
 			if !ok {
@@ -176,18 +173,8 @@ func openModels(ctx context.Context, spec *enginev1.JobSpec) (map[int]*model.Mod
 	return models, nil
 }
 
-// checkSink makes sure that the sink can write the output's columns.
-func checkSink(sink dataset.Sink, bound *binding) error {
-	_, _, schema := bound.lower()
-	w, err := sink.Create(io.Discard, schema, memory.NewGoAllocator())
-	if err != nil {
-		return err
-	}
-	return w.Close()
-}
-
-// encodeSchema writes a schema as an Arrow IPC stream without record batches.
-func encodeSchema(schema *arrow.Schema) []byte {
+// EncodeSchema writes a schema as an Arrow IPC stream without record batches.
+func EncodeSchema(schema *arrow.Schema) []byte {
 	var buffer bytes.Buffer
 	w := ipc.NewWriter(&buffer, ipc.WithSchema(schema))
 	// Writing into memory does not fail.
@@ -195,10 +182,11 @@ func encodeSchema(schema *arrow.Schema) []byte {
 	return buffer.Bytes()
 }
 
-func decodeSchema(encoded []byte) (*arrow.Schema, error) {
+// DecodeSchema is the inverse of EncodeSchema. Its error is of kind engine.KindCorrupt.
+func DecodeSchema(encoded []byte) (*arrow.Schema, error) {
 	r, err := ipc.NewReader(bytes.NewReader(encoded))
 	if err != nil {
-		return nil, engine.Errorf(engine.KindCorrupt, "compile job", "source_schema", "%w", err)
+		return nil, engine.Errorf(engine.KindCorrupt, "decode schema", "", "%w", err)
 	}
 	defer r.Release()
 	return r.Schema(), nil

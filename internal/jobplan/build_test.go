@@ -178,7 +178,7 @@ func TestBuildOutput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		output, err := jobplan.Output(spec, testJob)
+		output, err := jobplan.Folder(spec, testJob)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,31 +5,29 @@ import (
 	"math"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset/object"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 const opCompile = "compile job"
 
 // Compile turns a job and its plan into a program. The plan's tasks may be missing. It opens the models and verifies that they are
-// those of the plan: their content is read once. A model that has changed is an error of kind engine.KindModel.
-func Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan) (*Program, error) {
+// those of the plan: their content is read once. A model that has changed is an error of kind engine.KindModel. open is what objects
+// are read with; nil means that there is no object store.
+func Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan, open object.Opener) (*Program, error) {
 	if err := Validate(spec); err != nil {
 		return nil, err
 	}
 	if len(plan.GetInputs()) == 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, opCompile, "", "the plan has no inputs")
 	}
-	source, err := newSource(spec)
+	source, err := newSource(spec, nil, open)
 	if err != nil {
 		return nil, err
 	}
-	sink, err := newSink(spec)
+	schema, err := DecodeSchema(plan.GetSourceSchema())
 	if err != nil {
-		return nil, err
-	}
-	schema, err := decodeSchema(plan.GetSourceSchema())
-	if err != nil {
-		return nil, err
+		return nil, engine.WrapError(opCompile, "source_schema", err)
 	}
 	models, err := openModels(ctx, spec)
 	if err != nil {
@@ -48,13 +46,16 @@ func Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan) (
 			return nil, err
 		}
 	}
-	bound, err := bind(spec, schema, models, plan.GetInputs()[0].GetPath(), nil)
+	bound, err := bind(spec, schema, models, tableName(spec, plan.GetInputs()[0].GetPath()), nil)
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{Source: source, SourceSchema: schema, BatchRows: BatchRows(spec), Sink: sink}
+	p := &Program{Source: source, SourceSchema: schema, BatchRows: BatchRows(spec)}
 	p.Columns, p.Ops, p.OutputSchema = bound.lower()
 	if p.BatchBytes, err = BatchBytes(spec); err != nil {
+		return nil, err
+	}
+	if p.Sink, err = newSink(spec); err != nil {
 		return nil, err
 	}
 	resources, err := Resources(spec)

@@ -93,7 +93,7 @@ func (test *compileTest) run(t *testing.T) {
 		t.Fatalf("got a plan, want %s", test.want)
 	}
 	plan.Tasks = nil
-	program, err := jobplan.Compile(t.Context(), spec, plan)
+	program, err := jobplan.Compile(t.Context(), spec, plan, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +437,7 @@ func TestCompileChecksThePlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := jobplan.Compile(t.Context(), spec, plan)
+	program, err := jobplan.Compile(t.Context(), spec, plan, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,16 +450,16 @@ func TestCompileChecksThePlan(t *testing.T) {
 		t.Error(err)
 	}
 	write(t, model, string(onnx([]string{"b: double[?]"}, []string{"y: double[?]"})))
-	_, err = jobplan.Compile(t.Context(), spec, plan)
+	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed: its digest is sha256:")
 	wantError(t, jobplan.CheckModels(t.Context(), plan), engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed")
 	plan.Models = nil
-	_, err = jobplan.Compile(t.Context(), spec, plan)
+	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindInvalidArgument, dir, "compile job: DIR/m.onnx: the plan does not pin the model of steps[0]")
 	plan.SourceSchema = plan.SourceSchema[:10]
-	_, err = jobplan.Compile(t.Context(), spec, plan)
+	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindCorrupt, dir, "compile job: source_schema: ")
 	plan.Inputs = nil
-	_, err = jobplan.Compile(t.Context(), spec, plan)
+	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindInvalidArgument, dir, "compile job: the plan has no inputs")
 }

@@ -1,7 +1,11 @@
 package jobplan
 
 import (
+	"io"
 	"path/filepath"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
@@ -10,8 +14,39 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// Output returns the output folder of a job. It looks at nothing but, in mode overwrite, whether the folder is a symbolic link.
-func Output(spec *enginev1.JobSpec, job engine.JobID) (folder.Output, error) {
+// output is what planning needs to know of a sink.
+type output interface {
+	// plan says where the output goes, and refuses a place that the job reads from.
+	plan(files []dataset.File) (*enginev1.OutputPlan, error)
+	// guardModels refuses to overwrite a model of the job, or a part of one.
+	guardModels(spec *enginev1.JobSpec, models map[int]*model.Model) error
+	// check makes sure that the output's columns can be written.
+	check(schema *arrow.Schema) error
+	// part names a task's output.
+	part(task int) string
+	// count is how many outputs the user wants; 0 is one for each split.
+	count() int
+}
+
+// newOutput returns the output of a job's sink.
+func newOutput(spec *enginev1.JobSpec, job engine.JobID) (output, error) {
+	if spec.GetSink().GetObject() != nil {
+		return NewObjectOutput(spec, job)
+	}
+	sink, err := newSink(spec)
+	if err != nil {
+		return nil, err
+	}
+	place, err := Folder(spec, job)
+	if err != nil {
+		return nil, err
+	}
+	return folderOutput{Output: place, sink: sink, files: int(spec.GetSink().GetParquet().GetFiles())}, nil
+}
+
+// Folder returns the output folder of a job whose sink writes files. It looks at nothing but, in mode overwrite, whether the folder is
+// a symbolic link.
+func Folder(spec *enginev1.JobSpec, job engine.JobID) (folder.Output, error) {
 	const field = "sink.parquet"
 	sink := spec.GetSink().GetParquet()
 	path, err := localPath(field+".path", sink.GetPath())
@@ -25,12 +60,17 @@ func Output(spec *enginev1.JobSpec, job engine.JobID) (folder.Output, error) {
 	return folder.New(path, mode, job)
 }
 
-// guardModels refuses to overwrite a folder that holds a model of the job, or a part of one.
-func guardModels(job engine.JobID, spec *enginev1.JobSpec, models map[int]*model.Model) error {
-	output, err := Output(spec, job)
-	if err != nil {
-		return err
-	}
+// folderOutput is a folder of files.
+type folderOutput struct {
+	folder.Output
+	sink  dataset.Sink
+	files int
+}
+
+func (o folderOutput) part(task int) string { return folder.PartName(o.Job, task, o.sink.Extension()) }
+func (o folderOutput) count() int           { return o.files }
+
+func (o folderOutput) guardModels(spec *enginev1.JobSpec, models map[int]*model.Model) error {
 	for i := range spec.GetSteps() {
 		m := models[i]
 		if m == nil {
@@ -44,30 +84,36 @@ func guardModels(job engine.JobID, spec *enginev1.JobSpec, models map[int]*model
 		for _, name := range m.Files {
 			paths = append(paths, filepath.Join(root, filepath.FromSlash(name)))
 		}
-		if err := output.Conflicts("model", paths); err != nil {
+		if err := o.Conflicts("model", paths); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// planOutput says where the output goes, and refuses a folder that the job reads from.
-func planOutput(job engine.JobID, spec *enginev1.JobSpec, files []dataset.File) (*enginev1.OutputPlan, error) {
-	output, err := Output(spec, job)
-	if err != nil {
-		return nil, err
-	}
-	paths := make([]string, len(files))
-	for i, f := range files {
-		paths[i] = f.Path
-		relative, err := filepath.Rel(output.Folder, f.Path)
-		if output.Mode == folder.ModeAppend && err == nil && filepath.IsLocal(relative) {
-			return nil, engine.Errorf(engine.KindConflict, "output folder", output.Folder, "mode append would add the output to the job's own input %s", f.Path).
+func (o folderOutput) plan(files []dataset.File) (*enginev1.OutputPlan, error) {
+	var paths []string
+	for _, f := range files {
+		if !filepath.IsAbs(f.Path) {
+			continue // An object, which lies in no folder.
+		}
+		paths = append(paths, f.Path)
+		relative, err := filepath.Rel(o.Folder, f.Path)
+		if o.Mode == folder.ModeAppend && err == nil && filepath.IsLocal(relative) {
+			return nil, engine.Errorf(engine.KindConflict, "output folder", o.Folder, "mode append would add the output to the job's own input %s", f.Path).
 				WithHint("write to another folder")
 		}
 	}
-	if err := output.Conflicts("input", paths); err != nil {
+	if err := o.Conflicts("input", paths); err != nil {
 		return nil, err
 	}
-	return &enginev1.OutputPlan{Folder: output.Folder, WorkFolder: output.WorkFolder, Mode: string(output.Mode)}, nil
+	return &enginev1.OutputPlan{Folder: o.Folder, WorkFolder: o.WorkFolder, Mode: string(o.Mode)}, nil
+}
+
+func (o folderOutput) check(schema *arrow.Schema) error {
+	w, err := o.sink.Create(io.Discard, schema, memory.NewGoAllocator())
+	if err != nil {
+		return err
+	}
+	return w.Close()
 }

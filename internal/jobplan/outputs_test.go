@@ -26,7 +26,7 @@ func TestOutputsCanBeWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := jobplan.Compile(t.Context(), spec, plan)
+	program, err := jobplan.Compile(t.Context(), spec, plan, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,11 @@ type Program struct {
 	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, or InferOp. Steps that change
 	// nothing have no Op.
 	Ops []Op
-	// OutputSchema is the schema of the records that the last of Ops gives, and of the output files.
+	// OutputSchema is the schema of the records that the last of Ops gives, and of the output.
 	OutputSchema *arrow.Schema
 	// BatchRows and BatchBytes bound a record batch.
 	BatchRows, BatchBytes int64
-	// Sink writes the output files.
+	// Sink writes the output files. Nil for a job whose output are objects; see ObjectOutput.
 	Sink dataset.Sink
 	// Threads is how many threads one call of a model may use: the task's cpu, rounded up.
 	Threads int

@@ -8,11 +8,12 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/csv"
+	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/dataset/parquet"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// sourcePaths returns the paths of the source and the name of their field, which is empty if there is no source.
+// sourcePaths returns the paths of a source of files and the name of their field, which is empty if there is no such source.
 func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
 	switch kind := spec.GetSource().GetKind().(type) {
 	case *enginev1.Source_Csv:
@@ -24,8 +25,8 @@ func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
 	}
 }
 
-// newSource makes the job's source.
-func newSource(spec *enginev1.JobSpec) (dataset.Source, error) {
+// newSource makes the job's source. What is given of objects is for a source of them.
+func newSource(spec *enginev1.JobSpec, described []object.Description, open object.Opener) (dataset.Source, error) {
 	switch kind := spec.GetSource().GetKind().(type) {
 	case *enginev1.Source_Csv:
 		options, err := csvOptions(kind.Csv)
@@ -39,8 +40,10 @@ func newSource(spec *enginev1.JobSpec) (dataset.Source, error) {
 		return source, nil
 	case *enginev1.Source_Parquet:
 		return parquet.NewSource(), nil
+	case *enginev1.Source_Object:
+		return object.NewSource(described, open), nil
 	default:
-		return nil, invalid("source", "required: one of csv, parquet")
+		return nil, invalid("source", "required: one of csv, parquet, object")
 	}
 }
 
@@ -86,11 +89,14 @@ func csvOptions(spec *enginev1.CsvSource) (csv.Options, error) {
 	return options, nil
 }
 
-// newSink makes the job's sink.
+// newSink makes what writes the job's files; nil for a sink of objects.
 func newSink(spec *enginev1.JobSpec) (dataset.Sink, error) {
+	if spec.GetSink().GetObject() != nil {
+		return nil, nil //nolint:nilnil // There is none, which is no error.
+	}
 	kind, ok := spec.GetSink().GetKind().(*enginev1.Sink_Parquet)
 	if !ok {
-		return nil, invalid("sink", "required: parquet")
+		return nil, invalid("sink", sinkRequired)
 	}
 	sink, err := parquet.NewSink(parquet.SinkOptions{Compression: kind.Parquet.GetCompression()})
 	if err != nil {

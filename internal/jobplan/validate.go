@@ -109,9 +109,12 @@ func validateHead(spec *enginev1.JobSpec) error {
 }
 
 func validateSource(spec *enginev1.JobSpec) error {
+	if source := spec.GetSource().GetObject(); source != nil {
+		return validateRefs("source.object.refs", source.GetRefs())
+	}
 	field, paths := sourcePaths(spec)
 	if field == "" {
-		return invalid("source", "required: one of csv, parquet")
+		return invalid("source", "required: one of csv, parquet, object")
 	}
 	if len(paths) == 0 {
 		return invalid(field, "required: files, folders, or globs")
@@ -124,7 +127,7 @@ func validateSource(spec *enginev1.JobSpec) error {
 			return invalid(indexed(field, i), "%q stands in %s already", path, indexed(field, j))
 		}
 	}
-	_, err := newSource(spec)
+	_, err := newSource(spec, nil, nil)
 	return err
 }
 
@@ -258,10 +261,17 @@ func validateType(field, name string) error {
 	return nil
 }
 
+// sinkRequired is said of a job without a sink.
+const sinkRequired = "required: one of parquet, object"
+
 func validateSink(spec *enginev1.JobSpec) error {
+	if spec.GetSink().GetObject() != nil {
+		_, err := NewObjectOutput(spec, "")
+		return err
+	}
 	sink, ok := spec.GetSink().GetKind().(*enginev1.Sink_Parquet)
 	if !ok {
-		return invalid("sink", "required: parquet")
+		return invalid("sink", sinkRequired)
 	}
 	const field = "sink.parquet"
 	folder, err := localPath(field+".path", sink.Parquet.GetPath())

@@ -63,7 +63,7 @@ func TestValidateRefuses(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"{}", "source: required: one of csv, parquet"},
 		{one("source", "{}"), "source: required: one of csv, parquet"},
-		{one("sink", "{}"), "sink: required: parquet"},
+		{one("sink", "{}"), "sink: required: one of parquet, object"},
 		{one("name", `"`+strings.Repeat("ü", 201)+`"`), "name: 201 characters, at most 200 are allowed"},
 		{one("name", `"a\nb"`), `name: "a\nb" holds a control character`},
 		{one("labels", "{"+strings.Join(labels, ",")+"}"), "labels: 65 labels, at most 64 are allowed"},

@@ -469,10 +469,8 @@ type TaskCommitted struct {
 	Counts *TaskCounts `protobuf:"bytes,3,opt,name=counts,proto3" json:"counts,omitempty"`
 	// The length of the file or object.
 	PartSizeBytes int64 `protobuf:"varint,4,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
-	// The worker that reported it. Copies of an output object that other attempts at the task have made elsewhere do not count.
-	NodeId string `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	// The URI of the output object's checkpoint, if the job asked for one.
-	Checkpoint    string `protobuf:"bytes,6,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Checkpoint    string `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,13 +531,6 @@ func (x *TaskCommitted) GetPartSizeBytes() int64 {
 		return x.PartSizeBytes
 	}
 	return 0
-}
-
-func (x *TaskCommitted) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
-	}
-	return ""
 }
 
 func (x *TaskCommitted) GetCheckpoint() string {
@@ -931,15 +922,14 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\x04plan\x18\x02 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"#\n" +
 	"\n" +
 	"JobStarted\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xca\x01\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xb1\x01\n" +
 	"\rTaskCommitted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\x05R\x04task\x12-\n" +
 	"\x06counts\x18\x03 \x01(\v2\x15.engine.v1.TaskCountsR\x06counts\x12&\n" +
-	"\x0fpart_size_bytes\x18\x04 \x01(\x03R\rpartSizeBytes\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\x12\x1e\n" +
+	"\x0fpart_size_bytes\x18\x04 \x01(\x03R\rpartSizeBytes\x12\x1e\n" +
 	"\n" +
-	"checkpoint\x18\x06 \x01(\tR\n" +
+	"checkpoint\x18\x05 \x01(\tR\n" +
 	"checkpoint\"\x99\x01\n" +
 	"\bJobEnded\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12)\n" +

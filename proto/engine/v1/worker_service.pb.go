@@ -635,10 +635,9 @@ type SyncResponse struct {
 	Jobs []*JobAssignment `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// Leases that the worker should hold from now on. A grant that it holds already changes nothing.
 	Grants []*LeaseGrant `protobuf:"bytes,4,rep,name=grants,proto3" json:"grants,omitempty"`
-	// Leases that it should not hold: it stops, publishes nothing more, and drops what it has of them, results and output objects
-	// included.
+	// Leases that it should not hold: it stops, publishes nothing more, and drops what it has of them, results included.
 	Revocations []*LeaseRef `protobuf:"bytes,5,rep,name=revocations,proto3" json:"revocations,omitempty"`
-	// Results that are durable or of no interest: the worker forgets them, and keeps their output objects.
+	// Results that are durable: the worker forgets them.
 	Settled []*LeaseRef `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
 	// Log lines up to this worker_sequence are kept: the worker forgets them.
 	AcknowledgedLogSequence uint64 `protobuf:"varint,7,opt,name=acknowledged_log_sequence,json=acknowledgedLogSequence,proto3" json:"acknowledged_log_sequence,omitempty"`

@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/jobplan"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// output is where the parts of one job go: each appears once, whatever becomes of the attempts at it. It is safe for concurrent use.
+type output interface {
+	// begin starts an attempt's part. If an earlier attempt has published it, begin returns that instead.
+	begin(ctx context.Context, l *lease) (draft, *part, error)
+}
+
+// draft is a part that is being written, by one goroutine.
+type draft interface {
+	// Write appends a record batch, which stays the caller's.
+	Write(ctx context.Context, record arrow.Record) error
+	// publish completes the part and makes it visible as a whole, once right says that the lease allows it. If another attempt came
+	// first, its part is returned.
+	publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error)
+	// close frees what the draft holds, whether it was published or not.
+	close() error
+}
+
+// part is a published part.
+type part struct {
+	// counts are those of the attempt that made it.
+	counts *enginev1.TaskCounts
+	// sizeBytes is its length.
+	sizeBytes int64
+	// epoch is that of the attempt that made it; zero if that is not known.
+	epoch engine.Epoch
+	// checkpoint is the URI of an object's durable copy, or empty.
+	checkpoint string
+	// adopted says that an earlier attempt published it.
+	adopted bool
+}
+
+// newOutput returns the output of a job.
+func (w *Worker) newOutput(assignment *enginev1.JobAssignment, program *jobplan.Program) (output, error) {
+	job := engine.JobID(assignment.GetJobId())
+	if program.Sink == nil {
+		kept, err := jobplan.NewObjectOutput(assignment.GetSpec(), job)
+		if err != nil {
+			return nil, err
+		}
+		return newObjectOutput(kept, program.OutputSchema, w.config.Store), nil
+	}
+	folder, err := jobplan.Folder(assignment.GetSpec(), job)
+	if err != nil {
+		return nil, err
+	}
+	return &folderOutput{Output: folder, sink: program.Sink, schema: program.OutputSchema, allocator: w.config.Allocator}, nil
+}

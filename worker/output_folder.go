@@ -1,0 +1,133 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/folder"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// The metadata that a part's file carries: whose it is, and what its attempt did.
+const (
+	metaJob      = "engine.job"
+	metaTask     = "engine.task"
+	metaEpoch    = "engine.epoch"
+	metaRead     = "engine.rows_read"
+	metaWritten  = "engine.rows_written"
+	metaRejected = "engine.rows_rejected"
+	metaBytes    = "engine.bytes_read"
+	metaBatches  = "engine.batches"
+)
+
+// folderOutput publishes parts as files of an output folder.
+type folderOutput struct {
+	folder.Output
+	sink      dataset.Sink
+	schema    *arrow.Schema
+	allocator memory.Allocator
+}
+
+func (o *folderOutput) begin(_ context.Context, l *lease) (draft, *part, error) {
+	if found, err := o.adopt(l); found != nil || err != nil {
+		return nil, found, err
+	}
+	staging, err := o.Create(l.plan.GetPart(), strconv.FormatUint(uint64(l.epoch), 10))
+	if err != nil {
+		return nil, nil, err
+	}
+	writer, err := o.sink.Create(staging, o.schema, o.allocator)
+	if err != nil {
+		return nil, nil, errors.Join(err, staging.Discard())
+	}
+	return &fileDraft{Writer: writer, output: o, lease: l, staging: staging}, nil, nil
+}
+
+// adopt returns the part that is in place already: an earlier attempt published it and could not report that. It returns nil if there
+// is none.
+func (o *folderOutput) adopt(l *lease) (*part, error) {
+	path := o.PartPath(l.plan.GetPart())
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil //nolint:nilnil // There is none, which is no error.
+	}
+	if err != nil {
+		return nil, engine.WrapError("look for part", path, err)
+	}
+	metadata, err := o.sink.Metadata(path)
+	if err != nil {
+		return nil, err
+	}
+	if metadata[metaJob] != string(l.task.Job) || metadata[metaTask] != strconv.Itoa(l.task.Index) {
+		return nil, engine.Errorf(engine.KindConflict, "publish part", path, "a file that is not this task's output is in its place: it names job %q, task %q", metadata[metaJob], metadata[metaTask])
+	}
+	number := func(key string) int64 {
+		n, parseErr := strconv.ParseInt(metadata[key], 10, 64)
+		if parseErr != nil && err == nil {
+			err = engine.Errorf(engine.KindCorrupt, "read part", path, "its metadata %s is %q", key, metadata[key])
+		}
+		return n
+	}
+	found := &part{
+		counts: &enginev1.TaskCounts{
+			RowsRead: number(metaRead), RowsWritten: number(metaWritten), RowsRejected: number(metaRejected),
+			BytesRead: number(metaBytes), BytesWritten: info.Size(), Batches: number(metaBatches),
+		},
+		sizeBytes: info.Size(), epoch: engine.Epoch(number(metaEpoch)), adopted: true, //nolint:gosec // An epoch fits.
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// fileDraft is a file under its staging name.
+type fileDraft struct {
+	dataset.Writer
+	output  *folderOutput
+	lease   *lease
+	staging *folder.Staging
+}
+
+func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
+	l := d.lease
+	err := d.Finish(map[string]string{
+		metaJob: string(l.task.Job), metaTask: strconv.Itoa(l.task.Index), metaEpoch: strconv.FormatUint(uint64(l.epoch), 10),
+		metaRead: strconv.FormatInt(counts.GetRowsRead(), 10), metaWritten: strconv.FormatInt(counts.GetRowsWritten(), 10),
+		metaRejected: strconv.FormatInt(counts.GetRowsRejected(), 10), metaBytes: strconv.FormatInt(counts.GetBytesRead(), 10),
+		metaBatches: strconv.FormatInt(counts.GetBatches(), 10),
+	})
+	if err := errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	if err := right(ctx); err != nil {
+		return nil, err
+	}
+	path := d.output.PartPath(l.plan.GetPart())
+	won, err := d.staging.Publish(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !won {
+		found, err := d.output.adopt(l)
+		if err == nil && found == nil {
+			err = engine.Errorf(engine.KindInternal, "publish part", path, "another attempt's part is gone again")
+		}
+		return found, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, engine.WrapError("publish part", path, err)
+	}
+	counts.BytesWritten = info.Size()
+	return &part{counts: counts, sizeBytes: info.Size(), epoch: l.epoch}, nil
+}
+
+func (d *fileDraft) close() error { return errors.Join(d.Close(), d.staging.Discard()) }
