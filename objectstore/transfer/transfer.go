@@ -5,127 +5,83 @@
 // object's IPC stream instead, in chunks that carry where they belong and the checksum of the whole, so that a transfer writes into
 // its destination and can continue from another holder.
 //
-// Bytes are not copied on their way out: gRPC reads them from the arena, which stays pinned until gRPC is done with it. On the way in
-// they are copied once, from gRPC's buffers into the object's memory.
+// Bytes are not copied on their way to gRPC: it reads them from the arena, which stays pinned until it is done. On the way in they are
+// copied once, from gRPC's buffers into the object's memory.
 package transfer
 
 import (
 	"context"
-	"io"
-	"log/slog"
+	"time"
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
-	"github.com/f708428e/engine/objectstore"
-	"github.com/f708428e/engine/objectstore/table"
 )
 
-// ServiceConfig is what a Service is made of.
-type ServiceConfig struct {
-	// Store is served. Required.
-	Store *objectstore.Store
-	// Node is the worker that owns the store.
-	Node engine.NodeID
-	// Cluster is the id of the node's cluster, against which references are checked. Nil, and an empty id, allow every cluster.
-	Cluster func() string
-	// Address is the "host:port" at which clients reach the service.
-	Address func() string
-	// Locate finds the holders of an object for GetFlightInfo. Nil means that only this node is known.
-	Locate Locate
-	// Fetch brings a copy of an object into the store. Nil means that only local objects are served.
-	Fetch func(ctx context.Context, id engine.ObjectID) error
-	// Delete deletes objects everywhere. Nil means in the store alone.
-	Delete func(ctx context.Context, ids []engine.ObjectID) error
-	// DefaultOwner says who owns what a client puts. An owner of kind pin with an empty id gets the object's id. Nil means OwnerOf.
-	DefaultOwner func(ctx context.Context) (engine.ObjectOwner, error)
-	// MaxBytesInFlight bounds the memory outside of the store that puts of unknown size take together. Zero means 1 GiB.
-	MaxBytesInFlight int64
-	// Logger hears of failures that no caller is told. Nil means nobody does.
-	Logger *slog.Logger
-}
-
-// Service is the Flight service of one node. It is safe for concurrent use.
-type Service struct {
-	flight.BaseFlightServer
-	config ServiceConfig
-}
-
-// NewService makes a Service.
-func NewService(config ServiceConfig) *Service { return &Service{config: config} }
-
-// ServerOptions are what a gRPC server needs to serve a Service well, besides what it has.
-func ServerOptions() []grpc.ServerOption { return nil }
-
-// Register adds the Service to a server.
-func Register(server *grpc.Server, service *Service) {
-	flight.RegisterFlightServiceServer(server, service)
-}
+const (
+	// windowBytes is how much of a stream may be under way before its receiver has read it. It bounds the memory of a stream that
+	// nobody reads, and covers a gigabit network with 60 ms between its ends.
+	windowBytes = 8 << 20
+	// bufferBytes is what one call to the system reads or writes. It is held by each connection that is open.
+	bufferBytes = 256 << 10
+	// defaultBytesInFlight is what MaxBytesInFlight means if it is zero.
+	defaultBytesInFlight = 1 << 30
+	// patience is how long a transfer waits for its peer's next message, for room, or for another answer.
+	patience = 30 * time.Second
+)
 
 // Holder is a node with a copy of an object.
 type Holder struct {
 	// Node has the copy, and Address is the "host:port" of its Flight service.
 	Node    engine.NodeID
 	Address string
-	// SizeBytes is the object's length, if known.
+	// SizeBytes is the object's length. Zero means that it is not known, which costs a pull another call.
 	SizeBytes int64
-	// CRC32C is its checksum if Checked.
+	// CRC32C is the object's checksum if Checked.
 	CRC32C  uint32
 	Checked bool
 }
 
-// Locate finds the holders of an object.
+// Locate finds the holders of an object. An object that exists nowhere is an engine.KindNotFound error, or no holder.
 type Locate func(ctx context.Context, id engine.ObjectID) ([]Holder, error)
 
-// PullerConfig is what a Puller is made of.
-type PullerConfig struct {
-	// Store takes the copies. Required.
-	Store *objectstore.Store
-	// Locate finds holders. Required.
-	Locate Locate
-	// Self is this node, which is never asked.
-	Self engine.NodeID
-	// MaxBytesInFlight bounds the size of all objects that are pulled at the same time; a larger one is pulled alone. Zero means 1 GiB.
-	MaxBytesInFlight int64
-	// Dial connects to a Flight service. Nil means a connection in clear text.
-	Dial func(address string) (grpc.ClientConnInterface, io.Closer, error)
-	// Logger hears of holders that failed. Nil means nobody does.
-	Logger *slog.Logger
+// ServerOptions are what a gRPC server needs to serve a Service, after the options that it has anyway: a codec that does not copy, news
+// of the end of connections, and the sizes of messages, windows, and buffers that suit large messages. A server without them serves
+// Flight clients, but no pulls.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.StatsHandler(connections{}),
+		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.MaxSendMsgSize(maxMessageBytes),
+		grpc.InitialWindowSize(windowBytes),
+		grpc.InitialConnWindowSize(2 * windowBytes),
+		grpc.ReadBufferSize(bufferBytes),
+		grpc.WriteBufferSize(bufferBytes),
+		grpc.SharedWriteBuffer(true),
+	}
 }
 
-// Puller brings copies of objects into a store. It is safe for concurrent use.
-type Puller struct{}
-
-// NewPuller makes a Puller. Close ends it.
-func NewPuller(config PullerConfig) *Puller { return &Puller{} }
-
-// Pull makes a cache copy of an object in the store and returns when it is sealed. Pulls of the same object are one transfer; ctx ends
-// only the caller's wait.
-func (p *Puller) Pull(ctx context.Context, id engine.ObjectID) error { return errStub }
-
-// Close ends all transfers and closes the connections.
-func (p *Puller) Close(ctx context.Context) error { return nil }
-
-// Client puts and gets objects of a node on another machine. It is safe for concurrent use.
-type Client struct{}
-
-// Dial connects to a Flight service.
-func Dial(ctx context.Context, address string, options ...grpc.DialOption) (*Client, error) {
-	return nil, errStub
+// DialOptions are the counterpart of ServerOptions for PullerConfig.Dial.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithInitialWindowSize(windowBytes),
+		grpc.WithInitialConnWindowSize(2 * windowBytes),
+		grpc.WithReadBufferSize(bufferBytes),
+		grpc.WithWriteBufferSize(bufferBytes),
+		grpc.WithSharedWriteBuffer(true),
+	}
 }
 
-// Get returns an object.
-func (c *Client) Get(ctx context.Context, id engine.ObjectID) (*table.Table, error) {
-	return nil, errStub
+// callOptions go with each call that sends or receives incoming and outgoing.
+func callOptions() []grpc.CallOption {
+	return []grpc.CallOption{
+		grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes),
+	}
 }
 
-// Put makes an object that a session owns.
-func (c *Client) Put(ctx context.Context, id engine.ObjectID, session string, encoding *table.Encoding) (objectstore.Info, error) {
-	return objectstore.Info{}, errStub
+// Register adds the Service to a server that was made with ServerOptions.
+func Register(server *grpc.Server, service *Service) {
+	flight.RegisterFlightServiceServer(server, service)
 }
-
-// Close ends the connection.
-func (c *Client) Close() error { return nil }
-
-var errStub = engine.Errorf(engine.KindInternal, "transfer", "", "stub")

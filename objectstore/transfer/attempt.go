@@ -1,0 +1,291 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/objectstore"
+)
+
+// attempt is the work of one pull: it asks one holder after the other until the object is whole. It belongs to one goroutine.
+type attempt struct {
+	puller *Puller
+	id     engine.ObjectID
+	// failed has the holders that failed, in order.
+	failed []failure
+	// part is what has been received; nil if nothing has.
+	part *part
+	// alone forbids to continue what another holder began: after a checksum that was wrong it must be known whose bytes were.
+	alone bool
+}
+
+// failure is why a holder did not deliver.
+type failure struct {
+	holder Holder
+	err    error
+}
+
+// part is an object that is partly received, and the room that it has.
+type part struct {
+	pending *objectstore.Pending
+	description
+	// offset is how much has been received, and sum its checksum; holders counts who sent it.
+	offset  int64
+	sum     uint32
+	holders int
+}
+
+// expectation is what is known of a holder's copy before it is received; the checksum if checked, and the length always.
+type expectation struct {
+	description
+	checked bool
+}
+
+// hereError is a failure of this node, for which no holder is to blame.
+type hereError struct{ error }
+
+// Unwrap returns the cause.
+func (e hereError) Unwrap() error { return e.error }
+
+// errMixed is a wrong checksum of bytes that several holders sent.
+var errMixed = errors.New("checksum of bytes from several holders is wrong")
+
+// transfer pulls an object.
+func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
+	a := &attempt{puller: p, id: id}
+	defer a.drop()
+	for {
+		holders, err := p.locate(ctx, id)
+		if err != nil {
+			if len(a.failed) > 0 && ctx.Err() == nil {
+				return a.failure(err)
+			}
+			return engine.WrapError("pull object", id.String(), err)
+		}
+		holder, ok := p.choose(holders, a.failed)
+		if !ok {
+			return a.failure(nil)
+		}
+		err = a.from(ctx, holder)
+		p.unload(holder)
+		var here hereError
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return engine.WrapError("pull object", id.String(), context.Cause(ctx))
+		case errors.As(err, &here):
+			return engine.WrapError("pull object", id.String(), here.error)
+		case errors.Is(err, errMixed):
+			a.alone = true
+			a.drop()
+			p.config.Logger.Warn("object is pulled again from one holder", "object", id.String(), "holder", string(holder.Node), "error", err)
+		default:
+			a.failed = append(a.failed, failure{holder, err})
+			p.config.Logger.Warn("holder did not deliver object", "object", id.String(), "holder", string(holder.Node), "address", holder.Address, "error", err)
+		}
+	}
+}
+
+func (p *Puller) locate(ctx context.Context, id engine.ObjectID) ([]Holder, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.config.Patience)
+	defer cancel()
+	return p.config.Locate(ctx, id)
+}
+
+// choose returns a holder that has not failed: one of those that send us least now, by chance, so that the copies of an object that
+// many nodes want at once are spread over those that have it already.
+func (p *Puller) choose(holders []Holder, failed []failure) (Holder, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var best []Holder
+next:
+	for _, h := range holders {
+		if h.Node == p.config.Self || h.Address == "" {
+			continue
+		}
+		for _, f := range failed {
+			if f.holder.Node == h.Node && f.holder.Address == h.Address {
+				continue next
+			}
+		}
+		if len(best) > 0 && p.loads[h.Node] > p.loads[best[0].Node] {
+			continue
+		}
+		if len(best) > 0 && p.loads[h.Node] < p.loads[best[0].Node] {
+			best = best[:0]
+		}
+		best = append(best, h)
+	}
+	if len(best) == 0 {
+		return Holder{}, false
+	}
+	chosen := best[rand.IntN(len(best))] //nolint:gosec // Any spread will do.
+	p.loads[chosen.Node]++
+	return chosen, true
+}
+
+func (p *Puller) unload(h Holder) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.loads[h.Node]--; p.loads[h.Node] == 0 {
+		delete(p.loads, h.Node)
+	}
+}
+
+// failure says why the object did not come: from whom it was asked, and why not.
+func (a *attempt) failure(locate error) error {
+	if len(a.failed) == 0 {
+		return engine.Errorf(engine.KindNotFound, "pull object", a.id.String(), "no other store has a copy")
+	}
+	kind := engine.KindCorrupt
+	reasons := make([]string, len(a.failed))
+	for i, f := range a.failed {
+		reasons[i] = fmt.Sprintf("%s at %s: %s", f.holder.Node, f.holder.Address, f.err)
+		if engine.KindOf(f.err) != engine.KindCorrupt {
+			kind = engine.KindUnavailable
+		}
+	}
+	if locate != nil {
+		kind = engine.KindUnavailable
+		reasons = append(reasons, "other holders: "+locate.Error())
+	}
+	return engine.Errorf(kind, "pull object", a.id.String(), "no holder delivered it: %s", strings.Join(reasons, "; "))
+}
+
+// from gets what is missing from a holder and seals the object. An error blames the holder unless it is a hereError or ctx has ended.
+func (a *attempt) from(ctx context.Context, h Holder) (err error) {
+	connection, err := a.puller.conns.get(ctx, h.Address)
+	if err != nil {
+		return err
+	}
+	defer func() { a.puller.conns.put(connection, engine.KindOf(err) == engine.KindUnavailable) }()
+
+	want := expectation{description: description{total: h.SizeBytes, crc: h.CRC32C}, checked: h.Checked}
+	// What a part was begun with must be compared before it is continued.
+	if want.total <= 0 || !want.checked && a.part != nil && a.part.offset > 0 {
+		want.checked = true
+		if want.description, err = askDescription(ctx, connection, ticket{id: a.id}, a.puller.config.Patience); err != nil {
+			return err
+		}
+	}
+	if want.total <= 0 {
+		return engine.Errorf(engine.KindCorrupt, "", "", "it says that the object has %d bytes", want.total)
+	}
+	if a.part != nil && (a.part.total != want.total || a.part.offset > 0 && (a.alone || a.part.crc != want.crc)) {
+		a.drop()
+	}
+	if a.part == nil {
+		if err := a.make(ctx, want.total); err != nil {
+			return err
+		}
+		if a.part == nil {
+			return nil // It came by another way.
+		}
+	}
+	if err := a.receive(ctx, connection, want); err != nil {
+		return err
+	}
+	return a.finish()
+}
+
+// make reserves the bytes in flight and the object's room. Without an error and without a part the object is in the store already.
+func (a *attempt) make(ctx context.Context, total int64) error {
+	p := a.puller
+	if err := p.bytes.Acquire(ctx, min(total, p.config.MaxBytesInFlight)); err != nil {
+		return hereError{err}
+	}
+	pending, err := p.config.Store.Create(ctx, objectstore.Creation{ID: a.id, SizeBytes: total})
+	if engine.KindOf(err) == engine.KindConflict && err != nil {
+		// Somebody else writes it here at this moment: a task that computes it again, or a restore.
+		waiting, cancel := context.WithTimeout(ctx, p.config.Patience)
+		defer cancel()
+		if ids, waitErr := p.config.Store.Wait(waiting, []engine.ObjectID{a.id}, 1); waitErr == nil && len(ids) == 1 {
+			p.bytes.Release(min(total, p.config.MaxBytesInFlight))
+			return nil
+		}
+	}
+	if err != nil {
+		p.bytes.Release(min(total, p.config.MaxBytesInFlight))
+		return hereError{err}
+	}
+	a.part = &part{pending: pending, description: description{total: total}}
+	return nil
+}
+
+// drop gives up what has been received.
+func (a *attempt) drop() {
+	if a.part == nil {
+		return
+	}
+	a.part.pending.Abort()
+	a.puller.bytes.Release(min(a.part.total, a.puller.config.MaxBytesInFlight))
+	a.part = nil
+}
+
+// receive takes chunks until the object is whole.
+func (a *attempt) receive(ctx context.Context, connection *conn, want expectation) error {
+	part := a.part
+	c, err := getChunks(ctx, connection, ticket{id: a.id, offset: part.offset, chunk: chunkBytes}, a.puller.config.Patience)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	data := part.pending.Bytes()
+	for begun := false; part.offset < part.total; {
+		meta, message, err := c.next()
+		if errors.Is(err, io.EOF) {
+			return engine.Errorf(engine.KindUnavailable, "", "", "the stream ended after %d of %d bytes", part.offset, part.total)
+		}
+		if err != nil {
+			return err
+		}
+		n := int64(message.bodyBytes)
+		switch {
+		case meta.total != want.total || want.checked && meta.crc != want.crc || part.offset > 0 && meta.description != part.description:
+			return engine.Errorf(engine.KindUnavailable, "", "", "it has another object than was said of it: %d bytes with checksum %08x, expected %d with %08x",
+				meta.total, meta.crc, want.total, want.crc)
+		case meta.offset != part.offset || n == 0 || n > part.total-part.offset:
+			return engine.Errorf(engine.KindCorrupt, "", "", "it sent %d bytes at offset %d, expected those at %d of %d", n, meta.offset, part.offset, part.total)
+		}
+		if part.offset == 0 {
+			part.description = meta.description
+		}
+		if !begun {
+			part.holders++
+			begun = true
+		}
+		if err := message.read(data[part.offset:]); err != nil {
+			return engine.Errorf(engine.KindCorrupt, "", "", "message: %w", err)
+		}
+		part.sum = crc32.Update(part.sum, castagnoli, data[part.offset:][:n])
+		part.offset += n
+	}
+	return nil
+}
+
+// finish seals the object if its checksum is right.
+func (a *attempt) finish() error {
+	part := a.part
+	if part.sum != part.crc {
+		if part.holders > 1 {
+			return errMixed
+		}
+		err := engine.Errorf(engine.KindCorrupt, "", "", "checksum %08x of what it sent, it said %08x", part.sum, part.crc)
+		a.drop()
+		return err
+	}
+	_, err := part.pending.Seal(objectstore.Description{Rows: part.rows, Batches: part.batches})
+	if err != nil {
+		return hereError{err}
+	}
+	a.puller.bytes.Release(min(part.total, a.puller.config.MaxBytesInFlight))
+	a.part = nil
+	return nil
+}

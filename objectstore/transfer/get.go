@@ -1,0 +1,85 @@
+package transfer
+
+import (
+	"github.com/apache/arrow/go/v15/arrow/flight"
+
+	"github.com/f708428e/engine"
+)
+
+// DoGet implements flight.FlightServer.
+func (s *Service) DoGet(request *flight.Ticket, stream flight.FlightService_DoGetServer) error {
+	t, err := parseTicket(request.GetTicket())
+	if err != nil {
+		return err
+	}
+	if t.raw {
+		return s.sendRaw(t, stream)
+	}
+	if err := s.checkCluster("get object", engine.ObjectRef{ID: t.id, Cluster: t.cluster}); err != nil {
+		return err
+	}
+	return s.sendBatches(t.id, stream)
+}
+
+// sendBatches sends an object's schema, dictionaries, and record batches, each in a message of its own, as every Flight client
+// expects them.
+func (s *Service) sendBatches(id engine.ObjectID, stream flight.FlightService_DoGetServer) error {
+	t, _, err := s.open(stream.Context(), id)
+	if err != nil {
+		return err
+	}
+	p := newPin(stream.Context(), t.Release)
+	if p == nil {
+		defer t.Release()
+	} else {
+		defer p.end()
+	}
+	for i, m := range t.Messages() {
+		if size := len(m.Header) + len(m.Body); size > maxMessageBytes-64 {
+			return engine.Errorf(engine.KindInvalidArgument, "get object", id.String(),
+				"message %d has %d bytes, more than the %d that Flight can carry", i, size, maxMessageBytes).
+				WithHint("put it in smaller record batches, or get it with the engine's own client")
+		}
+		if err := stream.SendMsg(&outgoing{header: m.Header, body: m.Body, pin: p}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendRaw sends an object's bytes from an offset on. The checksum of the whole goes first, so that the receiver knows at once whether
+// it may continue what it has of another holder.
+func (s *Service) sendRaw(t ticket, stream flight.FlightService_DoGetServer) error {
+	ctx := stream.Context()
+	handle, err := s.get(ctx, t.id, t.fetch)
+	if err != nil {
+		return err
+	}
+	p := newPin(ctx, handle.Release)
+	if p == nil {
+		defer handle.Release()
+	} else {
+		defer p.end()
+	}
+	info, data := handle.Info(), handle.Bytes()
+	c := chunk{offset: t.offset, description: description{total: int64(len(data)), rows: info.Rows, batches: info.Batches, crc: info.CRC32C}}
+	if !info.Checked {
+		if c.crc, err = s.config.Store.Checksum(ctx, t.id); err != nil {
+			return err
+		}
+	}
+	if t.offset > c.total {
+		return engine.Errorf(engine.KindInvalidArgument, "get object", t.id.String(), "offset %d is beyond the object's %d bytes", t.offset, c.total)
+	}
+	if t.chunk == 0 || t.offset == c.total {
+		return stream.SendMsg(&outgoing{metadata: c.encode()})
+	}
+	for c.offset < c.total {
+		n := min(int64(t.chunk), c.total-c.offset)
+		if err := stream.SendMsg(&outgoing{metadata: c.encode(), body: data[c.offset:][:n], pin: p}); err != nil {
+			return err
+		}
+		c.offset += n
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"io"
+	"slices"
+
+	"github.com/apache/arrow/go/v15/arrow/flight"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/objectstore"
+	"github.com/f708428e/engine/objectstore/table"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// DoPut implements flight.FlightServer. Nothing is stored unless the whole object came and is valid.
+func (s *Service) DoPut(stream flight.FlightService_DoPutServer) error {
+	const op = "put object"
+	first := &incoming{}
+	defer first.free()
+	if err := stream.RecvMsg(first); err != nil {
+		if errors.Is(err, io.EOF) {
+			return engine.Errorf(engine.KindInvalidArgument, op, "", "the call ended before its first message")
+		}
+		return err
+	}
+	var descriptor flight.FlightDescriptor
+	if err := proto.Unmarshal(first.descriptor, &descriptor); err != nil {
+		return engine.Errorf(engine.KindInvalidArgument, op, "", "flight descriptor: %w", err)
+	}
+	if descriptor.GetType() == flight.DescriptorCMD {
+		put, ok, err := parseRawPut(descriptor.GetCmd())
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return engine.Errorf(engine.KindInvalidArgument, op, "", "a put has no command: its descriptor is a path, empty or of one object id")
+		}
+		return s.putRaw(stream, first, put)
+	}
+	var id engine.ObjectID
+	switch path := descriptor.GetPath(); len(path) {
+	case 0:
+		id = engine.NewObjectID()
+	case 1:
+		var err error
+		if id, err = s.parseRef(op, path[0]); err != nil {
+			return err
+		}
+	default:
+		return engine.Errorf(engine.KindInvalidArgument, op, "", "the descriptor's path %q has %d parts, expected none or one object id", path, len(path))
+	}
+	return s.putBatches(stream, first, id)
+}
+
+// putBatches makes an object of the messages of any Flight client. They are gathered first, since neither their number nor whether
+// they are valid is known before the last one, and then written anew, in our alignment.
+func (s *Service) putBatches(stream flight.FlightService_DoPutServer, first *incoming, id engine.ObjectID) error {
+	const op = "put object"
+	ctx := stream.Context()
+	owner, err := s.newObject(ctx, id)
+	if err != nil {
+		return err
+	}
+	gathered := &gathering{service: s, id: id, limit: min(s.config.MaxBytesInFlight, s.config.Store.Usage().CapacityBytes)}
+	defer gathered.close()
+	// A message without a header carries nothing but metadata for the application, which we have no use for.
+	for m := first; ; {
+		if len(m.header) > 0 {
+			if err := gathered.add(ctx, m); err != nil {
+				return err
+			}
+		}
+		m.free()
+		if err := stream.RecvMsg(m); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	t, err := table.Open(gathered.spool.finish(), table.Options{})
+	if err != nil {
+		return engine.Errorf(engine.KindInvalidArgument, op, id.String(), "what the client sent is no valid Arrow data: %w", err)
+	}
+	defer t.Release()
+	// A message that says another length than it has would have been read across the borders of the messages.
+	if messages := t.Messages(); !slices.EqualFunc(messages, gathered.spool.bodies, func(m table.Message, n int) bool { return len(m.Body) == n }) {
+		return engine.Errorf(engine.KindInvalidArgument, op, id.String(), "what the client sent is no valid Arrow data: a message's body is not as long as its header says")
+	}
+	encoding, err := table.Encode(t.Schema(), t.Records()...)
+	if err != nil {
+		return engine.WrapError(op, id.String(), err)
+	}
+	defer encoding.Release()
+	pending, err := s.config.Store.Create(ctx, objectstore.Creation{ID: id, SizeBytes: encoding.SizeBytes(), Owner: owner})
+	if err != nil {
+		return err
+	}
+	defer pending.Abort()
+	encoding.CopyTo(pending.Bytes())
+	if _, err := pending.Seal(objectstore.Description{Rows: encoding.Rows(), Batches: encoding.Batches()}); err != nil {
+		return err
+	}
+	return stream.Send(&flight.PutResult{AppMetadata: []byte(id.String())})
+}
+
+// newObject returns who will own an object, which must not exist.
+func (s *Service) newObject(ctx context.Context, id engine.ObjectID) (engine.ObjectOwner, error) {
+	if _, ok := s.config.Store.Info(id); ok {
+		return engine.ObjectOwner{}, engine.Errorf(engine.KindConflict, "put object", id.String(), "the object exists")
+	}
+	return s.owner(ctx, id)
+}
+
+// putRaw makes an object of the bytes that our own client sends: they go straight to their place and are validated there.
+func (s *Service) putRaw(stream flight.FlightService_DoPutServer, first *incoming, put rawPut) error {
+	const op = "put object"
+	id, ctx := put.id.String(), stream.Context()
+	owner, err := s.newObject(ctx, put.id)
+	if err != nil {
+		return err
+	}
+	if put.total == 0 {
+		return engine.Errorf(engine.KindInvalidArgument, op, id, "an object has at least a schema, this one 0 bytes")
+	}
+	pending, err := s.config.Store.Create(ctx, objectstore.Creation{ID: put.id, SizeBytes: put.total, Owner: owner})
+	if err != nil {
+		return err
+	}
+	defer pending.Abort()
+	data, offset, sum := pending.Bytes(), int64(0), uint32(0)
+	for m := first; ; {
+		n := int64(m.bodyBytes)
+		if n > put.total-offset {
+			return engine.Errorf(engine.KindInvalidArgument, op, id, "the client sent more than the %d bytes that it announced", put.total)
+		}
+		if err := m.read(data[offset:]); err != nil {
+			return err
+		}
+		sum = crc32.Update(sum, castagnoli, data[offset:][:n])
+		offset += n
+		if err := stream.RecvMsg(m); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	switch {
+	case offset != put.total:
+		return engine.Errorf(engine.KindInvalidArgument, op, id, "the client sent %d bytes of the %d that it announced", offset, put.total)
+	case sum != put.crc:
+		return engine.Errorf(engine.KindCorrupt, op, id, "checksum %08x of what came, the client announced %08x", sum, put.crc)
+	}
+	t, err := table.Open(data, table.Options{})
+	if err != nil {
+		return engine.Errorf(engine.KindInvalidArgument, op, id, "what the client sent is no valid Arrow data: %w", err)
+	}
+	rows, batches := t.Rows(), int64(len(t.Records()))
+	t.Release()
+	info, err := pending.Seal(objectstore.Description{Rows: rows, Batches: batches})
+	if err != nil {
+		return err
+	}
+	answer, err := json.Marshal(toJSON(info))
+	if err != nil {
+		return engine.WrapError(op, id, err)
+	}
+	return stream.Send(&flight.PutResult{AppMetadata: answer})
+}
+
+// gathering is a put of unknown size: a spool, and its share of the bytes that all of them may take.
+type gathering struct {
+	service *Service
+	id      engine.ObjectID
+	// limit is the most that an object may have here.
+	limit int64
+	spool spool
+	// reserved is what the spool has of the service's bytes, and used what it took of them at most.
+	reserved, used int64
+}
+
+// gatherStep is what a put takes of the service's bytes at once.
+const gatherStep = 1 << 20
+
+// add waits for room and adds a message.
+func (g *gathering) add(ctx context.Context, m *incoming) error {
+	// 8 bytes are left for the stream's end.
+	need := messageBytes(len(m.header), m.bodyBytes)
+	g.used += need
+	if g.used+8 > g.limit {
+		return engine.Errorf(engine.KindExhausted, "put object", g.id.String(), "the client sent more than the %d bytes that an object of unknown size may have here", g.limit).
+			WithHint("put several objects, or put it with the engine's own client, which says the size first")
+	}
+	if missing := g.used + 8 - g.reserved; missing > 0 {
+		step := min(max(missing, gatherStep), g.limit-g.reserved)
+		waiting, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if err := g.service.spooled.Acquire(waiting, step); err != nil {
+			if ctx.Err() != nil {
+				return engine.WrapError("put object", g.id.String(), context.Cause(ctx))
+			}
+			return engine.Errorf(engine.KindExhausted, "put object", g.id.String(), "no room for %d more bytes after %d within %s: other puts have the rest of the %d that may be under way",
+				step, g.reserved, patience, g.service.config.MaxBytesInFlight)
+		}
+		g.reserved += step
+	}
+	if err := g.spool.need(need+8, g.limit); err != nil {
+		return err
+	}
+	return g.spool.append(m)
+}
+
+func (g *gathering) close() {
+	g.spool.close()
+	g.service.spooled.Release(g.reserved)
+}
