@@ -1,87 +1,146 @@
 // Package table writes and reads the bytes of an object: an Arrow IPC stream, with all buffers aligned at 64 bytes. Writing counts
 // the exact size first and copies each buffer once, straight into its place. Reading copies nothing: arrays lie over the bytes.
+//
+// A stream is a message with the schema, then messages with dictionaries and record batches, then the end of the stream. Each is a
+// flatbuffer with a body of buffers behind it. Written are all types that arrow/go can put into a stream, without compression. Read
+// are streams of other writers too: buffers that are not aligned as Go needs it, or that are compressed, are copied, and so are
+// dictionaries that come in parts. The format is https://arrow.apache.org/docs/format/Columnar.html.
 package table
 
 import (
+	"fmt"
+	"math"
+	"sync/atomic"
+
 	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
 )
 
-// Encoding is a table that has been measured and is ready to be written. It holds its records until Release. It is not safe for
-// concurrent use.
-type Encoding struct{}
-
-// Piece is a part of the encoded bytes: bytes that exist, or as many zeros.
-type Piece struct {
-	// Data is nil for zeros. It belongs to the Encoding or its records.
-	Data []byte
-	// Zeros is how many zero bytes there are if Data is nil.
-	Zeros int
-}
-
-// Encode measures a table. Records must have the schema; there may be none. Errors are of kind engine.KindInvalidArgument and name the
-// column whose type Arrow IPC cannot hold.
-func Encode(schema *arrow.Schema, records ...arrow.Record) (*Encoding, error) { return nil, errStub }
-
-// SizeBytes is the exact length of the encoded table.
-func (e *Encoding) SizeBytes() int64 { return 0 }
-
-// Rows and Batches count what the table holds.
-func (e *Encoding) Rows() int64 { return 0 }
-
-// Batches is the number of record batches.
-func (e *Encoding) Batches() int64 { return 0 }
-
-// Pieces are the encoded bytes in order.
-func (e *Encoding) Pieces() []Piece { return nil }
-
-// CopyTo writes the encoded table; dst has SizeBytes bytes.
-func (e *Encoding) CopyTo(dst []byte) {}
-
-// Release gives the records back.
-func (e *Encoding) Release() {}
+// DefaultMaxCopyBytes is what Options.MaxCopyBytes of zero means.
+const DefaultMaxCopyBytes = 1 << 30
 
 // Options steers Open.
 type Options struct {
 	// Trusted says that the bytes were written by this package in a process that is trusted: values such as the offsets of texts are
 	// not looked at. Structure and bounds always are.
 	Trusted bool
-	// Release is called once, when the table and everything made of it has been released. May be nil.
+	// MaxCopyBytes bounds the memory for what cannot lie over the bytes: buffers that are compressed or not aligned, dictionaries that
+	// come in parts. Encode makes none of them. Zero means DefaultMaxCopyBytes, less than zero none.
+	MaxCopyBytes int64
+	// Release is called once, when the table and everything made of it has been released. May be nil. It is called by whoever
+	// releases last, and must not block.
 	Release func()
 }
 
-// Table is a decoded object. Its records lie over the bytes that it was opened from, and hold them until they are released.
-type Table struct{}
-
-// Open decodes an object. data must not change while anything of the table is in use. Errors are of kind engine.KindCorrupt; whatever the
-// bytes are, Open neither panics nor makes an array that reads outside of them. After an error Release is not called.
-func Open(data []byte, options Options) (*Table, error) { return nil, errStub }
-
-// Schema is the table's schema with its metadata.
-func (t *Table) Schema() *arrow.Schema { return nil }
-
-// Records are the table's record batches; they belong to the table, so whoever keeps one longer retains it.
-func (t *Table) Records() []arrow.Record { return nil }
-
-// Rows is the number of rows of all record batches.
-func (t *Table) Rows() int64 { return 0 }
-
-// Messages are the table's IPC messages in order, the schema first, for those who send them on. They lie over the bytes.
-func (t *Table) Messages() []Message { return nil }
-
-// Message is one encapsulated IPC message without its length prefix.
-type Message struct {
-	// Header is the message's flatbuffer, with its padding.
-	Header []byte
-	// Body is what follows it.
-	Body []byte
+// Table is a decoded object. Its records lie over the bytes that it was opened from, and hold them until they are released. It is
+// safe for concurrent use, and so are its records.
+type Table struct {
+	schema   *arrow.Schema
+	records  []arrow.Record
+	messages []Message
+	rows     int64
+	// memory is the bytes as the parent of all buffers over them.
+	memory *memory.Buffer
+	users  atomic.Int64
 }
 
-// Retain and Release count the users of the table; the last Release gives the bytes back once no array made of it is in use.
-func (t *Table) Retain() {}
+// Open decodes an object. data must not change while anything of the table is in use. It must end with the end of the stream, so that
+// what was cut off is noticed. Errors are of kind engine.KindCorrupt; whatever the bytes are, Open neither panics nor makes an array
+// that reads outside of them. After an error Release is not called.
+//
+// Unless Trusted, all values that lead elsewhere are looked at: validity bitmaps and null counts, offsets, sizes, views, type codes,
+// run ends, and dictionary indices; and texts are UTF-8. That takes time by the size of the object, where trusted bytes take it
+// by the number of columns and batches.
+func Open(data []byte, options Options) (*Table, error) {
+	t, err := open(data, options)
+	if err != nil {
+		return nil, engine.Errorf(engine.KindCorrupt, "open table", "", "%w", err)
+	}
+	return t, nil
+}
 
-// Release is the counterpart of Retain; Open counts as one.
-func (t *Table) Release() {}
+func open(data []byte, options Options) (*Table, error) {
+	messages, all, err := split(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 || all[0].kind != headerSchema {
+		return nil, fmt.Errorf("the stream does not begin with a schema")
+	}
+	var reader schemaReader
+	schema, nodes, err := reader.schema(all[0].header)
+	if err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	t := &Table{schema: schema, messages: messages, memory: memory.NewBufferWithAllocator(data, releaser{options.Release})}
+	t.users.Store(1)
+	l := &loader{memory: t.memory, trusted: options.Trusted, copyBudget: options.MaxCopyBytes}
+	if l.copyBudget == 0 {
+		l.copyBudget = DefaultMaxCopyBytes
+	}
+	l.dictionaries = make(map[int64]*loadedDictionary, len(reader.dictionaries))
+	for id, values := range reader.dictionaries {
+		l.dictionaries[id] = &loadedDictionary{values: values}
+	}
+	for i, p := range all[1:] {
+		switch p.kind {
+		case headerDictionaryBatch:
+			err = l.dictionary(p, messages[i+1].Body)
+		case headerRecordBatch:
+			var record arrow.Record
+			if record, err = l.record(schema, nodes, p, messages[i+1].Body); err == nil {
+				t.records = append(t.records, record)
+				if t.rows += record.NumRows(); t.rows < 0 || t.rows > math.MaxInt64/2 {
+					err = fmt.Errorf("more rows than can be counted")
+				}
+			}
+		default:
+			err = fmt.Errorf("its header is of type %d, expected a dictionary or record batch", p.kind)
+		}
+		if err != nil {
+			// What was made is memory of Go alone, but for the bytes, which stay the caller's: nothing needs to be released.
+			return nil, fmt.Errorf("message %d: %w", i+1, err)
+		}
+	}
+	l.finish()
+	return t, nil
+}
 
-var errStub = engine.Errorf(engine.KindInternal, "table", "", "stub")
+// releaser is the allocator of the bytes: it allocates nothing, and frees them by telling their owner.
+type releaser struct{ release func() }
+
+func (r releaser) Allocate(int) []byte           { panic("table: allocation from an object's bytes") }
+func (r releaser) Reallocate(int, []byte) []byte { panic("table: allocation from an object's bytes") }
+func (r releaser) Free([]byte) {
+	if r.release != nil {
+		r.release()
+	}
+}
+
+// Schema is the table's schema with its metadata. It holds nothing of the bytes.
+func (t *Table) Schema() *arrow.Schema { return t.schema }
+
+// Records are the table's record batches; they belong to the table, so whoever keeps one longer retains it.
+func (t *Table) Records() []arrow.Record { return t.records }
+
+// Rows is the number of rows of all record batches.
+func (t *Table) Rows() int64 { return t.rows }
+
+// Messages are the table's IPC messages in order, the schema first, for those who send them on. They lie over the bytes.
+func (t *Table) Messages() []Message { return t.messages }
+
+// Retain adds a user of the table.
+func (t *Table) Retain() { t.users.Add(1) }
+
+// Release is the counterpart of Retain; Open counts as one. The last gives the bytes back once no array made of them is in use.
+func (t *Table) Release() {
+	if t.users.Add(-1) != 0 {
+		return
+	}
+	for _, record := range t.records {
+		record.Release()
+	}
+	t.memory.Release()
+}
