@@ -282,9 +282,7 @@ func (m *Manager) forget(id engine.JobID) {
 		return nil
 	}, entry)
 	if err == nil {
-		if m.config.Objects != nil {
-			m.config.Objects.EndOwner(jobplan.JobOwner(id))
-		}
+		m.freeOutputs(id)
 		err = m.logs.Remove(id)
 	}
 	if err != nil {

@@ -1,0 +1,98 @@
+package jobs
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/internal/jobplan"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// describer describes objects to planning.
+type describer struct{ objects Objects }
+
+// planningObjects returns what plans are made with; nil if there is no directory.
+func (m *Manager) planningObjects() jobplan.Objects {
+	if m.config.Objects == nil {
+		return nil
+	}
+	return describer{m.config.Objects}
+}
+
+// schemasAtOnce is how many stores are asked for a schema at a time for one job.
+const schemasAtOnce = 16
+
+// Describe implements jobplan.Objects. It asks the stores for every object's schema.
+func (d describer) Describe(ctx context.Context, names []object.Name) ([]object.Description, error) {
+	infos, err := d.find(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	described := make([]object.Description, len(infos))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(schemasAtOnce)
+	for i, info := range infos {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			id := engine.ObjectID(info.GetObjectId())
+			encoded, err := d.objects.Schema(ctx, id)
+			if err != nil {
+				return err
+			}
+			schema, err := jobplan.DecodeSchema(encoded)
+			if err != nil {
+				return engine.WrapError("describe object", id.String(), err)
+			}
+			described[i] = object.Description{ID: id, Schema: schema, Rows: info.GetRows(), Batches: info.GetBatches(), SizeBytes: info.GetSizeBytes()}
+			return nil
+		})
+	}
+	return described, group.Wait()
+}
+
+// find returns what the directory knows of each name, in order.
+func (d describer) find(ctx context.Context, names []object.Name) ([]*enginev1.ObjectInfo, error) {
+	var ids []engine.ObjectID
+	var pins []string
+	for _, name := range names {
+		if cluster := name.Ref.Cluster; cluster != "" && cluster != d.objects.ClusterID() {
+			return nil, engine.Errorf(engine.KindInvalidArgument, "find object", name.Ref.ID.String(), "it belongs to cluster %s, this is %s", cluster, d.objects.ClusterID()).
+				WithHint("restore it here from a checkpoint first")
+		}
+		if name.Pin != "" {
+			pins = append(pins, name.Pin)
+		} else {
+			ids = append(ids, name.Ref.ID)
+		}
+	}
+	known, err := d.objects.Describe(ctx, ids, pins)
+	if err != nil {
+		return nil, err
+	}
+	byID, byPin := map[engine.ObjectID]*enginev1.ObjectInfo{}, map[string]*enginev1.ObjectInfo{}
+	for _, info := range known {
+		byID[engine.ObjectID(info.GetObjectId())] = info
+		for _, owner := range info.GetOwners() {
+			if owner.GetKind() == string(engine.OwnerPin) {
+				byPin[owner.GetId()] = info
+			}
+		}
+	}
+	found := make([]*enginev1.ObjectInfo, len(names))
+	for i, name := range names {
+		what, why := name.Ref.ID.String(), "no such object"
+		if found[i] = byID[name.Ref.ID]; name.Pin != "" {
+			found[i], what, why = byPin[name.Pin], name.Pin, "no object is pinned under this name"
+		}
+		if found[i] == nil {
+			return nil, engine.Errorf(engine.KindNotFound, "find object", what, "%s", why).
+				WithHint("`engine list objects` shows those that there are")
+		}
+	}
+	return found, nil
+}

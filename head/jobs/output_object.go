@@ -1,0 +1,114 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/jobplan"
+)
+
+// objectOutput are objects, one for each task, under ids that are the same at every attempt. The job is their owner.
+type objectOutput struct {
+	jobplan.ObjectOutput
+	objects   Objects
+	ephemeral bool
+}
+
+// place tells jobs apart by the names that they pin.
+func (o objectOutput) place() string {
+	if o.Name == "" {
+		return "objects of job " + string(o.Job)
+	}
+	return "objects " + o.Name + "/*"
+}
+
+// Check implements output.
+func (o objectOutput) Check(ctx context.Context) error {
+	switch {
+	case o.objects == nil:
+		return errNoObjects
+	case o.ephemeral && o.Checkpoint == "":
+		return engine.Errorf(engine.KindInvalidArgument, "", "sink.object", "the objects of an embedded cluster end with it, so nobody could read them").
+			WithHint("set sink.object.checkpoint, or submit the job to a cluster")
+	case o.Name == "":
+		return nil
+	}
+	// There is one output at least, so a name that another job has pinned shows here.
+	taken, err := o.objects.Describe(ctx, nil, []string{o.Pin(0)})
+	if err != nil {
+		return engine.WrapError("", "sink.object.name", err)
+	}
+	if len(taken) > 0 {
+		return engine.Errorf(engine.KindConflict, "", "sink.object.name", "object %s is pinned as %q already", engine.ObjectID(taken[0].GetObjectId()), o.Pin(0)).
+			WithHint("choose another name, or unpin what has it")
+	}
+	return nil
+}
+
+// Prepare has nothing to do: stores are there already.
+func (o objectOutput) Prepare(context.Context) error { return nil }
+
+// Abandon has nothing to do: what was not sealed went with its attempt.
+func (o objectOutput) Abandon(context.Context) error { return nil }
+
+// complete proves that every output can still be read, sets its end, and pins it. Outputs of a worker that was lost meanwhile fail the
+// job, unless they have a checkpoint.
+func (o objectOutput) complete(ctx context.Context, job *state.Job) error {
+	if o.objects == nil {
+		return errNoObjects
+	}
+	ids := make([]engine.ObjectID, len(job.Committed))
+	for i := range ids {
+		ids[i] = o.ID(i)
+	}
+	mine := o.Owner()
+	if o.TTL > 0 {
+		mine.Expires = time.Now().Add(o.TTL)
+	}
+	if err := o.objects.Hold(ctx, ids, mine); err != nil {
+		return engine.WrapError("complete output", string(o.Job), err)
+	}
+	if o.Name == "" {
+		return nil
+	}
+	return engine.WrapError("pin output", string(o.Job), o.pin(ctx, ids, mine.Expires))
+}
+
+// pinsAtOnce is how many outputs of one job are pinned at a time.
+const pinsAtOnce = 64
+
+func (o objectOutput) pin(ctx context.Context, ids []engine.ObjectID, expires time.Time) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(pinsAtOnce)
+	for i := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			return o.objects.Hold(ctx, ids[i:i+1], engine.ObjectOwner{Kind: engine.OwnerPin, ID: o.Pin(i), Expires: expires})
+		})
+	}
+	return group.Wait()
+}
+
+// checkResume implements output.
+func (o objectOutput) checkResume(ctx context.Context, job *state.Job) error {
+	if o.objects == nil {
+		return errNoObjects
+	}
+	var ids []engine.ObjectID
+	for i, committed := range job.Committed {
+		if committed != nil {
+			ids = append(ids, o.ID(i))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	// To hold again what the job holds changes nothing, and tells whether it is there.
+	return o.objects.Hold(ctx, ids, o.Owner())
+}
