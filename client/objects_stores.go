@@ -331,6 +331,7 @@ func (o *objects) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	err := o.group.Stop(ctx)
+	o.session.open.Store(false)
 	o.mu.Lock()
 	flights := o.flights
 	o.flights = nil
@@ -338,7 +339,7 @@ func (o *objects) close() error {
 	for _, store := range flights {
 		err = errors.Join(err, store.Close())
 	}
-	if last := o.found.Load(); last != nil {
+	if last := o.found.Swap(&found{err: errClosed, at: time.Now()}); last != nil {
 		for _, store := range last.stores {
 			if !gone(store) {
 				err = errors.Join(err, store.Close())

@@ -1,0 +1,32 @@
+package client
+
+import (
+	"context"
+	"time"
+)
+
+// NearStore and FarStore are what a client asks of stores.
+type (
+	NearStore = nearStore
+	FarStore  = farStore
+)
+
+// Patience is how long an unknown object is looked for.
+const Patience = patience
+
+// ReplaceStores makes the client believe that it runs on a host, and dial stores by near and far.
+func (c *Client) ReplaceStores(host string, near func(ctx context.Context, socket string) (NearStore, error), far func(ctx context.Context, address string) (FarStore, error)) {
+	c.objects.host, c.objects.dialNear, c.objects.dialFar = host, near, far
+}
+
+// AgeStores makes what the client knows of stores old.
+func (c *Client) AgeStores() {
+	if last := c.objects.found.Load(); last != nil {
+		aged := *last
+		aged.at = aged.at.Add(-time.Hour)
+		c.objects.found.Store(&aged)
+	}
+}
+
+// SessionID is the id of the client's session.
+func (c *Client) SessionID() string { return c.objects.session.id }
