@@ -1,4 +1,6 @@
-// Package blob keeps objects by key: in a folder, in memory, or in S3.
+// Package blob keeps objects by key. This package has the interface; the children are the places: file is a folder, memory is for
+// tests, s3 speaks to S3 and what is compatible with it. Package open makes a bucket of a URI, and blobtest is the suite that all of
+// them pass.
 package blob
 
 import (
@@ -27,15 +29,20 @@ type Bucket interface {
 	// URI is the bucket's address, such as "s3://bucket/prefix" or "file:///folder", without a slash at its end.
 	URI() string
 	// Put stores sizeBytes bytes of body under key, whole or not at all, replacing what is there unless options say otherwise. It
-	// returns when they are durable. body may be read several times and in parallel.
+	// returns when they are durable. body may be read several times and in parallel, and is not read any more once Put has
+	// returned. A body that is shorter is an error of kind engine.KindInvalidArgument.
 	Put(ctx context.Context, key string, body io.ReaderAt, sizeBytes int64, options PutOptions) (Info, error)
-	// Create begins an object of unknown length. The caller ends it with Commit or Abort.
+	// Create begins an object of unknown length. The caller ends it with Commit or Abort. ctx must live until then: what the
+	// writer does in the background is done under it.
 	Create(ctx context.Context, key string, options PutOptions) (Writer, error)
-	// Get opens an object from offsetBytes on; lengthBytes of -1 is all that follows. The caller closes it.
+	// Get opens an object from offsetBytes on; lengthBytes of -1 is all that follows, and a range that goes beyond the end is cut
+	// there. An offset behind the end is an error of kind engine.KindInvalidArgument; at the end there is nothing to read. The
+	// reader gives the bytes of one version of the object, or an error, and lives no longer than ctx. The caller closes it.
 	Get(ctx context.Context, key string, offsetBytes, lengthBytes int64) (io.ReadCloser, Info, error)
 	// Stat describes an object.
 	Stat(ctx context.Context, key string) (Info, error)
-	// List goes through the objects whose keys begin with prefix, in order of their keys.
+	// List goes through the objects whose keys begin with prefix, in order of their keys' bytes; a prefix need not end at a slash.
+	// It stops after an error.
 	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 	// Delete removes an object. One that does not exist is no error.
 	Delete(ctx context.Context, key string) error
@@ -54,6 +61,6 @@ type Writer interface {
 	io.Writer
 	// Commit makes the object visible, whole and durable.
 	Commit(ctx context.Context) (Info, error)
-	// Abort leaves nothing behind. It does nothing after Commit.
+	// Abort leaves nothing behind. It does nothing after a Commit that succeeded; after one that failed it must still be called.
 	Abort(ctx context.Context) error
 }

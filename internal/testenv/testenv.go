@@ -77,6 +77,19 @@ func Python(t testing.TB, modules ...string) string {
 	return python
 }
 
+// Tool returns the path of a program that `make` builds into .tools, or what the environment variable says.
+func Tool(t testing.TB, name, variable string) string {
+	t.Helper()
+	path := os.Getenv(variable)
+	if path == "" {
+		path = filepath.Join(Root(t), ".tools", name)
+	}
+	if _, err := os.Stat(path); err != nil {
+		missing(t, "%s: %v; `make .tools/%s` builds it", name, err, name)
+	}
+	return path
+}
+
 // Full skips the test unless it runs in `make test-full` or `make soak`.
 func Full(t testing.TB) {
 	t.Helper()

@@ -1,0 +1,7 @@
+package file
+
+import "golang.org/x/sys/unix"
+
+func renameNoReplaceAt(fromFolder int, from string, toFolder int, to string) error {
+	return unix.Renameat2(fromFolder, from, toFolder, to, unix.RENAME_NOREPLACE)
+}

@@ -1,0 +1,167 @@
+package s3
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
+)
+
+// abortTimeout bounds the end of an upload that failed, which must not be stopped by what made it fail.
+const abortTimeout = 10 * time.Second
+
+// errMet says that the end of an upload met another put of the same key, and that this one is to be made again.
+var errMet = errors.New("another put of the same key was under way")
+
+// upload is a multipart upload. Its methods may be called at the same time.
+type upload struct {
+	bucket   *Bucket
+	key      string
+	id       string
+	token    string
+	ifAbsent bool
+}
+
+// part is a part that the server has.
+type part struct {
+	number    int32
+	sizeBytes int64
+	crc       uint32
+	etag      *string
+}
+
+// begin makes an upload. The caller ends it with complete or abort.
+func (b *Bucket) begin(ctx context.Context, key string, options blob.PutOptions) (*upload, error) {
+	u := &upload{bucket: b, key: key, token: rand.Text(), ifAbsent: options.IfAbsent}
+	in := &sdk.CreateMultipartUploadInput{
+		Bucket: &b.name, Key: b.key(key), Metadata: map[string]string{tokenKey: u.token},
+		ServerSideEncryption: types.ServerSideEncryption(b.options.Encryption), SSEKMSKeyId: b.kmsKey(),
+	}
+	if b.checksums {
+		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
+	}
+	err := b.try(ctx, "put", key, func(ctx context.Context, _ bool) error {
+		ctx, cancel := b.within(ctx, 0)
+		defer cancel()
+		out, err := b.client.CreateMultipartUpload(ctx, in)
+		if err == nil {
+			u.id = aws.ToString(out.UploadId)
+		}
+		return err
+	})
+	return u, err
+}
+
+// send stores a part.
+func (u *upload) send(ctx context.Context, number int32, from io.ReaderAt, offsetBytes, sizeBytes int64) (part, error) {
+	b := u.bucket
+	crc, err := checksum(from, offsetBytes, sizeBytes)
+	if err != nil {
+		return part{}, engine.WrapError("put", b.id(u.key), err)
+	}
+	done := part{number: number, sizeBytes: sizeBytes, crc: crc}
+	err = b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
+		ctx, cancel := b.within(ctx, sizeBytes)
+		defer cancel()
+		body := newBody(from, offsetBytes, sizeBytes)
+		defer body.end()
+		in := &sdk.UploadPartInput{Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id, PartNumber: &number, Body: body, ContentLength: &sizeBytes}
+		if b.checksums {
+			in.ChecksumCRC32C = encodeCRC(crc)
+		}
+		out, err := b.client.UploadPart(ctx, in, b.unsigned)
+		if err == nil {
+			done.etag = out.ETag
+		}
+		return err
+	})
+	return done, err
+}
+
+// complete makes the object of its parts, which are in order. If it meets another put, it tries again if again is set, and else
+// fails with errMet. After an error the upload must be aborted.
+func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.Info, error) {
+	b := u.bucket
+	list := make([]types.CompletedPart, len(parts))
+	var crc uint32
+	var sizeBytes int64
+	for i, p := range parts {
+		list[i] = types.CompletedPart{PartNumber: &p.number, ETag: p.etag}
+		if b.checksums {
+			list[i].ChecksumCRC32C = encodeCRC(p.crc)
+		}
+		crc = combine(crc, p.crc, p.sizeBytes)
+		sizeBytes += p.sizeBytes
+	}
+	in := &sdk.CompleteMultipartUploadInput{
+		Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id, MultipartUpload: &types.CompletedMultipartUpload{Parts: list}, MpuObjectSize: &sizeBytes,
+	}
+	if b.checksums {
+		in.ChecksumCRC32C, in.ChecksumType = encodeCRC(crc), types.ChecksumTypeFullObject
+	}
+	if u.ifAbsent {
+		in.IfNoneMatch = aws.String("*")
+	}
+	info := blob.Info{Key: u.key, SizeBytes: sizeBytes}
+	err := b.try(ctx, "put", u.key, func(ctx context.Context, doubtful bool) error {
+		attempt, cancel := b.within(ctx, sizeBytes/64) // the server may copy the parts together
+		defer cancel()
+		out, err := b.client.CompleteMultipartUpload(attempt, in)
+		if err == nil {
+			info.ETag, info.Modified = aws.ToString(out.ETag), time.Now()
+			return nil
+		}
+		status, gone := httpStatus(err), code(err) == "NoSuchUpload"
+		switch {
+		case status == http.StatusConflict && !again:
+			return engine.Errorf(engine.KindUnavailable, "put", b.id(u.key), "%w", errMet)
+		case gone || doubtful && status == http.StatusPreconditionFailed:
+			stored, is, verifyErr := b.mine(ctx, u.key, u.token)
+			switch {
+			case verifyErr != nil:
+				return verifyErr
+			case is:
+				info = stored
+				return nil
+			case gone:
+				return engine.Errorf(engine.KindUnavailable, "put", b.id(u.key), "the upload %s is gone from the server: somebody aborted it, or another put of the same key ended it", u.id)
+			}
+		}
+		if status == http.StatusPreconditionFailed {
+			return b.exists(u.key)
+		}
+		return err
+	})
+	return info, err
+}
+
+// abort deletes the parts and returns err, with a word on what could not be deleted.
+func (u *upload) abort(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	b := u.bucket
+	failed := b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
+		_, err := b.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id})
+		if code(err) == "NoSuchUpload" {
+			return nil
+		}
+		return err
+	})
+	if failed == nil {
+		return err
+	}
+	if err == nil {
+		return failed
+	}
+	return &engine.Error{Kind: engine.KindOf(err), Err: fmt.Errorf("%w; the parts of the upload %s could not be deleted: %w", err, u.id, failed)}
+}

@@ -1,0 +1,176 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"sync"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
+)
+
+// growEvery is the number of parts after which a Writer's parts become twice as large, so that an object of any length that S3 takes
+// fits into its 10,000 parts.
+const growEvery = 1000
+
+// writer gathers parts and uploads them in the background. An object that fits into one part is stored with one request.
+type writer struct {
+	bucket  *Bucket
+	key     string
+	options blob.PutOptions
+	// background is what the parts are uploaded under. It ends with the writer or with the first failure.
+	background context.Context //nolint:containedctx // Create's, which the writer lives under: io.Writer has none.
+	cancel     context.CancelCauseFunc
+
+	upload *upload // nil until the first part is full
+	buffer []byte
+	// slots holds a token for each part under way, and free the buffers of those that are done.
+	slots chan struct{}
+	free  chan []byte
+	parts sync.WaitGroup
+	ended bool
+
+	mu   sync.Mutex
+	done []part // index is number - 1
+}
+
+// Create implements blob.Bucket.
+func (b *Bucket) Create(ctx context.Context, key string, options blob.PutOptions) (blob.Writer, error) {
+	if err := blob.CheckKey(key); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, b.ended(ctx, "put", key)
+	}
+	w := &writer{
+		bucket: b, key: key, options: options,
+		slots: make(chan struct{}, b.options.Concurrency), free: make(chan []byte, b.options.Concurrency+1),
+	}
+	w.background, w.cancel = context.WithCancelCause(ctx)
+	return w, nil
+}
+
+// partBytes is the size of the part that is being gathered.
+func (w *writer) partBytes() int {
+	return int(w.bucket.options.PartBytes) << (len(w.done) / growEvery)
+}
+
+// failure is why nothing more can be written, or nil.
+func (w *writer) failure() error {
+	if w.ended {
+		return engine.Errorf(engine.KindInternal, "put", w.bucket.id(w.key), "this writer has ended")
+	}
+	if w.background.Err() == nil {
+		return nil
+	}
+	return w.bucket.ended(w.background, "put", w.key)
+}
+
+// Write implements io.Writer. It blocks while as many parts as may be are under way.
+func (w *writer) Write(p []byte) (written int, err error) {
+	for len(p) > 0 {
+		if err := w.failure(); err != nil {
+			return written, err
+		}
+		// Full only when there is more: the last part must not be empty, and a whole object of one part needs no upload.
+		if len(w.buffer) == w.partBytes() {
+			if err := w.flush(); err != nil {
+				return written, err
+			}
+		}
+		n := min(len(p), w.partBytes()-len(w.buffer))
+		w.buffer = append(w.buffer, p[:n]...)
+		p, written = p[n:], written+n
+	}
+	return written, nil
+}
+
+// flush sends the buffer on its way.
+func (w *writer) flush() (err error) {
+	if w.upload == nil {
+		if w.upload, err = w.bucket.begin(w.background, w.key, w.options); err != nil {
+			w.upload = nil
+			w.cancel(err)
+			return err
+		}
+	}
+	select {
+	case w.slots <- struct{}{}:
+	case <-w.background.Done():
+		return w.failure()
+	}
+	data := w.buffer
+	w.mu.Lock()
+	w.done = append(w.done, part{})
+	number := int32(len(w.done))
+	w.mu.Unlock()
+	w.parts.Go(func() {
+		p, err := w.upload.send(w.background, number, bytes.NewReader(data), 0, int64(len(data)))
+		if err != nil {
+			w.cancel(err)
+		}
+		w.mu.Lock()
+		w.done[number-1] = p
+		w.mu.Unlock()
+		w.free <- data[:0]
+		<-w.slots
+	})
+	select {
+	case w.buffer = <-w.free:
+	default:
+		w.buffer = make([]byte, 0, w.partBytes())
+	}
+	return nil
+}
+
+// Commit implements blob.Writer.
+func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
+	if err := w.failure(); err != nil {
+		return blob.Info{}, err
+	}
+	// From here on the caller's context counts as well.
+	stop := context.AfterFunc(ctx, func() { w.cancel(context.Cause(ctx)) })
+	defer stop()
+	if w.upload == nil {
+		info, err := w.bucket.putWhole(w.background, w.key, bytes.NewReader(w.buffer), int64(len(w.buffer)), w.options)
+		w.end(err)
+		return info, err
+	}
+	if err := w.flush(); err != nil {
+		return blob.Info{}, err
+	}
+	w.parts.Wait()
+	if err := w.failure(); err != nil {
+		return blob.Info{}, err
+	}
+	info, err := w.upload.complete(w.background, w.done, true)
+	if err != nil {
+		w.cancel(err)
+		return blob.Info{}, err
+	}
+	w.upload = nil
+	w.end(nil)
+	return info, nil
+}
+
+// end forgets what is not needed any more.
+func (w *writer) end(err error) {
+	w.cancel(err)
+	w.ended = err == nil
+	w.buffer = nil
+}
+
+// Abort implements blob.Writer.
+func (w *writer) Abort(ctx context.Context) error {
+	if w.ended {
+		return nil
+	}
+	w.ended = true
+	w.cancel(nil)
+	w.parts.Wait()
+	w.buffer = nil
+	if w.upload == nil {
+		return nil
+	}
+	return w.upload.abort(ctx, nil)
+}
