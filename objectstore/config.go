@@ -22,7 +22,7 @@ type Config struct {
 	HighWater, LowWater float64
 	// CreateTimeout is how long a creation waits for room if its context has no deadline. Zero means 30 s.
 	CreateTimeout time.Duration
-	// Spill takes the objects that are spilled, as <node>/<generation>/<id>.arrows. Nil means that nothing is spilled. The store does
+	// Spill takes the objects that are spilled, see spill.Key. Nil means that nothing is spilled. The store does
 	// not close it.
 	Spill blob.Bucket
 	// Open opens the bucket or folder of a checkpoint; the store closes it. Nil means that there are no checkpoints.

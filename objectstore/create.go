@@ -112,6 +112,7 @@ func (s *Store) forget(o *object) {
 		delete(s.objects, o.id)
 	}
 	s.owners.set(o, nil)
+	s.wakeWaits(o.id)
 }
 
 // Pending is an object that is being written. Its owner ends it with Seal or Abort. It is safe for concurrent use, but nobody may touch
@@ -158,10 +159,15 @@ func (p *Pending) Place() (place Place, ok bool) {
 // Seal makes the object immutable and visible. The errors' kinds: engine.KindConflict if it was sealed or aborted before;
 // engine.KindFenced if its owner ended in the meantime, and engine.KindUnavailable if the store was closed; the object is aborted then.
 func (p *Pending) Seal(description Description) (Info, error) {
+	p.store.lock()
+	defer p.store.unlock()
+	return p.store.seal(p, description)
+}
+
+// seal makes a pending object immutable and visible, or aborts it.
+func (s *Store) seal(p *Pending, description Description) (Info, error) {
 	const op = "seal object"
-	s, o := p.store, p.object
-	s.lock()
-	defer s.unlock()
+	o := p.object
 	switch {
 	case p.over && o.sealed:
 		return Info{}, engine.Errorf(engine.KindConflict, op, o.id.String(), "it is sealed already")

@@ -94,7 +94,10 @@ func (s *Store) reserve(ctx context.Context, w *waiter) (memory, error) {
 		return memory{}, w.err
 	}
 	err := engine.WrapError(w.op, w.object.id.String(), ctx.Err())
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	switch {
+	case s.closed:
+		err = errClosed(w.op, w.object.id.String())
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		err = s.errFull(w)
 	}
 	s.queue.remove(w)
@@ -105,7 +108,7 @@ func (s *Store) reserve(ctx context.Context, w *waiter) (memory, error) {
 // tryReserve is reserve without waiting for room.
 func (s *Store) tryReserve(w *waiter) (memory, error) {
 	if s.queue.first() != nil || !s.allocate(w, nil) {
-		return memory{}, s.errFull(w)
+		return memory{}, engine.Errorf(engine.KindExhausted, w.op, w.object.id.String(), "there is no room for %s now", sizeText(w.object.size))
 	}
 	return s.ready(w)
 }

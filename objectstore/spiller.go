@@ -5,42 +5,321 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/objectstore/spill"
 )
 
-type spillFlight struct{}
-type restoreFlight struct{}
+const (
+	// spillWorkers is how many spill files are written at a time: two, so that one is written while another is read back.
+	spillWorkers = 2
+	// A spill that fails is tried again, with another object perhaps, after minSpillWait, then after twice as long, up to maxSpillWait.
+	minSpillWait = time.Second
+	maxSpillWait = 30 * time.Second
+)
+
+// spillFlight is an object that is being spilled, or waits for that. The store's mutex guards it; err is set when done is closed.
+type spillFlight struct {
+	// asked says that Spill was called for it, not the store's own need.
+	asked bool
+	done  chan struct{}
+	err   error
+}
+
+// spiller is what there is to be spilled and deleted. The store's mutex guards it.
 type spiller struct {
-	retryAt time.Time
-	err     error
+	writes []*object
+	// trash are keys of spill files that nobody needs.
+	trash []string
+	// bytes is the size of the objects that are being spilled.
+	bytes int64
+	// number tells the files of one id apart.
+	number int64
+	// failures counts since the last success, err is the last of them, and nothing is spilled by itself before retryAt.
+	failures int
+	err      error
+	retryAt  time.Time
 }
 
-func (s *Store) startSpiller()                              {}
-func (s *Store) spillSoon(o *object)                        {}
-func (s *Store) checkWater()                                {}
-func (s *Store) discardSpillFile(o *object)                 {}
-func (s *Store) deleteSpillFiles(ctx context.Context) error { return nil }
-func (s *Store) getRestored(ctx context.Context, o *object) (*Handle, error) {
+func (s *Store) startSpiller() {
+	if s.config.Spill == nil {
+		return
+	}
+	for range spillWorkers {
+		s.group.Go("spill", func(ctx context.Context) error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-s.wakeSpiller:
+				}
+				for ctx.Err() == nil && s.spillNext(ctx) {
+				}
+			}
+		})
+	}
+}
+
+// signalSpiller wakes one of the workers.
+func (s *Store) signalSpiller() {
+	select {
+	case s.wakeSpiller <- struct{}{}:
+	default:
+	}
+}
+
+// checkWater starts to spill if objects take more than the high water, and drops what is droppable.
+func (s *Store) checkWater() {
+	capacity := float64(s.config.CapacityBytes)
+	if float64(s.inMemory) <= s.config.HighWater*capacity {
+		return
+	}
+	excess := s.inMemory - s.spiller.bytes - int64(s.config.LowWater*capacity)
+	for excess > 0 && s.clean.first != nil {
+		o := s.clean.first
+		excess -= o.size
+		s.drop(o)
+	}
+	if !s.canSpill() {
+		return
+	}
+	for excess > 0 && s.dirty.first != nil {
+		o := s.dirty.first
+		excess -= o.size
+		s.spillSoon(o)
+	}
+}
+
+// canSpill reports whether spilling makes sense now.
+func (s *Store) canSpill() bool {
+	return s.config.Spill != nil && s.spiller.retryAt.IsZero() && !s.closed
+}
+
+// spillSoon has an object spilled in the background that nobody uses, unless the last attempts failed.
+func (s *Store) spillSoon(o *object) {
+	if s.canSpill() && o.spill == nil {
+		s.startSpill(o)
+	}
+}
+
+func (s *Store) startSpill(o *object) *spillFlight {
+	o.spill = &spillFlight{done: make(chan struct{})}
+	s.use(o)
+	s.spiller.bytes += o.size
+	s.spiller.writes = append(s.spiller.writes, o)
+	s.signalSpiller()
+	return o.spill
+}
+
+// spillNext does one thing that is to be done; false if there is none.
+func (s *Store) spillNext(ctx context.Context) bool {
+	s.lock()
+	q := &s.spiller
+	var o *object
+	var key string
+	switch {
+	case len(q.writes) > 0:
+		o = q.writes[0]
+		q.writes = q.writes[1:]
+		q.number++
+		key = spill.Key(s.config.Node, s.config.Generation, o.id, q.number)
+	case len(q.trash) > 0:
+		key = q.trash[0]
+		q.trash = q.trash[1:]
+	default:
+		s.unlock()
+		return false
+	}
+	if len(q.writes)+len(q.trash) > 0 {
+		s.signalSpiller()
+	}
+	deleted := o != nil && o.deleted
 	s.unlock()
-	return nil, errStub
+	if o == nil {
+		if err := s.config.Spill.Delete(ctx, key); err != nil {
+			// Close and the next sweep find it.
+			s.lock()
+			s.event("spill file not deleted", nil, engine.WrapError("delete spill file", key, err))
+			s.unlock()
+		}
+		return true
+	}
+	var err error
+	if deleted {
+		err = engine.Errorf(engine.KindNotFound, "spill object", o.id.String(), "it was deleted")
+	} else {
+		err = spill.Write(ctx, s.config.Spill, key, o.memory.data, s.trailer(o), false)
+	}
+	s.lock()
+	s.spilled(o, key, err)
+	s.unlock()
+	return true
 }
 
-var errStub = engine.Errorf(engine.KindInternal, "object store", "", "stub")
-
-// Checksum computes an object's checksum if it is not known.
-func (s *Store) Checksum(ctx context.Context, id engine.ObjectID) (uint32, error) { return 0, errStub }
-
-// Spill moves an object to its spill file and frees its memory, as the store does by itself above HighWater. A pinned object keeps its
-// memory until it is released.
-func (s *Store) Spill(ctx context.Context, id engine.ObjectID) error { return errStub }
-
-// Checkpoint writes an object as <id>.arrows into a folder, which may be s3://bucket/prefix, and returns its URI when it is durable and
-// verified. An equal checkpoint that is there already is adopted.
-func (s *Store) Checkpoint(ctx context.Context, id engine.ObjectID, folder string) (uri string, err error) {
-	return "", errStub
+// trailer describes a sealed object whose memory is in use, and computes its checksum if need be. It is called without the mutex.
+func (s *Store) trailer(o *object) spill.Trailer {
+	return spill.Trailer{ID: o.id, SizeBytes: o.size, Rows: o.Rows, Batches: o.Batches, CRC32C: s.checksum(o)}
 }
 
-// Restore makes an object of a checkpoint, under the id that it says. If the store has the object, the owners are added to it. Without
-// owners it is a cache.
-func (s *Store) Restore(ctx context.Context, uri string, domain string, owners []engine.ObjectOwner) (Info, error) {
-	return Info{}, errStub
+// checksum returns the checksum of a sealed object whose memory is in use. It is called without the mutex.
+func (s *Store) checksum(o *object) uint32 {
+	s.lock()
+	crc, known := o.crc, o.checked
+	s.unlock()
+	if known {
+		return crc
+	}
+	crc = spill.Checksum(o.memory.data)
+	s.lock()
+	defer s.unlock()
+	o.crc, o.checked = crc, true
+	return crc
+}
+
+// spilled notes how the spilling of an object ended.
+func (s *Store) spilled(o *object, key string, err error) {
+	flight := o.spill
+	o.spill = nil
+	flight.err = err
+	close(flight.done)
+	s.spiller.bytes -= o.size
+	s.roomChanged = true
+	switch {
+	case err == nil && !o.deleted:
+		o.spilled, o.spillKey = spill.URI(s.config.Spill, key), key
+		s.spills++
+		s.spiller.failures, s.spiller.err, s.spiller.retryAt = 0, nil, time.Time{}
+		// An object that somebody reads by now is no longer one that was not used for long.
+		o.dropWhenFree = flight.asked || o.pins == 0
+		s.changes.changed(o)
+		s.event("object spilled", o, nil)
+	default:
+		// Even after an error there may be a file: the answer may have been lost.
+		s.trash(key)
+		if !o.deleted {
+			s.spillFailed(o, err)
+		}
+	}
+	s.done(o)
+}
+
+// spillFailed puts off what the store wanted to spill by itself.
+func (s *Store) spillFailed(o *object, err error) {
+	q := &s.spiller
+	q.err = err
+	q.retryAt = s.config.Now().Add(min(minSpillWait<<min(q.failures, 10), maxSpillWait))
+	q.failures++
+	s.wakeAt(q.retryAt)
+	s.event("spilling failed", o, err)
+	var asked []*object
+	for _, waiting := range q.writes {
+		if waiting.spill.asked {
+			asked = append(asked, waiting)
+			continue
+		}
+		waiting.spill.err = err
+		close(waiting.spill.done)
+		waiting.spill = nil
+		q.bytes -= waiting.size
+		s.done(waiting)
+	}
+	q.writes = asked
+}
+
+// trash has a spill file deleted.
+func (s *Store) trash(key string) {
+	s.spiller.trash = append(s.spiller.trash, key)
+	s.signalSpiller()
+}
+
+// discardSpillFile has the spill file of a deleted object deleted.
+func (s *Store) discardSpillFile(o *object) {
+	if o.spillKey != "" {
+		s.trash(o.spillKey)
+	}
+}
+
+// deleteSpillFiles deletes all that is left of this store, once nothing else is going on.
+func (s *Store) deleteSpillFiles(ctx context.Context) error {
+	if s.config.Spill == nil || s.spiller.number == 0 {
+		return nil
+	}
+	_, _, err := spill.DeleteAll(ctx, s.config.Spill, s.config.Node, s.config.Generation)
+	return engine.WrapError("delete spill files", s.config.Spill.URI(), err)
+}
+
+// abandonSpills ends what was not begun when the store was closed.
+func (s *Store) abandonSpills() {
+	for _, o := range s.spiller.writes {
+		o.spill.err = errClosed("spill object", o.id.String())
+		close(o.spill.done)
+		o.spill = nil
+		s.spiller.bytes -= o.size
+		s.done(o)
+	}
+	s.spiller.writes = nil
+}
+
+// Spill moves an object to its spill file and frees its memory, as the store does by itself above HighWater; it blocks until that is done. A pinned object keeps its
+// memory until it is released. The errors' kinds: engine.KindNotFound; engine.KindInvalidArgument if the store has nowhere to
+// spill to; those of the bucket.
+func (s *Store) Spill(ctx context.Context, id engine.ObjectID) error {
+	const op = "spill object"
+	s.lock()
+	o, err := s.find(op, id)
+	switch {
+	case err != nil:
+	case o.memory.data == nil:
+		s.unlock()
+		return nil
+	case s.config.Spill == nil:
+		err = engine.Errorf(engine.KindInvalidArgument, op, id.String(), "this store has nowhere to spill to")
+	case o.spilled != "":
+		o.dropWhenFree = true
+		s.settle(o)
+		s.unlock()
+		return nil
+	}
+	if err != nil {
+		s.unlock()
+		return err
+	}
+	flight := o.spill
+	if flight == nil {
+		flight = s.startSpill(o)
+	}
+	flight.asked = true
+	s.unlock()
+	select {
+	case <-flight.done:
+		return engine.WrapError(op, id.String(), flight.err)
+	case <-ctx.Done():
+		return engine.WrapError(op, id.String(), ctx.Err())
+	}
+}
+
+// Checksum returns an object's checksum, the Castagnoli CRC-32 of its bytes, and computes it if it is not known, for which it blocks.
+func (s *Store) Checksum(ctx context.Context, id engine.ObjectID) (uint32, error) {
+	const op = "sum object"
+	if err := ctx.Err(); err != nil {
+		return 0, engine.WrapError(op, id.String(), err)
+	}
+	s.lock()
+	o, err := s.find(op, id)
+	if err != nil || o.checked {
+		defer s.unlock()
+		if err != nil {
+			return 0, err
+		}
+		return o.crc, nil
+	}
+	// An object without a checksum was never spilled, and so has memory.
+	s.use(o)
+	s.unlock()
+	crc := s.checksum(o)
+	s.lock()
+	defer s.unlock()
+	if !o.deleted {
+		s.changes.changed(o)
+	}
+	s.done(o)
+	return crc, nil
 }

@@ -20,6 +20,8 @@ type Store struct {
 	// wakeClock and wakeSpiller are signals with room for one.
 	wakeClock, wakeSpiller chan struct{}
 	prefault               chan *arena
+	// readers has room for restoreReaders.
+	readers chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
@@ -65,6 +67,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s := &Store{
 		config: config, group: lifecycle.NewGroup(context.WithoutCancel(ctx), "object store"),
 		wakeClock: make(chan struct{}, 1), wakeSpiller: make(chan struct{}, 1), prefault: make(chan *arena, 1),
+		readers: make(chan struct{}, restoreReaders),
 		objects: map[engine.ObjectID]*object{}, owners: owners{held: map[ownerKey]map[*object]struct{}{}}, changes: newChanges(),
 		waits: map[engine.ObjectID][]*sealWait{}, writers: map[string]map[*Pending]struct{}{},
 		clean: list{links: byUse}, dirty: list{links: byUse},
@@ -94,6 +97,9 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.unlock()
 	err := s.group.Stop(ctx)
+	s.lock()
+	s.abandonSpills()
+	s.unlock()
 	err = errors.Join(err, s.deleteSpillFiles(ctx))
 	s.lock()
 	s.retireEmpty(0)

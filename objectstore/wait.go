@@ -45,7 +45,7 @@ func (s *Store) Wait(ctx context.Context, ids []engine.ObjectID, count int) ([]e
 		if err := ctx.Err(); err != nil {
 			return ready, engine.WrapError("wait for objects", "", err)
 		}
-		// An object may be deleted again before this call looks; then it waits once more.
+		// What wakes this call may be gone before it looks; then it waits once more.
 		wait := &sealWait{ids: distinct, missing: count - len(there), enough: make(chan struct{})}
 		for id := range distinct {
 			if !there[id] {
@@ -74,7 +74,7 @@ func (s *Store) forgetWait(id engine.ObjectID, wait *sealWait) {
 	}
 }
 
-// wakeWaits tells those who wait for an object that it is sealed.
+// wakeWaits tells those who wait for an object that it is sealed, or that its writer gave up, which they find out themselves.
 func (s *Store) wakeWaits(id engine.ObjectID) {
 	for _, wait := range s.waits[id] {
 		if wait.missing--; wait.missing == 0 {

@@ -1,0 +1,185 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
+	"github.com/f708428e/engine/objectstore/spill"
+)
+
+const (
+	// restoreTries is how often a spill file is read before its object counts as not readable, and restoreWait how long the first wait between is;
+	// it doubles.
+	restoreTries = 3
+	restoreWait  = 100 * time.Millisecond
+	// restoreReaders is how many spill files are read at a time.
+	restoreReaders = 4
+)
+
+// restoreFlight is an object that comes back. The store's mutex guards it, but for the channel.
+type restoreFlight struct {
+	// waiters counts the callers that will have a pin each.
+	waiters int
+	// room is set while it waits for memory.
+	room *waiter
+	done chan struct{}
+	over bool
+	err  error
+}
+
+// getRestored returns a handle of an object that has no memory. It is called with the mutex held, and gives it up.
+func (s *Store) getRestored(ctx context.Context, o *object) (*Handle, error) {
+	flight := o.restore
+	if flight == nil {
+		flight = &restoreFlight{done: make(chan struct{})}
+		o.restore = flight
+		if !s.group.Go("restore", func(ctx context.Context) error {
+			s.restoreObject(ctx, o, flight)
+			return nil
+		}) {
+			o.restore = nil
+			s.unlock()
+			return nil, errClosed("get object", o.id.String())
+		}
+	}
+	flight.waiters++
+	s.unlock()
+	select {
+	case <-flight.done:
+	case <-ctx.Done():
+	}
+	s.lock()
+	defer s.unlock()
+	switch {
+	case flight.over && flight.err != nil:
+		return nil, flight.err
+	case flight.over:
+		h := &Handle{store: s, object: o, memory: o.memory, info: o.info()}
+		h.leak.begin(s, o.id)
+		return h, nil
+	}
+	flight.waiters--
+	if flight.room != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, s.errFull(flight.room)
+	}
+	return nil, engine.WrapError("get object", o.id.String(), ctx.Err())
+}
+
+// restoreObject brings an object back.
+func (s *Store) restoreObject(ctx context.Context, o *object, flight *restoreFlight) {
+	w := &waiter{object: o, restore: true, op: "get object"}
+	if o.inline {
+		w.inline = make([]byte, o.size)
+	}
+	s.lock()
+	flight.room = w
+	m, err := s.reserve(ctx, w)
+	flight.room = nil
+	s.unlock()
+	if err == nil {
+		err = s.readBack(ctx, o, m.data)
+		if err != nil {
+			s.lock()
+			s.giveBack(o.size, m)
+			s.unlock()
+		}
+	}
+	s.lock()
+	defer s.unlock()
+	o.restore = nil
+	flight.over = true
+	defer close(flight.done)
+	switch {
+	case err != nil:
+		flight.err = err
+		s.event("restoring failed", o, err)
+		return
+	case o.deleted:
+		s.giveBack(o.size, m)
+		flight.err = engine.Errorf(engine.KindNotFound, "get object", o.id.String(), "it was deleted while it was read back")
+		return
+	}
+	o.memory = m
+	o.accessed = s.config.Now()
+	s.spilledOnly -= o.size
+	s.restores++
+	s.event("object restored", o, nil)
+	s.changes.changed(o)
+	if flight.waiters > 0 {
+		// The pins are given here: an object that waits for its readers to come could be gone again.
+		o.pins += flight.waiters
+		s.pinned += o.size
+	}
+	s.settle(o)
+	s.checkWater()
+}
+
+// readBack reads an object's bytes from its spill file or, if that fails, from its checkpoint.
+func (s *Store) readBack(ctx context.Context, o *object, dst []byte) error {
+	select {
+	case s.readers <- struct{}{}:
+		defer func() { <-s.readers }()
+	case <-ctx.Done():
+		return errClosed("get object", o.id.String())
+	}
+	s.lock()
+	key, checkpoint := o.spillKey, o.checkpoint
+	s.unlock()
+	trailer := s.trailer(o)
+	err := tryAgain(ctx, func() error { return spill.Read(ctx, s.config.Spill, key, dst, trailer) })
+	if err == nil || checkpoint == "" {
+		return err
+	}
+	return errors.Join(err, s.withFile(ctx, checkpoint, func(bucket blob.Bucket, key string) error {
+		return tryAgain(ctx, func() error { return spill.Read(ctx, bucket, key, dst, trailer) })
+	}))
+}
+
+// tryAgain calls f until it succeeds, restoreTries times at most, unless it fails in a way that will not change. What is corrupt may have been damaged on its way.
+func tryAgain(ctx context.Context, f func() error) error {
+	wait := restoreWait
+	for try := 1; ; try++ {
+		err := f()
+		kind := engine.KindOf(err)
+		if err == nil || try == restoreTries || !kind.Retryable() && kind != engine.KindCorrupt {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+		wait *= 2
+	}
+}
+
+// withFile opens the folder of a checkpoint and calls f with it and the file's key.
+func (s *Store) withFile(ctx context.Context, uri string, f func(bucket blob.Bucket, key string) error) error {
+	slash := strings.LastIndexByte(uri, '/')
+	if slash < 0 || slash == len(uri)-1 {
+		return engine.Errorf(engine.KindInvalidArgument, "open checkpoint", uri, "this is not the address of a file")
+	}
+	return s.withFolder(ctx, uri[:slash], func(bucket blob.Bucket) error { return f(bucket, uri[slash+1:]) })
+}
+
+// withFolder opens a folder of checkpoints and calls f with it.
+func (s *Store) withFolder(ctx context.Context, uri string, f func(bucket blob.Bucket) error) error {
+	if s.config.Open == nil {
+		return engine.Errorf(engine.KindInvalidArgument, "open checkpoints", uri, "this store has no checkpoints")
+	}
+	bucket, err := s.config.Open(ctx, uri)
+	if err != nil {
+		return engine.WrapError("open checkpoints", uri, err)
+	}
+	err = f(bucket)
+	if closeErr := bucket.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
