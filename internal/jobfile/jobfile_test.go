@@ -95,6 +95,10 @@ func TestParse(t *testing.T) {
 		{name: "default name", text: short, want: minimal + `}`},
 		{name: "parquet", text: "source: {parquet: {paths: [in]}}\nsink: {parquet: {path: out}}",
 			want: `{"name":"wine","source":{"parquet":{"paths":["/jobs/in"]}},"sink":{"parquet":{"path":"/jobs/out"}}}`},
+		{name: "objects", text: "source: {object: {refs: [features/0]}}\nsink: {object: {name: scores, checkpoint: out/c, ttl: 7d}}",
+			want: `{"name":"wine","source":{"object":{"refs":["features/0"]}},"sink":{"object":{"name":"scores","checkpoint":"/jobs/out/c","ttl":"7d"}}}`},
+		{name: "objects in S3", text: "source: {object: {refs: [a]}}\nsink: {object: {checkpoint: 's3://b/p'}}",
+			want: `{"name":"wine","source":{"object":{"refs":["a"]}},"sink":{"object":{"checkpoint":"s3://b/p"}}}`},
 		{name: "null is not set", text: short + "batch: ~\nsteps: null\nlabels: {a: null, b: 1}\nretry: {max_attempts: }", want: minimal + `,"labels":{"b":"1"},"retry":{}}`},
 		{name: "null kind leaves the other", text: "source: {parquet: null, csv: {paths: [a.csv]}}\nsink: {parquet: {path: out}}", want: minimal + `}`},
 		{name: "anchors and merge keys", text: "labels: &l {a: 1, b: 2}\nsource: {csv: {paths: &p [a.csv]}}\nsink: {parquet: {path: out}}\n" +

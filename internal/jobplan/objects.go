@@ -205,7 +205,11 @@ func (o ObjectOutput) CheckpointURI(task int) string {
 	if o.Checkpoint == "" {
 		return ""
 	}
-	return strings.TrimRight(o.Checkpoint, "/") + "/" + o.ID(task).String() + ".arrows"
+	folder, settings := o.Checkpoint, ""
+	if i := strings.IndexByte(folder, '?'); i >= 0 && !filepath.IsAbs(folder) {
+		folder, settings = folder[:i], folder[i:] // An address in S3 may say how to reach it.
+	}
+	return strings.TrimRight(folder, "/") + "/" + o.ID(task).String() + ".arrows" + settings
 }
 
 func (o ObjectOutput) part(task int) string             { return o.ID(task).String() }

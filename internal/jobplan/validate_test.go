@@ -61,7 +61,7 @@ func TestValidateRefuses(t *testing.T) {
 	infer := func(rest string) string { return one("steps", `[{"infer": {"model": "/m", `+rest+`}}]`) }
 	sink := func(rest string) string { return one("sink", `{"parquet": {"path": "/out", `+rest+`}}`) }
 	for _, test := range []struct{ text, want string }{
-		{"{}", "source: required: one of csv, parquet"},
+		{"{}", "source: required: one of csv, parquet, object"},
 		{one("source", "{}"), "source: required: one of csv, parquet"},
 		{one("sink", "{}"), "sink: required: one of parquet, object"},
 		{one("name", `"`+strings.Repeat("ü", 201)+`"`), "name: 201 characters, at most 200 are allowed"},
@@ -125,6 +125,17 @@ func TestValidateRefuses(t *testing.T) {
 		{sink(`"mode": "overwite"`), `sink.parquet.mode: "overwite" is none of error, overwrite, append (nearest: "overwrite")`},
 		{sink(`"compression": "zip"`), `sink.parquet.compression: "zip" is none of snappy, zstd, gzip, lz4, brotli, none`},
 		{sink(`"files": -1`), "sink.parquet.files: -1 must be between 0 and 1000000"},
+
+		{one("source", `{"object": {}}`), "source.object.refs: required: objects"},
+		{one("source", `{"object": {"refs": ["a b"]}}`), "source.object.refs[0]: a b: is neither an object's id nor the name of a pin"},
+		{one("source", `{"object": {"refs": ["x", "y", "x"]}}`), `source.object.refs[2]: "x" stands in source.object.refs[0] already`},
+		{one("sink", `{"object": {"name": "a b"}}`), `sink.object.name: "a b": use 1 to 190 letters, digits, and ._:/@+-`},
+		{one("sink", `{"object": {"name": "`+strings.Repeat("n", 191)+`"}}`), "sink.object.name: "},
+		{one("sink", `{"object": {"checkpoint": "out"}}`), `sink.object.checkpoint: "out" is not an absolute path`},
+		{one("sink", `{"object": {"checkpoint": "file:///"}}`), "sink.object.checkpoint: the root folder cannot be an output folder"},
+		{one("sink", `{"object": {"checkpoint": "gs://bucket/x"}}`), `sink.object.checkpoint: "gs://bucket/x": gs:// is not a place for checkpoints (write a path or s3://bucket/prefix)`},
+		{one("sink", `{"object": {"ttl": "soon"}}`), `sink.object.ttl: "soon" is not a duration`},
+		{one("sink", `{"object": {"ttl": "0s"}}`), `sink.object.ttl: "0s" must be longer than zero`},
 
 		{one("resources", `{"memory": "lots"}`), `resources.memory: "lots" is not a size`},
 		{one("resources", `{"gpu_memory": "-1"}`), `resources.gpu_memory: "-1" is not a size`},
