@@ -25,6 +25,8 @@ BUF       := $(TOOLS)/buf
 PROTOC_GO := $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc
 LINTER    := $(TOOLS)/golangci-lint
 GOTESTSUM := $(TOOLS)/gotestsum
+# A real S3 server for the tests of storage.
+VERSITYGW := $(TOOLS)/versitygw
 BASELINE  := proto/engine.binpb
 
 # Tests use Python as an oracle where it is there: the virtual environment of `make venv`, or the user's ENGINE_PYTHON.
@@ -79,7 +81,7 @@ onnxruntime: ## Fetch and check ONNX Runtime, into the user's cache folder
 all: generate lint test build ## Generate, lint, test and build
 
 .PHONY: test
-test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) ## Everything a change needs: vet, and all tests with the race detector
+test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Everything a change needs: vet, and all tests with the race detector
 	@start=$$SECONDS; $(ort); \
 	echo "go vet"; $(GO) vet $(PKGS); \
 	echo "go vet, without cgo"; CGO_ENABLED=0 $(GO) vet $(PKGS); \
@@ -87,17 +89,17 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) ## Everything a cha
 	echo "make test: passed in $$((SECONDS-start)) s"
 
 .PHONY: test-full
-test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
+test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
 	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tokenizer/testdata/fetch.sh >/dev/null; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
 .PHONY: soak
-soak: need-go need-cc onnxruntime venv $(GOTESTSUM) ## The tests that run for hours
+soak: need-go need-cc onnxruntime venv $(GOTESTSUM) $(VERSITYGW) ## The tests that run for hours
 	@$(ort); ENGINE_TEST=soak $(GOTESTSUM) --format standard-verbose -- -race -count=1 -timeout $(SOAK_TIMEOUT) $(PKGS)
 
 .PHONY: race
-race: need-go need-cc onnxruntime ## The tests with the race detector alone, always run anew
+race: need-go need-cc onnxruntime $(VERSITYGW) ## The tests with the race detector alone, always run anew
 	@$(ort); $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(PKGS)
 
 .PHONY: lint
@@ -119,6 +121,11 @@ bench: need-go need-cc onnxruntime ## Go benchmarks; BENCH=regexp chooses
 bench-score: build venv ## Wine rows to Parquet against a control in Python; ROWS=10000000 RUNS=3
 	@$(GO) build -trimpath -o bin/wine-generate ./examples/wine/generate
 	@$(ort); $(VENV)/bin/python bench/score/bench.py
+
+.PHONY: bench-objectstore
+bench-objectstore: build ## Puts, gets, Flight and spilling against controls; CASE="put get idle small flight spill" RUNS=15
+	@$(GO) build -trimpath -o bin/bench-objectstore ./bench/objectstore
+	@$(ort); bin/bench-objectstore $(CASE)
 
 .PHONY: fuzz
 fuzz: need-go need-cc onnxruntime ## Run every fuzz target for FUZZTIME (30s)
@@ -173,6 +180,9 @@ $(LINTER): tools/lint/go.mod tools/lint/go.sum
 	@$(GO) build -C tools/lint -trimpath -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 $(GOTESTSUM): tools/lint/go.mod tools/lint/go.sum
 	@$(GO) build -C tools/lint -trimpath -o $(CURDIR)/$@ gotest.tools/gotestsum
+$(VERSITYGW): tools/s3/go.mod tools/s3/go.sum
+	@echo "building versitygw, an S3 server for the tests (about a minute, once)" >&2
+	@$(GO) build -C tools/s3 -trimpath -o $(CURDIR)/$@ github.com/versity/versitygw/cmd/versitygw
 
 # Prerequisites, one line each.
 .PHONY: need-go need-cc

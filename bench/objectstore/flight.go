@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/flight"
+	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/objectstore"
+	"github.com/f708428e/engine/objectstore/transfer"
+)
+
+const (
+	flightBytes   = 1_000_000_000
+	flightMessage = 1 << 30
+)
+
+// plainBatches are the batch sizes with which plain Flight is tried; the fastest is the control.
+var plainBatches = []int64{1_000_000, 4_000_000, 10_000_000, 50_000_000}
+
+// plainServer is what the library's documentation shows: it writes the records that it has.
+type plainServer struct {
+	flight.BaseFlightServer
+	schema  *arrow.Schema
+	records map[string][]arrow.Record
+}
+
+// DoGet implements flight.FlightServer.
+func (s *plainServer) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGetServer) error {
+	writer := flight.NewRecordWriter(stream, ipc.WithSchema(s.schema))
+	for _, record := range s.records[string(ticket.GetTicket())] {
+		if err := writer.Write(record); err != nil {
+			return err
+		}
+	}
+	return writer.Close()
+}
+
+func listenAndTell(ctx context.Context) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err == nil {
+		fmt.Println(listener.Addr())
+	}
+	return listener, err
+}
+
+// plainFlightRole serves tables of every batch size until its input ends.
+func plainFlightRole(ctx context.Context, _ []string) error {
+	s := &plainServer{records: map[string][]arrow.Record{}}
+	for _, size := range plainBatches {
+		// The batches of a table are the same record: the sender reads it again from memory each time, as it would another one.
+		schema, one := numbers(int(min(flightBytes, 100_000_000)/size), size)
+		s.schema = schema
+		for len(s.records[strconv.FormatInt(size, 10)]) < int(flightBytes/size) {
+			s.records[strconv.FormatInt(size, 10)] = append(s.records[strconv.FormatInt(size, 10)], one...)
+		}
+	}
+	listener, err := listenAndTell(ctx)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.MaxSendMsgSize(flightMessage), grpc.MaxRecvMsgSize(flightMessage))
+	flight.RegisterFlightServiceServer(server, s)
+	return serveUntilInputEnds(server, listener)
+}
+
+func serveUntilInputEnds(server *grpc.Server, listener net.Listener) error {
+	go func() { // lifecycle: ends with the process's input, which the parent closes.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		server.Stop()
+	}()
+	return server.Serve(listener)
+}
+
+// flightRole serves one object of a store until its input ends.
+func flightRole(ctx context.Context, _ []string) error {
+	store, err := objectstore.Open(ctx, objectstore.Config{CapacityBytes: 2 << 30, ArenaBytes: 3 << 29, Node: "server", Generation: "1"})
+	if err != nil {
+		return err
+	}
+	d := &daemon{store: store}
+	schema, one := numbers(10, 10_000_000)
+	var records []arrow.Record
+	for len(records) < flightBytes/10_000_000 {
+		records = append(records, one...)
+	}
+	id, err := d.keep(ctx, schema, records)
+	if err != nil {
+		return err
+	}
+	listener, err := listenAndTell(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println(id)
+	service := transfer.NewService(transfer.ServiceConfig{
+		Store: store, Node: "server", Cluster: func() string { return "" }, Address: listener.Addr().String,
+	})
+	server := grpc.NewServer(transfer.ServerOptions()...)
+	transfer.Register(server, service)
+	return errors.Join(serveUntilInputEnds(server, listener), store.Close(ctx))
+}
+
+// served is a child that serves.
+type served struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	lines []string
+}
+
+func serve(ctx context.Context, role string, lines int) (*served, error) {
+	s := &served{cmd: child(ctx, role)}
+	stdin, err := s.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	s.stdin = stdin
+	stdout, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(stdout)
+	for range lines {
+		l, err := reader.ReadString('\n')
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", role, err)
+		}
+		s.lines = append(s.lines, strings.TrimSpace(l))
+	}
+	return s, nil
+}
+
+func (s *served) stop() error { return errors.Join(s.stdin.Close(), s.cmd.Wait()) }
+
+// benchFlight compares our service and our puller with plain Flight.
+func benchFlight(ctx context.Context) error {
+	plain, err := serve(ctx, "plain-flight", 1)
+	if err != nil {
+		return err
+	}
+	ours, err := serve(ctx, "flight", 2)
+	if err != nil {
+		return err
+	}
+	id, err := engine.ParseObjectID(ours.lines[1])
+	if err != nil {
+		return err
+	}
+	target, err := objectstore.Open(ctx, objectstore.Config{CapacityBytes: 2 << 30, ArenaBytes: 3 << 29, Node: "target", Generation: "1"})
+	if err != nil {
+		return err
+	}
+	puller := transfer.NewPuller(transfer.PullerConfig{
+		Store: target, Self: "target",
+		Locate: func(context.Context, engine.ObjectID) ([]transfer.Holder, error) {
+			return []transfer.Holder{{Node: "server", Address: ours.lines[0]}}, nil
+		},
+	})
+	t := timings{}
+	for range max(3, rounds()/3) {
+		for _, size := range plainBatches {
+			name := strconv.FormatInt(size, 10)
+			began := time.Now()
+			if err := plainGet(ctx, plain.lines[0], name); err != nil {
+				return fmt.Errorf("plain: %w", err)
+			}
+			t.add(name, began)
+		}
+		began := time.Now()
+		if err := plainGet(ctx, ours.lines[0], id.String()); err != nil {
+			return fmt.Errorf("service: %w", err)
+		}
+		t.add("service", began)
+		began = time.Now()
+		if err := puller.Pull(ctx, id); err != nil {
+			return err
+		}
+		t.add("pull", began)
+		target.Delete(id)
+	}
+	control := time.Hour
+	for _, size := range plainBatches {
+		control = min(control, t.median(strconv.FormatInt(size, 10)))
+	}
+	speed := func(d time.Duration) string { return fmt.Sprintf("%.2f GB/s", flightBytes/1e9/d.Seconds()) }
+	line("1 GB over Flight, a plain client of our service", "%s, plain Flight at its best %s: %.2f x (goal 0.8)",
+		speed(t.median("service")), speed(control), float64(control)/float64(t.median("service")))
+	line("1 GB from store to store, verified", "%s: %.2f x plain Flight", speed(t.median("pull")), float64(control)/float64(t.median("pull")))
+	return errors.Join(puller.Close(ctx), target.Close(ctx), plain.stop(), ours.stop())
+}
+
+// plainGet reads a table with the library's client and drops it.
+func plainGet(ctx context.Context, address, ticket string) error {
+	c, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(flightMessage)))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stream, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
+	if err != nil {
+		return err
+	}
+	reader, err := flight.NewRecordReader(stream)
+	if err != nil {
+		return err
+	}
+	defer reader.Release()
+	var rows int64
+	for reader.Next() {
+		rows += reader.Record().NumRows()
+	}
+	if err := reader.Err(); err != nil {
+		return err
+	}
+	if want := int64(flightBytes / 80); rows != want {
+		return fmt.Errorf("%d rows, want %d", rows, want)
+	}
+	return nil
+}
