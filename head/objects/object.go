@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -214,7 +215,10 @@ func (c *Core) drop(now time.Time, o *object, r *replica, lost bool) {
 		c.free(now, o)
 		return
 	case r.primary:
-		o.kept = normalize(append(o.kept, r.owners...))
+		if o.kept = normalize(append(o.kept, c.lasting(o.id, r)...)); len(o.kept) == 0 {
+			c.free(now, o)
+			return
+		}
 	}
 	if r.primary && lost {
 		o.former = append(o.former, r.store)
@@ -239,6 +243,22 @@ func (c *Core) drop(now time.Time, o *object, r *replica, lost bool) {
 	c.own(now, o)
 	c.settle(now, o)
 	c.tell(o.id)
+}
+
+// lasting returns the owners of a lost copy, but for those whose end its store had not heard of.
+func (c *Core) lasting(id engine.ObjectID, r *replica) []engine.ObjectOwner {
+	var ending []engine.ObjectOwner
+	for _, number := range r.store.queues[id] {
+		if own := r.store.orders[number].wire.GetOwn(); own != nil {
+			removed, err := rpc.OwnersFromProto(own.GetRemove())
+			if err == nil {
+				ending = append(ending, removed...)
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(r.owners), func(owner engine.ObjectOwner) bool {
+		return contains(ending, owner) || c.ended.has(bare(owner))
+	})
 }
 
 // free ends an object whose primary copy was given up, because nobody owns it: its caches go too.

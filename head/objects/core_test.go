@@ -1,0 +1,440 @@
+package objects_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/objects"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+func wantKind(t *testing.T, err error, kind engine.Kind, words ...string) {
+	t.Helper()
+	if err == nil || engine.KindOf(err) != kind {
+		t.Fatalf("%v, expected an error of kind %s", err, kind)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Fatalf("%q does not say %q", err, word)
+		}
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCopiesComeAndGo(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	owner := b.open('1')
+	x := object(1)
+	a.put(x, owner)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@a session/1111")
+	z.put(x)
+	b.calm()
+	b.expect(x, "IN_MEMORY cache@z primary@a session/1111")
+	z.remove(x)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@a session/1111")
+	z.put(x)
+	b.calm()
+	// The last owner goes: so do the object and its cache.
+	for _, number := range b.core.Release(b.now, x, owner) {
+		_, err := b.done(number, nil)
+		check(t, err)
+	}
+	b.expect(x, "none")
+	if len(a.copies)+len(z.copies) != 0 {
+		t.Errorf("copies are left: %v %v", a.copies, z.copies)
+	}
+	// A pull that was under way makes another cache, which goes too.
+	z.put(x)
+	b.calm()
+	b.expect(x, "none")
+	if len(z.copies) != 0 {
+		t.Error("a cache of a freed object is left")
+	}
+}
+
+func TestLostPrimaryWithCacheIsPromoted(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	owner := b.open('1')
+	job := engine.ObjectOwner{Kind: engine.OwnerJob, ID: "j1"}
+	x, y := object(1), object(2)
+	a.put(x, owner, job)
+	a.put(y, owner)
+	z.put(x)
+	b.calm()
+	b.kill(a)
+	b.pass(leaseTime - time.Second)
+	b.expect(x, "IN_MEMORY cache@z primary@a job/j1 session/1111")
+	b.open('1') // It renews.
+	b.pass(2 * time.Second)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@z job/j1 session/1111")
+	b.expect(y, "LOST session/1111")
+	if want := (objects.Loss{Node: "a", Copies: 2, Promoted: 1, Lost: 1}); len(b.losses) != 1 || b.losses[0] != want {
+		t.Errorf("losses %+v, expected %+v", b.losses, want)
+	}
+	_, err := b.core.Hold(b.now, y, owner)
+	wantKind(t, err, engine.KindUnavailable, y.String(), "lost", "node a")
+	// What nobody owns any more is not even lost.
+	b.core.EndOwner(b.now, owner)
+	b.expect(y, "none")
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@z job/j1")
+}
+
+func TestGoodbyeLosesAtOnce(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	owner := b.open('1')
+	a.put(object(1), owner)
+	z.put(object(1))
+	b.calm()
+	b.disconnect(a, true)
+	b.calm()
+	b.expect(object(1), "IN_MEMORY primary@z session/1111")
+}
+
+func TestStoreThatComesBackInTimeKeepsItsCopies(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"}
+	a.put(object(1), owner)
+	a.put(object(2), owner)
+	b.calm()
+	b.disconnect(a, false)
+	a.remove(object(2))
+	b.pass(leaseTime - time.Millisecond)
+	b.connect(a)
+	b.pass(leaseTime)
+	b.expect(object(1), "IN_MEMORY primary@a pin/p")
+	b.expect(object(2), "none")
+}
+
+func TestStoreThatComesBackLateGivesUpWhatWasTakenOver(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	pin, other := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"}, engine.ObjectOwner{Kind: engine.OwnerPin, ID: "q"}
+	x, y := object(1), object(2)
+	a.put(x, pin, other)
+	a.put(y, pin)
+	z.put(x)
+	b.calm()
+	b.disconnect(a, false)
+	b.pass(leaseTime + time.Second)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@z pin/p pin/q")
+	b.expect(y, "LOST pin/p")
+	// While a is away, one reference ends, and a's Flight service takes another.
+	b.core.Release(b.now, x, other)
+	b.calm()
+	a.own(x, []engine.ObjectOwner{{Kind: engine.OwnerPin, ID: "r"}}, nil)
+	b.connect(a)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@z pin/p pin/r")
+	b.expect(y, "IN_MEMORY primary@a pin/p")
+	if a.copies[x] != nil {
+		t.Error("a keeps a second primary copy")
+	}
+}
+
+func TestSessionEndsAfterItsLeaseAlone(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	first, second := b.open('1'), b.open('2')
+	stream, err := b.core.OpenSession(b.now, first.ID)
+	check(t, err)
+	a.put(object(1), first)
+	z.put(object(2), first)
+	z.put(object(3), second, first)
+	b.calm()
+	b.pass(leaseTime)
+	if !b.core.RenewSession(b.now, first.ID, stream) {
+		t.Fatal("the session has ended within its lease")
+	}
+	b.pass(leaseTime)
+	b.calm()
+	b.expect(object(1), "IN_MEMORY primary@a session/1111")
+	b.expect(object(3), "IN_MEMORY primary@z session/1111")
+	b.pass(time.Millisecond)
+	b.calm()
+	for n := range byte(3) {
+		b.expect(object(n+1), "none")
+	}
+	if b.core.RenewSession(b.now, first.ID, stream) {
+		t.Error("a session that has ended was renewed")
+	}
+	// What its client still puts is ended too, whenever it is heard of.
+	a.put(object(4), first)
+	b.calm()
+	b.expect(object(4), "none")
+	_, err = b.core.Put(b.now, object(5), nil, first, nil)
+	wantKind(t, err, engine.KindFenced, first.ID)
+	// Unless it opens its session again.
+	b.open('1')
+	a.put(object(4), first)
+	b.calm()
+	b.expect(object(4), "IN_MEMORY primary@a session/1111")
+}
+
+func TestGoodbyeEndsASession(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	old, err := b.core.OpenSession(b.now, owner.ID)
+	check(t, err)
+	stream, err := b.core.OpenSession(b.now, owner.ID)
+	check(t, err)
+	a.put(object(1), owner)
+	b.calm()
+	b.core.CloseSession(b.now, owner.ID, old) // The stream that was replaced.
+	b.calm()
+	b.expect(object(1), "IN_MEMORY primary@a session/1111")
+	b.core.CloseSession(b.now, owner.ID, stream)
+	b.calm()
+	b.expect(object(1), "none")
+}
+
+func TestEndOfSessionReachesStoreThatIsAway(t *testing.T) {
+	for name, away := range map[string]time.Duration{"within its lease": time.Second, "after it was lost": 10 * leaseTime} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, 1)
+			a := b.store("a")
+			owner := b.open('1')
+			a.put(object(1), owner)
+			b.calm()
+			b.disconnect(a, false)
+			b.core.EndOwner(b.now, owner)
+			b.pass(away)
+			b.connect(a)
+			b.calm()
+			b.expect(object(1), "none")
+			if len(a.copies) != 0 {
+				t.Error("the store keeps an object of a session that has ended")
+			}
+		})
+	}
+}
+
+func TestNewHeadLearnsEverything(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	lost := b.open('2')
+	a.put(object(1), owner, engine.ObjectOwner{Kind: engine.OwnerPin, ID: "prices"})
+	a.put(object(2), lost)
+	b.calm()
+
+	b.core = objects.NewCore(b.now, objects.Config{ClusterID: "c1", Term: 2, LeaseTime: leaseTime})
+	if !b.core.Learning(b.now) {
+		t.Error("a head of the second term has nothing to learn")
+	}
+	_, err := b.core.Put(b.now, object(3), nil, owner, nil)
+	wantKind(t, err, engine.KindUnavailable, "no node")
+	b.connect(a)
+	b.expect(object(1), "IN_MEMORY primary@a pin/pric session/1111")
+	if id, ok := b.core.Named("prices"); !ok || id != object(1) {
+		t.Error("the pin's name is not known")
+	}
+	b.pass(leaseTime)
+	b.open('1')
+	b.pass(time.Millisecond)
+	b.calm()
+	b.expect(object(1), "IN_MEMORY primary@a pin/pric session/1111")
+	b.expect(object(2), "none") // Its client has not come back.
+	if b.core.Learning(b.now) {
+		t.Error("it learns for ever")
+	}
+}
+
+func TestDeletedObjectsStayDeleted(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	owner := b.open('1')
+	x, y := object(1), object(2)
+	a.put(x, owner)
+	z.put(x)
+	b.calm()
+	b.disconnect(z, false)
+	a.put(y, owner) // The head has not heard of it.
+	b.core.Delete(b.now, []engine.ObjectID{x, y, object(3)})
+	b.calm()
+	b.expect(x, "none")
+	b.expect(y, "none")
+	if len(a.copies) != 0 {
+		t.Errorf("a has %v", a.copies)
+	}
+	b.connect(z)
+	b.calm()
+	b.expect(x, "none")
+	if len(z.copies) != 0 {
+		t.Errorf("z has %v", z.copies)
+	}
+	_, err := b.core.Read(x, false, nil)
+	wantKind(t, err, engine.KindNotFound, x.String(), "deleted")
+	_, err = b.core.Read(object(9), false, nil)
+	wantKind(t, err, engine.KindNotFound, "no such object")
+}
+
+func TestPinsHaveUniqueNames(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	x, y := object(1), object(2)
+	a.put(x, owner)
+	a.put(y, owner)
+	b.calm()
+	pin := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "prices"}
+	first, err := b.core.Hold(b.now, x, pin)
+	check(t, err)
+	_, err = b.core.Hold(b.now, y, pin) // The first one is under way.
+	wantKind(t, err, engine.KindConflict, "prices", x.String())
+	_, err = b.done(first, nil)
+	check(t, err)
+	_, err = b.core.Hold(b.now, y, pin)
+	wantKind(t, err, engine.KindConflict, "prices", x.String())
+	pin.Expires = b.now.Add(time.Minute)
+	_, err = b.done(b.core.Hold(b.now, x, pin)) // Moves the end.
+	check(t, err)
+	b.expect(x, "IN_MEMORY primary@a pin/pric session/1111")
+	for range 13 {
+		b.open('1')
+		b.pass(leaseTime)
+	}
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@a session/1111")
+	_, err = b.done(b.core.Hold(b.now, y, engine.ObjectOwner{Kind: engine.OwnerPin, ID: "prices"}))
+	check(t, err)
+}
+
+func TestPutGoesWhereRoomIs(t *testing.T) {
+	b := newBench(t, 1)
+	owner := b.open('1')
+	_, err := b.core.Put(b.now, object(1), []byte("d"), owner, nil)
+	wantKind(t, err, engine.KindUnavailable, "no node")
+	a, z := b.store("a"), b.store("z")
+	a.room, z.room = 1<<20, 1<<30
+	b.exchange(a)
+	b.exchange(z)
+	result, err := b.done(b.core.Put(b.now, object(1), []byte("d"), owner, nil))
+	check(t, err)
+	if result.Node != "z" {
+		t.Errorf("put on %s", result.Node)
+	}
+	b.expect(object(1), "IN_MEMORY primary@z session/1111")
+	_, err = b.core.Put(b.now, object(1), []byte("d"), owner, nil)
+	wantKind(t, err, engine.KindConflict, object(1).String())
+	_, err = b.core.Put(b.now, object(2), make([]byte, engine.MaxInlineObjectBytes+1), owner, nil)
+	wantKind(t, err, engine.KindInvalidArgument, "102401", "102400")
+	_, err = b.core.Put(b.now, object(2), nil, engine.ObjectOwner{Kind: engine.OwnerSession, ID: "x"}, nil)
+	wantKind(t, err, engine.KindInvalidArgument, "session id")
+	_, err = b.core.Put(b.now, object(2), nil, engine.ObjectOwner{Kind: engine.OwnerSession, ID: strings.Repeat("e", 32)}, nil)
+	wantKind(t, err, engine.KindFenced, "not open")
+	result, err = b.done(b.core.Read(object(1), false, nil))
+	check(t, err)
+	if string(result.Reply.GetData()) != "data" {
+		t.Errorf("read %q", result.Reply.GetData())
+	}
+}
+
+func TestRequestsEndWithTheirStore(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	a.put(object(1), owner)
+	b.calm()
+	held, err := b.core.Hold(b.now, object(1), engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"})
+	check(t, err)
+	read, err := b.core.Read(object(1), false, nil)
+	check(t, err)
+	b.core.Answer("a", a.session) // The orders are on their way when the store dies.
+	b.kill(a)
+	b.pass(leaseTime)
+	b.open('1')
+	b.pass(time.Second)
+	for _, number := range []uint64{held, read} {
+		result, ok := b.results[number]
+		if !ok {
+			t.Fatal("a request to a lost store has no result")
+		}
+		wantKind(t, result.Err, engine.KindUnavailable, "a", "gone")
+	}
+	if kept := b.core.Kept(); kept["pinning"] != 0 || kept["orders"] != 0 || kept["requests"] != 0 {
+		t.Errorf("kept %v", kept)
+	}
+}
+
+func TestOrdersAreRepeatedOnTheNextStream(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	a.put(object(1), owner)
+	b.calm()
+	number, err := b.core.Hold(b.now, object(1), engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"})
+	check(t, err)
+	if answer := b.core.Answer("a", a.session); len(answer.GetOrders()) != 1 {
+		t.Fatal("no order")
+	}
+	b.disconnect(a, false)
+	b.connect(a)
+	_, err = b.done(number, nil)
+	check(t, err)
+	b.expect(object(1), "IN_MEMORY primary@a pin/p session/1111")
+	if kept := b.core.Kept(); kept["orders"] != 0 || kept["queues"] != 0 {
+		t.Errorf("kept %v", kept)
+	}
+}
+
+func TestOrdersOfOneObjectGoOneAfterTheOther(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	a.put(object(1), owner)
+	b.calm()
+	_, err := b.core.Hold(b.now, object(1), engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"})
+	check(t, err)
+	b.core.Release(b.now, object(1), owner)
+	_, err = b.core.Read(object(1), true, nil)
+	check(t, err)
+	for i := range 3 {
+		answer := b.core.Answer("a", a.session)
+		if len(answer.GetOrders()) != 1 {
+			t.Fatalf("%d: %d orders at a time", i, len(answer.GetOrders()))
+		}
+		a.results[answer.GetOrders()[0].GetNumber()] = a.obey(answer.GetOrders()[0])
+		check(t, b.core.Report(b.now, "a", a.session, a.report()))
+	}
+	b.expect(object(1), "IN_MEMORY primary@a pin/p")
+}
+
+func TestMalformedReportsAreRefused(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	fine := &enginev1.ObjectCopy{ObjectId: make([]byte, 15)}
+	for name, report := range map[string]*enginev1.SyncObjectsRequest{
+		"id":    {Changed: []*enginev1.ObjectCopy{fine}},
+		"gone":  {Gone: [][]byte{{1}}},
+		"state": {Changed: []*enginev1.ObjectCopy{{ObjectId: make([]byte, 15+1)}}},
+		"owner": {Changed: []*enginev1.ObjectCopy{{ObjectId: []byte("0123456789abcdef"), State: 2, Owners: []*enginev1.ObjectOwner{{Kind: "x"}}}}},
+	} {
+		if err := b.core.Report(b.now, "a", a.session, report); engine.KindOf(err) != engine.KindInvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := b.core.Report(b.now, "a", a.session+1, &enginev1.SyncObjectsRequest{}); engine.KindOf(err) != engine.KindFenced {
+		t.Errorf("another stream: %v", err)
+	}
+	if _, err := b.core.Connect(b.now, nil); engine.KindOf(err) != engine.KindInvalidArgument {
+		t.Errorf("no address: %v", err)
+	}
+}
