@@ -68,14 +68,14 @@ func (c *Client) commit(buffer []byte, file *os.File) {
 }
 
 // await waits for the response to a request, and ends the call. What the answer pins is the caller's, after an error too.
-func (c *Client) await(ctx context.Context, op, id string, call *call, number uint64) (answer response, used *arena, err error) {
+func (c *Client) await(ctx context.Context, op string, id engine.ObjectID, call *call, number uint64) (answer response, used *arena, err error) {
 	defer call.recycle()
 	select {
 	case <-call.ready:
 	case <-ctx.Done():
-		err = engine.WrapError(op, id, context.Cause(ctx))
+		err = engine.WrapError(op, idText(id), context.Cause(ctx))
 	case <-call.timer.C:
-		err = engine.Errorf(engine.KindDeadline, op, id, "the store has not answered within %v", c.options.Timeout)
+		err = engine.Errorf(engine.KindDeadline, op, idText(id), "the store has not answered within %v", c.options.Timeout)
 	}
 	if err != nil && c.giveUp(call, number) {
 		return response{}, nil, err
@@ -88,6 +88,14 @@ func (c *Client) await(ctx context.Context, op, id string, call *call, number ui
 	default:
 		return call.answer, call.arena, nil
 	}
+}
+
+// idText names an object in an error; the zero id is none.
+func idText(id engine.ObjectID) string {
+	if id == (engine.ObjectID{}) {
+		return ""
+	}
+	return id.String()
 }
 
 // giveUp tells the store that nobody waits for a call any more. It returns false if the response is there after all.
@@ -144,7 +152,7 @@ func (c *call) recycle() {
 }
 
 // simple makes a call that is rare.
-func (c *Client) simple(ctx context.Context, op, id string, kind protowire.Number, message proto.Message, file *os.File, holds bool) (response, *arena, error) {
+func (c *Client) simple(ctx context.Context, op string, id engine.ObjectID, kind protowire.Number, message proto.Message, file *os.File, holds bool) (response, *arena, error) {
 	call, number, buffer, err := c.begin(ctx, op, holds)
 	if err != nil {
 		closeFile(file)
@@ -188,7 +196,7 @@ func (c *Client) putInline(ctx context.Context, id engine.ObjectID, e *table.Enc
 	buffer = slices.Grow(buffer, size)[:at+size]
 	e.CopyTo(buffer[at:])
 	c.commit(buffer, nil)
-	answer, _, err := c.await(ctx, opPut, id.String(), call, number)
+	answer, _, err := c.await(ctx, opPut, id, call, number)
 	return answer.info, err
 }
 
@@ -206,7 +214,7 @@ func (c *Client) putFrom(ctx context.Context, id engine.ObjectID, e *table.Encod
 				message.Addresses[i], message.Lengths[i] = addressOf(piece.Data), uint64(len(piece.Data))
 			}
 		}
-		answer, _, err := c.simple(ctx, opPut, id.String(), callPutFrom, message, nil, true)
+		answer, _, err := c.simple(ctx, opPut, id, callPutFrom, message, nil, true)
 		// The store has read behind the compiler's back.
 		runtime.KeepAlive(pieces)
 		runtime.KeepAlive(e)
@@ -222,7 +230,7 @@ func (c *Client) putFrom(ctx context.Context, id engine.ObjectID, e *table.Encod
 		return objectstore.Info{}, err
 	}
 	message := &enginev1.StorePutFrom{ObjectId: id[:], Addresses: []uint64{0}, Lengths: []uint64{uint64(e.SizeBytes())}, Descriptor_: true} //nolint:gosec // Not negative.
-	answer, _, err := c.simple(ctx, opPut, id.String(), callPutFrom, message, file, false)
+	answer, _, err := c.simple(ctx, opPut, id, callPutFrom, message, file, false)
 	return answer.info, err
 }
 
@@ -234,7 +242,7 @@ func refusedReading(err error) bool {
 
 // putArena writes the object into an arena of this executor's own.
 func (c *Client) putArena(ctx context.Context, id engine.ObjectID, e *table.Encoding) (objectstore.Info, error) {
-	answer, used, err := c.simple(ctx, opPut, id.String(), callCreate, &enginev1.StoreCreate{ObjectId: id[:], SizeBytes: e.SizeBytes()}, nil, false)
+	answer, used, err := c.simple(ctx, opPut, id, callCreate, &enginev1.StoreCreate{ObjectId: id[:], SizeBytes: e.SizeBytes()}, nil, false)
 	if err != nil {
 		if answer.number == 0 {
 			// There is no response, so the store may have made room all the same.
@@ -247,7 +255,7 @@ func (c *Client) putArena(ctx context.Context, id engine.ObjectID, e *table.Enco
 	}
 	e.CopyTo(used.bytes(&answer.place))
 	c.unuse(used)
-	answer, _, err = c.simple(ctx, opPut, id.String(), callSeal, &enginev1.StoreSeal{ObjectId: id[:], Rows: e.Rows(), Batches: e.Batches()}, nil, false)
+	answer, _, err = c.simple(ctx, opPut, id, callSeal, &enginev1.StoreSeal{ObjectId: id[:], Rows: e.Rows(), Batches: e.Batches()}, nil, false)
 	return answer.info, err
 }
 
@@ -261,7 +269,7 @@ func (c *Client) Get(ctx context.Context, id engine.ObjectID, options GetOptions
 		return nil, objectstore.Info{}, err
 	}
 	c.commit(appendGet(buffer, id, options), nil)
-	answer, used, err := c.await(ctx, opGet, id.String(), call, number)
+	answer, used, err := c.await(ctx, opGet, id, call, number)
 	if err != nil {
 		return nil, objectstore.Info{}, err
 	}
@@ -315,14 +323,14 @@ func (c *Client) Wait(ctx context.Context, ids []engine.ObjectID, count int) ([]
 		return nil, engine.Errorf(engine.KindInvalidArgument, opWait, "", "wait for %d of %d objects", count, len(ids))
 	}
 	message := &enginev1.StoreWait{ObjectIds: rawIDs(ids), Count: int32(count)} //nolint:gosec // Bounded above.
-	answer, _, err := c.simple(ctx, opWait, "", callWait, message, nil, false)
+	answer, _, err := c.simple(ctx, opWait, engine.ObjectID{}, callWait, message, nil, false)
 	return answer.ready, err
 }
 
 // Delete deletes objects, whoever owns them. Ids that nobody knows are ignored.
 func (c *Client) Delete(ctx context.Context, ids ...engine.ObjectID) error {
 	for some := range slices.Chunk(ids, maxIDs) {
-		if _, _, err := c.simple(ctx, opDelete, "", callDelete, &enginev1.StoreDelete{ObjectIds: rawIDs(some)}, nil, false); err != nil {
+		if _, _, err := c.simple(ctx, opDelete, engine.ObjectID{}, callDelete, &enginev1.StoreDelete{ObjectIds: rawIDs(some)}, nil, false); err != nil {
 			return err
 		}
 	}

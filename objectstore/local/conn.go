@@ -76,9 +76,17 @@ func (c *conn) run(ctx context.Context, full bool) error {
 }
 
 // linger waits until the client closes the connection after the server has given it up: what the client has mapped must stay as it is
-// until then.
+// until then. A client that holds nothing has a while to read why.
 func (c *conn) linger() {
-	_ = c.stream.conn.CloseWrite()
+	limit := time.Now().Add(helloTimeout)
+	c.mu.Lock()
+	if len(c.pins)+len(c.pending) > 0 {
+		limit = time.Time{}
+	}
+	c.mu.Unlock()
+	if errors.Join(c.stream.conn.SetReadDeadline(limit), c.stream.conn.CloseWrite()) != nil {
+		return
+	}
 	// Without room for control messages, descriptors that come along are closed by the kernel.
 	var discarded [4096]byte
 	for {

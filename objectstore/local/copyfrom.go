@@ -16,7 +16,7 @@ const opReadMemory = "read the client's memory"
 
 const (
 	// copyBytes is how much is copied between looks at the request's end.
-	copyBytes = 4 << 20
+	copyBytes = 1 << 20
 	// copySegments is how many pieces one system call takes (IOV_MAX).
 	copySegments = 1024
 )
