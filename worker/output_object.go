@@ -120,12 +120,13 @@ func (d *objectDraft) adopt(ctx context.Context) (*part, error) {
 		return nil, nil //nolint:nilnil // There is none, which is no error.
 	default:
 		var err error
-		info, err = d.restore(ctx)
-		if engine.KindOf(err) == engine.KindNotFound && err != nil {
-			return nil, nil //nolint:nilerr,nilnil // There is no checkpoint yet.
-		}
-		if err != nil {
-			return nil, err
+		info, err = d.store.Restore(ctx, d.output.CheckpointURI(d.task), "", []engine.ObjectOwner{d.output.Owner()})
+		switch kind := engine.KindOf(err); {
+		case err == nil:
+		case kind == engine.KindNotFound, kind == engine.KindCorrupt:
+			return nil, nil //nolint:nilnil // There is none yet, or one that is made again.
+		default:
+			return nil, engine.WrapError(opObject, d.id.String(), err)
 		}
 	}
 	found := &part{
@@ -138,11 +139,6 @@ func (d *objectDraft) adopt(ctx context.Context) (*part, error) {
 	return found, d.checkpoint(ctx, found)
 }
 
-// restore makes the object of its checkpoint.
-func (d *objectDraft) restore(ctx context.Context) (objectstore.Info, error) {
-	return d.store.Restore(ctx, d.output.CheckpointURI(d.task), "", []engine.ObjectOwner{d.output.Owner()})
-}
-
 func (d *objectDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
 	encoding, err := d.writer.Encode()
 	if err != nil {
@@ -150,6 +146,10 @@ func (d *objectDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, 
 	}
 	defer encoding.Release()
 	pending, err := d.store.Create(ctx, objectstore.Creation{ID: d.id, SizeBytes: encoding.SizeBytes(), Owner: d.output.Owner()})
+	if engine.KindOf(err) == engine.KindConflict && err != nil {
+		// Somebody brings it from a checkpoint at this moment: the next attempt finds it there.
+		return nil, engine.Errorf(engine.KindUnavailable, opObject, d.id.String(), "%w", err)
+	}
 	if err != nil {
 		return nil, engine.WrapError(opObject, d.id.String(), err)
 	}
