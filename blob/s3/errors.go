@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -157,7 +158,12 @@ func (b *Bucket) network(fail func(engine.Kind, string, ...any) *engine.Error, e
 	}
 	var send *smithyhttp.RequestSendError
 	if errors.As(err, &send) {
-		return fail(engine.KindUnavailable, "%s cannot be reached: %w", server, send.Err)
+		cause := send.Err
+		var where *url.Error // repeats the key, and what else is in the URL
+		if errors.As(cause, &where) {
+			cause = where.Err
+		}
+		return fail(engine.KindUnavailable, "%s cannot be reached: %w", server, cause)
 	}
 	return fail(engine.KindUnavailable, "%s: %w", server, err)
 }

@@ -135,7 +135,8 @@ func (b *Bucket) putParts(ctx context.Context, key string, from io.ReaderAt, siz
 	if err != nil {
 		return blob.Info{}, err
 	}
-	// The first failure ends the other parts.
+	// After a failure no part is begun any more. Those under way end by themselves: a part that the server is still storing while the
+	// upload is aborted can stay behind.
 	parts, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make([]part, (sizeBytes+partBytes-1)/partBytes)
@@ -145,7 +146,7 @@ func (b *Bucket) putParts(ctx context.Context, key string, from io.ReaderAt, siz
 		workers.Go(func() {
 			for i := range next {
 				at := int64(i) * partBytes
-				p, err := u.send(parts, int32(i+1), from, at, min(partBytes, sizeBytes-at))
+				p, err := u.send(ctx, int32(i+1), from, at, min(partBytes, sizeBytes-at))
 				if err != nil {
 					cancel(err)
 				}

@@ -145,23 +145,32 @@ func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.I
 	return info, err
 }
 
+// abortTries is how often an upload is aborted, at most: a server may answer that it is gone only the second time, and a part that was
+// under way when its request was given up may be stored after the first.
+const abortTries = 3
+
 // abort deletes the parts and returns err, with a word on what could not be deleted.
 func (u *upload) abort(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
 	b := u.bucket
-	failed := b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
-		_, err := b.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id})
-		if code(err) == "NoSuchUpload" {
-			return nil
+	for n, gone := 1, false; n <= abortTries && !gone; n++ {
+		failed := b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
+			_, err := b.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id})
+			if gone = code(err) == "NoSuchUpload"; gone {
+				return nil
+			}
+			return err
+		})
+		if failed != nil && err == nil {
+			return failed
 		}
-		return err
-	})
-	if failed == nil {
-		return err
+		if failed != nil {
+			return &engine.Error{Kind: engine.KindOf(err), Err: fmt.Errorf("%w; the parts of the upload %s could not be deleted: %w", err, u.id, failed)}
+		}
+		if !gone && !b.pause(ctx, n) {
+			break
+		}
 	}
-	if err == nil {
-		return failed
-	}
-	return &engine.Error{Kind: engine.KindOf(err), Err: fmt.Errorf("%w; the parts of the upload %s could not be deleted: %w", err, u.id, failed)}
+	return err
 }

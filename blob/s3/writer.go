@@ -18,8 +18,11 @@ type writer struct {
 	bucket  *Bucket
 	key     string
 	options blob.PutOptions
-	// background is what the parts are uploaded under. It ends with the writer or with the first failure.
-	background context.Context //nolint:containedctx // Create's, which the writer lives under: io.Writer has none.
+	// sending is what requests are made under; stop ends it. background ends with it, and with the first failure, after which no
+	// part is begun any more.
+	sending    context.Context //nolint:containedctx // Create's, which the writer lives under: io.Writer has none.
+	stop       context.CancelCauseFunc
+	background context.Context //nolint:containedctx // As sending.
 	cancel     context.CancelCauseFunc
 
 	upload *upload // nil until the first part is full
@@ -46,7 +49,8 @@ func (b *Bucket) Create(ctx context.Context, key string, options blob.PutOptions
 		bucket: b, key: key, options: options,
 		slots: make(chan struct{}, b.options.Concurrency), free: make(chan []byte, b.options.Concurrency+1),
 	}
-	w.background, w.cancel = context.WithCancelCause(ctx)
+	w.sending, w.stop = context.WithCancelCause(ctx)
+	w.background, w.cancel = context.WithCancelCause(w.sending)
 	return w, nil
 }
 
@@ -88,7 +92,7 @@ func (w *writer) Write(p []byte) (written int, err error) {
 // flush sends the buffer on its way.
 func (w *writer) flush() (err error) {
 	if w.upload == nil {
-		if w.upload, err = w.bucket.begin(w.background, w.key, w.options); err != nil {
+		if w.upload, err = w.bucket.begin(w.sending, w.key, w.options); err != nil {
 			w.upload = nil
 			w.cancel(err)
 			return err
@@ -105,7 +109,7 @@ func (w *writer) flush() (err error) {
 	number := int32(len(w.done))
 	w.mu.Unlock()
 	w.parts.Go(func() {
-		p, err := w.upload.send(w.background, number, bytes.NewReader(data), 0, int64(len(data)))
+		p, err := w.upload.send(w.sending, number, bytes.NewReader(data), 0, int64(len(data)))
 		if err != nil {
 			w.cancel(err)
 		}
@@ -129,10 +133,10 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 		return blob.Info{}, err
 	}
 	// From here on the caller's context counts as well.
-	stop := context.AfterFunc(ctx, func() { w.cancel(context.Cause(ctx)) })
-	defer stop()
+	detach := context.AfterFunc(ctx, func() { w.stop(context.Cause(ctx)) })
+	defer detach()
 	if w.upload == nil {
-		info, err := w.bucket.putWhole(w.background, w.key, bytes.NewReader(w.buffer), int64(len(w.buffer)), w.options)
+		info, err := w.bucket.putWhole(w.sending, w.key, bytes.NewReader(w.buffer), int64(len(w.buffer)), w.options)
 		w.end(err)
 		return info, err
 	}
@@ -143,7 +147,7 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	if err := w.failure(); err != nil {
 		return blob.Info{}, err
 	}
-	info, err := w.upload.complete(w.background, w.done, true)
+	info, err := w.upload.complete(w.sending, w.done, true)
 	if err != nil {
 		w.cancel(err)
 		return blob.Info{}, err
@@ -158,6 +162,9 @@ func (w *writer) end(err error) {
 	w.cancel(err)
 	w.ended = err == nil
 	w.buffer = nil
+	if w.ended {
+		w.stop(nil)
+	}
 }
 
 // Abort implements blob.Writer.
@@ -166,7 +173,7 @@ func (w *writer) Abort(ctx context.Context) error {
 		return nil
 	}
 	w.ended = true
-	w.cancel(nil)
+	w.stop(nil)
 	w.parts.Wait()
 	w.buffer = nil
 	if w.upload == nil {
