@@ -1,5 +1,6 @@
 // Package head accepts jobs, keeps them durable, and drives the workers. It only assembles: head/state remembers, head/jobs drives
-// each job, head/dispatch decides which worker holds which task, head/api adapts them to gRPC, head/web to HTTP.
+// each job, head/dispatch decides which worker holds which task, head/objects knows which store has which object, head/api adapts them
+// to gRPC, head/web to HTTP.
 package head
 
 import (
@@ -20,6 +21,7 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
 	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/head/web"
 	"github.com/f708428e/engine/internal/lifecycle"
@@ -91,6 +93,11 @@ func Start(config Config) (_ *Head, err error) {
 	if !config.Embedded && dispatchConfig.Term > 1 {
 		jobsConfig.AssignDelay = dispatchConfig.LeaseTimeOrDefault()
 	}
+	directory := objects.NewDirectory(objects.Config{
+		ClusterID: dispatchConfig.ClusterID, Term: dispatchConfig.Term, LeaseTime: dispatchConfig.LeaseTimeOrDefault(),
+		Known: func(owner engine.ObjectOwner) bool { return h.manager.KnowsOwner(owner) },
+	}, config.Logger, nil)
+	jobsConfig.Objects = directory
 	h.manager = jobs.New(jobsConfig, store, logs, h.jobs, config.Logger)
 	dispatcher := dispatch.NewDispatcher(dispatchConfig, h.manager.Hooks(), nil)
 	h.manager.Attach(dispatcher)
@@ -103,8 +110,10 @@ func Start(config Config) (_ *Head, err error) {
 	}
 	enginev1.RegisterJobServiceServer(h.grpc, api.NewJobs(store, h.manager))
 	enginev1.RegisterClusterServiceServer(h.grpc, api.NewCluster(store, dispatcher, config.Version, webAddress, time.Now()))
-	enginev1.RegisterWorkerServiceServer(h.grpc, api.NewWorkers(store, dispatcher, logs, config.Logger))
+	enginev1.RegisterWorkerServiceServer(h.grpc, api.NewWorkers(store, dispatcher, directory, logs, config.Logger))
+	enginev1.RegisterObjectServiceServer(h.grpc, api.NewObjects(directory))
 	h.serve.Go("tick", dispatcher.Run)
+	h.serve.Go("objects", directory.Run)
 	h.serve.Go("grpc", func(context.Context) error { return h.grpc.Serve(config.Listener) })
 	if h.http != nil {
 		h.serve.Go("web", func(context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
+	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -22,16 +23,17 @@ type Workers struct {
 	dispatcher *dispatch.Dispatcher
 	logs       *joblog.Book
 	logger     *slog.Logger
+	directory  *objects.Directory
 
 	mu sync.Mutex
 	// troubled holds the jobs whose lines cannot be kept.
 	troubled map[string]bool
 }
 
-// NewWorkers makes the server of the workers of a dispatcher, whose lines for the jobs in store go to logs. logger hears of lines that
-// cannot be kept.
-func NewWorkers(store *state.Store, dispatcher *dispatch.Dispatcher, logs *joblog.Book, logger *slog.Logger) *Workers {
-	return &Workers{store: store, dispatcher: dispatcher, logs: logs, logger: logger, troubled: map[string]bool{}}
+// NewWorkers makes the server of the workers of a dispatcher, whose lines for the jobs in store go to logs, and of their object stores,
+// which tell the directory. logger hears of lines that cannot be kept.
+func NewWorkers(store *state.Store, dispatcher *dispatch.Dispatcher, directory *objects.Directory, logs *joblog.Book, logger *slog.Logger) *Workers {
+	return &Workers{store: store, dispatcher: dispatcher, directory: directory, logs: logs, logger: logger, troubled: map[string]bool{}}
 }
 
 // Sync implements enginev1.WorkerServiceServer.

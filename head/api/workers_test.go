@@ -15,6 +15,7 @@ import (
 	"github.com/f708428e/engine/head/api"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
+	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -43,7 +44,7 @@ func TestLostLinesDoNotStopAWorker(t *testing.T) {
 	dispatcher := dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 1}, dispatch.Hooks{}, nil)
 
 	server := grpc.NewServer()
-	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(store, dispatcher, logs, logger))
+	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(store, dispatcher, objects.NewDirectory(objects.Config{ClusterID: "c", Term: 1}, logger, nil), logs, logger))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	served := make(chan error, 1)

@@ -366,15 +366,27 @@ func (d *Directory) Unpin(ctx context.Context, name string) error {
 	return d.Release(ctx, []engine.ObjectID{id}, engine.ObjectOwner{Kind: engine.OwnerPin, ID: name})
 }
 
-// Checkpoint writes an object into a folder and returns the file's URI when it is durable.
-func (d *Directory) Checkpoint(ctx context.Context, id engine.ObjectID, folder string) (string, error) {
+// Pin makes an object live on under the name that the owner's id is, and returns what is known of it then. A name that is another
+// object's is an error of kind engine.KindConflict.
+func (d *Directory) Pin(ctx context.Context, id engine.ObjectID, pin engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
+	// Names may be given at a store's Flight service too.
+	err := d.resolve(ctx, nil, []string{pin.ID})
+	if err == nil {
+		err = d.Hold(ctx, []engine.ObjectID{id}, pin)
+	}
+	return d.found(id, err)
+}
+
+// Checkpoint writes an object into a folder, and returns the file's URI when it is durable, with what is known of the object.
+func (d *Directory) Checkpoint(ctx context.Context, id engine.ObjectID, folder string) (string, *enginev1.ObjectInfo, error) {
 	if err := d.readable(ctx, id); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	result, err := d.try(ctx, "checkpoint object", func(core *Core, _ time.Time, apart []engine.NodeID) (uint64, error) {
 		return core.Checkpoint(id, folder, apart)
 	})
-	return result.Reply.GetObject().GetCheckpoint(), err
+	info, err := d.found(id, err)
+	return result.Reply.GetObject().GetCheckpoint(), info, err
 }
 
 // Restore makes an object of a checkpoint, under the id that it says, and returns what is known of it.

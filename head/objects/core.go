@@ -29,6 +29,9 @@ type Config struct {
 	MaxDeparted, MaxDeleted int
 	// Memory is how long they, and stores that are gone, are remembered. Zero means an hour.
 	Memory time.Duration
+	// Known reports whether an owner that stores tell of is one that may still own objects; the references of others are ended. It must
+	// not call the directory. Nil means that all may.
+	Known func(owner engine.ObjectOwner) bool
 	// MaxSessions bounds the client sessions, MaxRequests the requests to one store that wait for its answer. More are refused. Zero means
 	// 100,000 and 10,000.
 	MaxSessions, MaxRequests int

@@ -257,6 +257,21 @@ func TestNewHeadLearnsEverything(t *testing.T) {
 	}
 }
 
+func TestOwnerThatNobodyKnowsIsEnded(t *testing.T) {
+	b := newBench(t, 2)
+	b.core = objects.NewCore(b.now, objects.Config{
+		ClusterID: "c1", Term: 2, LeaseTime: leaseTime,
+		Known: func(owner engine.ObjectOwner) bool { return owner.Kind != engine.OwnerJob || owner.ID == "j2" },
+	})
+	a := b.store("a")
+	forgotten, known := engine.ObjectOwner{Kind: engine.OwnerJob, ID: "j1"}, engine.ObjectOwner{Kind: engine.OwnerJob, ID: "j2"}
+	a.put(object(1), forgotten)
+	a.put(object(2), forgotten, known)
+	b.calm()
+	b.expect(object(1), "none")
+	b.expect(object(2), "IN_MEMORY primary@a job/j2")
+}
+
 func TestDeletedObjectsStayDeleted(t *testing.T) {
 	b := newBench(t, 1)
 	a, z := b.store("a"), b.store("z")

@@ -175,6 +175,9 @@ func (c *Core) own(now time.Time, o *object) {
 		key := bare(owner)
 		if c.owned[key] == nil {
 			c.owned[key] = map[engine.ObjectID]*object{}
+			if c.config.Known != nil && !c.config.Known(key) {
+				c.ended.add(now, key)
+			}
 		}
 		c.owned[key][o.id] = o
 		if _, taken := c.pins[owner.ID]; owner.Kind == engine.OwnerPin && !taken {

@@ -1,0 +1,347 @@
+package jobs_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/rpc"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// directory knows objects of one column and their owners.
+type directory struct {
+	mu      sync.Mutex
+	owners  map[engine.ObjectID][]engine.ObjectOwner
+	lost    map[engine.ObjectID]bool
+	ended   []engine.ObjectOwner
+	changed chan struct{}
+}
+
+func newDirectory(ids ...engine.ObjectID) *directory {
+	d := &directory{owners: map[engine.ObjectID][]engine.ObjectOwner{}, lost: map[engine.ObjectID]bool{}, changed: make(chan struct{})}
+	for _, id := range ids {
+		d.owners[id] = nil
+	}
+	return d
+}
+
+func (d *directory) change(act func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	act()
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *directory) ClusterID() string { return "c" }
+
+func (d *directory) Describe(_ context.Context, ids []engine.ObjectID, names []string) ([]*enginev1.ObjectInfo, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var found []*enginev1.ObjectInfo
+	for id, owners := range d.owners {
+		pinned := func(o engine.ObjectOwner) bool { return o.Kind == engine.OwnerPin && slices.Contains(names, o.ID) }
+		if slices.Contains(ids, id) || slices.ContainsFunc(owners, pinned) {
+			found = append(found, &enginev1.ObjectInfo{ObjectId: id[:], SizeBytes: 1000, Rows: 10, Batches: 2, Owners: rpc.OwnersToProto(owners)})
+		}
+	}
+	return found, nil
+}
+
+func (d *directory) Schema(context.Context, engine.ObjectID) ([]byte, error) {
+	return jobplan.EncodeSchema(arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)), nil
+}
+
+func (d *directory) Hold(_ context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) (err error) {
+	d.change(func() {
+		for _, id := range ids {
+			switch _, known := d.owners[id]; {
+			case d.lost[id]:
+				err = engine.Errorf(engine.KindUnavailable, "hold object", id.String(), "lost: its only copy was on node n, which is gone")
+				return
+			case !known:
+				err = engine.Errorf(engine.KindNotFound, "hold object", id.String(), "no such object")
+				return
+			}
+			d.owners[id] = append(slices.DeleteFunc(d.owners[id], func(o engine.ObjectOwner) bool { return o.String() == owner.String() }), owner)
+		}
+	})
+	return err
+}
+
+func (d *directory) Release(_ context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error {
+	d.change(func() {
+		for _, id := range ids {
+			d.owners[id] = slices.DeleteFunc(d.owners[id], func(o engine.ObjectOwner) bool { return o.String() == owner.String() })
+		}
+	})
+	return nil
+}
+
+func (d *directory) EndOwner(owner engine.ObjectOwner) {
+	d.change(func() { d.ended = append(d.ended, owner) })
+}
+
+// owned returns the owners of an object as text, and the end of the first.
+func (d *directory) owned(id engine.ObjectID) (text string, expires time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, owner := range d.owners[id] {
+		if i == 0 {
+			expires = owner.Expires
+		}
+		text += owner.String() + " "
+	}
+	return strings.TrimSpace(text), expires
+}
+
+// await waits until the directory is as wanted.
+func (d *directory) await(t *testing.T, what string, wanted func() bool) {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		d.mu.Lock()
+		changed, ok := d.changed, wanted()
+		d.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("not %s", what)
+		}
+	}
+}
+
+// objectSpec is a job over objects, or over the file in.csv if there are none.
+func (r *rig) objectSpec(sink *enginev1.ObjectSink, refs ...string) *enginev1.JobSpec {
+	spec := r.spec("in.csv", "out")
+	if len(refs) > 0 {
+		spec.Source = &enginev1.Source{Kind: &enginev1.Source_Object{Object: &enginev1.ObjectSource{Refs: refs}}}
+	}
+	if sink != nil {
+		spec.Sink = &enginev1.Sink{Kind: &enginev1.Sink_Object{Object: sink}}
+	}
+	return spec
+}
+
+// work lets a worker finish tasks until one has as many as are wanted. Each output becomes known to the directory.
+func (r *rig) work(d *directory, tasks int) {
+	r.t.Helper()
+	dispatcher := r.manager.Dispatcher()
+	report := &enginev1.SyncRequest{Sequence: 1, Hello: &enginev1.WorkerHello{
+		ProtocolVersion: rpc.WorkerProtocolVersion, NodeId: "n-" + strings.ToLower(r.t.Name()), Total: rpc.ResourcesToProto(engine.Resources{CPU: 1}),
+	}}
+	node, session, answers, err := dispatcher.Connect(report)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer dispatcher.Disconnect(node, session)
+	if err := dispatcher.Report(node, session, report); err != nil {
+		r.t.Fatal(err)
+	}
+	timeout := time.After(10 * time.Second)
+	settled := 0
+	for sequence := uint64(2); settled < tasks; sequence++ {
+		select {
+		case <-answers:
+		case <-timeout:
+			r.t.Fatalf("%d of %d tasks are done", settled, tasks)
+		}
+		answer := dispatcher.Answer(node, session)
+		settled += len(answer.GetSettled())
+		if len(answer.GetGrants()) == 0 {
+			continue
+		}
+		next := &enginev1.SyncRequest{Sequence: sequence, AcknowledgedSequence: answer.GetSequence()}
+		for _, grant := range answer.GetGrants() {
+			if id, err := engine.ParseObjectID(grant.GetTask().GetPart()); err == nil {
+				owner := engine.ObjectOwner{Kind: engine.OwnerJob, ID: grant.GetLease().GetJobId()}
+				d.change(func() { d.owners[id] = append(d.owners[id], owner) })
+			}
+			next.Results = append(next.Results, &enginev1.TaskResult{Lease: grant.GetLease(), Counts: &enginev1.TaskCounts{RowsWritten: 1}, PartSizeBytes: 100, Checkpoint: "/kept/x.arrows"})
+		}
+		if err := dispatcher.Report(node, session, next); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func (r *rig) submitSpec(spec *enginev1.JobSpec) engine.JobID {
+	r.t.Helper()
+	id, _, err := r.manager.Submit(r.t.Context(), spec, "")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return id
+}
+
+func outputOf(id engine.JobID, task int) engine.ObjectID {
+	return engine.OutputObjectID(engine.TaskID{Job: id, Index: task}, 0)
+}
+
+func TestOutputsAreOwnedPinnedAndEnd(t *testing.T) {
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d, TargetSplitBytes: 1})
+	if err := os.WriteFile(filepath.Join(r.data, "in.csv"), []byte("a\n1\n2\n3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Name: "nightly", Ttl: "1h"}))
+	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+	tasks := len(r.job(string(id)).Plan.GetTasks())
+	r.work(d, tasks)
+	r.await(id, "ended", ended)
+	job := r.job(string(id))
+	if job.State() != engine.JobSucceeded || tasks < 2 {
+		t.Fatalf("%s with %d tasks: %v", job.State(), tasks, job.Ended)
+	}
+	for i := range tasks {
+		text, expires := d.owned(outputOf(id, i))
+		if want := fmt.Sprintf("job/%s pin/nightly/%d", id, i); text != want {
+			t.Errorf("output %d is owned by %q, expected %q", i, text, want)
+		}
+		if left := time.Until(expires); left < 50*time.Minute || left > time.Hour {
+			t.Errorf("output %d ends in %s", i, left)
+		}
+		if job.Committed[i].GetCheckpoint() != "/kept/x.arrows" {
+			t.Errorf("the checkpoint of output %d is not recorded", i)
+		}
+	}
+
+	// The name is taken now.
+	_, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{Name: "nightly"}), "")
+	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), `is pinned as "nightly/0" already`) {
+		t.Errorf("%v", err)
+	}
+	if !r.manager.KnowsOwner(jobplan.JobOwner(id)) || r.manager.KnowsOwner(jobplan.JobOwner("20260101-000000-00000000")) {
+		t.Error("the manager does not know its jobs as owners, or others")
+	}
+}
+
+func TestTwoJobsOfOneName(t *testing.T) {
+	r := newRig(t, jobs.Config{Objects: newDirectory()})
+	first := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Name: "nightly"}))
+	_, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{Name: "nightly"}), "")
+	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), string(first)) {
+		t.Errorf("%v", err)
+	}
+	r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}))
+	r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}))
+}
+
+func TestInputsAreHeldWhileAJobRuns(t *testing.T) {
+	input := engine.ObjectID{7}
+	d := newDirectory(input)
+	r := newRig(t, jobs.Config{Objects: d})
+	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}, input.String()+"@c"))
+	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+	if text, _ := d.owned(input); text != "job/"+string(id) {
+		t.Errorf("the input of a job that runs is owned by %q", text)
+	}
+	r.work(d, 1)
+	r.await(id, "ended", ended)
+	if job := r.job(string(id)); job.State() != engine.JobSucceeded {
+		t.Fatalf("%v", job.Ended)
+	}
+	d.await(t, "freed", func() bool { return len(d.owners[input]) == 0 })
+	if text, _ := d.owned(outputOf(id, 0)); text != "job/"+string(id) {
+		t.Errorf("the output is owned by %q", text)
+	}
+}
+
+func TestBadRefs(t *testing.T) {
+	known := engine.ObjectID{7}
+	for _, test := range []struct {
+		name, ref, want string
+		kind            engine.Kind
+	}{
+		{"another cluster's", known.String() + "@other", "it belongs to cluster other, this is c", engine.KindInvalidArgument},
+		{"unknown", engine.ObjectID{9}.String(), engine.ObjectID{9}.String() + ": no such object", engine.KindNotFound},
+		{"unknown pin", "nobody/0", "nobody/0: no object is pinned under this name", engine.KindNotFound},
+		{"lost", engine.ObjectID{8}.String(), "lost: its only copy was on node n", engine.KindUnavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := newDirectory(known, engine.ObjectID{8})
+			d.lost[engine.ObjectID{8}] = true
+			r := newRig(t, jobs.Config{Objects: d})
+			id := r.submitSpec(r.objectSpec(nil, test.ref))
+			r.await(id, "ended", ended)
+			job := r.job(string(id))
+			if err := rpc.FromProto(job.Ended.GetError()); job.State() != engine.JobFailed || err.Kind != test.kind || !strings.Contains(err.Error(), test.want) || job.Plan != nil {
+				t.Errorf("%s: %v", job.State(), err)
+			}
+		})
+	}
+}
+
+func TestObjectsWithoutAStore(t *testing.T) {
+	r := newRig(t, jobs.Config{})
+	if _, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{}), ""); engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "no object store") {
+		t.Errorf("%v", err)
+	}
+	id := r.submitSpec(r.objectSpec(nil, "a"))
+	r.await(id, "ended", ended)
+	if err := rpc.FromProto(r.job(string(id)).Ended.GetError()); err.Kind != engine.KindInvalidArgument || !strings.Contains(err.Error(), "no object store") {
+		t.Errorf("%v", err)
+	}
+
+	r = newRig(t, jobs.Config{Objects: newDirectory(), Ephemeral: true})
+	_, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{}), "")
+	if engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "set sink.object.checkpoint") {
+		t.Errorf("%v", err)
+	}
+	r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Checkpoint: t.TempDir()}))
+}
+
+// A job whose output was lost with its worker has not succeeded, and cannot be resumed as if it had that output.
+func TestLostOutputs(t *testing.T) {
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d})
+	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}))
+	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+	d.change(func() { d.lost[outputOf(id, 0)] = true })
+	r.work(d, 1)
+	r.await(id, "ended", ended)
+	job := r.job(string(id))
+	if err := rpc.FromProto(job.Ended.GetError()); job.State() != engine.JobFailed || err.Kind != engine.KindUnavailable || !strings.Contains(err.Error(), "which is gone") {
+		t.Fatalf("%s: %v", job.State(), err)
+	}
+	err := r.manager.Resume(t.Context(), id)
+	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "what it has done is gone") {
+		t.Errorf("%v", err)
+	}
+	d.change(func() { delete(d.lost, outputOf(id, 0)) })
+	if err := r.manager.Resume(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	r.await(id, "ended", func(job *state.Job) bool { return job.State() == engine.JobSucceeded })
+}
+
+func TestForgottenJobGivesUpItsOutputs(t *testing.T) {
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d, KeepEnded: 1, KeepEndedFor: time.Nanosecond})
+	first := r.submit("missing.csv", "first", "")
+	r.await(first, "ended", ended)
+	second := r.submit("missing.csv", "second", "")
+	r.await(second, "ended", ended)
+	d.await(t, "given up", func() bool { return slices.Contains(d.ended, jobplan.JobOwner(first)) })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if slices.Contains(d.ended, jobplan.JobOwner(second)) {
+		t.Error("a job that is remembered gave up its outputs")
+	}
+}
