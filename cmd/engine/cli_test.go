@@ -58,6 +58,10 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"start", "--head", "--num-cpus", "-1"}, "error: resources: cpu must be between 0 and 1000000, found -1\n"},
 		{[]string{"start", "--head", "--resources", "[1]"}, "error: --resources: expected a JSON object of numbers such as {\"license\": 2}, found \"[1]\"\n"},
 		{[]string{"start", "--head", "--host", "0.0.0.0"}, "error: listen: 0.0.0.0: "},
+		{[]string{"start", "--head", "--object-store-memory", "lots"}, "error: --object-store-memory: parse size: \"lots\" is not a size"},
+		{[]string{"start", "--head", "--object-store-memory", "1KiB"}, "error: --object-store-memory 1KiB: expected at least 1MiB\n"},
+		{[]string{"start", "--head", "--flight-port", "70000"}, "error: --flight-port 70000: expected a port\n"},
+		{[]string{"object", "pni", "x"}, "error: engine object: unknown command \"pni\"\n  hint: did you mean put or pin?\n"},
 		{[]string{"stop", "--grace", "-1s"}, "error: --grace -1s: expected a duration that is not negative\n"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

@@ -50,6 +50,8 @@ type fakeHead struct {
 	calls    []string
 	cluster  *enginev1.GetClusterResponse
 	nodes    []*enginev1.Node
+	// objects answers for objects; nil means that the head has no such service.
+	objects *fakeObjects
 }
 
 func (h *fakeHead) called(name string) (*enginev1.Job, error) {
@@ -190,11 +192,15 @@ func newConsole(t *testing.T, head *fakeHead) *console {
 	server := rpc.NewServer(slog.New(slog.DiscardHandler))
 	enginev1.RegisterJobServiceServer(server, head)
 	enginev1.RegisterClusterServiceServer(server, head)
+	if head.objects != nil {
+		enginev1.RegisterObjectServiceServer(server, head.objects)
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
-		if err := <-served; err != nil {
+		// A test that asks nothing may end before the server began.
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Error(err)
 		}
 	})

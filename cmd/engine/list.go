@@ -18,7 +18,7 @@ func (a *app) listCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  a.group,
 	}
-	cmd.AddCommand(a.listNodesCommand())
+	cmd.AddCommand(a.listNodesCommand(), a.listObjectsCommand())
 	return cmd
 }
 

@@ -29,6 +29,9 @@ type startFlags struct {
 	memory, custom         string
 	labels                 map[string]string
 	onnxRuntime, logLevel  string
+	storeMemory, spill     string
+	flightPort             int
+	flightPortGiven        bool
 	readyDescriptor        int
 	lockDescriptor         int
 	cpusChanged, gpusGiven bool
@@ -62,6 +65,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.cpusChanged, f.gpusGiven = cmd.Flags().Changed("num-cpus"), cmd.Flags().Changed("num-gpus")
+			f.flightPortGiven = cmd.Flags().Changed("flight-port")
 			addressGiven := cmd.Flags().Changed("address")
 			if env, ok := a.env(addressEnv); !f.head && ok && env != "" {
 				addressGiven = true
@@ -87,6 +91,9 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringVar(&f.memory, "memory", "", "the memory that the worker offers, a `SIZE` such as 8GiB; default: that of the machine or its cgroup")
 	flags.StringVar(&f.custom, "resources", "", `further resources that the worker offers, as `+"`JSON`"+` such as '{"license": 2}'`)
 	flags.StringToStringVar(&f.labels, "labels", nil, "labels of the worker, `KEY=VALUE` pairs separated by commas")
+	flags.StringVar(&f.storeMemory, "object-store-memory", "", "the shared memory of the worker's object store, a `SIZE` such as 8GiB; default: 30% of the machine's or its cgroup's")
+	flags.StringVar(&f.spill, "spill", "", "where objects go when that is full, a folder or s3://bucket/prefix as `URI`; default: the folder spill in the data folder")
+	flags.IntVar(&f.flightPort, "flight-port", node.DefaultFlightPort, "the worker's Arrow Flight `PORT`; 0 picks a free one, as does the default if it is taken")
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
 	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
 	flags.IntVar(&f.readyDescriptor, "ready-descriptor", 0, "")
@@ -121,6 +128,40 @@ func (f startFlags) resources() (engine.Resources, error) {
 	return r, usage(r.Validate())
 }
 
+// minStoreBytes is the smallest store that is of use.
+const minStoreBytes = 1 << 20
+
+// objectStore is how the worker keeps objects.
+func (f startFlags) objectStore(dataDir string) (node.ObjectStoreConfig, error) {
+	config := node.ObjectStoreConfig{DataDir: dataDir}
+	if f.storeMemory != "" {
+		bytes, err := engine.ParseSize(f.storeMemory)
+		switch {
+		case err != nil:
+			return config, usagef("--object-store-memory: %w", err)
+		case bytes < minStoreBytes:
+			return config, usagef("--object-store-memory %s: expected at least %s", f.storeMemory, engine.FormatSize(minStoreBytes))
+		}
+		config.MemoryBytes = bytes
+	}
+	if f.spill != "" {
+		spill, err := storagePlace(f.spill)
+		if err != nil {
+			return config, err
+		}
+		config.Spill = spill
+	}
+	switch {
+	case f.flightPort < 0 || f.flightPort > 65535:
+		return config, usagef("--flight-port %d: expected a port", f.flightPort)
+	case f.flightPortGiven && f.flightPort == 0:
+		config.FlightPort = -1
+	case f.flightPortGiven:
+		config.FlightPort = f.flightPort
+	}
+	return config, nil
+}
+
 func (f startFlags) role() string {
 	if f.head {
 		return "head"
@@ -137,6 +178,9 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 		if port > 65535 || port < -1 || port < 0 && name == "--port" {
 			return usagef("%s %d: expected a port", name, port)
 		}
+	}
+	if _, err := f.objectStore(""); err != nil {
+		return err
 	}
 	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
 	if err != nil {
@@ -194,12 +238,12 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 	view := &startView{Address: n.Address(), Web: n.Web(), PID: os.Getpid(), DataDir: folder.path}
 	err := folder.record(f.role(), n.Address(), a.now())
 	if err == nil {
+		logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "node", string(n.ID()), "pid", view.PID)
 		err = a.announce(f, view)
 	}
 	if err != nil {
 		return view, errors.Join(err, stopNode(ctx, n))
 	}
-	logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "node", string(n.ID()), "pid", view.PID)
 	select {
 	case <-n.Done():
 		err := n.Err()
@@ -253,8 +297,12 @@ func stopNode(ctx context.Context, n *node.Node) error {
 const joinWithin = 30 * time.Second
 
 func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resources engine.Resources, logger *slog.Logger) (*node.Node, error) {
+	objects, err := f.objectStore(dataDir)
+	if err != nil {
+		return nil, err
+	}
 	w := node.WorkerConfig{
-		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Version: version, Logger: logger,
+		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Version: version, Logger: logger, ObjectStore: objects,
 	}
 	if f.head {
 		worker := &w
