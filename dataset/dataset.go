@@ -14,13 +14,13 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
-// File is one input as it was when it was listed.
+// File is one input as it was when it was listed: a file, or an object of the object store.
 type File struct {
-	// Path is absolute.
+	// Path is absolute. Of an object it is the id.
 	Path string
 	// SizeBytes is the file's length.
 	SizeBytes int64
-	// ModifiedUnixNanos is when the file was last modified.
+	// ModifiedUnixNanos is when the file was last modified; zero for an object, which never is.
 	ModifiedUnixNanos int64
 }
 
@@ -31,7 +31,7 @@ type Split struct {
 	// StartOffsetBytes and EndOffsetBytes bound a range of a text file, the end excluded. Both stand at the beginning of a row,
 	// or the end at the end of the file. The first split of a file with a header begins at 0 and includes the header.
 	StartOffsetBytes, EndOffsetBytes int64
-	// FirstRowGroup and RowGroups bound a range of a Parquet file.
+	// FirstRowGroup and RowGroups bound a range of a Parquet file, or of an object, whose row groups are its record batches.
 	FirstRowGroup, RowGroups int
 }
 
@@ -62,7 +62,8 @@ type ReadOptions struct {
 	Schema *arrow.Schema
 	// Columns are the places in Schema of the columns that are needed, ascending; nil means all. Records have just these.
 	Columns []int
-	// BatchRows is the number of rows of every record batch but the last of a split, or those that BatchBytes cuts short.
+	// BatchRows is the number of rows of every record batch but the last of a split, or those that BatchBytes cuts short. What is read
+	// without a copy is cut short by the record batches that it lies in as well.
 	BatchRows int64
 	// BatchBytes bounds a record batch by the bytes of its values (BatchSizeBytes), one row at least.
 	BatchBytes int64

@@ -495,7 +495,8 @@ func (x *ObjectSource) GetRefs() []string {
 	return nil
 }
 
-// Batch bounds a record batch. A record batch ends at whichever bound comes first and never spans two splits.
+// Batch bounds a record batch. A record batch ends at whichever bound comes first and never spans two splits, nor two record batches
+// of an object.
 type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows in a record batch, at least 1. Default: 10,000.
