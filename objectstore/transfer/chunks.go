@@ -22,8 +22,10 @@ var errStalled = errors.New("stalled")
 
 // chunks reads an object's bytes from a server. Its user calls close. It is not safe for concurrent use.
 type chunks struct {
-	stream   grpc.ClientStream
-	cancel   context.CancelCauseFunc
+	stream grpc.ClientStream
+	cancel context.CancelCauseFunc
+	// cause says why the call's context ended, nil if it has not. gRPC ends the stream's own context with the call.
+	cause    func() error
 	timer    *time.Timer
 	patience time.Duration
 	message  incoming
@@ -32,7 +34,7 @@ type chunks struct {
 // getChunks asks for what the ticket says. It fails when the server sends nothing for as long as patience.
 func getChunks(ctx context.Context, conn grpc.ClientConnInterface, t ticket, patience time.Duration) (*chunks, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	c := &chunks{cancel: cancel, patience: patience, timer: time.AfterFunc(patience, func() { cancel(errStalled) })}
+	c := &chunks{cancel: cancel, cause: func() error { return context.Cause(ctx) }, patience: patience, timer: time.AfterFunc(patience, func() { cancel(errStalled) })}
 	var err error
 	c.stream, err = conn.NewStream(ctx, &grpc.StreamDesc{StreamName: "DoGet", ServerStreams: true}, doGet, callOptions()...)
 	if err == nil {
@@ -43,7 +45,7 @@ func getChunks(ctx context.Context, conn grpc.ClientConnInterface, t ticket, pat
 	}
 	// io.EOF means that the call has ended; next returns why.
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = c.failure(ctx, err)
+		err = c.failure(err)
 		c.close()
 		return nil, err
 	}
@@ -56,20 +58,21 @@ func (c *chunks) next() (chunk, *incoming, error) {
 	err := c.stream.RecvMsg(&c.message)
 	c.timer.Stop()
 	if err != nil {
-		return chunk{}, nil, c.failure(c.stream.Context(), err)
+		return chunk{}, nil, c.failure(err)
 	}
 	meta, err := parseChunk(c.message.metadata)
 	return meta, &c.message, err
 }
 
-func (c *chunks) failure(ctx context.Context, err error) error {
+func (c *chunks) failure(err error) error {
+	cause := c.cause()
 	switch {
 	case errors.Is(err, io.EOF):
 		return io.EOF
-	case errors.Is(context.Cause(ctx), errStalled):
+	case errors.Is(cause, errStalled):
 		return engine.Errorf(engine.KindUnavailable, "", "", "nothing came for %s", c.patience)
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
+	case cause != nil:
+		return cause
 	default:
 		return rpc.FromStatus("get object", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"google.golang.org/grpc"
@@ -56,13 +58,6 @@ func (c *Client) get(ctx context.Context, id engine.ObjectID) (*table.Table, err
 	}
 	defer source.close()
 	var data []byte
-	free := func() {}
-	keep := false
-	defer func() {
-		if !keep {
-			free()
-		}
-	}()
 	var whole chunk
 	for offset := int64(0); ; {
 		meta, message, err := source.next()
@@ -74,7 +69,7 @@ func (c *Client) get(ctx context.Context, id engine.ObjectID) (*table.Table, err
 		}
 		if data == nil {
 			whole = meta
-			if data, free, err = allocate(meta.total); err != nil {
+			if data, err = allocate(meta.total); err != nil {
 				return nil, err
 			}
 		}
@@ -92,28 +87,22 @@ func (c *Client) get(ctx context.Context, id engine.ObjectID) (*table.Table, err
 	if sum := crc32.Checksum(data, castagnoli); sum != whole.crc {
 		return nil, engine.Errorf(engine.KindCorrupt, "", "", "checksum %08x of what it sent, it said %08x", sum, whole.crc)
 	}
-	t, err := table.Open(data, table.Options{Release: free})
-	keep = err == nil
-	return t, err
+	return table.Open(data, table.Options{})
 }
 
-// largestOnHeap is the size from which on received objects are kept outside of Go's heap, where they would double what it collects.
-const largestOnHeap = 1 << 20
-
 // allocate returns memory for an object that comes from outside, whose length may be a lie.
-func allocate(size int64) (data []byte, free func(), err error) {
-	switch {
-	case size <= 0:
-		return nil, func() {}, engine.Errorf(engine.KindCorrupt, "", "", "it says that the object has %d bytes", size)
-	case size <= largestOnHeap:
-		aligned := make([]byte, (size+bodyAlignment-1)/bodyAlignment*bodyAlignment)
-		return aligned[:size:size], func() {}, nil
-	default:
-		if data, free, err = reserve(size); err != nil {
-			return nil, func() {}, err
-		}
-		return data, free, nil
+func allocate(size int64) ([]byte, error) {
+	if size <= 0 || size > math.MaxInt-bodyAlignment {
+		return nil, engine.Errorf(engine.KindCorrupt, "", "", "it says that the object has %d bytes", size)
 	}
+	if size > chunkBytes {
+		if err := affordable(size); err != nil {
+			return nil, err
+		}
+	}
+	data := make([]byte, size+bodyAlignment-1)
+	start := -int(uintptr(unsafe.Pointer(unsafe.SliceData(data)))) & (bodyAlignment - 1) //nolint:gosec // The address says how far it is to the next aligned one.
+	return data[start : start+int(size) : start+int(size)], nil
 }
 
 // Put makes an object that a session owns, or, if session is empty, that is pinned for an hour. It returns when the node has it. The

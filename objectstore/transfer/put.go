@@ -83,9 +83,9 @@ func (s *Service) putBatches(stream flight.FlightService_DoPutServer, first *inc
 			return err
 		}
 	}
-	t, err := table.Open(gathered.spool.finish(), table.Options{})
+	t, err := gathered.open(ctx)
 	if err != nil {
-		return engine.Errorf(engine.KindInvalidArgument, op, id.String(), "what the client sent is no valid Arrow data: %w", err)
+		return err
 	}
 	defer t.Release()
 	// A message that says another length than it has would have been read across the borders of the messages.
@@ -197,17 +197,9 @@ func (g *gathering) add(ctx context.Context, m *incoming) error {
 			WithHint("put several objects, or put it with the engine's own client, which says the size first")
 	}
 	if missing := g.used + 8 - g.reserved; missing > 0 {
-		step := min(max(missing, gatherStep), g.limit-g.reserved)
-		waiting, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		if err := g.service.spooled.Acquire(waiting, step); err != nil {
-			if ctx.Err() != nil {
-				return engine.WrapError("put object", g.id.String(), context.Cause(ctx))
-			}
-			return engine.Errorf(engine.KindExhausted, "put object", g.id.String(), "no room for %d more bytes after %d within %s: other puts have the rest of the %d that may be under way",
-				step, g.reserved, patience, g.service.config.MaxBytesInFlight)
+		if err := g.reserve(ctx, min(max(missing, gatherStep), g.limit-g.reserved)); err != nil {
+			return err
 		}
-		g.reserved += step
 	}
 	if err := g.spool.need(need+8, g.limit); err != nil {
 		return err
@@ -215,6 +207,42 @@ func (g *gathering) add(ctx context.Context, m *incoming) error {
 	return g.spool.append(m)
 }
 
+// reserve takes some of the service's bytes, and waits for them.
+func (g *gathering) reserve(ctx context.Context, n int64) error {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := g.service.spooled.Acquire(waiting, n); err != nil {
+		if ctx.Err() != nil {
+			return engine.WrapError("put object", g.id.String(), context.Cause(ctx))
+		}
+		return engine.Errorf(engine.KindExhausted, "put object", g.id.String(), "no room for %d more bytes after %d within %s: other puts have the rest of the %d that may be under way",
+			n, g.reserved, patience, g.service.config.MaxBytesInFlight)
+	}
+	g.reserved += n
+	return nil
+}
+
+// maxCompression is how much more memory compressed record batches may take than was sent.
+const maxCompression = 8
+
+// open decodes what was gathered, which stays gathering's.
+func (g *gathering) open(ctx context.Context) (*table.Table, error) {
+	data := g.spool.finish()
+	t, err := table.Open(data, table.Options{MaxCopyBytes: -1})
+	if room := min(maxCompression*g.used, g.limit-g.reserved); err != nil && room > 0 {
+		// Compressed batches, and dictionaries that come in parts, take memory besides what was gathered.
+		if err := g.reserve(ctx, room); err != nil {
+			return nil, err
+		}
+		t, err = table.Open(data, table.Options{MaxCopyBytes: room})
+	}
+	if err != nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "put object", g.id.String(), "what the client sent is no valid Arrow data: %w", err)
+	}
+	return t, nil
+}
+
+// close gives the memory back.
 func (g *gathering) close() {
 	g.spool.close()
 	g.service.spooled.Release(g.reserved)
