@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"time"
+
+	"github.com/f708428e/engine/internal/hostid"
 )
 
 // NearStore and FarStore are what a client asks of stores.
@@ -17,6 +19,11 @@ const Patience = patience
 // ReplaceStores makes the client believe that it runs on a host, and dial stores by near and far.
 func (c *Client) ReplaceStores(host string, near func(ctx context.Context, socket string) (NearStore, error), far func(ctx context.Context, address string) (FarStore, error)) {
 	c.objects.host, c.objects.dialNear, c.objects.dialFar = host, near, far
+}
+
+// UseStores undoes ReplaceStores.
+func (c *Client) UseStores() {
+	c.objects.host, c.objects.dialNear, c.objects.dialFar = hostid.ID(), c.objects.openNear, openFar
 }
 
 // AgeStores makes what the client knows of stores old.

@@ -357,7 +357,7 @@ func (s far) Close() error {
 // world is a client with a fake head and fake stores.
 type world struct {
 	*client.Client
-	t    *testing.T
+	t    testing.TB
 	head *fakeHead
 
 	mu sync.Mutex
@@ -379,7 +379,7 @@ func (w *world) close() {
 }
 
 // newWorld serves head on a listener of memory.
-func newWorld(t *testing.T, head *fakeHead) *world {
+func newWorld(t testing.TB, head *fakeHead) *world {
 	t.Helper()
 	w := &world{t: t, head: head, near: map[string]*fakeStore{}, far: map[string]*fakeStore{}}
 	var mu sync.Mutex

@@ -87,23 +87,29 @@ func newObjects(conn grpc.ClientConnInterface) *objects {
 		service: enginev1.NewObjectServiceClient(conn), group: lifecycle.NewGroup(context.Background(), "client"), host: hostid.ID(),
 		spread: rand.IntN(1 << 20), flights: map[string]farStore{}, //nolint:gosec // Spreading load needs no secrecy.
 	}
-	program := fmt.Sprintf("%s/%d", filepath.Base(os.Args[0]), os.Getpid())
-	o.session = &session{id: engine.NewObjectID().String(), client: program, service: o.service, group: o.group, heard: o.heard}
-	o.dialNear = func(ctx context.Context, socket string) (nearStore, error) {
-		store, err := local.Dial(ctx, socket, local.Options{Client: program, Session: o.session.id})
-		if err != nil {
-			return nil, err
-		}
-		return store, nil
+	o.session = &session{
+		id: engine.NewObjectID().String(), client: fmt.Sprintf("%s/%d", filepath.Base(os.Args[0]), os.Getpid()), service: o.service, group: o.group,
+		heard: o.heard,
 	}
-	o.dialFar = func(ctx context.Context, address string) (farStore, error) {
-		store, err := transfer.Dial(ctx, address)
-		if err != nil {
-			return nil, err
-		}
-		return store, nil
-	}
+	o.dialNear, o.dialFar = o.openNear, openFar
 	return o
+}
+
+// openNear connects to a store of this machine; what is put there belongs to the session.
+func (o *objects) openNear(ctx context.Context, socket string) (nearStore, error) {
+	store, err := local.Dial(ctx, socket, local.Options{Client: o.session.client, Session: o.session.id})
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+func openFar(ctx context.Context, address string) (farStore, error) {
+	store, err := transfer.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
 }
 
 // heard takes in the cluster's id.
@@ -341,9 +347,7 @@ func (o *objects) close() error {
 	}
 	if last := o.found.Swap(&found{err: errClosed, at: time.Now()}); last != nil {
 		for _, store := range last.stores {
-			if !gone(store) {
-				err = errors.Join(err, store.Close())
-			}
+			err = errors.Join(err, store.Close())
 		}
 	}
 	return err

@@ -9,14 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errGone = engine.Errorf(engine.KindUnavailable, "put object", "", "the connection is gone")
 
