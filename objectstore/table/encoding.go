@@ -79,13 +79,17 @@ func (e *Encoding) Pieces() []Piece { return e.pieces }
 
 // CopyTo writes the encoded table; dst has SizeBytes bytes. Every byte is written once.
 func (e *Encoding) CopyTo(dst []byte) {
+	copyPiece := func(dst, src []byte) int { return copy(dst, src) }
+	if e.size >= streamBytes {
+		copyPiece = copyLarge
+	}
 	for _, piece := range e.pieces {
 		if piece.Data == nil {
 			clear(dst[:piece.Zeros])
 			dst = dst[piece.Zeros:]
 			continue
 		}
-		dst = dst[copy(dst, piece.Data):]
+		dst = dst[copyPiece(dst, piece.Data):]
 	}
 }
 

@@ -26,7 +26,7 @@ func (l *loader) load(n *node) (*array.Data, error) {
 		nulls = 0
 	}
 	a := loading{loader: l, n: n, length: length, validity: validity.bytes}
-	a.buffers = append(make([]*memory.Buffer, 0, 3), validity.buffer)
+	a.buffers = append(l.list(n.buffers()), validity.buffer)
 	if err := a.load(); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (a *loading) load() error {
 	case layoutView:
 		return a.views()
 	case layoutList:
-		return a.list()
+		return a.lists()
 	case layoutListView:
 		return a.listViews()
 	case layoutFixedList:
@@ -225,7 +225,7 @@ func (a *loading) fields() error {
 	return nil
 }
 
-func (a *loading) list() error {
+func (a *loading) lists() error {
 	offsets, err := a.offsets()
 	if err != nil {
 		return err

@@ -25,6 +25,10 @@ type loader struct {
 	dictionaries map[int64]*loadedDictionary
 	batch        batch
 	zstd         zstdDecoder
+	// spare and places are where the buffers of a batch, and arrays' lists of them, are taken from: a few objects of Go's heap
+	// instead of hundreds.
+	spare  []memory.Buffer
+	places []*memory.Buffer
 }
 
 // batch is the RecordBatch that is being read. The zero batch has arrays of length zero alone, as many as are asked for.
@@ -81,6 +85,8 @@ func (l *loader) enter(t flatTable, version int16, body []byte) (rows int, err e
 		left -= size
 	}
 	l.batch = b
+	l.spare = make([]memory.Buffer, 0, b.buffers.count)
+	l.places = make([]*memory.Buffer, 0, b.buffers.count+b.nodes.count)
 	return int(length), nil
 }
 
@@ -357,7 +363,21 @@ func (l *loader) next(need, align int) (span, error) {
 		return span{aligned, memory.NewBufferBytes(aligned)}, nil
 	}
 	start := uintptr(unsafe.Pointer(unsafe.SliceData(raw))) - uintptr(unsafe.Pointer(unsafe.SliceData(l.memory.Buf())))
-	return span{raw, memory.SliceBuffer(l.memory, int(start), len(raw))}, nil
+	if len(l.spare) == cap(l.spare) {
+		l.spare = make([]memory.Buffer, 0, 1)
+	}
+	l.spare = append(l.spare, *memory.SliceBuffer(l.memory, int(start), len(raw)))
+	return span{raw, &l.spare[len(l.spare)-1]}, nil
+}
+
+// list returns an empty list with room for so many buffers.
+func (l *loader) list(room int) []*memory.Buffer {
+	if cap(l.places)-len(l.places) < room {
+		l.places = make([]*memory.Buffer, 0, room)
+	}
+	at := len(l.places)
+	l.places = l.places[:at+room]
+	return l.places[at : at : at+room]
 }
 
 // validity returns the bitmap of an array's values that are not null, or no buffer if all are.

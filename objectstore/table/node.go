@@ -156,6 +156,18 @@ func (n *node) hasValidity() bool {
 	}
 }
 
+// buffers returns how many buffers arrays have, their validity included and those of views' values left out.
+func (n *node) buffers() int {
+	switch n.layout {
+	case layoutBinary, layoutListView, layoutDense:
+		return 3
+	case layoutBits, layoutFixed, layoutView, layoutList, layoutSparse:
+		return 2
+	default:
+		return 1
+	}
+}
+
 // newNodes makes the nodes of a schema's fields, with dictionaries numbered from zero. The error names the column.
 func newNodes(schema *arrow.Schema) ([]*node, error) {
 	nodes := make([]*node, schema.NumFields())

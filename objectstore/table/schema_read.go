@@ -188,8 +188,8 @@ func readInt(t flatTable) (arrow.DataType, error) {
 	return nil, fmt.Errorf("an integer type of %d bits cannot be read", bits)
 }
 
-// children says how many fields a type must have below it; types that are not here have none.
-var childrenOf = map[uint8]int{
+// childrenOf says how many fields a type must have below it.
+var childrenOf = [256]int{
 	typeList: 1, typeLargeList: 1, typeListView: 1, typeLargeListView: 1, typeFixedSizeList: 1, typeMap: 1, typeRunEndEncoded: 2,
 }
 
@@ -324,7 +324,7 @@ func readTemporal(number uint8, t flatTable) (arrow.DataType, error) {
 }
 
 // defaultUnit is the unit of a type that does not say it.
-var defaultUnit = map[uint8]int16{typeDate: dateMillisecond, typeTime: unitMillisecond, typeDuration: unitMillisecond}
+var defaultUnit = [256]int16{typeDate: dateMillisecond, typeTime: unitMillisecond, typeDuration: unitMillisecond}
 
 // readMap makes a map type. The names of its fields are fixed in arrow/go; those of the stream are not kept.
 func readMap(t flatTable, entries arrow.Field) (arrow.DataType, error) {

@@ -2,7 +2,6 @@ package table_test
 
 import (
 	"bytes"
-	"fmt"
 	"testing"
 	"unsafe"
 
@@ -19,6 +18,8 @@ func aligned(n int64) []byte {
 	skip := -int(uintptr(unsafe.Pointer(&whole[0]))) & 63
 	return whole[skip : skip+int(n) : skip+int(n)]
 }
+
+func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // encode writes records into aligned memory and releases nothing of the caller's.
 func encode(t testing.TB, schema *arrow.Schema, records ...arrow.Record) []byte {
@@ -218,5 +219,3 @@ func TestArrowWrites(t *testing.T) {
 		}
 	}
 }
-
-var _ = fmt.Sprint
