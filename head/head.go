@@ -97,7 +97,7 @@ func Start(config Config) (_ *Head, err error) {
 		ClusterID: dispatchConfig.ClusterID, Term: dispatchConfig.Term, LeaseTime: dispatchConfig.LeaseTimeOrDefault(),
 		Known: func(owner engine.ObjectOwner) bool { return h.manager.KnowsOwner(owner) },
 	}, config.Logger, nil)
-	jobsConfig.Objects = directory
+	jobsConfig.Objects, jobsConfig.Ephemeral = directory, config.Embedded
 	h.manager = jobs.New(jobsConfig, store, logs, h.jobs, config.Logger)
 	dispatcher := dispatch.NewDispatcher(dispatchConfig, h.manager.Hooks(), nil)
 	h.manager.Attach(dispatcher)
