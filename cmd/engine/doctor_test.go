@@ -16,6 +16,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/blob"
 	"github.com/f708428e/engine/blob/memory"
+	"github.com/f708428e/engine/internal/s3test"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -163,5 +164,31 @@ func TestWrap(t *testing.T) {
 		if got := wrap(in, 5); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestDoctorS3(t *testing.T) {
+	server := s3test.Start(t)
+	options := server.Options()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": options.Endpoint, "AWS_REGION": options.Region, "AWS_ACCESS_KEY_ID": options.Credentials.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY": options.Credentials.SecretAccessKey, "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(name, value)
+	}
+	bucket := server.Bucket(t)
+	if got := checkBucket(t.Context(), "s3://"+bucket+"/prefix"); got.Status != checkOK || !strings.Contains(got.Found, "s3://"+bucket+"/prefix: put if absent, get, and delete work") {
+		t.Errorf("got %+v", got)
+	}
+	if got := checkBucket(t.Context(), "s3://no-such-bucket/prefix"); got.Status != checkFail || !strings.Contains(got.Found, "no-such-bucket") || !strings.Contains(got.Found, "NoSuchBucket") || got.Hint == "" {
+		t.Errorf("got %+v", got)
+	}
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+	got := checkBucket(t.Context(), "s3://"+bucket)
+	if got.Status != checkFail || !strings.Contains(got.Found, bucket) || !strings.Contains(got.Found, "SignatureDoesNotMatch") {
+		t.Errorf("got %+v", got)
+	}
+	if text := got.Found + got.Hint; strings.Contains(text, s3test.SecretKey) {
+		t.Errorf("the secret is told: %s", text)
 	}
 }
