@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -114,18 +115,10 @@ func dial(t testing.TB, address string) *transfer.Client {
 // waitUnpinned waits until nobody reads the object.
 func waitUnpinned(t testing.TB, store *objectstore.Store, id engine.ObjectID) {
 	t.Helper()
-	for cursor := uint64(0); ; {
-		_, _, _, next, more := store.Changes(cursor)
-		if info, ok := store.Info(id); !ok || info.Pins == 0 {
-			return
-		}
-		cursor = next
-		select {
-		case <-more:
-		case <-t.Context().Done(): // In a clean-up: only the test's own deadline ends it.
-			<-more
-		}
-	}
+	until(func() bool {
+		info, ok := store.Info(id)
+		return !ok || info.Pins == 0
+	})
 }
 
 // numbers makes record batches of 11 columns of doubles with about sizeBytes bytes in all.
@@ -189,5 +182,12 @@ func wantKind(t testing.TB, err error, kind engine.Kind) {
 	t.Helper()
 	if err == nil || engine.KindOf(err) != kind {
 		t.Fatalf("error %v of kind %s, want %s", err, engine.KindOf(err), kind)
+	}
+}
+
+// until waits for what no call waits for: it asks again and again, leaving the processor to others in between.
+func until(done func() bool) {
+	for !done() {
+		runtime.Gosched()
 	}
 }

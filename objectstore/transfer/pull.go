@@ -66,7 +66,7 @@ var (
 // NewPuller makes a Puller. Close ends it.
 func NewPuller(config PullerConfig) *Puller {
 	if config.MaxBytesInFlight <= 0 {
-		config.MaxBytesInFlight = defaultBytesInFlight
+		config.MaxBytesInFlight = 1 << 30
 	}
 	if config.Patience <= 0 {
 		config.Patience = patience

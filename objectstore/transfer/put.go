@@ -67,7 +67,7 @@ func (s *Service) putBatches(stream flight.FlightService_DoPutServer, first *inc
 	if err != nil {
 		return err
 	}
-	gathered := &gathering{service: s, id: id, limit: min(s.config.MaxBytesInFlight, s.config.Store.Usage().CapacityBytes)}
+	gathered := s.newGathering(id)
 	defer gathered.close()
 	// A message without a header carries nothing but metadata for the application, which we have no use for.
 	for m := first; ; {
@@ -171,79 +171,4 @@ func (s *Service) putRaw(stream flight.FlightService_DoPutServer, first *incomin
 		return engine.WrapError(op, id, err)
 	}
 	return stream.Send(&flight.PutResult{AppMetadata: answer})
-}
-
-// gathering is a put of unknown size: a spool, and its share of the bytes that all of them may take.
-type gathering struct {
-	service *Service
-	id      engine.ObjectID
-	// limit is the most that an object may have here.
-	limit int64
-	spool spool
-	// reserved is what the spool has of the service's bytes, and used what it took of them at most.
-	reserved, used int64
-}
-
-// gatherStep is what a put takes of the service's bytes at once.
-const gatherStep = 1 << 20
-
-// add waits for room and adds a message.
-func (g *gathering) add(ctx context.Context, m *incoming) error {
-	// 8 bytes are left for the stream's end.
-	need := messageBytes(len(m.header), m.bodyBytes)
-	g.used += need
-	if g.used+8 > g.limit {
-		return engine.Errorf(engine.KindExhausted, "put object", g.id.String(), "the client sent more than the %d bytes that an object of unknown size may have here", g.limit).
-			WithHint("put several objects, or put it with the engine's own client, which says the size first")
-	}
-	if missing := g.used + 8 - g.reserved; missing > 0 {
-		if err := g.reserve(ctx, min(max(missing, gatherStep), g.limit-g.reserved)); err != nil {
-			return err
-		}
-	}
-	if err := g.spool.need(need+8, g.limit); err != nil {
-		return err
-	}
-	return g.spool.append(m)
-}
-
-// reserve takes some of the service's bytes, and waits for them.
-func (g *gathering) reserve(ctx context.Context, n int64) error {
-	waiting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := g.service.spooled.Acquire(waiting, n); err != nil {
-		if ctx.Err() != nil {
-			return engine.WrapError("put object", g.id.String(), context.Cause(ctx))
-		}
-		return engine.Errorf(engine.KindExhausted, "put object", g.id.String(), "no room for %d more bytes after %d within %s: other puts have the rest of the %d that may be under way",
-			n, g.reserved, patience, g.service.config.MaxBytesInFlight)
-	}
-	g.reserved += n
-	return nil
-}
-
-// maxCompression is how much more memory compressed record batches may take than was sent.
-const maxCompression = 8
-
-// open decodes what was gathered, which stays gathering's.
-func (g *gathering) open(ctx context.Context) (*table.Table, error) {
-	data := g.spool.finish()
-	t, err := table.Open(data, table.Options{MaxCopyBytes: -1})
-	if room := min(maxCompression*g.used, g.limit-g.reserved); err != nil && room > 0 {
-		// Compressed batches, and dictionaries that come in parts, take memory besides what was gathered.
-		if err := g.reserve(ctx, room); err != nil {
-			return nil, err
-		}
-		t, err = table.Open(data, table.Options{MaxCopyBytes: room})
-	}
-	if err != nil {
-		return nil, engine.Errorf(engine.KindInvalidArgument, "put object", g.id.String(), "what the client sent is no valid Arrow data: %w", err)
-	}
-	return t, nil
-}
-
-// close gives the memory back.
-func (g *gathering) close() {
-	g.spool.close()
-	g.service.spooled.Release(g.reserved)
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"github.com/apache/arrow/go/v15/arrow/memory"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -36,8 +35,8 @@ type ServiceConfig struct {
 	Delete func(ctx context.Context, ids []engine.ObjectID) error
 	// DefaultOwner says who owns what a client puts; a pin with an empty id gets the object's id. Nil means OwnerOf.
 	DefaultOwner func(ctx context.Context) (engine.ObjectOwner, error)
-	// MaxBytesInFlight bounds the memory outside of the store that puts of unknown size take together, and with it the size of such an
-	// object. Zero means 1 GiB.
+	// MaxBytesInFlight bounds the memory outside of the store that puts of unknown size take together; such an object may have half of
+	// it. Zero means 4 GiB, or the store's capacity if that is less.
 	MaxBytesInFlight int64
 	// Logger is told of objects that could not be sent as they are. Nil means nobody is.
 	Logger *slog.Logger
@@ -51,14 +50,13 @@ type ServiceConfig struct {
 type Service struct {
 	flight.BaseFlightServer
 	config ServiceConfig
-	// spooled counts the bytes of puts of unknown size.
-	spooled *semaphore.Weighted
+	room   *room
 }
 
 // NewService makes a Service. It holds nothing that has to be closed.
 func NewService(config ServiceConfig) *Service {
 	if config.MaxBytesInFlight <= 0 {
-		config.MaxBytesInFlight = defaultBytesInFlight
+		config.MaxBytesInFlight = min(4<<30, config.Store.Usage().CapacityBytes)
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -66,7 +64,7 @@ func NewService(config ServiceConfig) *Service {
 	if config.DefaultOwner == nil {
 		config.DefaultOwner = OwnerOf
 	}
-	return &Service{config: config, spooled: semaphore.NewWeighted(config.MaxBytesInFlight)}
+	return &Service{config: config, room: newRoom(config.MaxBytesInFlight)}
 }
 
 // The headers of a put that say who owns the object.

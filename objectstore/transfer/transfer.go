@@ -25,8 +25,6 @@ const (
 	windowBytes = 8 << 20
 	// bufferBytes is what one call to the system reads or writes. It is held by each connection that is open.
 	bufferBytes = 256 << 10
-	// defaultBytesInFlight is what MaxBytesInFlight means if it is zero.
-	defaultBytesInFlight = 1 << 30
 	// patience is how long a transfer waits for its peer's next message, for room, or for another answer.
 	patience = 30 * time.Second
 )
