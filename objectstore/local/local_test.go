@@ -157,7 +157,7 @@ func TestPutGet(t *testing.T) {
 	if client.Node() != "node-1" || client.Cluster() != "c1" {
 		t.Errorf("node %q of cluster %q", client.Node(), client.Cluster())
 	}
-	for _, bytes := range []int{1, 1 << 10, 90 << 10, 110 << 10, 1 << 20, 20 << 20} {
+	for _, bytes := range []int{1, 1 << 10, 90 << 10, 110 << 10, 1 << 20, 5 << 20} {
 		t.Run(fmt.Sprint(bytes), func(t *testing.T) {
 			record := makeRecord(bytes, 7)
 			defer record.Release()

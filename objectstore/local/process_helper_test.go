@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/f708428e/engine"
@@ -26,7 +27,7 @@ const roleVariable = "ENGINE_LOCAL_TEST_ROLE"
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	}
 	task := roles[role]
 	if task == nil {

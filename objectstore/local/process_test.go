@@ -301,6 +301,13 @@ func TestServerHangs(t *testing.T) {
 	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, func() string {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+		if err != nil || !strings.Contains(string(stat), ") T ") {
+			return fmt.Sprintf("the server runs: %s, %v", stat, err)
+		}
+		return ""
+	})
 	_, _, err := client.Get(t.Context(), id, local.GetOptions{})
 	wantKind(t, err, engine.KindDeadline)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -59,7 +59,7 @@ func (r *raw) send(message proto.Message, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
-	frame := append(binary.LittleEndian.AppendUint32(nil, uint32(len(data))), data...)
+	frame := framed(data)
 	var rights []byte
 	if len(files) > 0 {
 		var fds []int
@@ -180,4 +180,8 @@ func fromRequest(id engine.ObjectID, addresses, lengths []uint64, descriptor boo
 	return &enginev1.StoreRequest{Call: &enginev1.StoreRequest_PutFrom{PutFrom: &enginev1.StorePutFrom{
 		ObjectId: id[:], Addresses: addresses, Lengths: lengths, Descriptor_: descriptor,
 	}}}
+}
+
+func framed(data []byte) []byte {
+	return append(binary.LittleEndian.AppendUint32(nil, uint32(len(data))), data...)
 }

@@ -240,9 +240,6 @@ func (r *response) decode(data []byte, known *[2]string) error {
 			return r.place.decode(bytes)
 		case 4:
 			r.data = bytes
-			if r.data == nil {
-				r.data = []byte{}
-			}
 		case 5:
 			r.hasInfo = true
 			return decodeInfo(bytes, &r.info, known)
