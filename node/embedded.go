@@ -56,6 +56,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 			return listener.DialContext(ctx)
 		}))
 	}
+	config.Worker.ObjectStore.private = true
 	if e.worker, err = startWorker(ctx, config.Worker, dial); err != nil {
 		return nil, errors.Join(err, cleanUp(ctx, e.head.Stop))
 	}

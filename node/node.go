@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -88,6 +89,8 @@ type workerParts struct {
 	worker *worker.Worker
 	conn   *grpc.ClientConn
 	models *runtime.Cache
+	// objects is nil for a worker without an object store.
+	objects *nodeObjects
 }
 
 // StartHead starts a head and, if workerConfig is not nil, a worker in the same process. It returns when the head serves and the
@@ -178,22 +181,50 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.Cl
 	if p.conn, err = dial(); err != nil {
 		return nil, errors.Join(err, p.models.Close())
 	}
-	p.worker, err = worker.Start(worker.Config{
-		Conn: p.conn, Resources: config.Resources, Labels: config.Labels, Models: p.models, Allocator: config.Allocator,
+	workerConfig := worker.Config{
+		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
-	})
+	}
+	if !config.ObjectStore.Disabled {
+		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Logger); err != nil {
+			return nil, errors.Join(err, p.conn.Close(), p.models.Close())
+		}
+		workerConfig.Store, workerConfig.Fetch = p.objects.store, p.objects.fetch
+	}
+	if p.worker, err = worker.Start(workerConfig); err == nil {
+		err = p.join(ctx, config.Address)
+	}
 	if err != nil {
-		return nil, errors.Join(err, p.conn.Close(), p.models.Close())
+		return nil, errors.Join(err, cleanUp(ctx, p.stop))
 	}
-	select {
-	case <-p.worker.Joined():
-		return p, nil
-	case <-p.worker.Done():
-		err = p.worker.Err()
-	case <-ctx.Done():
-		err = engine.WrapError("start worker", config.Address, context.Cause(ctx))
+	return p, nil
+}
+
+// join waits until the head knows the worker and what it has.
+func (p *workerParts) join(ctx context.Context, address string) error {
+	for _, joined := range []<-chan struct{}{p.worker.Joined(), p.objects.joined()} {
+		if joined == nil {
+			continue
+		}
+		select {
+		case <-joined:
+		case <-p.worker.Done():
+			return p.worker.Err()
+		case <-p.objects.done():
+			return p.objects.err()
+		case <-ctx.Done():
+			return engine.WrapError("start worker", address, context.Cause(ctx))
+		}
 	}
-	return nil, errors.Join(err, cleanUp(ctx, p.stop))
+	return nil
+}
+
+func hostName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "node"
+	}
+	return host
 }
 
 // cleanUp stops what was started before a failure, which may be that ctx has ended.
@@ -209,7 +240,11 @@ func isZero(r engine.Resources) bool {
 
 // stop ends the worker and frees what it stands on.
 func (p *workerParts) stop(ctx context.Context) error {
-	err := p.worker.Stop(ctx)
+	var err error
+	if p.worker != nil {
+		err = p.worker.Stop(ctx)
+	}
+	err = errors.Join(err, p.objects.stop(ctx))
 	if p.conn != nil {
 		err = errors.Join(err, p.conn.Close())
 	}
@@ -218,16 +253,17 @@ func (p *workerParts) stop(ctx context.Context) error {
 
 // watch closes done when a part ends by itself.
 func (n *Node) watch() {
-	var headDone, workerDone <-chan struct{}
+	var headDone, workerDone, objectsDone <-chan struct{}
 	if n.head != nil {
 		headDone = n.head.Done()
 	}
 	if n.worker != nil {
-		workerDone = n.worker.worker.Done()
+		workerDone, objectsDone = n.worker.worker.Done(), n.worker.objects.done()
 	}
 	select {
 	case <-headDone:
 	case <-workerDone:
+	case <-objectsDone:
 	}
 	close(n.done)
 }
@@ -246,6 +282,22 @@ func (n *Node) ID() engine.NodeID {
 	return n.worker.worker.ID()
 }
 
+// Socket is the path of the unix socket of the worker's object store, or empty if it has none.
+func (n *Node) Socket() string {
+	if n.worker == nil {
+		return ""
+	}
+	return n.worker.objects.socket()
+}
+
+// Flight is the "host:port" of the worker's Arrow Flight service, or empty if it has none.
+func (n *Node) Flight() string {
+	if n.worker == nil {
+		return ""
+	}
+	return n.worker.objects.flight()
+}
+
 // Done is closed when the node has ended by itself or by Stop; Err then says why.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
@@ -256,7 +308,7 @@ func (n *Node) Err() error {
 		err = n.head.Err()
 	}
 	if n.worker != nil {
-		err = errors.Join(err, n.worker.worker.Err())
+		err = errors.Join(err, n.worker.worker.Err(), n.worker.objects.err())
 	}
 	return err
 }

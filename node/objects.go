@@ -1,5 +1,20 @@
 package node
 
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/hostid"
+	"github.com/f708428e/engine/objectstore"
+	"github.com/f708428e/engine/worker/objects"
+)
+
 // DefaultFlightPort is the port that a worker's Arrow Flight service takes if it is free and no other is asked for.
 const DefaultFlightPort = 10002
 
@@ -16,4 +31,159 @@ type ObjectStoreConfig struct {
 	FlightPort int
 	// Disabled says that the worker has no object store.
 	Disabled bool
+	// private says that nobody but the worker's own tasks uses the store, which is opened when the first one does.
+	private bool
+}
+
+// nodeObjects is a worker's object store, perhaps not open yet. A nil one is none.
+type nodeObjects struct {
+	start func(context.Context) (*objects.Objects, error)
+
+	mu sync.Mutex // Held while the store is opened.
+	// opened is nil until then; after stop nothing is opened any more.
+	opened  *objects.Objects
+	stopped bool
+}
+
+// startObjects opens a worker's object store, unless it is private.
+func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.NodeID, conn grpc.ClientConnInterface, logger *slog.Logger) (*nodeObjects, error) {
+	own := objects.Config{
+		Node: node, Conn: conn, CapacityBytes: config.MemoryBytes, DataDir: config.DataDir, Spill: config.Spill, NoSocket: config.private,
+		HostID: hostid.ID(), Logger: logger,
+	}
+	if own.CapacityBytes == 0 {
+		own.CapacityBytes = defaultStoreBytes()
+	}
+	n := &nodeObjects{start: func(ctx context.Context) (*objects.Objects, error) { return objects.Start(ctx, own) }}
+	if config.private {
+		return n, nil
+	}
+	var err error
+	if own.Flight, err = listenFlight(ctx, config.FlightPort); err != nil {
+		return nil, err
+	}
+	n.opened, err = n.start(ctx)
+	return n, err
+}
+
+// fallbackStoreBytes is a store's size where the system does not tell how much memory there is.
+const fallbackStoreBytes = 1 << 30
+
+func defaultStoreBytes() int64 {
+	if total := memoryBytes(); total > 0 {
+		return objectstore.DefaultCapacityBytes(total)
+	}
+	return fallbackStoreBytes
+}
+
+// listenFlight listens for Arrow Flight, on loopback like everything else.
+func listenFlight(ctx context.Context, port int) (net.Listener, error) {
+	const host = "127.0.0.1"
+	switch {
+	case port < 0:
+		port = 0
+	case port == 0:
+		address := net.JoinHostPort(host, strconv.Itoa(DefaultFlightPort))
+		if listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address); err == nil {
+			return listener, nil
+		}
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, engine.Errorf(engine.KindConflict, "listen for Flight", net.JoinHostPort(host, strconv.Itoa(port)), "%w", err).
+			WithHint("choose another port, or none: then a free one is taken")
+	}
+	return listener, nil
+}
+
+// store returns the store, and opens it first if need be.
+func (n *nodeObjects) store(ctx context.Context) (*objectstore.Store, error) {
+	o, err := n.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return o.Store(), nil
+}
+
+// fetch brings a copy of an object that is elsewhere into the store.
+func (n *nodeObjects) fetch(ctx context.Context, id engine.ObjectID) error {
+	o, err := n.get(ctx)
+	if err != nil {
+		return err
+	}
+	return o.Fetch(ctx, id)
+}
+
+func (n *nodeObjects) get(ctx context.Context) (*objects.Objects, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped {
+		return nil, engine.Errorf(engine.KindUnavailable, "open object store", "", "the worker is stopping")
+	}
+	if n.opened == nil {
+		var err error
+		if n.opened, err = n.start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n.opened, nil
+}
+
+// started returns the store's parts, or nil if they were not started.
+func (n *nodeObjects) started() *objects.Objects {
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.opened
+}
+
+func (n *nodeObjects) joined() <-chan struct{} {
+	if o := n.started(); o != nil {
+		return o.Joined()
+	}
+	return nil
+}
+
+func (n *nodeObjects) done() <-chan struct{} {
+	if o := n.started(); o != nil {
+		return o.Done()
+	}
+	return nil
+}
+
+func (n *nodeObjects) err() error {
+	if o := n.started(); o != nil {
+		return o.Err()
+	}
+	return nil
+}
+
+func (n *nodeObjects) socket() string {
+	if o := n.started(); o != nil {
+		return o.Socket()
+	}
+	return ""
+}
+
+func (n *nodeObjects) flight() string {
+	if o := n.started(); o != nil {
+		return o.Flight()
+	}
+	return ""
+}
+
+// stop closes the store.
+func (n *nodeObjects) stop(ctx context.Context) error {
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	n.stopped = true
+	n.mu.Unlock()
+	if o := n.started(); o != nil {
+		return o.Stop(ctx)
+	}
+	return nil
 }

@@ -25,6 +25,8 @@ import (
 type Config struct {
 	// Conn is the connection to the head; its owner closes it after the worker has stopped. Required.
 	Conn grpc.ClientConnInterface
+	// ID is the worker's id in the cluster, which no worker may have had before. Empty means a new one, of the host's name.
+	ID engine.NodeID
 	// Resources is what the worker offers. Required.
 	Resources engine.Resources
 	// Labels are told to the head.
@@ -80,8 +82,11 @@ func Start(config Config) (*Worker, error) {
 	if err != nil {
 		host = "node"
 	}
+	if config.ID == "" {
+		config.ID = engine.NewNodeID(host)
+	}
 	w := &Worker{
-		config: config, id: engine.NewNodeID(host),
+		config: config, id: config.ID,
 		client: enginev1.NewWorkerServiceClient(config.Conn),
 		group:  lifecycle.NewGroup(context.Background(), "worker"), tasks: lifecycle.NewGroup(context.Background(), "tasks"),
 		table: newTable(), joined: make(chan struct{}),

@@ -28,6 +28,8 @@ type Options struct {
 	LeaseTime time.Duration
 	// TargetSplitBytes is how large a split of the input should be. Zero means the planner's default.
 	TargetSplitBytes int64
+	// StoreBytes is the size of each worker's object store. Zero means 64 MiB, less than zero no store.
+	StoreBytes int64
 	// Models makes each worker's loader. Nil means runtime/fake.
 	Models func() runtime.Loader
 }
@@ -57,6 +59,9 @@ func Start(t testing.TB, options Options) *Cluster {
 	}
 	if options.Models == nil {
 		options.Models = func() runtime.Loader { return fake.New() }
+	}
+	if options.StoreBytes == 0 {
+		options.StoreBytes = 64 << 20
 	}
 	c := &Cluster{t: t, options: options, dir: t.TempDir(), memory: memory.NewCheckedAllocator(memory.DefaultAllocator)}
 	c.StartHead()
@@ -122,6 +127,9 @@ func (c *Cluster) AddWorker() *node.Node {
 	defer cancel()
 	w, err := node.StartWorker(ctx, node.WorkerConfig{
 		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU}, Models: c.options.Models(), Allocator: c.memory, Version: "test", Logger: Logger(),
+		ObjectStore: node.ObjectStoreConfig{
+			MemoryBytes: max(0, c.options.StoreBytes), DataDir: c.t.TempDir(), FlightPort: -1, Disabled: c.options.StoreBytes < 0,
+		},
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -1,0 +1,88 @@
+package objects
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/objectstore/transfer"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// Fetch brings a copy of an object that is elsewhere into the store, from its checkpoint if no store has it. It does nothing if the object
+// is here. It blocks until the copy is sealed or ctx ends. The errors' kinds: engine.KindNotFound for an object that the cluster does
+// not know, engine.KindUnavailable for one that is lost or whose holders cannot be reached, engine.KindCorrupt if every copy is damaged;
+// those of a creation if there is no room here.
+func (o *Objects) Fetch(ctx context.Context, id engine.ObjectID) error {
+	err := o.puller.Pull(ctx, id)
+	if err != nil {
+		// The head may have had its checkpoint restored in this very store.
+		if _, ok := o.store.Info(id); ok {
+			return nil
+		}
+	}
+	return err
+}
+
+// locate asks the head who has an object. One that has a checkpoint alone is brought back first.
+func (o *Objects) locate(ctx context.Context, id engine.ObjectID) ([]transfer.Holder, error) {
+	info, err := o.describe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if info == nil {
+		return nil, engine.Errorf(engine.KindNotFound, "find object", id.String(), "no such object").
+			WithHint("`engine list objects` shows those that there are")
+	}
+	if len(info.GetHolders()) == 0 {
+		// The head restores it, or says why it is lost.
+		if _, err := o.waitElsewhere(ctx, []engine.ObjectID{id}, 1); err != nil {
+			return nil, err
+		}
+		if info, err = o.describe(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	var holders []transfer.Holder
+	for _, h := range info.GetHolders() {
+		if h.GetStore().GetFlight() == "" {
+			continue
+		}
+		holders = append(holders, transfer.Holder{
+			Node: engine.NodeID(h.GetStore().GetNodeId()), Address: h.GetStore().GetFlight(), SizeBytes: info.GetSizeBytes(),
+			CRC32C: info.GetCrc32C(), Checked: info.Crc32C != nil,
+		})
+	}
+	return holders, nil
+}
+
+// describe returns what the head knows of an object, or nil.
+func (o *Objects) describe(ctx context.Context, id engine.ObjectID) (*enginev1.ObjectInfo, error) {
+	response, err := o.head.DescribeObjects(ctx, &enginev1.DescribeObjectsRequest{ObjectIds: [][]byte{id[:]}})
+	if err != nil || len(response.GetObjects()) == 0 {
+		return nil, err
+	}
+	return response.GetObjects()[0], nil
+}
+
+// waitElsewhere returns when count of the objects are in some store, or ctx ends.
+func (o *Objects) waitElsewhere(ctx context.Context, ids []engine.ObjectID, count int) ([]engine.ObjectID, error) {
+	request := &enginev1.WaitObjectsRequest{ObjectIds: rpc.ObjectIDsToProto(ids), Count: int32(min(count, len(ids)))} //nolint:gosec // Few.
+	if deadline, ok := ctx.Deadline(); ok {
+		request.Timeout = durationpb.New(time.Until(deadline))
+	}
+	response, err := o.head.WaitObjects(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return rpc.ObjectIDsFromProto(response.GetReady())
+}
+
+// deleteEverywhere has the head delete objects.
+func (o *Objects) deleteEverywhere(ctx context.Context, ids []engine.ObjectID) error {
+	_, err := o.head.DeleteObjects(ctx, &enginev1.DeleteObjectsRequest{ObjectIds: rpc.ObjectIDsToProto(ids)})
+	return err
+}
