@@ -57,8 +57,8 @@ func New(conn grpc.ClientConnInterface) *Client {
 	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), objects: newObjects(conn)}
 }
 
-// Close ends the client's session, whose references end one lease time later, and frees the connections that the client made. Calls
-// in flight fail. Tables that are open stay readable.
+// Close ends the client's session, and with it the references to objects that it holds, and frees the connections that the client made.
+// Calls in flight fail. Tables that are open stay readable. It waits at most some seconds, for a head that does not answer.
 func (c *Client) Close() error {
 	err := c.objects.close()
 	if c.conn != nil {

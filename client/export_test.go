@@ -13,9 +13,6 @@ type (
 	FarStore  = farStore
 )
 
-// Patience is how long an unknown object is looked for.
-const Patience = patience
-
 // ReplaceStores makes the client believe that it runs on a host, and dial stores by near and far.
 func (c *Client) ReplaceStores(host string, near func(ctx context.Context, socket string) (NearStore, error), far func(ctx context.Context, address string) (FarStore, error)) {
 	c.objects.host, c.objects.dialNear, c.objects.dialFar = host, near, far

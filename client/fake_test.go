@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -41,8 +43,9 @@ type fakeHead struct {
 	pins     map[string]engine.ObjectID
 	sessions map[string]int // messages of each
 	streams  int
+	goodbyes int
 	lease    time.Duration
-	// learns are objects that the head hears of when it is asked to wait for them.
+	// learns are objects that come when they are waited for.
 	learns map[engine.ObjectID]bool
 	err    error
 	calls  []string
@@ -120,6 +123,11 @@ func (h *fakeHead) OpenSession(stream grpc.BidiStreamingServer[enginev1.OpenSess
 	}()
 	for {
 		request, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			h.mu.Lock()
+			h.goodbyes++
+			h.mu.Unlock()
+		}
 		if err != nil {
 			return nil
 		}

@@ -21,10 +21,6 @@ import (
 // then even if the object is deleted, the client closed, or the store gone.
 type Table = table.Table
 
-// patience is how long an object that the head does not know is looked for before it counts as unknown: news of an object that was
-// put a moment ago takes some milliseconds to reach the head.
-const patience = time.Second
-
 // Put keeps a record as an object of its own. See PutTable.
 func (c *Client) Put(ctx context.Context, record arrow.Record) (engine.ObjectRef, error) {
 	if record == nil {
@@ -34,8 +30,9 @@ func (c *Client) Put(ctx context.Context, record arrow.Record) (engine.ObjectRef
 }
 
 // PutTable keeps records of one schema, of which there may be none, as one immutable object, in the store of this machine if there is
-// one. When it returns, the object can be read everywhere. It lives as long as the client's session, unless it is pinned: it is
-// deleted some time after the client was closed or lost. The caller keeps its records and must not change them before PutTable returns.
+// one. When it returns, the object can be read everywhere. Unless it is pinned it lives as long as the client's session: it is deleted
+// when the client is closed, and some seconds after the client was lost. The caller keeps its records and must not change them before
+// PutTable returns.
 //
 // A full store makes the call wait until there is room or ctx ends, 30 seconds if ctx has no deadline. Errors are of kind
 // engine.KindInvalidArgument for a type that Arrow IPC cannot hold and for an object that is larger than the store (with both sizes),
@@ -74,9 +71,10 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 		return engine.KindOf(tried[len(tried)-1]) != engine.KindUnavailable || ctx.Err() != nil
 	}
 	const tries = 2 // A socket that broke is redialled once.
+	var whyFar error
 	for range tries {
-		near, _ := o.near(ctx)
-		if len(near) == 0 {
+		var near []nearStore
+		if near, whyFar = o.near(ctx); len(near) == 0 {
 			break
 		}
 		_, err := near[o.spread%len(near)].Put(ctx, id, encoding)
@@ -94,7 +92,7 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 		if done(err) {
 			return nil
 		}
-		return engine.WrapError("put object", id.String(), errors.Join(tried...))
+		return engine.WrapError("put object", id.String(), join(tried, whyFar))
 	}
 	stores, err := o.stores(ctx)
 	if err != nil {
@@ -112,12 +110,15 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 			return err
 		}
 	}
-	if len(tried) == 0 {
+	if len(tried) == 0 && whyFar == nil {
 		return engine.Errorf(engine.KindUnavailable, "put object", id.String(), "the cluster has no object store that takes an object of %s", engine.FormatSize(encoding.SizeBytes())).
 			WithHint("`engine memory` shows the stores")
 	}
-	return engine.WrapError("put object", id.String(), errors.Join(tried...))
+	return engine.WrapError("put object", id.String(), join(tried, whyFar))
 }
+
+// join is the reasons of all stores that were tried, the first of which gives the kind, and why those of this machine were not.
+func join(tried []error, whyFar error) error { return errors.Join(append(tried, whyFar)...) }
 
 // Get returns an object's table: without a copy if the object is on this machine, else after it was brought here. The caller releases
 // it. An object that was spilled or checkpointed is read back first.
@@ -142,7 +143,7 @@ func (o *objects) get(ctx context.Context, id engine.ObjectID) (*Table, error) {
 		}
 	}
 	// The head knows better why an object cannot be had than a store does, and restores one that only has a checkpoint.
-	response, err := o.service.GetObject(ctx, &enginev1.GetObjectRequest{ObjectId: id[:], Timeout: durationpb.New(min(patience, untilDeadline(ctx)))})
+	response, err := o.service.GetObject(ctx, &enginev1.GetObjectRequest{ObjectId: id[:]})
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +151,8 @@ func (o *objects) get(ctx context.Context, id engine.ObjectID) (*Table, error) {
 		return table.Open(data, table.Options{})
 	}
 	var tried []error
-	if near, _ = o.near(ctx); len(near) > 0 {
+	near, whyFar := o.near(ctx)
+	if len(near) > 0 {
 		got, _, err := near[o.spread%len(near)].Get(ctx, id, local.GetOptions{Fetch: true})
 		if err == nil || !elsewhere(ctx, err) {
 			return got, err
@@ -167,10 +169,10 @@ func (o *objects) get(ctx context.Context, id engine.ObjectID) (*Table, error) {
 		}
 		tried = append(tried, err)
 	}
-	if len(tried) == 0 {
-		return nil, engine.Errorf(engine.KindUnavailable, "get object", id.String(), "no store has it")
+	if len(tried) == 0 && whyFar == nil {
+		return nil, engine.Errorf(engine.KindUnavailable, "get object", id.String(), "no store that has it can be reached")
 	}
-	return nil, engine.WrapError("get object", id.String(), errors.Join(tried...))
+	return nil, engine.WrapError("get object", id.String(), join(tried, whyFar))
 }
 
 // elsewhere tells whether an object may be had from another store after this error.

@@ -31,10 +31,8 @@ func (c *Client) Pin(ctx context.Context, ref engine.ObjectRef, options PinOptio
 	case options.TTL > 0:
 		request.Ttl = durationpb.New(options.TTL)
 	}
-	return c.objects.known(ctx, ref.ID, func() error {
-		_, err := c.objects.service.PinObject(ctx, request)
-		return err
-	})
+	_, err := c.objects.service.PinObject(ctx, request)
+	return err
 }
 
 // Unpin ends a pin. An object that nobody else owns is deleted.
@@ -65,19 +63,14 @@ func (c *Client) ObjectInfo(ctx context.Context, ref engine.ObjectRef) (*enginev
 	if err := c.objects.check(ctx, "describe object", ref); err != nil {
 		return nil, err
 	}
-	var info *enginev1.ObjectInfo
-	err := c.objects.known(ctx, ref.ID, func() error {
-		response, err := c.objects.service.DescribeObjects(ctx, &enginev1.DescribeObjectsRequest{ObjectIds: [][]byte{ref.ID[:]}})
-		switch {
-		case err != nil:
-			return err
-		case len(response.GetObjects()) == 0:
-			return engine.Errorf(engine.KindNotFound, "describe object", ref.String(), "no such object")
-		}
-		info = response.GetObjects()[0]
-		return nil
-	})
-	return info, err
+	response, err := c.objects.service.DescribeObjects(ctx, &enginev1.DescribeObjectsRequest{ObjectIds: [][]byte{ref.ID[:]}})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(response.GetObjects()) == 0:
+		return nil, engine.Errorf(engine.KindNotFound, "describe object", ref.String(), "no such object")
+	}
+	return response.GetObjects()[0], nil
 }
 
 // ObjectFilter selects objects. The zero filter selects all.
@@ -107,10 +100,8 @@ func (c *Client) Hold(ctx context.Context, refs ...engine.ObjectRef) error {
 	if err := c.objects.session.ensure(ctx); err != nil {
 		return err
 	}
-	return c.objects.allKnown(ctx, refs, func() error {
-		_, err := c.objects.service.HoldObjects(ctx, &enginev1.HoldObjectsRequest{SessionId: c.objects.session.id, ObjectIds: ids(refs)})
-		return err
-	})
+	_, err := c.objects.service.HoldObjects(ctx, &enginev1.HoldObjectsRequest{SessionId: c.objects.session.id, ObjectIds: ids(refs)})
+	return err
 }
 
 // Free ends what Hold and Put began: the session's references. An object that nobody else owns is deleted; tables that are open go on.
@@ -120,10 +111,8 @@ func (c *Client) Free(ctx context.Context, refs ...engine.ObjectRef) error {
 			return err
 		}
 	}
-	return c.objects.allKnown(ctx, refs, func() error {
-		_, err := c.objects.service.ReleaseObjects(ctx, &enginev1.ReleaseObjectsRequest{SessionId: c.objects.session.id, ObjectIds: ids(refs)})
-		return err
-	})
+	_, err := c.objects.service.ReleaseObjects(ctx, &enginev1.ReleaseObjectsRequest{SessionId: c.objects.session.id, ObjectIds: ids(refs)})
+	return err
 }
 
 // storageTimeout is the deadline of Checkpoint and Restore whose caller set none: as much as an upload of some GB may take.
@@ -138,12 +127,8 @@ func (c *Client) Checkpoint(ctx context.Context, ref engine.ObjectRef, folder st
 	}
 	ctx, cancel := atMost(ctx, storageTimeout)
 	defer cancel()
-	err = c.objects.known(ctx, ref.ID, func() error {
-		response, err := c.objects.service.CheckpointObject(ctx, &enginev1.CheckpointObjectRequest{ObjectId: ref.ID[:], Folder: folder})
-		uri = response.GetUri()
-		return err
-	})
-	return uri, err
+	response, err := c.objects.service.CheckpointObject(ctx, &enginev1.CheckpointObjectRequest{ObjectId: ref.ID[:], Folder: folder})
+	return response.GetUri(), err
 }
 
 // Restore makes an object of a checkpoint, of this cluster or another, under the id that it had. The client's session owns it. A context
@@ -174,24 +159,6 @@ func atMost(ctx context.Context, timeout time.Duration) (context.Context, contex
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, timeout)
-}
-
-// known makes a call about an object, and once more if the head did not know the object at first but hears of it soon.
-func (o *objects) known(ctx context.Context, id engine.ObjectID, call func() error) error {
-	return o.allKnown(ctx, []engine.ObjectRef{{ID: id}}, call)
-}
-
-// allKnown is known for several objects.
-func (o *objects) allKnown(ctx context.Context, refs []engine.ObjectRef, call func() error) error {
-	err := call()
-	if engine.KindOf(err) != engine.KindNotFound {
-		return err
-	}
-	response, waitErr := o.service.WaitObjects(ctx, &enginev1.WaitObjectsRequest{ObjectIds: ids(refs), Timeout: durationpb.New(min(patience, untilDeadline(ctx)))})
-	if waitErr != nil || len(response.GetReady()) == 0 {
-		return err
-	}
-	return call()
 }
 
 // ids are the ids of references, as they travel.

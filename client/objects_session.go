@@ -13,7 +13,7 @@ import (
 )
 
 // session is the client's session at the head: it is opened when it first owns an object, and kept alive until the group ends. The
-// references that it holds end one lease time after that.
+// references that it holds end then, or one lease time after the head has lost it.
 type session struct {
 	// Constant.
 	id      string
@@ -109,19 +109,25 @@ func (s *session) run(ctx context.Context, first *opening) {
 // errSilent ends a stream whose head does not answer.
 var errSilent = engine.Errorf(engine.KindUnavailable, "keep session", "", "the head does not answer")
 
-// stream keeps the session alive over one stream until that breaks. acknowledged is called with each answer.
+// goodbyeWithin is how long closing waits for the head to take in that the session ends.
+const goodbyeWithin = time.Second
+
+// stream keeps the session alive over one stream until that breaks or ctx ends, which it tells the head. acknowledged is called with
+// each answer.
 func (s *session) stream(ctx context.Context, acknowledged func()) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	// The stream outlives ctx by the goodbye.
+	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	stream, err := s.service.OpenSession(ctx)
-	if err != nil {
-		return err
-	}
 	answerWithin := 10 * time.Second
 	silent := time.AfterFunc(answerWithin, func() { cancel(errSilent) })
 	defer silent.Stop()
+	defer context.AfterFunc(ctx, func() { silent.Reset(goodbyeWithin) })()
+	stream, err := s.service.OpenSession(streamCtx)
+	if err != nil {
+		return err
+	}
 	request := &enginev1.OpenSessionRequest{SessionId: s.id, Client: s.client}
-	for {
+	for ctx.Err() == nil {
 		silent.Reset(answerWithin)
 		// The reason why a stream broke is what receiving says.
 		_ = stream.Send(request)
@@ -130,17 +136,22 @@ func (s *session) stream(ctx context.Context, acknowledged func()) error {
 		if err != nil {
 			return err
 		}
-		silent.Stop()
 		s.heard(response.GetClusterId())
 		acknowledged()
 		lease := max(response.GetLeaseTime().AsDuration(), 30*time.Millisecond)
 		answerWithin = max(lease/2, time.Second)
+		silent.Reset(lease/3 + answerWithin)
 		timer := time.NewTimer(lease / 3)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return stream.CloseSend()
 		}
 	}
+	silent.Reset(goodbyeWithin)
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	_, err = stream.Recv()
+	return err
 }
