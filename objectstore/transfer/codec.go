@@ -27,7 +27,7 @@ const maxMessageBytes = math.MaxInt32
 type outgoing struct {
 	// descriptor is an encoded FlightDescriptor. Empty fields are not sent.
 	descriptor, header, metadata []byte
-	// body stays as it is until pin says that gRPC is done with it. Without a pin it is copied, unless it is pooled.
+	// body stays as it is until pin says that gRPC is done with it. Without a pin it is copied unless it is pooled.
 	body []byte
 	pin  *pin
 	// pooled is what body was taken from gRPC's pool as, to which it goes back.

@@ -12,28 +12,28 @@ func (s *Service) DoGet(request *flight.Ticket, stream flight.FlightService_DoGe
 	if err != nil {
 		return err
 	}
+	c, err := connectionOf(stream.Context())
+	if err != nil {
+		return err
+	}
 	if t.raw {
-		return s.sendRaw(t, stream)
+		return s.sendRaw(c, t, stream)
 	}
 	if err := s.checkCluster("get object", engine.ObjectRef{ID: t.id, Cluster: t.cluster}); err != nil {
 		return err
 	}
-	return s.sendBatches(t.id, stream)
+	return s.sendBatches(c, t.id, stream)
 }
 
 // sendBatches sends an object's schema, dictionaries, and record batches, each in a message of its own, as every Flight client
 // expects them.
-func (s *Service) sendBatches(id engine.ObjectID, stream flight.FlightService_DoGetServer) error {
+func (s *Service) sendBatches(c *connection, id engine.ObjectID, stream flight.FlightService_DoGetServer) error {
 	t, _, err := s.open(stream.Context(), id)
 	if err != nil {
 		return err
 	}
-	p := newPin(stream.Context(), t.Release)
-	if p == nil {
-		defer t.Release()
-	} else {
-		defer p.end()
-	}
+	p := c.pin(t.Release)
+	defer p.end()
 	for i, m := range t.Messages() {
 		if size := len(m.Header) + len(m.Body); size > maxMessageBytes-64 {
 			return engine.Errorf(engine.KindInvalidArgument, "get object", id.String(),
@@ -49,37 +49,33 @@ func (s *Service) sendBatches(id engine.ObjectID, stream flight.FlightService_Do
 
 // sendRaw sends an object's bytes from an offset on. The checksum of the whole goes first, so that the receiver knows at once whether
 // it may continue what it has of another holder.
-func (s *Service) sendRaw(t ticket, stream flight.FlightService_DoGetServer) error {
+func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_DoGetServer) error {
 	ctx := stream.Context()
 	handle, err := s.get(ctx, t.id, t.fetch)
 	if err != nil {
 		return err
 	}
-	p := newPin(ctx, handle.Release)
-	if p == nil {
-		defer handle.Release()
-	} else {
-		defer p.end()
-	}
+	p := c.pin(handle.Release)
+	defer p.end()
 	info, data := handle.Info(), handle.Bytes()
-	c := chunk{offset: t.offset, description: description{total: int64(len(data)), rows: info.Rows, batches: info.Batches, crc: info.CRC32C}}
+	part := chunk{offset: t.offset, description: description{total: int64(len(data)), rows: info.Rows, batches: info.Batches, crc: info.CRC32C}}
 	if !info.Checked {
-		if c.crc, err = s.config.Store.Checksum(ctx, t.id); err != nil {
+		if part.crc, err = s.config.Store.Checksum(ctx, t.id); err != nil {
 			return err
 		}
 	}
-	if t.offset > c.total {
-		return engine.Errorf(engine.KindInvalidArgument, "get object", t.id.String(), "offset %d is beyond the object's %d bytes", t.offset, c.total)
+	if t.offset > part.total {
+		return engine.Errorf(engine.KindInvalidArgument, "get object", t.id.String(), "offset %d is beyond the object's %d bytes", t.offset, part.total)
 	}
-	if t.chunk == 0 || t.offset == c.total {
-		return stream.SendMsg(&outgoing{metadata: c.encode()})
+	if t.chunk == 0 || t.offset == part.total {
+		return stream.SendMsg(&outgoing{metadata: part.encode()})
 	}
-	for c.offset < c.total {
-		n := min(int64(t.chunk), c.total-c.offset)
-		if err := stream.SendMsg(&outgoing{metadata: c.encode(), body: data[c.offset:][:n], pin: p}); err != nil {
+	for part.offset < part.total {
+		n := min(int64(t.chunk), part.total-part.offset)
+		if err := stream.SendMsg(&outgoing{metadata: part.encode(), body: data[part.offset:][:n], pin: p}); err != nil {
 			return err
 		}
-		c.offset += n
+		part.offset += n
 	}
 	return nil
 }

@@ -66,11 +66,16 @@ func newNode(t testing.TB, name string, config transfer.ServiceConfig) *node {
 // serve starts a server that ends with the test.
 func serve(t testing.TB, register func(*grpc.Server)) (string, *grpc.Server) {
 	t.Helper()
+	return serveWith(t, transfer.ServerOptions(), register)
+}
+
+func serveWith(t testing.TB, options []grpc.ServerOption, register func(*grpc.Server)) (string, *grpc.Server) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := rpc.NewServer(slog.New(slog.DiscardHandler), transfer.ServerOptions()...)
+	server := rpc.NewServer(slog.New(slog.DiscardHandler), options...)
 	register(server)
 	ended := make(chan struct{})
 	go func() {

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/stats"
+
+	"github.com/f708428e/engine"
 )
 
 // pin keeps an object's memory while gRPC may read it: until the handler is done, and gRPC with each buffer. gRPC drops what it has
@@ -63,14 +65,17 @@ type connection struct {
 
 type connectionKey struct{}
 
-// newPin makes a pin of an object that the handler with this context sends; release gives the object back. The handler calls end. A
-// server that was made without ServerOptions does not say when its connections end: then the result is nil and the caller keeps
-// release.
-func newPin(ctx context.Context, release func()) *pin {
+// connectionOf returns the connection of a call. A server that was made without ServerOptions does not know it.
+func connectionOf(ctx context.Context) (*connection, error) {
 	c, ok := ctx.Value(connectionKey{}).(*connection)
 	if !ok {
-		return nil
+		return nil, engine.Errorf(engine.KindInternal, "serve objects", "", "the gRPC server was made without the options that the service needs")
 	}
+	return c, nil
+}
+
+// pin makes a pin of an object that a handler sends to this connection; release gives the object back. The handler calls end.
+func (c *connection) pin(release func()) *pin {
 	p := &pin{connection: c, release: release}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,6 +21,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // DoPut implements flight.FlightServer. Nothing is stored unless the whole object came and is valid.
 func (s *Service) DoPut(stream flight.FlightService_DoPutServer) error {
 	const op = "put object"
+	if _, err := connectionOf(stream.Context()); err != nil {
+		return err
+	}
 	first := &incoming{}
 	defer first.free()
 	if err := stream.RecvMsg(first); err != nil {

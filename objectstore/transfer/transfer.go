@@ -45,8 +45,8 @@ type Holder struct {
 type Locate func(ctx context.Context, id engine.ObjectID) ([]Holder, error)
 
 // ServerOptions are what a gRPC server needs to serve a Service, after the options that it has anyway: a codec that does not copy, news
-// of the end of connections, and the sizes of messages, windows, and buffers that suit large messages. A server without them serves
-// Flight clients, but no pulls.
+// of the end of connections, and the sizes of messages, windows, and buffers that suit large messages. Without
+// them the service refuses to get and to put.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
