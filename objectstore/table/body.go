@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -125,14 +126,14 @@ func buffer(data arrow.ArrayData, i int) []byte {
 }
 
 // cut returns length values of width bytes, from offset on.
-func cut(bytes []byte, width, offset, length int) ([]byte, error) {
+func cut(values []byte, width, offset, length int) ([]byte, error) {
 	if length == 0 || width == 0 {
 		return nil, nil
 	}
-	if offset < 0 || length < 0 || offset+length > len(bytes)/width {
-		return nil, fmt.Errorf("a buffer of %d bytes, too short for values [%d, %d) of %d bytes each", len(bytes), offset, offset+length, width)
+	if offset < 0 || length < 0 || offset+length > len(values)/width {
+		return nil, fmt.Errorf("a buffer of %d bytes, too short for values [%d, %d) of %d bytes each", len(values), offset, offset+length, width)
 	}
-	return bytes[offset*width : (offset+length)*width], nil
+	return values[offset*width : (offset+length)*width], nil
 }
 
 // window adds values of a buffer as they are.
@@ -318,7 +319,7 @@ func (b *body) views(data arrow.ArrayData, offset, length int) error {
 		shift = shift || spans[i].start > 0
 	}
 	if shift {
-		views = append([]byte(nil), views...)
+		views = bytes.Clone(views)
 		// What is changed now was found to be in range before.
 		_ = longer(func(view []byte, number, start, _ int) error {
 			binary.LittleEndian.PutUint32(view[12:], uint32(start-spans[number].start))
@@ -411,11 +412,11 @@ func (b *body) runEnds(n *node, data arrow.ArrayData, offset, length int) error 
 }
 
 // runs returns the run ends of a window, counted from its start, and which run is the first.
-func runs[T int16 | int32 | int64](bytes []byte, offset, length int) (ends []byte, first int, err error) {
+func runs[T int16 | int32 | int64](values []byte, offset, length int) (ends []byte, first int, err error) {
 	if length == 0 {
 		return nil, 0, nil
 	}
-	all := arrow.GetData[T](bytes)
+	all := arrow.GetData[T](values)
 	for first < len(all) && int(all[first]) <= offset {
 		first++
 	}

@@ -74,6 +74,44 @@ func TestReleaseWaitsForEverything(t *testing.T) {
 	}
 }
 
+// TestRecordIsArrows compares what a record of ours does with what arrow/go's does.
+func TestRecordIsArrows(t *testing.T) {
+	schema, records := wide(t, 1, 20, "s")
+	want := records[0]
+	found := open(t, encode(t, schema, want), false).Records()[0]
+	if fmt.Sprint(found) != fmt.Sprint(want) {
+		t.Errorf("%v\nexpected\n%v", found, want)
+	}
+	if found.NumCols() != want.NumCols() || found.ColumnName(1) != "text" {
+		t.Errorf("%d columns, the second is %q", found.NumCols(), found.ColumnName(1))
+	}
+	a, err := found.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := want.MarshalJSON()
+	if err != nil || !bytes.Equal(a, b) {
+		t.Errorf("json %s, expected %s (%v)", a, b, err)
+	}
+	x, y := found.NewSlice(3, 9), want.NewSlice(3, 9)
+	defer x.Release()
+	defer y.Release()
+	if !array.RecordEqual(x, y) {
+		t.Errorf("slice %v, expected %v", x, y)
+	}
+	changed, err := found.SetColumn(2, found.Column(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changed.Release()
+	if !array.Equal(changed.Column(2), want.Column(3)) {
+		t.Error("the column was not set")
+	}
+	if _, err := found.SetColumn(2, found.Column(0)); err == nil {
+		t.Error("a column of another type was set")
+	}
+}
+
 // TestReadersShareRecords reads dictionaries in several goroutines, which arrow/go makes at first use without a lock.
 func TestReadersShareRecords(t *testing.T) {
 	text := arrow.BinaryTypes.String

@@ -206,7 +206,9 @@ func TestBadValuesAreRefused(t *testing.T) {
 	ends := func(values ...int16) arrow.ArrayData {
 		return of(arrow.PrimitiveTypes.Int16, len(values), 0, [][]byte{nil, i16(values)})
 	}
-	encoded := func(index arrow.DataType) arrow.DataType { return &arrow.DictionaryType{IndexType: index, ValueType: number} }
+	encoded := func(index arrow.DataType) arrow.DataType {
+		return &arrow.DictionaryType{IndexType: index, ValueType: number}
+	}
 	var (
 		valid = arrow.BinaryTypes.StringView
 		long  = []byte("a text that is longer than its view")

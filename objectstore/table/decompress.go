@@ -30,6 +30,12 @@ func (l *loader) decompress(raw []byte) (content []byte, copied bool, err error)
 	if err := l.copies(size); err != nil {
 		return nil, false, err
 	}
+	// The decoders are others' work, and so are the bytes.
+	defer func() {
+		if cause := recover(); cause != nil {
+			content, err = nil, fmt.Errorf("decompress %d bytes: %v", len(raw), cause)
+		}
+	}()
 	if l.batch.codec == codecZstd {
 		content, err = l.zstd.decode(raw, int(size))
 	} else {

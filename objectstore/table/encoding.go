@@ -54,8 +54,12 @@ func Join(messages []Message) (*Encoding, error) {
 			return nil, engine.Errorf(engine.KindCorrupt, "join messages", "", "message %d: %w", i, err)
 		}
 		if parsed.kind == headerRecordBatch {
+			rows := parsed.header.int64(batchLength)
+			if rows < 0 || rows > maxLength-encoding.rows {
+				return nil, engine.Errorf(engine.KindCorrupt, "join messages", "", "message %d: a batch of %d rows", i, rows)
+			}
 			encoding.batches++
-			encoding.rows += parsed.header.int64(batchLength)
+			encoding.rows += rows
 		}
 		e.frame(m.Header)
 		e.put(m.Body)

@@ -21,6 +21,8 @@ func exercise(t testing.TB, input []byte) {
 	// An end that is no more than that: a read past the bytes fails here, if not by its own bounds then under the race detector.
 	data := aligned(int64(len(input)))
 	copy(data, input)
+	// A header alone is refused or not; it must not do harm.
+	_, _ = table.Join([]table.Message{{Header: data}})
 	// Structure and bounds are checked of trusted bytes too, so that this must not panic; its values may.
 	if opened, err := table.Open(data, table.Options{Trusted: true, MaxCopyBytes: 1 << 20}); err == nil {
 		opened.Release()

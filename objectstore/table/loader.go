@@ -109,11 +109,7 @@ func (l *loader) record(schema *arrow.Schema, nodes []*node, p parsed, body []by
 			return nil, fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 		}
 	}
-	record := array.NewRecord(schema, columns, int64(rows))
-	for _, column := range columns {
-		column.Release()
-	}
-	return record, nil
+	return newRecord(schema, columns, int64(rows)), nil
 }
 
 // makeArray makes an array of its data, which it releases.

@@ -111,8 +111,13 @@ func open(data []byte, options Options) (*Table, error) {
 // releaser is the allocator of the bytes: it allocates nothing, and frees them by telling their owner.
 type releaser struct{ release func() }
 
-func (r releaser) Allocate(int) []byte           { panic("table: allocation from an object's bytes") }
+// Allocate is never called: the buffer is made, and cannot grow.
+func (r releaser) Allocate(int) []byte { panic("table: allocation from an object's bytes") }
+
+// Reallocate is never called: the buffer is not mutable.
 func (r releaser) Reallocate(int, []byte) []byte { panic("table: allocation from an object's bytes") }
+
+// Free is called when the last buffer over the bytes is released.
 func (r releaser) Free([]byte) {
 	if r.release != nil {
 		r.release()
