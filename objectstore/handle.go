@@ -58,6 +58,11 @@ func (s *Store) pin(o *object, now time.Time) *Handle {
 	o.pins++
 	o.accessed = now
 	s.pinsChanged(o, now)
+	return s.handle(o)
+}
+
+// handle makes a handle of an object whose pin is counted already.
+func (s *Store) handle(o *object) *Handle {
 	h := &Handle{store: s, object: o, memory: o.memory, info: o.info()}
 	h.leak.begin(s, o.id)
 	return h

@@ -15,7 +15,7 @@ const (
 	// restoreTries is how often a spill file is read before its object counts as not readable, and restoreWait how long the first wait between is;
 	// it doubles.
 	restoreTries = 3
-	restoreWait  = 100 * time.Millisecond
+	restoreWait  = 20 * time.Millisecond
 	// restoreReaders is how many spill files are read at a time.
 	restoreReaders = 4
 )
@@ -26,23 +26,19 @@ type restoreFlight struct {
 	waiters int
 	// room is set while it waits for memory.
 	room *waiter
-	done chan struct{}
-	over bool
-	err  error
+	// cancel ends it when nobody waits any more.
+	cancel context.CancelFunc
+	done   chan struct{}
+	over   bool
+	err    error
 }
 
 // getRestored returns a handle of an object that has no memory. It is called with the mutex held, and gives it up.
 func (s *Store) getRestored(ctx context.Context, o *object) (*Handle, error) {
+	defer s.unlock()
 	flight := o.restore
 	if flight == nil {
-		flight = &restoreFlight{done: make(chan struct{})}
-		o.restore = flight
-		if !s.group.Go("restore", func(ctx context.Context) error {
-			s.restoreObject(ctx, o, flight)
-			return nil
-		}) {
-			o.restore = nil
-			s.unlock()
+		if flight = s.startRestore(ctx, o); flight == nil {
 			return nil, errClosed("get object", o.id.String())
 		}
 	}
@@ -53,20 +49,40 @@ func (s *Store) getRestored(ctx context.Context, o *object) (*Handle, error) {
 	case <-ctx.Done():
 	}
 	s.lock()
-	defer s.unlock()
 	switch {
 	case flight.over && flight.err != nil:
 		return nil, flight.err
 	case flight.over:
-		h := &Handle{store: s, object: o, memory: o.memory, info: o.info()}
-		h.leak.begin(s, o.id)
-		return h, nil
+		return s.handle(o), nil
 	}
-	flight.waiters--
+	err := engine.WrapError("get object", o.id.String(), ctx.Err())
 	if flight.room != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return nil, s.errFull(flight.room)
+		err = s.errFull(flight.room)
 	}
-	return nil, engine.WrapError("get object", o.id.String(), ctx.Err())
+	if flight.waiters--; flight.waiters == 0 {
+		// Nobody wants it any more. Who comes later begins anew.
+		flight.cancel()
+		o.restore = nil
+	}
+	return nil, err
+}
+
+// startRestore begins to bring an object back; nil if the store is closed.
+func (s *Store) startRestore(ctx context.Context, o *object) *restoreFlight {
+	// It is for all who will wait for it, and so does not end with the first of them.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	flight := &restoreFlight{cancel: cancel, done: make(chan struct{})}
+	if !s.group.Go("restore", func(closing context.Context) error {
+		defer cancel()
+		defer context.AfterFunc(closing, cancel)()
+		s.restoreObject(ctx, o, flight)
+		return nil
+	}) {
+		cancel()
+		return nil
+	}
+	o.restore = flight
+	return flight
 }
 
 // restoreObject brings an object back.
@@ -76,46 +92,52 @@ func (s *Store) restoreObject(ctx context.Context, o *object, flight *restoreFli
 		w.inline = make([]byte, o.size)
 	}
 	s.lock()
+	defer s.unlock()
 	flight.room = w
 	m, err := s.reserve(ctx, w)
 	flight.room = nil
-	s.unlock()
 	if err == nil {
+		s.unlock()
 		err = s.readBack(ctx, o, m.data)
-		if err != nil {
-			s.lock()
+		s.lock()
+		if err == nil && o.deleted {
+			err = engine.Errorf(engine.KindNotFound, "get object", o.id.String(), "it was deleted while it was read back")
+		}
+		// A flight that nobody waited for may have been overtaken by another.
+		if err != nil || o.memory.data != nil {
 			s.giveBack(o.size, m)
-			s.unlock()
+		} else {
+			s.restored(o, m)
 		}
 	}
-	s.lock()
-	defer s.unlock()
-	o.restore = nil
-	flight.over = true
-	defer close(flight.done)
-	switch {
-	case err != nil:
-		flight.err = err
-		s.event("restoring failed", o, err)
-		return
-	case o.deleted:
-		s.giveBack(o.size, m)
-		flight.err = engine.Errorf(engine.KindNotFound, "get object", o.id.String(), "it was deleted while it was read back")
-		return
+	flight.over, flight.err = true, err
+	if o.restore == flight {
+		o.restore = nil
 	}
+	if err == nil && flight.waiters > 0 {
+		// The pins are given here: an object that waits for its readers to come could be gone again.
+		s.unlist(o)
+		if o.pins+o.uses == 0 {
+			s.pinned += o.size
+		}
+		o.pins += flight.waiters
+	}
+	if err != nil && flight.waiters > 0 && !s.closed {
+		s.event("restoring failed", o, err)
+	}
+	close(flight.done)
+	s.settle(o)
+	s.checkWater()
+}
+
+// restored gives an object its memory again.
+func (s *Store) restored(o *object, m memory) {
 	o.memory = m
 	o.accessed = s.config.Now()
 	s.spilledOnly -= o.size
 	s.restores++
 	s.event("object restored", o, nil)
 	s.changes.changed(o)
-	if flight.waiters > 0 {
-		// The pins are given here: an object that waits for its readers to come could be gone again.
-		o.pins += flight.waiters
-		s.pinned += o.size
-	}
-	s.settle(o)
-	s.checkWater()
 }
 
 // readBack reads an object's bytes from its spill file or, if that fails, from its checkpoint.

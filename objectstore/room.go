@@ -59,10 +59,12 @@ func (s *Store) place(w *waiter, keep *plan) bool {
 	}
 	room := s.config.CapacityBytes - s.arenaBytes - s.inlineBytes
 	if keep.charge > 0 {
-		room -= keep.charge
+		// What the first will have once its arenas are gone is not there yet.
+		then := room - keep.charge
 		for _, a := range keep.empty {
-			room += a.size
+			then += a.size
 		}
+		room = min(room, then)
 	}
 	if o.inline {
 		replaced, room := s.emptyArenas(o.size, room, keep)
@@ -141,16 +143,10 @@ func (s *Store) makePlan(w *waiter) plan {
 	if o.inline && s.inlineBytes > s.config.CapacityBytes/inlineShare {
 		// Inline objects have more than their share, so it is their turn.
 		p := plan{charge: o.size}
-		freed := int64(0)
-		for old := s.dirty.first; old != nil && freed < o.size; old = old.lruLinks.next {
-			if old.inline {
-				p.inline = append(p.inline, old)
-				freed += old.size
-			}
-		}
+		s.planInline(&p, o.size)
 		return p
 	}
-	best, found := s.planEmpty(o)
+	best := s.planEmpty(o)
 	if o.inline {
 		return best
 	}
@@ -158,21 +154,19 @@ func (s *Store) makePlan(w *waiter) plan {
 		if a.domain != o.domain || a.writer != w.writer || a.broken || a.extents.SizeBytes() < shm.AlignUp(o.size) {
 			continue
 		}
-		window, cost := a.cheapestWindow(shm.AlignUp(o.size))
-		if !found || cost <= best.cost {
-			best, found = plan{arena: a, window: window, cost: cost}, true
+		if window, cost := a.cheapestWindow(shm.AlignUp(o.size)); cost <= best.cost {
+			best = plan{arena: a, window: window, cost: cost}
 		}
 	}
 	return best
 }
 
-// planEmpty plans to empty arenas for an object; false if that would not do.
-func (s *Store) planEmpty(o *object) (p plan, found bool) {
+// planEmpty plans to empty arenas for an object, those first that cost least for their size, and to free inline objects if that would not do.
+func (s *Store) planEmpty(o *object) plan {
 	size := o.size
 	if !o.inline {
 		size = pages(size)
 	}
-	room := s.config.CapacityBytes - s.arenaBytes - s.inlineBytes
 	type candidate struct {
 		arena *arena
 		cost  int64
@@ -188,16 +182,35 @@ func (s *Store) planEmpty(o *object) (p plan, found bool) {
 	slices.SortStableFunc(candidates, func(x, y candidate) int {
 		return cmp.Compare(float64(x.cost)/float64(x.arena.size), float64(y.cost)/float64(y.arena.size))
 	})
-	p = plan{charge: size}
+	p := plan{charge: size}
+	missing := size - (s.config.CapacityBytes - s.arenaBytes - s.inlineBytes)
 	for _, c := range candidates {
-		if room >= size {
+		if missing <= 0 {
 			break
 		}
 		p.empty = append(p.empty, c.arena)
 		p.cost += c.cost
-		room += c.arena.size
+		missing -= c.arena.size
 	}
-	return p, room >= size
+	s.planInline(&p, missing)
+	return p
+}
+
+// planInline plans to free inline objects, those first that were not used for the longest time.
+func (s *Store) planInline(p *plan, missing int64) {
+	if missing <= 0 {
+		return
+	}
+	p.cost += missing
+	missing -= s.spiller.inlineBytes
+	for o := s.dirty.first; o != nil && missing > 0; o = o.lruLinks.next {
+		if o.inline {
+			p.inline = append(p.inline, o)
+			missing -= o.size
+		}
+	}
+	// What is still missing is in use.
+	p.cost += max(missing, 0) * pinnedCost
 }
 
 // cost is what freeing a block costs, in bytes.

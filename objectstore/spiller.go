@@ -29,14 +29,22 @@ type spiller struct {
 	writes []*object
 	// trash are keys of spill files that nobody needs.
 	trash []string
-	// bytes is the size of the objects that are being spilled.
-	bytes int64
+	// bytes is the size of the objects that are being spilled, inlineBytes of the inline ones among them.
+	bytes, inlineBytes int64
 	// number tells the files of one id apart.
 	number int64
 	// failures counts since the last success, err is the last of them, and nothing is spilled by itself before retryAt.
 	failures int
 	err      error
 	retryAt  time.Time
+}
+
+// count notes that n bytes more are being spilled.
+func (q *spiller) count(o *object, n int64) {
+	q.bytes += n
+	if o.inline {
+		q.inlineBytes += n
+	}
 }
 
 func (s *Store) startSpiller() {
@@ -90,7 +98,7 @@ func (s *Store) checkWater() {
 
 // canSpill reports whether spilling makes sense now.
 func (s *Store) canSpill() bool {
-	return s.config.Spill != nil && s.spiller.retryAt.IsZero() && !s.closed
+	return s.config.Spill != nil && !s.closed && (s.spiller.retryAt.IsZero() || !s.config.Now().Before(s.spiller.retryAt))
 }
 
 // spillSoon has an object spilled in the background that nobody uses, unless the last attempts failed.
@@ -103,7 +111,7 @@ func (s *Store) spillSoon(o *object) {
 func (s *Store) startSpill(o *object) *spillFlight {
 	o.spill = &spillFlight{done: make(chan struct{})}
 	s.use(o)
-	s.spiller.bytes += o.size
+	s.spiller.count(o, o.size)
 	s.spiller.writes = append(s.spiller.writes, o)
 	s.signalSpiller()
 	return o.spill
@@ -180,7 +188,7 @@ func (s *Store) spilled(o *object, key string, err error) {
 	o.spill = nil
 	flight.err = err
 	close(flight.done)
-	s.spiller.bytes -= o.size
+	s.spiller.count(o, -o.size)
 	s.roomChanged = true
 	switch {
 	case err == nil && !o.deleted:
@@ -218,7 +226,7 @@ func (s *Store) spillFailed(o *object, err error) {
 		waiting.spill.err = err
 		close(waiting.spill.done)
 		waiting.spill = nil
-		q.bytes -= waiting.size
+		q.count(waiting, -waiting.size)
 		s.done(waiting)
 	}
 	q.writes = asked
@@ -252,7 +260,7 @@ func (s *Store) abandonSpills() {
 		o.spill.err = errClosed("spill object", o.id.String())
 		close(o.spill.done)
 		o.spill = nil
-		s.spiller.bytes -= o.size
+		s.spiller.count(o, -o.size)
 		s.done(o)
 	}
 	s.spiller.writes = nil

@@ -251,6 +251,9 @@ func (s *Store) use(o *object) {
 // done is the counterpart of use.
 func (s *Store) done(o *object) {
 	o.uses--
+	if o.pins+o.uses == 0 {
+		s.pinned -= o.size
+	}
 	s.settle(o)
 }
 
