@@ -1,5 +1,6 @@
 // Package object reads and writes the tables of the object store: an object is to a job what a file is, and its record batches what
-// the row groups of a Parquet file are. Nothing is copied on the way in: the records of a Reader lie over the object's memory.
+// the row groups of a Parquet file are. Nothing but dictionaries is copied on the way in: the records of a Reader lie over the object's
+// memory.
 package object
 
 import (

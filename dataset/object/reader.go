@@ -50,7 +50,7 @@ func newReader(id engine.ObjectID, opened *table.Table, split dataset.Split, opt
 	for i, column := range wanted {
 		f := options.Schema.Field(column)
 		places := opened.Schema().FieldIndices(f.Name)
-		if len(places) != 1 || !arrow.TypeEqual(opened.Schema().Field(places[0]).Type, f.Type) {
+		if len(places) != 1 || !arrow.TypeEqual(plainType(opened.Schema().Field(places[0]).Type), f.Type) {
 			return nil, engine.Errorf(engine.KindCorrupt, opRead, title(id.String()), "its columns are not those that the job was planned with: %q", f.Name)
 		}
 		fields[i] = f
@@ -76,19 +76,36 @@ func (r *reader) Read(ctx context.Context) (arrow.Record, error) {
 		if r.next == r.end {
 			return nil, io.EOF
 		}
-		whole := r.opened.Records()[r.next]
-		r.next++
-		columns := make([]arrow.Array, len(r.places))
-		for i, place := range r.places {
-			columns[i] = whole.Column(place)
+		if err := r.load(ctx, r.opened.Records()[r.next]); err != nil {
+			return nil, engine.WrapError(opRead, title(r.id.String()), err)
 		}
-		r.batch = array.NewRecord(r.schema, columns, whole.NumRows())
+		r.next++
 	}
 	rows := dataset.BatchRowsWithin(r.batch, r.start, r.options.BatchRows, r.options.BatchBytes)
 	cut := r.batch.NewSlice(r.start, r.start+rows)
 	r.lastRow = r.batchRow + r.start
 	r.start += rows
 	return cut, nil
+}
+
+// load makes a record batch of the object the one that is cut.
+func (r *reader) load(ctx context.Context, whole arrow.Record) error {
+	columns := make([]arrow.Array, len(r.places))
+	defer func() {
+		for _, c := range columns {
+			if c != nil {
+				c.Release()
+			}
+		}
+	}()
+	for i, place := range r.places {
+		var err error
+		if columns[i], err = plain(ctx, whole.Column(place), r.options.Allocator); err != nil {
+			return err
+		}
+	}
+	r.batch = array.NewRecord(r.schema, columns, whole.NumRows())
+	return nil
 }
 
 // drop goes on behind the present record batch.

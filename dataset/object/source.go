@@ -16,7 +16,7 @@ import (
 const defaultSplitBytes = 64 << 20
 
 // Source reads objects. The path of a dataset.File is the object's id, and a split's row groups are record batches of it. Columns
-// keep their types; metadata of the schema and its fields is dropped.
+// keep their types, but a dictionary is read as its values, as from Parquet; metadata of the schema and its fields is dropped.
 type Source struct {
 	described map[string]Description
 	open      Opener
@@ -88,7 +88,7 @@ func columnsOf(d Description) ([]arrow.Field, error) {
 			return nil, engine.Errorf(engine.KindData, opRead, title(d.ID.String()), "two columns are named %q", f.Name)
 		}
 		seen[f.Name] = true
-		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
+		fields[i] = arrow.Field{Name: f.Name, Type: plainType(f.Type), Nullable: f.Nullable}
 	}
 	return fields, nil
 }

@@ -448,7 +448,7 @@ func (x *ParquetSource) GetPaths() []string {
 }
 
 // ObjectSource reads tables of the object store. All must have the same columns, in any order; they need not have the same number of
-// rows or record batches. The job keeps the objects alive while it runs.
+// rows or record batches. A dictionary is read as its values. The job keeps the objects alive while it runs.
 type ObjectSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Objects, in the order in which their rows are read: each an id of 32 hexadecimal digits, a reference "id@cluster", or the name
