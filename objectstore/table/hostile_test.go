@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/testenv"
 	"github.com/f708428e/engine/objectstore/table"
 )
 
@@ -213,13 +214,20 @@ func mutate(r *rand.Rand, data []byte) []byte {
 	return data
 }
 
-// TestMutations is a short search of what FuzzOpen searches for longer.
-func TestMutations(t *testing.T) {
+// TestMutations is a short search of what FuzzOpen searches for longer, by changes that are more often to the point.
+func TestMutations(t *testing.T) { mutations(t, 20) }
+
+func TestManyMutations(t *testing.T) {
+	testenv.Full(t)
+	mutations(t, 1000)
+}
+
+func mutations(t *testing.T, each int) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for i, stream := range seeds(t) {
-		for range 60 {
+		for range each {
 			input := mutate(r, stream)
 			func() {
 				defer func() {
