@@ -164,3 +164,6 @@ func (c *Cluster) KillWorker(index int) {
 		c.t.Errorf("kill worker: %v", err)
 	}
 }
+
+// Worker returns the worker of that place; workers that were killed have left theirs.
+func (c *Cluster) Worker(index int) *node.Node { return c.workers[index] }
