@@ -11,12 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/blob"
 )
 
 // List implements blob.Bucket. A symbolic link to a file counts as a file; one to a folder is passed over, since it could lead in
-// circles.
+// circles, and so is one that leads nowhere.
 func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
 		root, err := b.open("list", "")
@@ -63,7 +62,7 @@ func (l *listing) folder(name string) bool {
 			}
 			continue
 		}
-		if strings.HasPrefix(key, l.prefix) && !l.file(key) {
+		if strings.HasPrefix(key, l.prefix) && !l.file(key, entry.Type()&fs.ModeSymlink != 0) {
 			return false
 		}
 	}
@@ -95,16 +94,14 @@ func (l *listing) read(name string) ([]fs.DirEntry, error) {
 }
 
 // file yields one file.
-func (l *listing) file(key string) bool {
+func (l *listing) file(key string, link bool) bool {
 	if err := blob.CheckKey(key); err != nil {
 		return true // no bucket can have such a key, so it cannot be ours
 	}
 	info, err := l.root.Stat(filepath.FromSlash(key))
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return true // deleted meanwhile, or a link that leads nowhere
-	case err != nil && engine.KindOf(classify("list", key, err)) == engine.KindPermission:
-		return true // a link that leads out of the folder
+	case errors.Is(err, fs.ErrNotExist), err != nil && link:
+		return true // deleted meanwhile, or a link that leads nowhere, in circles, or out of the folder
 	case err != nil:
 		return l.fail(key, err)
 	case !info.Mode().IsRegular():

@@ -23,8 +23,8 @@ func open(t *testing.T, uri string, options s3.Options) *s3.Bucket {
 	return b
 }
 
-// large is enough for three parts.
-const large = 11<<20 + 7
+// large is enough for two parts.
+const large = 6<<20 + 7
 
 func TestConformance(t *testing.T) {
 	server := s3test.Start(t)

@@ -97,7 +97,8 @@ func (b *Bucket) classify(op, key string, err error) *engine.Error {
 		return fail(engine.KindNotFound, "does not exist (%s)", answer)
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired":
 		return fail(engine.KindUnauthenticated, "the credentials have expired (%s)", answer)
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity", "NotSignedUp":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity", "NotSignedUp",
+		"XAdminUserNotFound": // versitygw
 		return fail(engine.KindUnauthenticated, "the credentials are not accepted (%s)", answer)
 	case "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "MovedPermanently":
 		return b.region(fail, err, answer)

@@ -1,0 +1,4 @@
+package s3
+
+// Combine is exported for tests.
+var Combine = combine
