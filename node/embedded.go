@@ -72,5 +72,5 @@ func (e *Embedded) Client() *client.Client { return e.client }
 
 // Stop ends the cluster. Jobs that have not ended stay, durable, for the next start with the same data folder.
 func (e *Embedded) Stop(ctx context.Context) error {
-	return errors.Join(e.conn.Close(), e.worker.stop(ctx), e.head.Stop(ctx))
+	return errors.Join(e.client.Close(), e.conn.Close(), e.worker.stop(ctx), e.head.Stop(ctx))
 }

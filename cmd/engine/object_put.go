@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/objectstore/spill"
 	"github.com/f708428e/engine/objectstore/table"
 )
 
@@ -19,7 +21,7 @@ func (a *app) objectPutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put FILE",
 		Short: "Put the table of an Arrow file into the object store, pin it, and print its id",
-		Long: `Put reads an Arrow IPC file or stream (Feather 2 included), puts its table into the object store, and pins it, so that it outlives the
+		Long: `Put reads an Arrow IPC file or stream (Feather 2 and checkpoints included), puts its table into the object store, and pins it, so that it outlives the
 command. "-" reads standard input.`,
 		Example: `  engine object put winners.arrow --name winners --ttl 24h
   engine get object winners --save - | engine object put -`,
@@ -53,26 +55,36 @@ func (a *app) putTable(ctx context.Context, t *client.Table, f pinFlags) error {
 	return a.pin(ctx, c, ref, f)
 }
 
-// arrowMagic begins an Arrow IPC file, padded to 8 bytes, and ends it without padding.
-var arrowMagic = []byte("ARROW1\x00\x00")
+// arrowMagic begins an Arrow IPC file, padded to 8 bytes, and ends it without padding; endOfStream ends a stream.
+const (
+	arrowMagic  = "ARROW1\x00\x00"
+	endOfStream = "\xff\xff\xff\xff\x00\x00\x00\x00"
+)
 
-// arrowStream is the stream within an Arrow IPC file: what lies between the magic at its beginning and the index at its end, which is not
-// needed to read all. A stream is returned as it is.
-func arrowStream(data []byte) []byte {
-	stream, isFile := bytes.CutPrefix(data, arrowMagic)
+// arrowStream finds the stream in what Arrow knows as a file, which is a stream between a magic and an index that is not needed to read
+// all, and in a checkpoint, which is a stream before a trailer. Of anything else it returns all. Some writers leave the end of a
+// file's stream out; unended says that the stream may be such a one, and that there is room for the end after it.
+func arrowStream(data []byte) (stream []byte, unended bool) {
+	if at := len(data) - spill.TrailerBytes; at >= 0 {
+		if trailer, err := spill.ParseTrailer(data[at:]); err == nil && trailer.SizeBytes == int64(at) {
+			return data[:at], false
+		}
+	}
+	stream, isFile := bytes.CutPrefix(data, []byte(arrowMagic))
 	if !isFile {
-		return data
+		return data, false
 	}
-	rest, ok := bytes.CutSuffix(stream, bytes.TrimRight(arrowMagic, "\x00"))
-	if !ok || len(rest) < 4 {
-		return stream
+	const lengthBytes = 4 // of the index's length, which stands after it
+	rest, ok := bytes.CutSuffix(stream, []byte(strings.TrimRight(arrowMagic, "\x00")))
+	if !ok || len(rest) < lengthBytes {
+		return stream, false
 	}
-	index := int64(binary.LittleEndian.Uint32(rest[len(rest)-4:]))
-	if rest = rest[:len(rest)-4]; index > int64(len(rest)) {
-		return stream
+	at := len(rest) - lengthBytes
+	index := int64(binary.LittleEndian.Uint32(rest[at:]))
+	if index > int64(at) {
+		return stream, false
 	}
-	// Some writers leave the end of the stream out. It fits in the place of the index and its length.
-	return append(rest[:int64(len(rest))-index], "\xff\xff\xff\xff\x00\x00\x00\x00"...)
+	return rest[:int64(at)-index], true
 }
 
 // readTable reads an Arrow IPC file or stream. What cannot be read is the user's mistake.
@@ -87,11 +99,17 @@ func (a *app) readTable(path string) (*client.Table, error) {
 	if err != nil {
 		return nil, usage(engine.Errorf(engine.KindNotFound, "read Arrow file", "", "%w", err))
 	}
-	stream := arrowStream(data)
+	stream, unended := arrowStream(data)
 	if len(stream) == 0 {
 		return nil, usage(engine.Errorf(engine.KindData, "read Arrow file", path, "the file is empty"))
 	}
 	read, err := table.Open(stream, table.Options{})
+	if err != nil && unended {
+		var endErr error
+		if read, endErr = table.Open(append(stream, endOfStream...), table.Options{}); endErr == nil {
+			return read, nil
+		}
+	}
 	if err != nil {
 		return nil, usage(engine.WrapError("read Arrow file", path, err))
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/objectstore/spill"
 	"github.com/f708428e/engine/objectstore/table"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -308,7 +309,17 @@ func TestPutAndSaveObject(t *testing.T) {
 	if err := os.WriteFile(stream, streamBytes.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{stream, file, "-"} {
+	// A file whose stream has its end, as pyarrow writes it; the index is not looked at.
+	ended, checkpoint := filepath.Join(dir, "ended.arrow"), filepath.Join(dir, "checkpoint.arrows")
+	text := append([]byte("ARROW1\x00\x00"), streamBytes.Bytes()...)
+	if err := os.WriteFile(ended, append(text, "index\x05\x00\x00\x00ARROW1"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	trailer := spill.Trailer{ID: engine.NewObjectID(), SizeBytes: int64(streamBytes.Len()), Rows: 200, Batches: 2, CRC32C: spill.Checksum(streamBytes.Bytes())}
+	if err := os.WriteFile(checkpoint, append(bytes.Clone(streamBytes.Bytes()), trailer.Encode()...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{stream, file, ended, checkpoint, "-"} {
 		c, objects := newObjectConsole(t)
 		c.app.stdin = bytes.NewReader(streamBytes.Bytes())
 		c.run(t, 0, "object", "put", source, "--name", "mine", "--ttl", "24h")
@@ -341,7 +352,7 @@ func TestPutAndSaveObject(t *testing.T) {
 	c.run(t, exitFailed, "get", "object", "losers", "--save", filepath.Join(dir, "none"))
 	c.run(t, exitUsage, "get", "object", "winners", "--save", filepath.Join(dir, "no", "folder"))
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 3 {
+	if err != nil || len(entries) != 5 {
 		t.Errorf("got %v, %v", entries, err)
 	}
 }

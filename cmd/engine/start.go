@@ -235,10 +235,10 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 		}
 		return nil, &exitError{code: exitInterrupted, err: errors.New("interrupted before the node was ready")}
 	}
-	view := &startView{Address: n.Address(), Web: n.Web(), PID: os.Getpid(), DataDir: folder.path}
+	view := &startView{Address: n.Address(), Web: n.Web(), Flight: n.Flight(), PID: os.Getpid(), DataDir: folder.path}
 	err := folder.record(f.role(), n.Address(), a.now())
 	if err == nil {
-		logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "node", string(n.ID()), "pid", view.PID)
+		logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "flight", view.Flight, "node", string(n.ID()), "pid", view.PID)
 		err = a.announce(f, view)
 	}
 	if err != nil {
@@ -344,6 +344,9 @@ func (a *app) printStarted(f startFlags, view startView) error {
 		}
 		if view.Web != "" {
 			text += "  web       " + view.Web + "\n"
+		}
+		if view.Flight != "" {
+			text += "  flight    grpc://" + view.Flight + "\n"
 		}
 		text += fmt.Sprintf("  pid       %d\n  data      %s\n", view.PID, view.DataDir)
 		if f.head && !a.quiet {
