@@ -110,7 +110,10 @@ func (d *Directory) Connect(report *enginev1.SyncObjectsRequest) (node engine.No
 			return
 		}
 		d.wakes[node] = wake{session: session, signal: signal}
-		err = core.Report(now, node, session, report)
+		if err = core.Report(now, node, session, report); err != nil {
+			core.Disconnect(now, node, session, false)
+			delete(d.wakes, node)
+		}
 	})
 	return node, session, signal, err
 }
