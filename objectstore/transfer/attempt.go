@@ -41,10 +41,12 @@ type part struct {
 	holders int
 }
 
-// expectation is what is known of a holder's copy before it is received; the checksum if checked, and the length always.
-type expectation struct {
-	description
-	checked bool
+// otherObject is what a holder says of its copy, which is not the one that was expected.
+type otherObject struct{ description }
+
+// Error implements error.
+func (o otherObject) Error() string {
+	return fmt.Sprintf("it has another object: %d bytes with checksum %08x", o.total, o.crc)
 }
 
 // hereError is a failure of this node, for which no holder is to blame.
@@ -167,32 +169,41 @@ func (a *attempt) from(ctx context.Context, h Holder) (err error) {
 	}
 	defer func() { a.puller.conns.put(connection, engine.KindOf(err) == engine.KindUnavailable) }()
 
-	want := expectation{description: description{total: h.SizeBytes, crc: h.CRC32C}, checked: h.Checked}
-	// What a part was begun with must be compared before it is continued.
-	if want.total <= 0 || !want.checked && a.part != nil && a.part.offset > 0 {
-		want.checked = true
-		if want.description, err = askDescription(ctx, connection, ticket{id: a.id}, a.puller.config.Patience); err != nil {
+	// What is said of the copy is a hint: each chunk tells again, and that counts.
+	said, checked := description{total: h.SizeBytes, crc: h.CRC32C}, h.Checked
+	if said.total <= 0 {
+		checked = true
+		if said, err = askDescription(ctx, connection, ticket{id: a.id}, a.puller.config.Patience); err != nil {
 			return err
 		}
 	}
-	if want.total <= 0 {
-		return engine.Errorf(engine.KindCorrupt, "", "", "it says that the object has %d bytes", want.total)
-	}
-	if a.part != nil && (a.part.total != want.total || a.part.offset > 0 && (a.alone || a.part.crc != want.crc)) {
-		a.drop()
-	}
-	if a.part == nil {
-		if err := a.make(ctx, want.total); err != nil {
-			return err
+	for range 2 {
+		if said.total <= 0 {
+			return engine.Errorf(engine.KindCorrupt, "", "", "it says that the object has %d bytes", said.total)
+		}
+		if p := a.part; p != nil && (p.total != said.total || p.offset > 0 && (a.alone || checked && p.crc != said.crc)) {
+			a.drop()
 		}
 		if a.part == nil {
-			return nil // It came by another way.
+			if err := a.make(ctx, said.total); err != nil {
+				return err
+			}
+			if a.part == nil {
+				return nil // It came by another way.
+			}
+		}
+		var other otherObject
+		switch err := a.receive(ctx, connection); {
+		case errors.As(err, &other):
+			said, checked = other.description, true
+			a.drop()
+		case err != nil:
+			return err
+		default:
+			return a.finish()
 		}
 	}
-	if err := a.receive(ctx, connection, want); err != nil {
-		return err
-	}
-	return a.finish()
+	return engine.Errorf(engine.KindUnavailable, "", "", "it had another object each time that it was asked")
 }
 
 // make reserves the bytes in flight and the object's room. Without an error and without a part the object is in the store already.
@@ -229,8 +240,9 @@ func (a *attempt) drop() {
 	a.part = nil
 }
 
-// receive takes chunks until the object is whole.
-func (a *attempt) receive(ctx context.Context, connection *conn, want expectation) error {
+// receive takes chunks until the object is whole. An otherObject error says that the holder has another one than the part was made for or
+// begun with.
+func (a *attempt) receive(ctx context.Context, connection *conn) error {
 	part := a.part
 	c, err := getChunks(ctx, connection, ticket{id: a.id, offset: part.offset, chunk: chunkBytes}, a.puller.config.Patience)
 	if err != nil {
@@ -248,15 +260,12 @@ func (a *attempt) receive(ctx context.Context, connection *conn, want expectatio
 		}
 		n := int64(message.bodyBytes)
 		switch {
-		case meta.total != want.total || want.checked && meta.crc != want.crc || part.offset > 0 && meta.description != part.description:
-			return engine.Errorf(engine.KindUnavailable, "", "", "it has another object than was said of it: %d bytes with checksum %08x, expected %d with %08x",
-				meta.total, meta.crc, want.total, want.crc)
+		case meta.total != part.total, part.offset > 0 && meta.description != part.description:
+			return otherObject{meta.description}
 		case meta.offset != part.offset || n == 0 || n > part.total-part.offset:
 			return engine.Errorf(engine.KindCorrupt, "", "", "it sent %d bytes at offset %d, expected those at %d of %d", n, meta.offset, part.offset, part.total)
 		}
-		if part.offset == 0 {
-			part.description = meta.description
-		}
+		part.description = meta.description
 		if !begun {
 			part.holders++
 			begun = true

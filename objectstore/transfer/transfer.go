@@ -34,9 +34,9 @@ type Holder struct {
 	// Node has the copy, and Address is the "host:port" of its Flight service.
 	Node    engine.NodeID
 	Address string
-	// SizeBytes is the object's length. Zero means that it is not known, which costs a pull another call.
+	// SizeBytes is the object's length, as far as is known. Zero means that it is not, which costs a pull another call.
 	SizeBytes int64
-	// CRC32C is the object's checksum if Checked.
+	// CRC32C is the object's checksum if Checked, as far as is known.
 	CRC32C  uint32
 	Checked bool
 }

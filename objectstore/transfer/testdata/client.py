@@ -65,6 +65,9 @@ values = {
     pa.large_string(): ["a", None, ""],
     pa.binary(): [b"a", None, b"\x00\xff"],
     pa.large_binary(): [b"a", None, b""],
+    pa.string_view(): ["a", None, "longer than a view holds"],
+    pa.binary_view(): [b"a", None, b""],
+    pa.list_view(pa.int16()): [[1, 2], None, []],
     pa.binary(4): [b"abcd", None, b"0000"],
     pa.list_(pa.int32()): [[1, None], None, []],
     pa.large_list(pa.string()): [["x"], None, []],
@@ -130,8 +133,8 @@ assert mine in text, text
 text = fails(pa.ArrowException, lambda: put(large, (known,)))
 assert known in text and "exists" in text, text
 fails(pa.ArrowException, lambda: read("nonsense"))
-if hasattr(pa, "list_view"):
-    # A type that this version of Arrow does not know at the other end.
-    text = fails(pa.ArrowException, lambda: put(pa.table({"v": pa.array([[1]], pa.list_view(pa.int8()))})))
+if hasattr(pa, "decimal32"):
+    # A type that the Arrow version of the other end does not know.
+    text = fails(pa.ArrowException, lambda: put(pa.table({"v": pa.array([decimal.Decimal("1.2")], pa.decimal32(3, 1))})))
     print("unknown type:", text.splitlines()[0])
 print("ok")
