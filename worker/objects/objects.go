@@ -72,7 +72,7 @@ type Objects struct {
 	// group runs everything but the orders. leaving is closed when the head is to be told that this is the end, left when it was.
 	group         *lifecycle.Group
 	leaving, left chan struct{}
-	leave         sync.Once
+	stop          sync.Once
 	// joined is closed when the head has answered for the first time.
 	joined chan struct{}
 	join   sync.Once
@@ -254,15 +254,18 @@ func (o *Objects) Done() <-chan struct{} { return o.group.Done() }
 func (o *Objects) Err() error { return o.group.Err() }
 
 // Stop closes the store and its ends, and tells the head that its objects go with it. Nothing may use the store any more but readers of
-// handles. What is not done when ctx ends is cut off.
-func (o *Objects) Stop(ctx context.Context) error {
-	o.leave.Do(func() { close(o.leaving) })
-	select {
-	case <-o.left:
-	case <-o.group.Done():
-	case <-ctx.Done():
-	}
-	return o.close(ctx)
+// handles. What is not done when ctx ends is cut off. Calling it again does nothing.
+func (o *Objects) Stop(ctx context.Context) (err error) {
+	o.stop.Do(func() {
+		close(o.leaving)
+		select {
+		case <-o.left:
+		case <-o.group.Done():
+		case <-ctx.Done():
+		}
+		err = o.close(ctx)
+	})
+	return err
 }
 
 // close ends what was started.
