@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -335,6 +336,8 @@ func (c *Client) write(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		// Whoever else is about to call goes along, and saves the store a system call.
+		runtime.Gosched()
 		c.mu.Lock()
 		released := c.released
 		c.released = nil

@@ -55,6 +55,10 @@ func (c *conn) putFrom(ctx context.Context, r *request) {
 	if err == nil && len(m.GetAddresses()) != len(m.GetLengths()) {
 		err = engine.Errorf(engine.KindInvalidArgument, opPut, creation.ID.String(), "%d addresses for %d pieces", len(m.GetAddresses()), len(m.GetLengths()))
 	}
+	if err == nil && file == nil && c.executor != "" {
+		// What the kernel says of an inherited connection is who made it: this process.
+		err = engine.Errorf(engine.KindInvalidArgument, opPut, creation.ID.String(), "an executor writes into an arena itself")
+	}
 	if err == nil && file == nil && c.peer.PID <= 0 {
 		err = engine.Errorf(engine.KindPermission, opReadMemory, creation.ID.String(), "the client's process is in a namespace that the store cannot see")
 	}

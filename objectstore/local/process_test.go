@@ -1,3 +1,5 @@
+//go:build linux
+
 package local_test
 
 import (
@@ -447,6 +449,8 @@ func TestExecutorMisbehaves(t *testing.T) {
 	_, err = r.call(createRequest(id, 1000))
 	wantKind(t, err, engine.KindInvalidArgument)
 	_, err = r.call(&enginev1.StoreRequest{Call: &enginev1.StoreRequest_ArenaMapped{ArenaMapped: &enginev1.StoreArenaMapped{Arena: 77}}})
+	wantKind(t, err, engine.KindInvalidArgument)
+	_, err = r.call(fromRequest(id, []uint64{uint64(uintptr(unsafe.Pointer(&id[0])))}, []uint64{16}, false))
 	wantKind(t, err, engine.KindInvalidArgument)
 	r.mustCall(t, createRequest(id, 1<<20))
 	// Before the arena is sealed against other writers, nothing in it may become visible.

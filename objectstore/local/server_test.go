@@ -1,3 +1,5 @@
+//go:build linux
+
 package local_test
 
 import (
@@ -91,7 +93,7 @@ func TestNobodyElseWrites(t *testing.T) {
 }
 
 func TestBadPuts(t *testing.T) {
-	f := serve(t, local.ServerConfig{Store: newStore(t, objectstore.Config{CapacityBytes: 64 << 20})})
+	f := serve(t, local.ServerConfig{Store: newStore(t, objectstore.Config{CapacityBytes: 8 << 20, ArenaBytes: 8 << 20})})
 	r := f.rawClient(t, "s1")
 	good := encoded(t, 1<<10, 1)
 	large := encoded(t, 1<<20, 1)
@@ -126,7 +128,7 @@ func TestBadPuts(t *testing.T) {
 		{"truncated in memory", fromRequest(id, []uint64{at(large)}, []uint64{n - 8}, false), nil, engine.KindCorrupt},
 		{"memory that is not there", fromRequest(id, []uint64{8}, []uint64{n}, false), nil, engine.KindInvalidArgument},
 		{"memory of the kernel", fromRequest(id, []uint64{1<<63 + 4096}, []uint64{n}, false), nil, engine.KindInvalidArgument},
-		{"larger than the store", fromRequest(id, []uint64{at(large)}, []uint64{65 << 20}, false), nil, engine.KindInvalidArgument},
+		{"larger than the store", fromRequest(id, []uint64{at(large)}, []uint64{9 << 20}, false), nil, engine.KindInvalidArgument},
 		{"lengths that overflow", fromRequest(id, []uint64{at(large), at(large)}, []uint64{1 << 63, 1<<63 + n}, false), nil, engine.KindInvalidArgument},
 		{"no pieces", fromRequest(id, nil, nil, false), nil, engine.KindInvalidArgument},
 		{"more addresses than lengths", fromRequest(id, []uint64{at(large), 0}, []uint64{n}, false), nil, engine.KindInvalidArgument},
@@ -150,11 +152,11 @@ func TestBadPuts(t *testing.T) {
 
 	_, err = f.rawClient(t, "").call(inlineRequest(engine.NewObjectID(), good))
 	wantKind(t, err, engine.KindInvalidArgument)
-	record := makeRecord(100<<20, 1)
+	record := makeRecord(9<<20, 1)
 	defer record.Release()
 	_, err = f.dial(t, session).Put(t.Context(), engine.NewObjectID(), encode(t, record))
 	wantKind(t, err, engine.KindInvalidArgument)
-	if err != nil && !strings.Contains(err.Error(), "67108864") {
+	if err != nil && !strings.Contains(err.Error(), "8388608") {
 		t.Errorf("%v does not name the store's size", err)
 	}
 }
@@ -374,6 +376,38 @@ func TestWaits(t *testing.T) {
 	}})
 	if wantKind(t, err, engine.KindDeadline); response != nil {
 		t.Error(response)
+	}
+}
+
+// TestTooManyRequests leaves requests unanswered until the store takes no more of this client; others are served.
+func TestTooManyRequests(t *testing.T) {
+	f := serve(t, local.ServerConfig{})
+	r := f.rawClient(t, "")
+	id := engine.NewObjectID()
+	var response enginev1.StoreResponse
+	const limit = 4096
+	for number := range uint64(limit + 1) {
+		if err := r.send(&enginev1.StoreRequest{Number: number + 1, Call: &enginev1.StoreRequest_Get{Get: &enginev1.StoreGet{ObjectId: id[:], Wait: true}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.receive(&response); err != nil {
+		t.Fatal(err)
+	}
+	if response.GetNumber() != limit+1 || response.GetError().GetKind() != "exhausted" {
+		t.Errorf("%v", &response)
+	}
+	client := f.dial(t, session)
+	record := makeRecord(1<<10, 1)
+	defer record.Release()
+	if _, err := client.Put(t.Context(), id, encode(t, record)); err != nil {
+		t.Fatal(err)
+	}
+	for range limit {
+		response.Reset()
+		if err := r.receive(&response); err != nil || response.GetError() != nil || len(response.GetData()) == 0 {
+			t.Fatalf("%v, %v", err, &response)
+		}
 	}
 }
 
