@@ -1,0 +1,114 @@
+package model
+
+import (
+	"context"
+
+	"github.com/f708428e/engine"
+)
+
+// Pooling says how the vectors of a text's tokens become one.
+type Pooling string
+
+// The ways of pooling that sentence-transformers has. All of them look only at tokens that the attention mask keeps.
+const (
+	// PoolMean is the mean of the tokens' vectors.
+	PoolMean Pooling = "mean"
+	// PoolCLS is the vector of the first token.
+	PoolCLS Pooling = "cls"
+	// PoolMax is the largest value of each element.
+	PoolMax Pooling = "max"
+	// PoolLastToken is the vector of the last token.
+	PoolLastToken Pooling = "lasttoken"
+	// PoolWeightedMean is the mean in which the token at position i, from 0, weighs i+1.
+	PoolWeightedMean Pooling = "weightedmean"
+	// PoolMeanSqrtLen is the sum over the square root of the number of tokens.
+	PoolMeanSqrtLen Pooling = "mean_sqrt_len_tokens"
+)
+
+// The activations of a Dense layer.
+const (
+	ActivationIdentity = "identity"
+	ActivationTanh     = "tanh"
+	ActivationGELU     = "gelu" // x·Φ(x), with the error function
+	ActivationReLU     = "relu"
+)
+
+// Dense is a layer after pooling: y = activation(W x + b).
+type Dense struct {
+	In, Out int
+	// Weight is row-major, Out rows of In elements.
+	Weight []float32
+	// Bias has Out elements, or is nil.
+	Bias []float32
+	// Activation is one of the constants above.
+	Activation string
+}
+
+// EmbeddingInputs names the inputs of an embedding model's graph, all int64 of shape [batch, length].
+type EmbeddingInputs struct {
+	// IDs takes the token ids.
+	IDs string
+	// Mask takes 1 for tokens and 0 for padding; empty if the graph has none.
+	Mask string
+	// Types takes token type ids; empty if the graph has none.
+	Types string
+}
+
+// Embedding is a sentence embedding model as its folder describes it. It holds no resources and never changes; what its fields
+// refer to must not be changed either.
+//
+// A text becomes: prompt and text; lower case if LowerCase; token ids, at most MaxTokens; the graph's Output; Pooling unless
+// OutputPooled; each of Dense; unit length if Normalize.
+type Embedding struct {
+	// Path is the folder, absolute.
+	Path string
+	// Digest is over Files, as that of a Model.
+	Digest string
+	// Files are the files that say what the vectors are: weights, tokenizer, and configuration; relative to Path, with slashes, sorted.
+	Files []string
+	// SizeBytes is the length of all Files together.
+	SizeBytes int64
+	// ONNXPath is the folder's ONNX file, absolute. Empty: the graph is made from weights, see Materialize.
+	ONNXPath string
+	// TokenizerPath is the tokenizer.json, absolute.
+	TokenizerPath string
+	// MaxTokens is how long a text may be, special tokens included. Never zero.
+	MaxTokens int
+	// Dim is the length of the vectors that come out at the end.
+	Dim int
+	// HiddenDim is the length of the tokens' vectors.
+	HiddenDim int
+	// Pooling has at least one element; the vectors of several are concatenated in this order.
+	Pooling []Pooling
+	// Normalize says that vectors are scaled to unit length at the end.
+	Normalize bool
+	// Dense are the layers after pooling, in order.
+	Dense []Dense
+	// Prompts are texts to put before a text, by name. Nil if there is none.
+	Prompts map[string]string
+	// DefaultPrompt is the name of the prompt that is used where none is asked for; empty for none.
+	DefaultPrompt string
+	// LowerCase says that texts become lower case before they are tokenized.
+	LowerCase bool
+	// Inputs are the names of the graph's inputs.
+	Inputs EmbeddingInputs
+	// Output is the name of the output of the graph that is used: [batch, length, HiddenDim], or [batch, dim] if OutputPooled.
+	Output string
+	// OutputPooled says that Output holds one vector a text already.
+	OutputPooled bool
+	// PadID is the token id that fills up texts that are shorter than others of their batch.
+	PadID int
+}
+
+// OpenEmbedding reads the folder of a sentence embedding model. It reads all of the model's files once, for the digest.
+//
+// The error has kind engine.KindNotFound if path does not exist, and engine.KindModel for everything that is wrong with the model.
+func OpenEmbedding(ctx context.Context, path string) (*Embedding, error) {
+	return nil, engine.Errorf(engine.KindModel, op, path, "not there yet")
+}
+
+// Materialize returns the path of an ONNX file that evaluates the model: the folder's own, or one in cacheDir that it writes once.
+// It may be called at the same time by several processes.
+func (e *Embedding) Materialize(ctx context.Context, cacheDir string) (onnxPath string, err error) {
+	return "", engine.Errorf(engine.KindModel, op, e.Path, "not there yet")
+}
