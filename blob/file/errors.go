@@ -52,11 +52,11 @@ func renameNoReplace(root *os.Root, from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer fromFolder.Close()
+	defer func() { _ = fromFolder.Close() }()
 	toFolder, err := root.Open(filepath.Dir(to))
 	if err != nil {
 		return err
 	}
-	defer toFolder.Close()
+	defer func() { _ = toFolder.Close() }()
 	return renameNoReplaceAt(int(fromFolder.Fd()), filepath.Base(from), int(toFolder.Fd()), filepath.Base(to))
 }

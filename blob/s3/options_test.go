@@ -181,18 +181,18 @@ func TestSignedWithoutChecksum(t *testing.T) {
 func TestAddressing(t *testing.T) {
 	w := newWorld(t, nil)
 	options := w.server.Options()
-	// Names below localhost are this machine's, so that a bucket can be part of the host.
 	options.Endpoint = strings.Replace(w.proxy.Endpoint, "127.0.0.1", "localhost", 1)
 	for addressing, want := range map[s3.Addressing]string{s3.AddressingAuto: "/" + w.bucket + "/a", s3.AddressingPath: "/" + w.bucket + "/a", s3.AddressingVirtual: "/a"} {
 		w.proxy.Reset()
 		w.proxy.Fail(s3test.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Times: -1})
 		options.Addressing, options.Attempts = addressing, 1
 		_, err := open(t, "s3://"+w.bucket, options).Stat(t.Context(), "a")
-		if strings.Contains(err.Error(), "no such host") {
-			t.Skipf("names below localhost are not known here: %v", err)
+		// Not every machine knows names below localhost; then the name that was looked up tells.
+		if addressing == s3.AddressingVirtual && strings.Contains(err.Error(), "lookup "+w.bucket+".localhost") {
+			continue
 		}
 		if r := w.proxy.Requests(); len(r) == 0 || r[0].Path != want {
-			t.Errorf("addressing %q: got %+v, want the path %q", addressing, r, want)
+			t.Errorf("addressing %q: got %+v, want the path %q; %v", addressing, r, want, err)
 		}
 	}
 }
