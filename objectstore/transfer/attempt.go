@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/objectstore"
@@ -19,6 +20,9 @@ type attempt struct {
 	id     engine.ObjectID
 	// failed has the holders that failed, in order.
 	failed []failure
+	// busy has those that are to be asked again later, and busyUntil is when that ends.
+	busy      []failure
+	busyUntil time.Time
 	// part is what has been received; nil if nothing has.
 	part *part
 	// alone forbids to continue what another holder began: after a checksum that was wrong it must be known whose bytes were.
@@ -55,6 +59,13 @@ type hereError struct{ error }
 // Unwrap returns the cause.
 func (e hereError) Unwrap() error { return e.error }
 
+const (
+	// busyPause is about how long a pull waits before it asks busy holders again.
+	busyPause = 100 * time.Millisecond
+	// busyPatience is how many times the Patience it does so.
+	busyPatience = 10
+)
+
 // errMixed is a wrong checksum of bytes that several holders sent.
 var errMixed = errors.New("checksum of bytes from several holders is wrong")
 
@@ -70,7 +81,13 @@ func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
 			}
 			return engine.WrapError("pull object", id.String(), err)
 		}
-		holder, ok := p.choose(holders, a.failed)
+		holder, ok := p.choose(holders, append(a.failed, a.busy...))
+		if !ok && len(a.busy) > 0 {
+			if err := a.waitForBusy(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		if !ok {
 			return a.failure(nil)
 		}
@@ -84,6 +101,11 @@ func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
 			return engine.WrapError("pull object", id.String(), context.Cause(ctx))
 		case errors.As(err, &here):
 			return engine.WrapError("pull object", id.String(), here.error)
+		case engine.KindOf(err) == engine.KindExhausted:
+			a.busy = append(a.busy, failure{holder, err})
+			if a.part != nil && a.part.offset == 0 {
+				a.drop()
+			}
 		case errors.Is(err, errMixed):
 			a.alone = true
 			a.drop()
@@ -92,6 +114,27 @@ func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
 			a.failed = append(a.failed, failure{holder, err})
 			p.config.Logger.Warn("holder did not deliver object", "object", id.String(), "holder", string(holder.Node), "address", holder.Address, "error", err)
 		}
+	}
+}
+
+// waitForBusy waits a moment before all holders that are busy are asked again, unless they have been for too long.
+func (a *attempt) waitForBusy(ctx context.Context) error {
+	now := time.Now()
+	if a.busyUntil.IsZero() {
+		a.busyUntil = now.Add(busyPatience * a.puller.config.Patience)
+	}
+	if now.After(a.busyUntil) {
+		a.failed = append(a.failed, a.busy...)
+		return a.failure(nil)
+	}
+	a.busy = nil
+	timer := time.NewTimer(busyPause/2 + rand.N(busyPause)) //nolint:gosec // Any spread will do.
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return engine.WrapError("pull object", a.id.String(), context.Cause(ctx))
 	}
 }
 

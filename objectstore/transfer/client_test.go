@@ -95,22 +95,22 @@ func TestClientErrors(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		data []byte
-		actor
+		*actor
 		kind engine.Kind
 	}{
-		{"damaged", damaged, actor{say: truth.say}, engine.KindCorrupt},
-		{"not Arrow", noArrow, actor{}, engine.KindCorrupt},
-		{"ends early", data, actor{play: func(_ context.Context, _ int64, send func(offset, end int64) bool) error { send(0, 1000); return nil }}, engine.KindUnavailable},
-		{"wrong place", data, actor{play: func(_ context.Context, _ int64, send func(offset, end int64) bool) error {
+		{"damaged", damaged, &actor{say: truth.say}, engine.KindCorrupt},
+		{"not Arrow", noArrow, &actor{}, engine.KindCorrupt},
+		{"ends early", data, &actor{play: func(_ context.Context, _ int64, send func(offset, end int64) bool) error { send(0, 1000); return nil }}, engine.KindUnavailable},
+		{"wrong place", data, &actor{play: func(_ context.Context, _ int64, send func(offset, end int64) bool) error {
 			send(1000, 2000)
 			return nil
 		}}, engine.KindCorrupt},
-		{"longer than memory", data, actor{say: transfer.Chunk{Total: 1 << 55}}, engine.KindExhausted},
-		{"longer than any memory", data, actor{say: transfer.Chunk{Total: 1<<63 - 1}}, engine.KindCorrupt},
-		{"empty", data, actor{say: transfer.Chunk{Total: 0, Rows: 1}}, engine.KindCorrupt},
+		{"longer than memory", data, &actor{say: transfer.Chunk{Total: 1 << 55}}, engine.KindExhausted},
+		{"longer than any memory", data, &actor{say: transfer.Chunk{Total: 1<<63 - 1}}, engine.KindCorrupt},
+		{"empty", data, &actor{say: transfer.Chunk{Total: 0, Rows: 1}}, engine.KindCorrupt},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, holder, _ := begin(t, test.data, &actor{say: test.say, play: test.play})
+			_, holder, _ := begin(t, test.data, test.actor)
 			_, err := dial(t, holder("a").Address).Get(t.Context(), engine.NewObjectID())
 			wantKind(t, err, test.kind)
 		})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow/flight"
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
@@ -160,6 +161,46 @@ func TestHolderDies(t *testing.T) {
 	}
 	if asked := second.asked(); len(asked) != 1 {
 		t.Errorf("the second holder was asked at %d", asked)
+	}
+}
+
+// TestBusyHolders pulls from a node that sends as much as it may, from another one instead, and again when it has time.
+func TestBusyHolders(t *testing.T) {
+	busy := newNode(t, "busy", transfer.ServiceConfig{MaxSends: 1})
+	other := newNode(t, "other", transfer.ServiceConfig{})
+	id := engine.NewObjectID()
+	put(t, busy.store, id, numbers(1, 4, 40<<20))
+	put(t, other.store, id, numbers(1, 4, 40<<20))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := foreign(t, busy.address).DoGet(ctx, &flight.Ticket{Ticket: transfer.Ticket{ID: id, Raw: true, Chunk: 1 << 20}.Encode()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil { // It has begun, and goes on only as this is read.
+		t.Fatal(err)
+	}
+	store := newStore(t, objectstore.Config{})
+	if err := newPuller(t, transfer.PullerConfig{Store: store, Locate: inOrder(busy.holder(), other.holder())}).Pull(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	store.Delete(id)
+
+	alone := at(busy.holder())
+	err = newPuller(t, transfer.PullerConfig{Store: store, Locate: alone, Patience: time.Nanosecond}).Pull(t.Context(), id)
+	wantKind(t, err, engine.KindUnavailable)
+	asked := make(chan struct{}, 1000)
+	puller := newPuller(t, transfer.PullerConfig{Store: store, Locate: func(ctx context.Context, id engine.ObjectID) ([]transfer.Holder, error) {
+		asked <- struct{}{}
+		return alone(ctx, id)
+	}})
+	errs := make(chan error)
+	go func() { errs <- puller.Pull(t.Context(), id) }()
+	<-asked
+	<-asked // The second time it was told that the holder is busy.
+	cancel()
+	if err := <-errs; err != nil {
+		t.Fatal(err)
 	}
 }
 

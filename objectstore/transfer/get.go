@@ -1,6 +1,9 @@
 package transfer
 
 import (
+	"context"
+	"time"
+
 	"github.com/apache/arrow/go/v15/arrow/flight"
 
 	"github.com/f708428e/engine"
@@ -68,6 +71,13 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 	if t.chunk == 0 || t.offset >= part.total {
 		return stream.SendMsg(&outgoing{metadata: part.encode()})
 	}
+	if !t.fetch && part.total-part.offset > chunkBytes {
+		done, err := s.waitToSend(ctx, t.id)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	for part.offset < part.total {
 		n := min(int64(t.chunk), part.total-part.offset)
 		if err := stream.SendMsg(&outgoing{metadata: part.encode(), body: data[part.offset:][:n], pin: p}); err != nil {
@@ -76,4 +86,20 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 		part.offset += n
 	}
 	return nil
+}
+
+// busyTime is how long another node waits to be sent to before it is told to look for another holder.
+const busyTime = 500 * time.Millisecond
+
+// waitToSend waits until there are fewer than MaxSends. Who gets no error calls done.
+func (s *Service) waitToSend(ctx context.Context, id engine.ObjectID) (done func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, busyTime)
+	defer cancel()
+	if err := s.sends.Acquire(waiting, 1); err != nil {
+		if ctx.Err() != nil {
+			return nil, engine.WrapError("get object", id.String(), context.Cause(ctx))
+		}
+		return nil, engine.Errorf(engine.KindExhausted, "get object", id.String(), "this node sends %d objects to others already", s.config.MaxSends)
+	}
+	return func() { s.sends.Release(1) }, nil
 }

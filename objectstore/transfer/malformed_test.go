@@ -13,9 +13,12 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/table"
 	"github.com/f708428e/engine/objectstore/transfer"
@@ -167,13 +170,14 @@ func TestFlippedPuts(t *testing.T) {
 
 func TestClientVanishesInMidPut(t *testing.T) {
 	n := newNode(t, "a", transfer.ServiceConfig{MaxBytesInFlight: 64 << 20})
-	for round := range 8 {
+	sent := messages(t, numbers(1, 8, 16<<20))[:5]
+	for range 8 {
 		ctx, cancel := context.WithCancel(t.Context())
 		stream, err := foreign(t, n.address).DoPut(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range messages(t, numbers(uint64(round), 8, 16<<20))[:5] {
+		for _, m := range sent {
 			if err := stream.Send(m); err != nil {
 				t.Fatal(err)
 			}
@@ -297,4 +301,31 @@ func TestRawPutVanishes(t *testing.T) {
 	}
 	until(func() bool { return n.store.Usage().PinnedBytes == 0 })
 	wantNothing(t, n)
+}
+
+// TestSilentClient stops sending in the middle of a put: it is given up, and what it had is free.
+func TestSilentClient(t *testing.T) {
+	n := newNode(t, "a", transfer.ServiceConfig{Patience: 20 * time.Millisecond})
+	connection, err := grpc.NewClient(n.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close() //nolint:errcheck // The test is over.
+	client := flight.NewFlightServiceClient(connection)
+	for _, sent := range [][]*flight.FlightData{
+		nil, messages(t, mixed(t))[:2], rawMessages(t, transfer.Put{ID: engine.NewObjectID(), Total: 1000}, make([]byte, 500), 100),
+	} {
+		stream, err := client.DoPut(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range sent {
+			if err := stream.Send(m); err != nil {
+				break // It was too slow for the server already.
+			}
+		}
+		_, err = stream.Recv()
+		wantKind(t, rpc.FromStatus("put", err), engine.KindDeadline)
+		wantNothing(t, n)
+	}
 }

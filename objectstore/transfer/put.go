@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"google.golang.org/protobuf/proto"
@@ -24,14 +25,15 @@ func (s *Service) DoPut(stream flight.FlightService_DoPutServer) error {
 	if _, err := connectionOf(stream.Context()); err != nil {
 		return err
 	}
-	first := &incoming{}
-	defer first.free()
-	if err := stream.RecvMsg(first); err != nil {
+	source := s.readMessages(stream)
+	first, err := source.next()
+	if err != nil {
 		if errors.Is(err, io.EOF) {
 			return engine.Errorf(engine.KindInvalidArgument, op, "", "the call ended before its first message")
 		}
 		return err
 	}
+	defer first.free()
 	var descriptor flight.FlightDescriptor
 	if err := proto.Unmarshal(first.descriptor, &descriptor); err != nil {
 		return engine.Errorf(engine.KindInvalidArgument, op, "", "flight descriptor: %w", err)
@@ -44,26 +46,25 @@ func (s *Service) DoPut(stream flight.FlightService_DoPutServer) error {
 		if !ok {
 			return engine.Errorf(engine.KindInvalidArgument, op, "", "a put has no command: its descriptor is a path, empty or of one object id")
 		}
-		return s.putRaw(stream, first, put)
+		return s.putRaw(stream, source, first, put)
 	}
 	var id engine.ObjectID
 	switch path := descriptor.GetPath(); len(path) {
 	case 0:
 		id = engine.NewObjectID()
 	case 1:
-		var err error
 		if id, err = s.parseRef(op, path[0]); err != nil {
 			return err
 		}
 	default:
 		return engine.Errorf(engine.KindInvalidArgument, op, "", "the descriptor's path %q has %d parts, expected none or one object id", path, len(path))
 	}
-	return s.putBatches(stream, first, id)
+	return s.putBatches(stream, source, first, id)
 }
 
 // putBatches makes an object of the messages of any Flight client. They are gathered first, since neither their number nor whether
 // they are valid is known before the last one, and then written anew, in our alignment.
-func (s *Service) putBatches(stream flight.FlightService_DoPutServer, first *incoming, id engine.ObjectID) error {
+func (s *Service) putBatches(stream flight.FlightService_DoPutServer, source *messages, first *incoming, id engine.ObjectID) error {
 	const op = "put object"
 	ctx := stream.Context()
 	owner, err := s.newObject(ctx, id)
@@ -76,11 +77,12 @@ func (s *Service) putBatches(stream flight.FlightService_DoPutServer, first *inc
 	for m := first; ; {
 		if len(m.header) > 0 {
 			if err := gathered.add(ctx, m); err != nil {
+				m.free()
 				return err
 			}
 		}
 		m.free()
-		if err := stream.RecvMsg(m); errors.Is(err, io.EOF) {
+		if m, err = source.next(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return err
@@ -121,7 +123,7 @@ func (s *Service) newObject(ctx context.Context, id engine.ObjectID) (engine.Obj
 }
 
 // putRaw makes an object of the bytes that our own client sends: they go straight to their place and are validated there.
-func (s *Service) putRaw(stream flight.FlightService_DoPutServer, first *incoming, put rawPut) error {
+func (s *Service) putRaw(stream flight.FlightService_DoPutServer, source *messages, first *incoming, put rawPut) error {
 	const op = "put object"
 	id, ctx := put.id.String(), stream.Context()
 	owner, err := s.newObject(ctx, put.id)
@@ -140,6 +142,7 @@ func (s *Service) putRaw(stream flight.FlightService_DoPutServer, first *incomin
 	for m := first; ; {
 		n := int64(m.bodyBytes)
 		if n > put.total-offset {
+			m.free()
 			return engine.Errorf(engine.KindInvalidArgument, op, id, "the client sent more than the %d bytes that it announced", put.total)
 		}
 		if err := m.read(data[offset:]); err != nil {
@@ -147,7 +150,7 @@ func (s *Service) putRaw(stream flight.FlightService_DoPutServer, first *incomin
 		}
 		sum = crc32.Update(sum, castagnoli, data[offset:][:n])
 		offset += n
-		if err := stream.RecvMsg(m); errors.Is(err, io.EOF) {
+		if m, err = source.next(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return err
@@ -174,4 +177,51 @@ func (s *Service) putRaw(stream flight.FlightService_DoPutServer, first *incomin
 		return engine.WrapError(op, id, err)
 	}
 	return stream.Send(&flight.PutResult{AppMetadata: answer})
+}
+
+// messages are those that a client sends in a put, received ahead of their use.
+type messages struct {
+	received chan received
+	// ended is closed when the call is.
+	ended    <-chan struct{}
+	patience time.Duration
+}
+
+type received struct {
+	message *incoming
+	err     error
+}
+
+func (s *Service) readMessages(stream flight.FlightService_DoPutServer) *messages {
+	m := &messages{received: make(chan received), ended: stream.Context().Done(), patience: s.config.Patience}
+	go func() { // lifecycle: ends with the call, whose context ends, and whose RecvMsg fails, when the handler has returned.
+		for {
+			message := &incoming{}
+			err := stream.RecvMsg(message)
+			select {
+			case m.received <- received{message, err}:
+			case <-m.ended:
+				message.free()
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return m
+}
+
+// next returns the next message, which the caller frees; io.EOF after the last one.
+func (m *messages) next() (*incoming, error) {
+	timer := time.NewTimer(m.patience)
+	defer timer.Stop()
+	select {
+	case r := <-m.received:
+		return r.message, r.err
+	case <-m.ended:
+		return nil, engine.Errorf(engine.KindCanceled, "put object", "", "the client is gone")
+	case <-timer.C:
+		return nil, engine.Errorf(engine.KindDeadline, "put object", "", "the client sent nothing for %s", m.patience)
+	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -38,6 +39,11 @@ type ServiceConfig struct {
 	// MaxBytesInFlight bounds the memory outside of the store that puts of unknown size take together; such an object may have half of
 	// it. Zero means 4 GiB, or the store's capacity if that is less.
 	MaxBytesInFlight int64
+	// MaxSends bounds the large objects that are sent to other nodes at the same time. Who comes then waits a moment, and is told to look
+	// for another holder: there may be one by then. Zero means 4.
+	MaxSends int64
+	// Patience is how long a client may send nothing in the middle of a put. Zero means 30 s.
+	Patience time.Duration
 	// Logger is told of objects that could not be sent as they are. Nil means nobody is.
 	Logger *slog.Logger
 }
@@ -51,6 +57,7 @@ type Service struct {
 	flight.BaseFlightServer
 	config ServiceConfig
 	room   *room
+	sends  *semaphore.Weighted
 }
 
 // NewService makes a Service. It holds nothing that has to be closed.
@@ -58,13 +65,19 @@ func NewService(config ServiceConfig) *Service {
 	if config.MaxBytesInFlight <= 0 {
 		config.MaxBytesInFlight = min(4<<30, config.Store.Usage().CapacityBytes)
 	}
+	if config.MaxSends <= 0 {
+		config.MaxSends = 4
+	}
+	if config.Patience <= 0 {
+		config.Patience = patience
+	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	if config.DefaultOwner == nil {
 		config.DefaultOwner = OwnerOf
 	}
-	return &Service{config: config, room: newRoom(config.MaxBytesInFlight)}
+	return &Service{config: config, room: newRoom(config.MaxBytesInFlight), sends: semaphore.NewWeighted(config.MaxSends)}
 }
 
 // The headers of a put that say who owns the object.
