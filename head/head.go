@@ -93,8 +93,13 @@ func Start(config Config) (_ *Head, err error) {
 	if !config.Embedded && dispatchConfig.Term > 1 {
 		jobsConfig.AssignDelay = dispatchConfig.LeaseTimeOrDefault()
 	}
+	// An embedded cluster's store begins empty in every term, so there is nothing to learn of earlier ones.
+	directoryTerm := dispatchConfig.Term
+	if config.Embedded {
+		directoryTerm = 1
+	}
 	directory := objects.NewDirectory(objects.Config{
-		ClusterID: dispatchConfig.ClusterID, Term: dispatchConfig.Term, LeaseTime: dispatchConfig.LeaseTimeOrDefault(),
+		ClusterID: dispatchConfig.ClusterID, Term: directoryTerm, LeaseTime: dispatchConfig.LeaseTimeOrDefault(),
 		Known: func(owner engine.ObjectOwner) bool { return h.manager.KnowsOwner(owner) },
 	}, config.Logger, nil)
 	jobsConfig.Objects, jobsConfig.Ephemeral = directory, config.Embedded

@@ -25,6 +25,9 @@ type Config struct {
 	RetryBackoff time.Duration
 	// FailInfeasible makes a job fail whose request no node could ever meet, for a head whose nodes are all there.
 	FailInfeasible bool
+	// Full reports whether objects wait for room in a node's object store: it then gets no tasks whose output is objects. It must not call
+	// the dispatcher. Nil means that no store is full.
+	Full func(engine.NodeID) bool
 }
 
 func (c Config) withDefaults() Config {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"maps"
 	"time"
 
@@ -33,15 +34,7 @@ func (c *Core) schedule(now time.Time) {
 
 // pass asks the scheduler and grants what it says. It returns how many jobs had tasks to place.
 func (c *Core) pass(now time.Time) (jobs int) {
-	var snapshot scheduler.Snapshot
-	for _, w := range c.workers {
-		if w.dead || w.session == 0 {
-			continue
-		}
-		node := scheduler.Node{ID: w.id, Total: w.total, Labels: w.hello.GetLabels(), Unschedulable: w.draining}
-		node.Used, node.GPUs = c.used(w), c.gpus(w)
-		snapshot.Nodes = append(snapshot.Nodes, node)
-	}
+	var classes, storing []scheduler.Class
 	for id, j := range c.jobs {
 		ready := c.ready(j, now)
 		if ready == 0 || j.running > 0 {
@@ -55,13 +48,57 @@ func (c *Core) pass(now time.Time) (jobs int) {
 		if ready == 0 {
 			continue
 		}
-		snapshot.Classes = append(snapshot.Classes, scheduler.Class{
+		class := scheduler.Class{
 			ID: string(id), Request: j.Request, Pending: ready, Running: j.running, LastPlaced: j.lastPlaced, Order: j.order,
 			Overdue: !j.idleSince.IsZero() && now.Sub(j.idleSince) > overdueAfter,
-		})
+		}
+		if j.Spec.GetSink().GetObject() != nil {
+			storing = append(storing, class)
+		} else {
+			classes = append(classes, class)
+		}
 	}
-	if len(snapshot.Classes) == 0 {
-		return 0
+	jobs = len(classes) + len(storing)
+	full := c.fullStores(len(storing) > 0)
+	if len(full) == 0 {
+		c.place(now, append(classes, storing...), nil)
+		return jobs
+	}
+	// Who reads objects comes first: that is how stores become empty.
+	c.place(now, classes, nil)
+	c.place(now, storing, full)
+	return jobs
+}
+
+// fullStores returns the nodes whose object store has no room at the moment.
+func (c *Core) fullStores(wanted bool) (full map[engine.NodeID]bool) {
+	if !wanted || c.config.Full == nil {
+		return nil
+	}
+	for id, w := range c.workers {
+		if !w.dead && w.session != 0 && c.config.Full(id) {
+			if full == nil {
+				full = map[engine.NodeID]bool{}
+			}
+			full[id] = true
+		}
+	}
+	return full
+}
+
+// place asks the scheduler for nodes, apart from some, and grants what it says.
+func (c *Core) place(now time.Time, classes []scheduler.Class, apart map[engine.NodeID]bool) {
+	if len(classes) == 0 {
+		return
+	}
+	snapshot := scheduler.Snapshot{Classes: classes}
+	for _, w := range c.workers {
+		if w.dead || w.session == 0 || apart[w.id] {
+			continue
+		}
+		node := scheduler.Node{ID: w.id, Total: w.total, Labels: w.hello.GetLabels(), Unschedulable: w.draining}
+		node.Used, node.GPUs = c.used(w), c.gpus(w)
+		snapshot.Nodes = append(snapshot.Nodes, node)
 	}
 	plan := scheduler.Decide(snapshot)
 	for _, placement := range plan.Placements {
@@ -83,15 +120,20 @@ func (c *Core) pass(now time.Time) (jobs int) {
 	}
 	for _, waiting := range plan.Waiting {
 		j := c.jobs[engine.JobID(waiting.Class)]
-		if j.running == 0 {
-			j.reason = waiting.Reason // Of a job that runs it is no news that some of its tasks wait.
+		reason := waiting.Reason
+		if len(apart) > 0 {
+			if reason = fmt.Sprintf("the object stores of %d nodes are full", len(apart)); len(snapshot.Nodes) > 0 {
+				reason += "; of the others: " + waiting.Reason
+			}
 		}
-		if waiting.Infeasible && c.config.FailInfeasible && len(snapshot.Nodes) > 0 {
+		if j.running == 0 {
+			j.reason = reason // Of a job that runs it is no news that some of its tasks wait.
+		}
+		if waiting.Infeasible && c.config.FailInfeasible && len(snapshot.Nodes) > 0 && len(apart) == 0 {
 			c.fail(j, engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
 				WithHint("ask for less in resources:, or run the job on a cluster that has it"))
 		}
 	}
-	return len(snapshot.Classes)
 }
 
 // maxLeases bounds what a worker holds at a time, so that requests for next to nothing do not start thousands of attempts at once.

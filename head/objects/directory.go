@@ -175,6 +175,13 @@ func (d *Directory) Stores() []*enginev1.ObjectStoreAddress {
 	return d.core.Stores()
 }
 
+// Full reports whether objects wait for room in a node's store, as it last said. A node without a store is not full.
+func (d *Directory) Full(node engine.NodeID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.Full(node)
+}
+
 // Usage returns what each store holds, in order of their node ids.
 func (d *Directory) Usage() []*enginev1.NodeObjectStore {
 	d.mu.Lock()

@@ -122,6 +122,12 @@ func (c *Core) Stores() (found []*enginev1.ObjectStoreAddress) {
 	return found
 }
 
+// Full reports whether objects wait for room in a node's store.
+func (c *Core) Full(node engine.NodeID) bool {
+	s := c.stores[node]
+	return s != nil && !s.lost && s.usage.GetWaiting() > 0
+}
+
 // maxOwnersShown is how many owners of a store are told.
 const maxOwnersShown = 10
 
