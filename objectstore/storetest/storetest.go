@@ -5,6 +5,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -95,7 +96,16 @@ func ID(i int) engine.ObjectID {
 // Content returns n bytes that depend on the id.
 func Content(id engine.ObjectID, n int64) []byte {
 	data := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte(append(id[:], id[:]...))).Read(data) // It never fails.
+	// One random block, over and over with its number: making it must cost little, so that tests are about the store.
+	const block = 16 << 10
+	random := data[:min(n, block)]
+	_, _ = rand.NewChaCha8([32]byte(append(id[:], id[:]...))).Read(random) // It never fails.
+	for i := int64(block); i < n; i += block {
+		copy(data[i:], random)
+		if n-i >= 8 {
+			binary.LittleEndian.PutUint64(data[i:], uint64(i)) //nolint:gosec // Never negative.
+		}
+	}
 	return data
 }
 
