@@ -2,8 +2,8 @@ package client
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -117,8 +117,28 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 	return engine.WrapError("put object", id.String(), join(tried, whyFar))
 }
 
-// join is the reasons of all stores that were tried, the first of which gives the kind, and why those of this machine were not.
-func join(tried []error, whyFar error) error { return errors.Join(append(tried, whyFar)...) }
+// reasons are why each store that was tried failed. The first gives the kind.
+type reasons []error
+
+// join is the reasons of all stores that were tried, and why those of this machine were not.
+func join(tried []error, whyFar error) error {
+	if whyFar != nil {
+		tried = append(tried, whyFar)
+	}
+	return reasons(tried)
+}
+
+// Error returns all reasons in one line.
+func (r reasons) Error() string {
+	texts := make([]string, len(r))
+	for i, err := range r {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns the reasons.
+func (r reasons) Unwrap() []error { return r }
 
 // Get returns an object's table: without a copy if the object is on this machine, else after it was brought here. The caller releases
 // it. An object that was spilled or checkpointed is read back first.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,7 +67,16 @@ func (a *app) withObject(ctx context.Context, name string, f func(context.Contex
 	if err != nil {
 		return err
 	}
-	return f(ctx, c, ref)
+	return objectError(f(ctx, c, ref))
+}
+
+// objectError gives an object that is lost, and a store that is out of reach, another exit code than a head that is.
+func objectError(err error) error {
+	var e *engine.Error
+	if errors.As(err, &e) && e.Kind == engine.KindUnavailable && e.Op != "connect" {
+		return &exitError{code: exitFailed, err: err}
+	}
+	return err
 }
 
 func findObject(ctx context.Context, c *client.Client, name string) (engine.ObjectRef, error) {

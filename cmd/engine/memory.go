@@ -16,8 +16,7 @@ func (a *app) memoryCommand() *cobra.Command {
 		Use:   "memory",
 		Short: "Show what the object stores hold, for whom, and the largest objects",
 		Long: `Memory shows for each node the size of its object store, what is used, read or being written now (pinned), and spilled, how much waits for
-room, and how many objects were spilled, restored, and dropped as caches since the node started; then who keeps objects alive, and the
-largest objects.`,
+room, and how many objects were spilled and restored since the node started; then who keeps objects alive, and the largest objects.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if top < 1 || top > 10_000 {
@@ -49,7 +48,7 @@ func (a *app) describeMemory(w io.Writer, v memoryView) error {
 		_, err := io.WriteString(w, "no object stores\n")
 		return engine.WrapError("print", "", err)
 	}
-	t := newTable(w, "node", ">capacity", ">used", ">pinned", ">spilled", ">waiting", ">objects", ">spills", ">restores", ">dropped")
+	t := newTable(w, "node", ">capacity", ">used", ">pinned", ">spilled", ">waiting", ">objects", ">spills", ">restores")
 	for _, s := range v.Stores {
 		waiting := "0"
 		if s.Waiting > 0 {
@@ -57,7 +56,7 @@ func (a *app) describeMemory(w io.Writer, v memoryView) error {
 		}
 		t.AppendRow([]any{
 			s.NodeID, engine.FormatSize(s.CapacityBytes), engine.FormatSize(s.UsedBytes) + share(s.UsedBytes, s.CapacityBytes), engine.FormatSize(s.PinnedBytes),
-			engine.FormatSize(s.SpilledBytes), waiting, count(s.Objects), count(s.Spills), count(s.Restores), count(s.Evictions),
+			engine.FormatSize(s.SpilledBytes), waiting, count(s.Objects), count(s.Spills), count(s.Restores),
 		})
 	}
 	t.Render()
@@ -72,9 +71,11 @@ func (a *app) describeMemory(w io.Writer, v memoryView) error {
 		}
 		t.Render()
 	}
-	if err := a.objectTable(w, v.Largest); err != nil {
-		return err
+	t = newTable(w, "object", ">size", "state", ">pins", ">age", "owner")
+	for _, o := range v.Largest {
+		t.AppendRow([]any{o.ObjectID, engine.FormatSize(o.SizeBytes), o.State, o.Pins, a.age(o.CreateTime), firstOf(o.ownerNames())})
 	}
+	t.Render()
 	_, err := fmt.Fprintf(w, "%s, %s\n", plural(v.Objects, "object"), engine.FormatSize(v.TotalBytes))
 	return engine.WrapError("print", "", err)
 }

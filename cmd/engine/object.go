@@ -192,10 +192,10 @@ The object is pinned, so that it outlives the command.`,
 			}
 			defer func() { _ = c.Close() }() // all calls have returned
 			ref, err := c.Restore(cmd.Context(), uri)
-			if err != nil {
-				return err
+			if err == nil {
+				err = a.pin(cmd.Context(), c, ref, f)
 			}
-			return a.pin(cmd.Context(), c, ref, f)
+			return objectError(err)
 		},
 	}
 	f.register(cmd)

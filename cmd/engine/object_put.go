@@ -49,10 +49,10 @@ func (a *app) putTable(ctx context.Context, t *client.Table, f pinFlags) error {
 	}
 	defer func() { _ = c.Close() }() // all calls have returned
 	ref, err := c.PutTable(ctx, t.Schema(), t.Records()...)
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.pin(ctx, c, ref, f)
 	}
-	return a.pin(ctx, c, ref, f)
+	return objectError(err)
 }
 
 // arrowMagic begins an Arrow IPC file, padded to 8 bytes, and ends it without padding; endOfStream ends a stream.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/objectstore/spill"
 	"github.com/f708428e/engine/objectstore/table"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -34,6 +35,8 @@ type fakeObjects struct {
 	stores  []*enginev1.NodeObjectStore
 	// total is how many objects there are; zero means those of objects.
 	total int64
+	// getErr is what GetObject returns.
+	getErr error
 }
 
 const (
@@ -79,6 +82,9 @@ func (o *fakeObjects) GetObject(_ context.Context, r *enginev1.GetObjectRequest)
 	o.head.mu.Lock()
 	defer o.head.mu.Unlock()
 	info, err := o.find(r.GetObjectId())
+	if o.getErr != nil {
+		err = o.getErr
+	}
 	return &enginev1.GetObjectResponse{Object: info, Data: o.data[engine.ObjectID(r.GetObjectId())]}, err
 }
 
@@ -258,6 +264,19 @@ crc32c:      1a2b3c4d
 		t.Errorf("%s", c.stderr)
 	}
 	c.run(t, exitUsage, "get", "object", "")
+}
+
+// An object that is lost is another matter than a head that is.
+func TestLostObject(t *testing.T) {
+	c, objects := newObjectConsole(t, wineObject())
+	objects.getErr = engine.Errorf(engine.KindUnavailable, "find object", testObject, "lost: its only copy was on node x, which is gone")
+	c.run(t, exitFailed, "get", "object", testObject, "--save", "-")
+	c.wantErr(t, "error: find object: "+testObject+": lost: its only copy was on node x, which is gone\n")
+	c = newConsole(t, nil)
+	c.app.dial = func(ctx context.Context, address string) (*client.Client, error) { return client.Dial(ctx, address) }
+	for _, args := range [][]string{{"get", "object", testObject}, {"list", "objects"}, {"memory"}, {"object", "pin", testObject}} {
+		c.run(t, exitUnreachable, append(args, "--address", "127.0.0.1:1")...)
+	}
 }
 
 func testRecord(t *testing.T) arrow.Record {
@@ -450,25 +469,29 @@ func TestMemory(t *testing.T) {
 		},
 	}
 	c.run(t, 0, "memory")
-	const stores = `┌──────────────┬──────────┬────────────┬────────┬─────────┬──────────┬─────────┬────────┬──────────┬─────────┐
-│ NODE         │ CAPACITY │       USED │ PINNED │ SPILLED │  WAITING │ OBJECTS │ SPILLS │ RESTORES │ DROPPED │
-├──────────────┼──────────┼────────────┼────────┼─────────┼──────────┼─────────┼────────┼──────────┼─────────┤
-│ box-7f3k2m9q │     7GiB │ 1.2GiB 17% │ 300MiB │    5GiB │ 2 (1GiB) │      40 │  1,200 │       17 │       3 │
-│ box-other    │     7GiB │      0B 0% │     0B │      0B │        0 │       0 │      0 │        0 │       0 │
-└──────────────┴──────────┴────────────┴────────┴─────────┴──────────┴─────────┴────────┴──────────┴─────────┘
+	const stores = `┌──────────────┬──────────┬────────────┬────────┬─────────┬──────────┬─────────┬────────┬──────────┐
+│ NODE         │ CAPACITY │       USED │ PINNED │ SPILLED │  WAITING │ OBJECTS │ SPILLS │ RESTORES │
+├──────────────┼──────────┼────────────┼────────┼─────────┼──────────┼─────────┼────────┼──────────┤
+│ box-7f3k2m9q │     7GiB │ 1.2GiB 17% │ 300MiB │    5GiB │ 2 (1GiB) │      40 │  1,200 │       17 │
+│ box-other    │     7GiB │      0B 0% │     0B │      0B │        0 │       0 │      0 │        0 │
+└──────────────┴──────────┴────────────┴────────┴─────────┴──────────┴─────────┴────────┴──────────┘
 `
 	c.wantOut(t, stores+"no objects\n")
 	objects.objects = []*enginev1.ObjectInfo{wineObject()}
 	c.run(t, 0, "memory")
-	if !strings.HasPrefix(c.stdout.String(), stores+`┌──────────────────────────────────────────┬─────────┬─────────┐
+	c.wantOut(t, stores+`┌──────────────────────────────────────────┬─────────┬─────────┐
 │ OWNER                                    │ OBJECTS │    SIZE │
 ├──────────────────────────────────────────┼─────────┼─────────┤
 │ session/11112222333344445555666677778888 │      15 │ 1000MiB │
 │ job/`+testJob+`             │      30 │  900MiB │
 └──────────────────────────────────────────┴─────────┴─────────┘
-`) || !strings.HasSuffix(c.stdout.String(), "\n1 object, 100MiB\n") {
-		t.Errorf("%s", c.stdout)
-	}
+┌──────────────────────────────────┬────────┬───────────┬──────┬───────┬────────────────┐
+│ OBJECT                           │   SIZE │ STATE     │ PINS │   AGE │ OWNER          │
+├──────────────────────────────────┼────────┼───────────┼──────┼───────┼────────────────┤
+│ `+testObject+` │ 100MiB │ IN_MEMORY │    2 │ 1m00s │ pin/winners +2 │
+└──────────────────────────────────┴────────┴───────────┴──────┴───────┴────────────────┘
+1 object, 100MiB
+`)
 	c.run(t, 0, "memory", "-o", "json")
 	var v memoryView
 	if err := json.Unmarshal(c.stdout.Bytes(), &v); err != nil || len(v.Stores) != 2 || v.Stores[0].UsedBytes != 1288490188 || v.Stores[0].Waiting != 2 || len(v.Owners) != 2 ||

@@ -193,6 +193,9 @@ func (v objectView) ownerNames() []string {
 	names := make([]string, len(v.Owners))
 	for i, o := range v.Owners {
 		names[i] = shortOwner(o.Owner)
+		if o.Owner == string(engine.OwnerPin)+"/"+v.ObjectID {
+			names[i] = string(engine.OwnerPin) // The name says nothing that is not in the row already.
+		}
 	}
 	rank := func(name string) int {
 		kind, _, _ := strings.Cut(name, "/")
