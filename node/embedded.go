@@ -44,9 +44,17 @@ const embeddedBuffer = 1 << 20
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err error) {
 	listener := bufconn.Listen(embeddedBuffer)
 	e := &Embedded{}
+	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
 	e.head, err = head.Start(head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
-		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
+		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, OpenStores: func(ctx context.Context) error {
+			select {
+			case <-working:
+				return e.worker.objects.open(ctx)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}},
 	})
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
@@ -60,6 +68,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 	if e.worker, err = startWorker(ctx, config.Worker, dial); err != nil {
 		return nil, errors.Join(err, cleanUp(ctx, e.head.Stop))
 	}
+	close(working)
 	if e.conn, err = dial(); err != nil {
 		return nil, errors.Join(err, cleanUp(ctx, e.worker.stop), cleanUp(ctx, e.head.Stop))
 	}

@@ -129,6 +129,25 @@ func (n *nodeObjects) get(ctx context.Context) (*objects.Objects, error) {
 	return n.opened, nil
 }
 
+// open opens the store, and returns when the head knows of it.
+func (n *nodeObjects) open(ctx context.Context) error {
+	if n == nil {
+		return engine.Errorf(engine.KindInvalidArgument, "open object store", "", "the worker has none")
+	}
+	o, err := n.get(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-o.Joined():
+		return nil
+	case <-o.Done():
+		return o.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // started returns the store's parts, or nil if they were not started.
 func (n *nodeObjects) started() *objects.Objects {
 	if n == nil {

@@ -6,6 +6,7 @@ package object
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -74,25 +75,26 @@ func pin(ctx context.Context, store *objectstore.Store, fetch func(context.Conte
 	}
 }
 
-// Name is what a user calls an object by: a reference or the name of a pin.
+// Name is what a user calls an object by: a reference, the name of a pin, or the URI of a checkpoint. One of them is set.
 type Name struct {
-	// Ref is the reference; zero if Pin is set.
-	Ref engine.ObjectRef
-	// Pin is the name of a pin, or empty.
-	Pin string
+	Ref             engine.ObjectRef
+	Pin, Checkpoint string
 }
 
-// ParseName reads a name: an object's id, "id@cluster", or the name of a pin, which is anything else of its letters. Other texts are
-// an error of kind engine.KindInvalidArgument.
+// ParseName reads a name: an object's id; "id@cluster"; the URI or absolute path of a checkpoint, which ends in .arrows; or the name of a
+// pin, which is anything else of its letters. Other texts are an error of kind engine.KindInvalidArgument.
 func ParseName(text string) (Name, error) {
+	if address, _, _ := strings.Cut(text, "?"); strings.HasSuffix(address, ".arrows") && (filepath.IsAbs(text) || strings.Contains(text, "://")) {
+		return Name{Checkpoint: text}, nil
+	}
 	ref, err := engine.ParseObjectRef(text)
 	switch {
 	case err != nil:
 		if engine.CheckSubmissionID(text) == nil { // Pins are named of the same letters.
 			return Name{Pin: text}, nil
 		}
-		return Name{}, engine.Errorf(engine.KindInvalidArgument, "", text, "is neither an object's id nor the name of a pin").
-			WithHint("an id has 32 hexadecimal digits, a pin's name 1 to 200 letters, digits, and ._:/@+-")
+		return Name{}, engine.Errorf(engine.KindInvalidArgument, "", text, "is neither an object's id, nor the name of a pin, nor a checkpoint").
+			WithHint("an id has 32 hexadecimal digits, a pin's name 1 to 200 letters, digits, and ._:/@+-; a checkpoint's URI ends in .arrows")
 	case strings.HasSuffix(text, "@"):
 		return Name{}, engine.Errorf(engine.KindInvalidArgument, "", text, "names no cluster after the @")
 	default:
@@ -102,10 +104,14 @@ func ParseName(text string) (Name, error) {
 
 // String is the inverse of ParseName.
 func (n Name) String() string {
-	if n.Pin != "" {
+	switch {
+	case n.Pin != "":
 		return n.Pin
+	case n.Checkpoint != "":
+		return n.Checkpoint
+	default:
+		return n.Ref.String()
 	}
-	return n.Ref.String()
 }
 
 // title is how messages name an object.

@@ -91,6 +91,10 @@ func TestParseName(t *testing.T) {
 		{"nightly/0", object.Name{Pin: "nightly/0"}},
 		{"features@v2", object.Name{Pin: "features@v2"}},
 		{id.String()[1:], object.Name{Pin: id.String()[1:]}},
+		{"s3://bucket/prefix/x.arrows", object.Name{Checkpoint: "s3://bucket/prefix/x.arrows"}},
+		{"s3://bucket/x.arrows?region=eu", object.Name{Checkpoint: "s3://bucket/x.arrows?region=eu"}},
+		{"/kept/my file.arrows", object.Name{Checkpoint: "/kept/my file.arrows"}},
+		{"kept/x.arrows", object.Name{Pin: "kept/x.arrows"}},
 	} {
 		name, err := object.ParseName(test.text)
 		if err != nil || name != test.want || name.String() != test.text {

@@ -3,27 +3,25 @@ package jobs
 import (
 	"context"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// describer describes objects to planning.
-type describer struct{ objects Objects }
+// describer describes objects to the planning of a job.
+type describer struct {
+	objects Objects
+	job     engine.JobID
+}
 
-// planningObjects returns what plans are made with; nil if there is no directory.
-func (m *Manager) planningObjects() jobplan.Objects {
+// planningObjects returns what a job's plan is made with; nil if there is no directory.
+func (m *Manager) planningObjects(job engine.JobID) jobplan.Objects {
 	if m.config.Objects == nil {
 		return nil
 	}
-	return describer{m.config.Objects}
+	return describer{objects: m.config.Objects, job: job}
 }
-
-// schemasAtOnce is how many stores are asked for a schema at a time for one job.
-const schemasAtOnce = 16
 
 // Describe implements jobplan.Objects. It asks the stores for every object's schema.
 func (d describer) Describe(ctx context.Context, names []object.Name) ([]object.Description, error) {
@@ -32,27 +30,20 @@ func (d describer) Describe(ctx context.Context, names []object.Name) ([]object.
 		return nil, err
 	}
 	described := make([]object.Description, len(infos))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(schemasAtOnce)
-	for i, info := range infos {
-		if ctx.Err() != nil {
-			break
+	return described, forEach(ctx, len(infos), func(ctx context.Context, i int) error {
+		info := infos[i]
+		id := engine.ObjectID(info.GetObjectId())
+		encoded, err := d.objects.Schema(ctx, id)
+		if err != nil {
+			return err
 		}
-		group.Go(func() error {
-			id := engine.ObjectID(info.GetObjectId())
-			encoded, err := d.objects.Schema(ctx, id)
-			if err != nil {
-				return err
-			}
-			schema, err := jobplan.DecodeSchema(encoded)
-			if err != nil {
-				return engine.WrapError("describe object", id.String(), err)
-			}
-			described[i] = object.Description{ID: id, Schema: schema, Rows: info.GetRows(), Batches: info.GetBatches(), SizeBytes: info.GetSizeBytes()}
-			return nil
-		})
-	}
-	return described, group.Wait()
+		schema, err := jobplan.DecodeSchema(encoded)
+		if err != nil {
+			return engine.WrapError("describe object", id.String(), err)
+		}
+		described[i] = object.Description{ID: id, Schema: schema, Rows: info.GetRows(), Batches: info.GetBatches(), SizeBytes: info.GetSizeBytes()}
+		return nil
+	})
 }
 
 // find returns what the directory knows of each name, in order.
@@ -64,9 +55,10 @@ func (d describer) find(ctx context.Context, names []object.Name) ([]*enginev1.O
 			return nil, engine.Errorf(engine.KindInvalidArgument, "find object", name.Ref.ID.String(), "it belongs to cluster %s, this is %s", cluster, d.objects.ClusterID()).
 				WithHint("restore it here from a checkpoint first")
 		}
-		if name.Pin != "" {
+		switch {
+		case name.Pin != "":
 			pins = append(pins, name.Pin)
-		} else {
+		case name.Checkpoint == "":
 			ids = append(ids, name.Ref.ID)
 		}
 	}
@@ -85,6 +77,13 @@ func (d describer) find(ctx context.Context, names []object.Name) ([]*enginev1.O
 	}
 	found := make([]*enginev1.ObjectInfo, len(names))
 	for i, name := range names {
+		if name.Checkpoint != "" {
+			// The job owns it from the beginning, else it would be gone before the job begins.
+			if found[i], err = d.objects.Restore(ctx, name.Checkpoint, jobplan.JobOwner(d.job)); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		what, why := name.Ref.ID.String(), "no such object"
 		if found[i] = byID[name.Ref.ID]; name.Pin != "" {
 			found[i], what, why = byPin[name.Pin], name.Pin, "no object is pinned under this name"

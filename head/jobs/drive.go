@@ -111,11 +111,11 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	plan := job.Plan
 	if plan == nil {
 		var err error
-		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects()}); err != nil {
+		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(job.ID)}); err != nil {
 			return err
 		}
 	}
-	if err := m.holdInputs(ctx, job.ID, plan); err != nil {
+	if err := m.holdInputs(ctx, job, plan); err != nil {
 		return err
 	}
 	output, err := m.output(job.Spec, job.ID)

@@ -40,6 +40,9 @@ type Config struct {
 	Objects Objects
 	// Ephemeral says that the cluster's object stores end with its jobs, so that only outputs with a checkpoint are of use.
 	Ephemeral bool
+	// OpenStores opens the object stores, and returns when Objects knows of them. It is called before every use of objects. Nil means
+	// that they open by themselves.
+	OpenStores func(context.Context) error
 }
 
 func (c Config) withDefaults() Config {
@@ -54,6 +57,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepEndedFor == 0 {
 		c.KeepEndedFor = 10 * time.Minute
+	}
+	if c.Objects != nil && c.OpenStores != nil {
+		c.Objects = opening{c.Objects, c.OpenStores}
 	}
 	return c
 }

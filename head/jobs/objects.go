@@ -4,7 +4,10 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -18,6 +21,8 @@ type Objects interface {
 	Describe(ctx context.Context, ids []engine.ObjectID, names []string) ([]*enginev1.ObjectInfo, error)
 	// Schema returns an object's schema as an Arrow IPC stream. An object that has a checkpoint alone is brought back.
 	Schema(ctx context.Context, id engine.ObjectID) ([]byte, error)
+	// Restore makes an object of a checkpoint, under the id that it says. If it is there, owner becomes an owner of it.
+	Restore(ctx context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error)
 	// Hold makes somebody an owner of objects, or moves the end of one who is, and returns when their stores have done so or ctx ends.
 	// The error is of kind engine.KindNotFound for an object that nobody knows, engine.KindUnavailable for one that is lost,
 	// engine.KindConflict for a pin whose name is another object's.
@@ -30,17 +35,50 @@ type Objects interface {
 
 var errNoObjects = engine.Errorf(engine.KindInvalidArgument, "submit job", "", "this head has no object store")
 
-// holdInputs makes a job an owner of the objects that it reads, so that they are not deleted under it.
-func (m *Manager) holdInputs(ctx context.Context, id engine.JobID, plan *enginev1.Plan) error {
+// holdInputs makes a job an owner of the objects that it reads, so that they are not deleted under it. What it reads from checkpoints is
+// there again then.
+func (m *Manager) holdInputs(ctx context.Context, job *state.Job, plan *enginev1.Plan) error {
 	inputs := jobplan.InputObjects(plan)
 	switch {
 	case len(inputs) == 0:
 		return nil
 	case m.config.Objects == nil:
 		return errNoObjects
-	default:
-		return engine.WrapError("hold inputs", string(id), m.config.Objects.Hold(ctx, inputs, jobplan.JobOwner(id)))
 	}
+	owner := jobplan.JobOwner(job.ID)
+	if job.Plan != nil { // Else planning has just done it.
+		var uris []string
+		for _, ref := range job.Spec.GetSource().GetObject().GetRefs() {
+			if name, err := object.ParseName(ref); err == nil && name.Checkpoint != "" {
+				uris = append(uris, name.Checkpoint)
+			}
+		}
+		if err := restoreAll(ctx, m.config.Objects, uris, owner); err != nil {
+			return engine.WrapError("hold inputs", string(job.ID), err)
+		}
+	}
+	return engine.WrapError("hold inputs", string(job.ID), m.config.Objects.Hold(ctx, inputs, owner))
+}
+
+// restoreAll makes objects of checkpoints, and somebody an owner of them.
+func restoreAll(ctx context.Context, objects Objects, uris []string, owner engine.ObjectOwner) error {
+	return forEach(ctx, len(uris), func(ctx context.Context, i int) error {
+		_, err := objects.Restore(ctx, uris[i], owner)
+		return err
+	})
+}
+
+// atOnce is how many objects of one job are looked at, restored, or pinned at a time.
+const atOnce = 64
+
+// forEach calls act for the numbers below n, for several at a time, until one fails.
+func forEach(ctx context.Context, n int, act func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i := 0; i < n && ctx.Err() == nil; i++ {
+		group.Go(func() error { return act(ctx, i) })
+	}
+	return group.Wait()
 }
 
 // freeWithin is how long the end of a job waits for the stores that hold its inputs.

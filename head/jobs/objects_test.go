@@ -28,6 +28,10 @@ type directory struct {
 	lost    map[engine.ObjectID]bool
 	ended   []engine.ObjectOwner
 	changed chan struct{}
+	// onOwned is called when a task has made an output.
+	onOwned func(engine.ObjectID)
+	// restored are the checkpoints that objects were made of.
+	restored []string
 }
 
 func newDirectory(ids ...engine.ObjectID) *directory {
@@ -55,7 +59,11 @@ func (d *directory) Describe(_ context.Context, ids []engine.ObjectID, names []s
 	for id, owners := range d.owners {
 		pinned := func(o engine.ObjectOwner) bool { return o.Kind == engine.OwnerPin && slices.Contains(names, o.ID) }
 		if slices.Contains(ids, id) || slices.ContainsFunc(owners, pinned) {
-			found = append(found, &enginev1.ObjectInfo{ObjectId: id[:], SizeBytes: 1000, Rows: 10, Batches: 2, Owners: rpc.OwnersToProto(owners)})
+			info := &enginev1.ObjectInfo{ObjectId: id[:], SizeBytes: 1000, Rows: 10, Batches: 2, Owners: rpc.OwnersToProto(owners), State: enginev1.ObjectState_OBJECT_STATE_IN_MEMORY}
+			if d.lost[id] {
+				info.State = enginev1.ObjectState_OBJECT_STATE_LOST
+			}
+			found = append(found, info)
 		}
 	}
 	return found, nil
@@ -63,6 +71,19 @@ func (d *directory) Describe(_ context.Context, ids []engine.ObjectID, names []s
 
 func (d *directory) Schema(context.Context, engine.ObjectID) ([]byte, error) {
 	return jobplan.EncodeSchema(arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)), nil
+}
+
+func (d *directory) Restore(_ context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
+	id, err := engine.ParseObjectID(strings.TrimSuffix(filepath.Base(uri), ".arrows"))
+	if err != nil || strings.HasPrefix(uri, "/missing") {
+		return nil, engine.Errorf(engine.KindNotFound, "restore object", uri, "no such key")
+	}
+	d.change(func() {
+		delete(d.lost, id)
+		d.owners[id] = []engine.ObjectOwner{owner}
+		d.restored = append(d.restored, uri)
+	})
+	return &enginev1.ObjectInfo{ObjectId: id[:], SizeBytes: 1000, Rows: 10, Batches: 2, Owners: rpc.OwnersToProto([]engine.ObjectOwner{owner})}, nil
 }
 
 func (d *directory) Hold(_ context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) (err error) {
@@ -139,8 +160,9 @@ func (r *rig) objectSpec(sink *enginev1.ObjectSink, refs ...string) *enginev1.Jo
 	return spec
 }
 
-// work lets a worker finish tasks until one has as many as are wanted. Each output becomes known to the directory.
-func (r *rig) work(d *directory, tasks int) {
+// work lets a worker finish tasks until one has as many as are wanted. Each output becomes known to the directory, and has a checkpoint in
+// a folder, if one is given.
+func (r *rig) work(d *directory, tasks int, folder string) {
 	r.t.Helper()
 	dispatcher := r.manager.Dispatcher()
 	report := &enginev1.SyncRequest{Sequence: 1, Hello: &enginev1.WorkerHello{
@@ -171,9 +193,18 @@ func (r *rig) work(d *directory, tasks int) {
 		for _, grant := range answer.GetGrants() {
 			if id, err := engine.ParseObjectID(grant.GetTask().GetPart()); err == nil {
 				owner := engine.ObjectOwner{Kind: engine.OwnerJob, ID: grant.GetLease().GetJobId()}
-				d.change(func() { d.owners[id] = append(d.owners[id], owner) })
+				d.change(func() {
+					d.owners[id] = append(d.owners[id], owner)
+					if d.onOwned != nil {
+						d.onOwned(id)
+					}
+				})
 			}
-			next.Results = append(next.Results, &enginev1.TaskResult{Lease: grant.GetLease(), Counts: &enginev1.TaskCounts{RowsWritten: 1}, PartSizeBytes: 100, Checkpoint: "/kept/x.arrows"})
+			result := &enginev1.TaskResult{Lease: grant.GetLease(), Counts: &enginev1.TaskCounts{RowsWritten: 1}, PartSizeBytes: 100}
+			if folder != "" {
+				result.Checkpoint = folder + "/" + grant.GetTask().GetPart() + ".arrows"
+			}
+			next.Results = append(next.Results, result)
 		}
 		if err := dispatcher.Report(node, session, next); err != nil {
 			r.t.Fatal(err)
@@ -203,7 +234,7 @@ func TestOutputsAreOwnedPinnedAndEnd(t *testing.T) {
 	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Name: "nightly", Ttl: "1h"}))
 	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
 	tasks := len(r.job(string(id)).Plan.GetTasks())
-	r.work(d, tasks)
+	r.work(d, tasks, "/kept")
 	r.await(id, "ended", ended)
 	job := r.job(string(id))
 	if job.State() != engine.JobSucceeded || tasks < 2 {
@@ -217,7 +248,7 @@ func TestOutputsAreOwnedPinnedAndEnd(t *testing.T) {
 		if left := time.Until(expires); left < 50*time.Minute || left > time.Hour {
 			t.Errorf("output %d ends in %s", i, left)
 		}
-		if job.Committed[i].GetCheckpoint() != "/kept/x.arrows" {
+		if job.Committed[i].GetCheckpoint() != "/kept/"+outputOf(id, i).String()+".arrows" {
 			t.Errorf("the checkpoint of output %d is not recorded", i)
 		}
 	}
@@ -252,7 +283,7 @@ func TestInputsAreHeldWhileAJobRuns(t *testing.T) {
 	if text, _ := d.owned(input); text != "job/"+string(id) {
 		t.Errorf("the input of a job that runs is owned by %q", text)
 	}
-	r.work(d, 1)
+	r.work(d, 1, "")
 	r.await(id, "ended", ended)
 	if job := r.job(string(id)); job.State() != engine.JobSucceeded {
 		t.Fatalf("%v", job.Ended)
@@ -314,7 +345,7 @@ func TestLostOutputs(t *testing.T) {
 	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}))
 	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
 	d.change(func() { d.lost[outputOf(id, 0)] = true })
-	r.work(d, 1)
+	r.work(d, 1, "")
 	r.await(id, "ended", ended)
 	job := r.job(string(id))
 	if err := rpc.FromProto(job.Ended.GetError()); job.State() != engine.JobFailed || err.Kind != engine.KindUnavailable || !strings.Contains(err.Error(), "which is gone") {
@@ -329,6 +360,52 @@ func TestLostOutputs(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await(id, "ended", func(job *state.Job) bool { return job.State() == engine.JobSucceeded })
+}
+
+// An output of a lost worker comes back from its checkpoint, which the log knows, also if the directory never heard of the object.
+func TestLostOutputComesBackFromItsCheckpoint(t *testing.T) {
+	for name, lose := range map[string]func(*directory, engine.ObjectID){
+		"lost":        func(d *directory, id engine.ObjectID) { d.lost[id] = true },
+		"never heard": func(d *directory, id engine.ObjectID) { delete(d.owners, id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDirectory()
+			r := newRig(t, jobs.Config{Objects: d, Planners: 1})
+			id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Ttl: "1h"}))
+			r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+			d.onOwned = func(owned engine.ObjectID) { lose(d, owned) }
+			r.work(d, 1, "/kept")
+			r.await(id, "ended", ended)
+			job := r.job(string(id))
+			if want := "/kept/" + outputOf(id, 0).String() + ".arrows"; job.State() != engine.JobSucceeded || len(d.restored) != 1 || d.restored[0] != want {
+				t.Fatalf("%s (%v), restored %v", job.State(), job.Ended, d.restored)
+			}
+			if text, expires := d.owned(outputOf(id, 0)); text != "job/"+string(id) || expires.IsZero() {
+				t.Errorf("owned by %q until %s", text, expires)
+			}
+		})
+	}
+}
+
+func TestJobOverACheckpoint(t *testing.T) {
+	input := engine.ObjectID{5}
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d})
+	id := r.submitSpec(r.objectSpec(nil, "/kept/"+input.String()+".arrows"))
+	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+	if text, _ := d.owned(input); text != "job/"+string(id) {
+		t.Errorf("the input of a job that runs is owned by %q", text)
+	}
+	if err := r.manager.Stop(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	d.await(t, "freed", func() bool { return len(d.owners[input]) == 0 })
+
+	id = r.submitSpec(r.objectSpec(nil, "/missing/"+input.String()+".arrows"))
+	r.await(id, "ended", ended)
+	if err := rpc.FromProto(r.job(string(id)).Ended.GetError()); err == nil || err.Kind != engine.KindNotFound || !strings.Contains(err.Error(), "/missing/") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestForgottenJobGivesUpItsOutputs(t *testing.T) {

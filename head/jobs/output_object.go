@@ -2,13 +2,13 @@ package jobs
 
 import (
 	"context"
+	"maps"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // objectOutput are objects, one for each task, under ids that are the same at every attempt. The job is their owner.
@@ -61,15 +61,12 @@ func (o objectOutput) complete(ctx context.Context, job *state.Job) error {
 	if o.objects == nil {
 		return errNoObjects
 	}
-	ids := make([]engine.ObjectID, len(job.Committed))
-	for i := range ids {
-		ids[i] = o.ID(i)
-	}
 	mine := o.Owner()
 	if o.TTL > 0 {
 		mine.Expires = time.Now().Add(o.TTL)
 	}
-	if err := o.objects.Hold(ctx, ids, mine); err != nil {
+	ids, err := o.hold(ctx, job, mine)
+	if err != nil {
 		return engine.WrapError("complete output", string(o.Job), err)
 	}
 	if o.Name == "" {
@@ -78,21 +75,51 @@ func (o objectOutput) complete(ctx context.Context, job *state.Job) error {
 	return engine.WrapError("pin output", string(o.Job), o.pin(ctx, ids, mine.Expires))
 }
 
-// pinsAtOnce is how many outputs of one job are pinned at a time.
-const pinsAtOnce = 64
-
 func (o objectOutput) pin(ctx context.Context, ids []engine.ObjectID, expires time.Time) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(pinsAtOnce)
-	for i := range ids {
-		if ctx.Err() != nil {
-			break
+	return forEach(ctx, len(ids), func(ctx context.Context, i int) error {
+		return o.objects.Hold(ctx, ids[i:i+1], engine.ObjectOwner{Kind: engine.OwnerPin, ID: o.Pin(i), Expires: expires})
+	})
+}
+
+// hold makes somebody an owner of what the job has committed, and returns the ids. What the directory has not got comes back from its
+// checkpoint: a worker can be lost after it reported its result and before its store was heard.
+func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.ObjectOwner) (ids []engine.ObjectID, err error) {
+	checkpoints := map[engine.ObjectID]string{}
+	for i, committed := range job.Committed {
+		if committed != nil {
+			ids = append(ids, o.ID(i))
+			checkpoints[o.ID(i)] = committed.GetCheckpoint()
 		}
-		group.Go(func() error {
-			return o.objects.Hold(ctx, ids[i:i+1], engine.ObjectOwner{Kind: engine.OwnerPin, ID: o.Pin(i), Expires: expires})
-		})
 	}
-	return group.Wait()
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	known, err := o.objects.Describe(ctx, ids, nil)
+	if err != nil {
+		return nil, err
+	}
+	missing := maps.Clone(checkpoints)
+	for _, info := range known {
+		if info.GetState() != enginev1.ObjectState_OBJECT_STATE_LOST {
+			delete(missing, engine.ObjectID(info.GetObjectId()))
+		}
+	}
+	var uris []string
+	for id, uri := range missing {
+		if uri == "" {
+			// The directory may know how it was lost.
+			if err := o.objects.Hold(ctx, []engine.ObjectID{id}, owner); engine.KindOf(err) != engine.KindNotFound {
+				return nil, err
+			}
+			return nil, engine.Errorf(engine.KindUnavailable, "hold output", id.String(), "lost with the worker that made it").
+				WithHint("sink.object.checkpoint keeps outputs beyond their worker")
+		}
+		uris = append(uris, uri)
+	}
+	if err := restoreAll(ctx, o.objects, uris, owner); err != nil {
+		return nil, err
+	}
+	return ids, o.objects.Hold(ctx, ids, owner)
 }
 
 // checkResume implements output.
@@ -100,15 +127,7 @@ func (o objectOutput) checkResume(ctx context.Context, job *state.Job) error {
 	if o.objects == nil {
 		return errNoObjects
 	}
-	var ids []engine.ObjectID
-	for i, committed := range job.Committed {
-		if committed != nil {
-			ids = append(ids, o.ID(i))
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
 	// To hold again what the job holds changes nothing, and tells whether it is there.
-	return o.objects.Hold(ctx, ids, o.Owner())
+	_, err := o.hold(ctx, job, o.Owner())
+	return err
 }

@@ -18,8 +18,9 @@ import (
 
 // Objects tells planning of the objects of the cluster.
 type Objects interface {
-	// Describe returns a description for each name, in their order. The error names the object: engine.KindInvalidArgument for one of
-	// another cluster, engine.KindNotFound for one that nobody knows, engine.KindUnavailable for one that is lost.
+	// Describe returns a description for each name, in their order. Of a checkpoint it makes an object. The error names the object:
+	// engine.KindInvalidArgument for one of another cluster, engine.KindNotFound for one that nobody knows, engine.KindUnavailable
+	// for one that is lost.
 	Describe(ctx context.Context, names []object.Name) ([]object.Description, error)
 }
 

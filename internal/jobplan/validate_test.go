@@ -127,7 +127,7 @@ func TestValidateRefuses(t *testing.T) {
 		{sink(`"files": -1`), "sink.parquet.files: -1 must be between 0 and 1000000"},
 
 		{one("source", `{"object": {}}`), "source.object.refs: required: objects"},
-		{one("source", `{"object": {"refs": ["a b"]}}`), "source.object.refs[0]: a b: is neither an object's id nor the name of a pin"},
+		{one("source", `{"object": {"refs": ["a b"]}}`), "source.object.refs[0]: a b: is neither an object's id, nor the name of a pin, nor a checkpoint"},
 		{one("source", `{"object": {"refs": ["x", "y", "x"]}}`), `source.object.refs[2]: "x" stands in source.object.refs[0] already`},
 		{one("sink", `{"object": {"name": "a b"}}`), `sink.object.name: "a b": use 1 to 190 letters, digits, and ._:/@+-`},
 		{one("sink", `{"object": {"name": "`+strings.Repeat("n", 191)+`"}}`), "sink.object.name: "},

@@ -7,14 +7,19 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/testcluster"
 	"github.com/f708428e/engine/internal/testenv"
+	"github.com/f708428e/engine/node"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+	"github.com/f708428e/engine/runtime/fake"
 )
 
 // objectSink and objectSource are ends of a job in the object store.
@@ -238,4 +243,91 @@ func TestObjectsWhileWorkersDie(t *testing.T) {
 	if next != 20_000 || result.RowsWritten != 20_000 {
 		t.Errorf("%d rows, %+v", next, result)
 	}
+}
+
+// An embedded cluster's objects end with it, so it keeps only what has a checkpoint; another one reads that.
+func TestObjectsOfEmbeddedClusters(t *testing.T) {
+	tb := newTable(t, 500, 1)
+	tb.spec.GetSource().GetCsv().Columns = doubles
+	folder := filepath.Join(tb.dir, "kept")
+	// embedded runs act on a cluster of so many cores over a data folder.
+	embedded := func(dir string, cpu float64, act func(*client.Client)) {
+		t.Helper()
+		cluster, err := node.StartEmbedded(withTimeout(t), node.EmbeddedConfig{
+			DataDir: dir, Version: "test", Logger: testcluster.Logger(),
+			Worker: node.WorkerConfig{Resources: engine.Resources{CPU: cpu}, Models: fake.New(), Version: "test", Logger: testcluster.Logger()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := cluster.Stop(withTimeout(t)); err != nil {
+				t.Error(err)
+			}
+		}()
+		act(cluster.Client())
+	}
+	run := func(c *client.Client, spec *enginev1.JobSpec, want engine.JobState) *client.Job {
+		t.Helper()
+		job, err := c.Submit(withTimeout(t), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(t, job, want)
+		return job
+	}
+	embedded(t.TempDir(), 2, func(c *client.Client) {
+		_, err := c.Submit(withTimeout(t), tb.intoObjects(&enginev1.ObjectSink{}))
+		if engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "set sink.object.checkpoint") {
+			t.Errorf("%v", err)
+		}
+		run(c, tb.intoObjects(&enginev1.ObjectSink{Checkpoint: folder}), engine.JobSucceeded)
+	})
+	files, err := filepath.Glob(filepath.Join(folder, "*.arrows"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	// The job is planned by a cluster that is too small for it, and taken up by the next one, whose store is empty again.
+	tb.spec.Source = objectSource(files[0])
+	tb.spec.Resources = &enginev1.Resources{Cpu: proto.Float64(4)}
+	dir := t.TempDir()
+	var id engine.JobID
+	embedded(dir, 2, func(c *client.Client) { id = run(c, tb.spec, engine.JobFailed).ID() })
+	embedded(dir, 4, func(c *client.Client) {
+		job := c.Job(string(id))
+		if _, err := job.Resume(withTimeout(t)); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, job, engine.JobSucceeded)
+	})
+	tb.check(t)
+}
+
+// The outputs of a job with a ttl go when it is over, and so do their pins.
+func TestOutputsEnd(t *testing.T) {
+	tb := newTable(t, 100, 1)
+	c := testcluster.Start(t, testcluster.Options{Workers: 1})
+	made := wait(t, submit(t, c, tb.intoObjects(&enginev1.ObjectSink{Name: "brief", Ttl: "500ms"})), engine.JobSucceeded)
+	ref, err := engine.ParseObjectRef(made.Outputs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for ctx := withTimeout(t); ; {
+		_, err := c.Client().ObjectInfo(ctx, ref)
+		if engine.KindOf(err) == engine.KindNotFound && err != nil {
+			break
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.Fatalf("the output is still there: %v", err)
+		}
+	}
+	if named, err := c.Client().Lookup(withTimeout(t), "brief/0"); engine.KindOf(err) != engine.KindNotFound || err == nil {
+		t.Errorf("the pin leads to %v, %v", named, err)
+	}
+	// So the name is free again.
+	wait(t, submit(t, c, tb.intoObjects(&enginev1.ObjectSink{Name: "brief"})), engine.JobSucceeded)
 }

@@ -451,8 +451,8 @@ func (x *ParquetSource) GetPaths() []string {
 // rows or record batches. A dictionary is read as its values. The job keeps the objects alive while it runs.
 type ObjectSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Objects, in the order in which their rows are read: each an id of 32 hexadecimal digits, a reference "id@cluster", or the name
-	// of a pin. Required.
+	// Objects, in the order in which their rows are read: each an id of 32 hexadecimal digits, a reference "id@cluster", the name of a
+	// pin, or the URI or absolute path of a checkpoint, which ends in .arrows and may be another cluster's. Required.
 	Refs          []string `protobuf:"bytes,1,rep,name=refs,proto3" json:"refs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
