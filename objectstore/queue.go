@@ -119,9 +119,6 @@ func (s *Store) ready(w *waiter) (memory, error) {
 	if m.block == nil {
 		return m, nil
 	}
-	if m.block.arena.used > m.block.arena.ahead {
-		s.prefaultSoon(m.block.arena)
-	}
 	s.unlock()
 	data, err := m.block.prepare()
 	s.lock()
@@ -129,6 +126,9 @@ func (s *Store) ready(w *waiter) (memory, error) {
 		m.block.arena.broken = m.block.arena.memory.Load() == nil
 		s.giveBack(w.object.size, m)
 		return memory{}, engine.WrapError(w.op, w.object.id.String(), err)
+	}
+	if a := m.block.arena; a.used > a.ahead {
+		s.prefaultSoon(a)
 	}
 	m.data = data
 	return m, nil

@@ -156,9 +156,13 @@ func (s *Store) readBack(ctx context.Context, o *object, dst []byte) error {
 	if err == nil || checkpoint == "" {
 		return err
 	}
-	return errors.Join(err, s.withFile(ctx, checkpoint, func(bucket blob.Bucket, key string) error {
+	checkpointErr := s.withFile(ctx, checkpoint, func(bucket blob.Bucket, key string) error {
 		return tryAgain(ctx, func() error { return spill.Read(ctx, bucket, key, dst, trailer) })
-	}))
+	})
+	if checkpointErr == nil {
+		return nil
+	}
+	return errors.Join(err, checkpointErr)
 }
 
 // tryAgain calls f until it succeeds, restoreTries times at most, unless it fails in a way that will not change. What is corrupt may have been damaged on its way.
