@@ -6,62 +6,72 @@ import (
 	"github.com/f708428e/engine"
 )
 
-// maxTombstones bounds how many objects that are gone are remembered for Changes.
-const maxTombstones = 1 << 16
+// maxTombstones is how many objects that are gone are remembered for Changes; there may be twice as many.
+const maxTombstones = 1 << 15
 
 // changes is the order in which objects changed last: each object is in it once, so that it is never longer than there are objects
 // and tombstones.
 type changes struct {
 	sequence uint64
 	live     list
-	// gone has the deleted objects, by when they were; goneByID finds the last of an id.
-	gone     list
-	goneByID map[engine.ObjectID]*object
+	// gone are the deleted objects in order; an entry counts only if goneByID agrees, since an object may have come back.
+	gone     []tombstone
+	goneByID map[engine.ObjectID]uint64
 	// forgotten is the number of the latest tombstone that was dropped; an older cursor has to be told everything.
 	forgotten uint64
 	// more is closed at the next change; nil while nobody waits.
 	more chan struct{}
 }
 
+// tombstone is an object that is gone, and the number of that change.
+type tombstone struct {
+	id     engine.ObjectID
+	change uint64
+}
+
 func newChanges() changes {
-	byChange := func(o *object) *links { return &o.changeLinks }
-	return changes{live: list{links: byChange}, gone: list{links: byChange}, goneByID: map[engine.ObjectID]*object{}}
+	return changes{live: list{links: func(o *object) *links { return &o.changeLinks }}, goneByID: map[engine.ObjectID]uint64{}}
 }
 
 // changed notes a change of a sealed object.
 func (c *changes) changed(o *object) {
 	if o.change != 0 {
 		c.live.remove(o)
-	} else if tombstone := c.goneByID[o.id]; tombstone != nil {
-		// The object is back: whoever has not heard of its end need not.
-		c.gone.remove(tombstone)
+	} else {
+		// If the object is back, whoever has not heard of its end need not.
 		delete(c.goneByID, o.id)
 	}
-	c.number(o)
+	o.change = c.next()
 	c.live.pushBack(o)
 }
 
 // deleted notes that a sealed object is gone.
 func (c *changes) deleted(o *object) {
 	c.live.remove(o)
-	c.number(o)
-	c.gone.pushBack(o)
-	c.goneByID[o.id] = o
-	if c.gone.length > maxTombstones {
-		oldest := c.gone.first
-		c.forgotten = oldest.change
-		c.gone.remove(oldest)
-		delete(c.goneByID, oldest.id)
+	number := c.next()
+	c.gone = append(c.gone, tombstone{o.id, number})
+	c.goneByID[o.id] = number
+	if len(c.gone) < 2*maxTombstones {
+		return
 	}
+	// Half of them at once, so that it costs little for each.
+	for _, t := range c.gone[:maxTombstones] {
+		if c.goneByID[t.id] == t.change {
+			c.forgotten = t.change
+			delete(c.goneByID, t.id)
+		}
+	}
+	c.gone = append(c.gone[:0], c.gone[maxTombstones:]...)
 }
 
-func (c *changes) number(o *object) {
+// next numbers a change.
+func (c *changes) next() uint64 {
 	c.sequence++
-	o.change = c.sequence
 	if c.more != nil {
 		close(c.more)
 		c.more = nil
 	}
+	return c.sequence
 }
 
 // Changes returns the sealed objects that changed and the ids of those that are gone since the given cursor, each at most once with its present
@@ -79,8 +89,10 @@ func (s *Store) Changes(cursor uint64) (changed []Info, gone []engine.ObjectID, 
 	}
 	slices.Reverse(changed)
 	if !full {
-		for o := c.gone.last; o != nil && o.change >= cursor; o = o.changeLinks.prev {
-			gone = append(gone, o.id)
+		for i := len(c.gone) - 1; i >= 0 && c.gone[i].change >= cursor; i-- {
+			if t := c.gone[i]; c.goneByID[t.id] == t.change {
+				gone = append(gone, t.id)
+			}
 		}
 		slices.Reverse(gone)
 	}

@@ -14,7 +14,6 @@ import (
 )
 
 // Suite is what every store does, on every kind of bucket.
-
 type Suite struct {
 	// Open opens a store and closes it with the test; nil is Open of this package.
 	Open func(t testing.TB, config objectstore.Config) *objectstore.Store
@@ -28,7 +27,6 @@ const (
 )
 
 // Run runs the suite.
-
 func (s Suite) Run(t *testing.T) {
 	if s.Open == nil {
 		s.Open = Open
@@ -140,14 +138,12 @@ func (s Suite) badInput(t *testing.T) {
 }
 
 // created is how a creation ended.
-
 type created struct {
 	pending *objectstore.Pending
 	err     error
 }
 
 // create creates in the background; it returns when the creation waits.
-
 func create(t *testing.T, store *objectstore.Store, c objectstore.Creation) <-chan created {
 	t.Helper()
 	waiting := store.Usage().Waiting
@@ -169,7 +165,6 @@ func background(t *testing.T, f func()) {
 }
 
 // Eventually waits until a condition holds, and fails the test if it does not within a generous time.
-
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -186,7 +181,6 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 }
 
 // receive waits for a creation that must succeed.
-
 func receive(t *testing.T, done <-chan created) *objectstore.Pending {
 	t.Helper()
 	select {
@@ -264,7 +258,6 @@ func (s Suite) noRoom(t *testing.T) {
 }
 
 // largeAndSmall has small objects come and go all the time while one that needs nearly all of the store waits: it must get its room, and they must go on.
-
 func (s Suite) largeAndSmall(t *testing.T) {
 	store := s.Open(t, objectstore.Config{CapacityBytes: 16 * mib, ArenaBytes: 2 * mib})
 	const size = 300 * kib
@@ -352,11 +345,3 @@ func (s Suite) domains(t *testing.T) {
 		t.Errorf("got the descriptor of a retired arena: %v", err)
 	}
 }
-
-// spillWhileRead looks at an object while its spill file is being written, and at one that is pinned.
-
-// files counts what is in a bucket.
-
-// restoreOnce has many read one spilled object at once.
-
-// manyAtOnce has several goroutines do everything at once in a store that is too small for it.

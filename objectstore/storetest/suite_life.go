@@ -250,6 +250,7 @@ func (s Suite) close(t *testing.T) {
 	}
 }
 
+// manyAtOnce has several goroutines do everything at once in a store that is too small for it.
 func (s Suite) manyAtOnce(t *testing.T) {
 	store := s.Open(t, objectstore.Config{CapacityBytes: 8 * mib, ArenaBytes: 2 * mib, Spill: s.Bucket(t)})
 	const workers, rounds, shared = 6, 60, 12

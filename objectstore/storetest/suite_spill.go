@@ -56,6 +56,7 @@ func (s Suite) highWater(t *testing.T) {
 	}
 }
 
+// spillWhileRead looks at an object while its spill file is being written, and at one that is pinned.
 func (s Suite) spillWhileRead(t *testing.T) {
 	bucket := NewBucket(s.Bucket(t), 1)
 	store := s.Open(t, objectstore.Config{CapacityBytes: 8 * mib, Spill: bucket})
@@ -97,6 +98,7 @@ func (s Suite) spillWhileRead(t *testing.T) {
 	Eventually(t, "the spill file is gone", func() bool { return files(t, bucket) == 0 })
 }
 
+// files counts what is in a bucket.
 func files(t testing.TB, bucket blob.Bucket) (n int) {
 	t.Helper()
 	for _, err := range bucket.List(t.Context(), "") {
@@ -201,6 +203,7 @@ func (s Suite) damagedSpillFile(t *testing.T) {
 	}
 }
 
+// restoreOnce has many read one spilled object at once.
 func (s Suite) restoreOnce(t *testing.T) {
 	store := s.Open(t, objectstore.Config{CapacityBytes: 8 * mib, Spill: s.Bucket(t)})
 	id := Put(t, store, 1, 2*mib)
