@@ -8,6 +8,9 @@ import (
 // staleAfter is how long changes of pins are gathered before they are reported.
 const staleAfter = time.Second
 
+// maxSleep is how long the clock sleeps at most if there is something to come.
+const maxSleep = time.Minute
+
 // pinsChanged notes that readers came or went. Inline objects are not worth it: their readers have a copy.
 func (s *Store) pinsChanged(o *object, now time.Time) {
 	if o.inline || o.stale || o.deleted {
@@ -50,7 +53,8 @@ func (s *Store) runClock(ctx context.Context) error {
 		s.deadline = s.nextDeadline(now)
 		timer.Stop()
 		if !s.deadline.IsZero() {
-			timer.Reset(max(s.deadline.Sub(now), time.Millisecond))
+			// Timers do not know when the time is set forward, or the machine slept.
+			timer.Reset(min(max(s.deadline.Sub(now), time.Millisecond), maxSleep))
 		}
 		s.unlock()
 	}

@@ -11,9 +11,14 @@ import (
 	"github.com/f708428e/engine/blob"
 	"github.com/f708428e/engine/blob/file"
 	"github.com/f708428e/engine/blob/memory"
+	"github.com/f708428e/engine/blob/s3"
+	"github.com/f708428e/engine/internal/s3test"
+	"github.com/f708428e/engine/internal/testenv"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/storetest"
 )
+
+const mib = 1 << 20
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -26,6 +31,18 @@ func TestStore(t *testing.T) {
 		}
 		return b
 	}}.Run)
+	t.Run("s3", func(t *testing.T) {
+		testenv.Full(t)
+		server := s3test.Start(t)
+		storetest.Suite{Bucket: func(t testing.TB) blob.Bucket {
+			b, err := s3.Open(t.Context(), "s3://"+server.Bucket(t)+"/prefix", server.Options())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = b.Close() })
+			return b
+		}}.Run(t)
+	})
 }
 
 // TestForgottenTombstones follows the changes with a cursor that is too old.
