@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,7 +58,20 @@ func (m *Manager) holdInputs(ctx context.Context, job *state.Job, plan *enginev1
 			return engine.WrapError("hold inputs", string(job.ID), err)
 		}
 	}
-	return engine.WrapError("hold inputs", string(job.ID), m.config.Objects.Hold(ctx, inputs, owner))
+	return engine.WrapError("hold inputs", string(job.ID), holdAll(ctx, m.config.Objects, inputs, owner))
+}
+
+// inOneCall bounds the objects of one call, each of which may be a request to the same store.
+const inOneCall = 1_000
+
+// holdAll makes somebody an owner of any number of objects.
+func holdAll(ctx context.Context, objects Objects, ids []engine.ObjectID, owner engine.ObjectOwner) error {
+	for some := range slices.Chunk(ids, inOneCall) {
+		if err := objects.Hold(ctx, some, owner); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // restoreAll makes objects of checkpoints, and somebody an owner of them.
@@ -92,8 +106,11 @@ func (m *Manager) freeInputs(ctx context.Context, id engine.JobID, plan *enginev
 	}
 	ctx, cancel := context.WithTimeout(ctx, freeWithin)
 	defer cancel()
-	if err := m.config.Objects.Release(ctx, inputs, jobplan.JobOwner(id)); err != nil {
-		m.logger.WarnContext(ctx, "inputs of a job that has ended are held until it is forgotten", "job", id, "error", err)
+	for some := range slices.Chunk(inputs, inOneCall) {
+		if err := m.config.Objects.Release(ctx, some, jobplan.JobOwner(id)); err != nil {
+			m.logger.WarnContext(ctx, "inputs of a job that has ended are held until it is forgotten", "job", id, "error", err)
+			return
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.Obj
 	if err := restoreAll(ctx, o.objects, uris, owner); err != nil {
 		return nil, err
 	}
-	return ids, o.objects.Hold(ctx, ids, owner)
+	return ids, holdAll(ctx, o.objects, ids, owner)
 }
 
 // checkResume implements output.
