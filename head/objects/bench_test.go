@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,13 +74,14 @@ type fakeCopy struct {
 
 // fakeStore does what it is ordered to, as a real one does.
 type fakeStore struct {
+	mu      sync.Mutex // Held by who uses it, where goroutines do.
 	node    engine.NodeID
 	room    int64
 	session uint64
 	copies  map[engine.ObjectID]*fakeCopy
 	// changed are the ids that its next message tells of.
 	changed map[engine.ObjectID]bool
-	// done are the orders that it has carried out, results those that it has not told of. carried counts how often each was carried out.
+	// results are those of orders that it has not told of.
 	results map[uint64]*enginev1.ObjectOrderResult
 	// files are the checkpoints that all stores can read, broken the kind of error of all restores; nil if they work.
 	files  map[string]bool

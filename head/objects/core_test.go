@@ -22,7 +22,7 @@ func wantKind(t *testing.T, err error, kind engine.Kind, words ...string) {
 	}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -299,6 +299,25 @@ func TestDeletedObjectsStayDeleted(t *testing.T) {
 	wantKind(t, err, engine.KindNotFound, x.String(), "deleted")
 	_, err = b.core.Read(object(9), false, nil)
 	wantKind(t, err, engine.KindNotFound, "no such object")
+}
+
+// TestDeletedWhileItsStoreIsAway deletes an object for whose store other orders wait.
+func TestDeletedWhileItsStoreIsAway(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	p, q := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"}, engine.ObjectOwner{Kind: engine.OwnerPin, ID: "q"}
+	a.put(object(1), p, q)
+	b.calm()
+	b.disconnect(a, false)
+	b.pass(leaseTime + time.Second)
+	b.core.Release(b.now, object(1), p)
+	b.core.Delete(b.now, []engine.ObjectID{object(1)})
+	b.connect(a)
+	b.calm()
+	b.expect(object(1), "none")
+	if len(a.copies) != 0 {
+		t.Error("the copy is left")
+	}
 }
 
 func TestPinsHaveUniqueNames(t *testing.T) {

@@ -250,6 +250,7 @@ func (h *history) forgetLost() {
 
 // restart puts a new head in the old one's place. What it cannot learn, because no store has a primary copy, is not expected of it.
 func (h *history) restart() {
+	h.calmOrNot()
 	for id := range h.wanted {
 		if !h.hasPrimary(id) {
 			delete(h.wanted, id)
@@ -259,7 +260,6 @@ func (h *history) restart() {
 			}
 		}
 	}
-	h.calmOrNot()
 	for id, m := range h.wanted {
 		m.file = m.file && h.hasPrimaryWithFile(id) // A copy that was promoted knows of none.
 	}

@@ -111,7 +111,7 @@ func (c *Core) take(now time.Time, s *store, id engine.ObjectID, wire *enginev1.
 		c.freed.remove(id) // It was made again.
 	}
 	if c.deleted.has(id) || c.freed.has(id) {
-		if len(s.queues[id]) == 0 {
+		if !s.deletes(id) {
 			c.deleteCopies(s, id)
 		}
 		return

@@ -63,6 +63,11 @@ func (c *Core) ask(s *store, o *order) (uint64, error) {
 	return c.give(s, o), nil
 }
 
+// deletes reports whether the store is ordered already to delete its copy of an object.
+func (s *store) deletes(id engine.ObjectID) bool {
+	return slices.ContainsFunc(s.queues[id], func(number uint64) bool { return s.orders[number].wire.GetDelete() != nil })
+}
+
 // deleteCopies orders a store to delete its copy of an object.
 func (c *Core) deleteCopies(s *store, id engine.ObjectID) {
 	if s.lost {

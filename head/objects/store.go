@@ -144,8 +144,8 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 		s.usage = report.GetUsage()
 	}
 	for _, result := range report.GetResults() {
-		// What a checkpoint brought back is wanted, whoever deleted it before.
-		if o := s.orders[result.GetNumber()]; o != nil && o.wire.GetRestore() != nil && result.GetError() == nil {
+		// What a checkpoint brought back is wanted, if nobody knew under which id it would come.
+		if o := s.orders[result.GetNumber()]; o != nil && o.wire.GetRestore() != nil && len(o.ids) == 0 && result.GetError() == nil {
 			if restored, err := rpc.ObjectIDFromProto(result.GetObject().GetObjectId()); err == nil {
 				c.revive(restored)
 			}

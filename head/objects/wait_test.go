@@ -40,14 +40,14 @@ func TestWait(t *testing.T) {
 	owner := b.open('1')
 	x, y, z := object(1), object(2), object(3)
 	all := b.core.Wait(b.now, []engine.ObjectID{x, y}, 2)
-	any := b.core.Wait(b.now, []engine.ObjectID{z, y, x}, 1)
+	either := b.core.Wait(b.now, []engine.ObjectID{z, y, x}, 1)
 	twice := b.core.Wait(b.now, []engine.ObjectID{x, x}, 2)
 	b.answered(b.core.Wait(b.now, nil, 0), noError)
 	b.waits(all)
 	a.put(x, owner)
 	b.calm()
 	b.waits(all)
-	b.answered(any, noError, x)
+	b.answered(either, noError, x)
 	b.answered(twice, noError, x, x)
 	a.put(y, owner)
 	b.calm()
@@ -159,6 +159,24 @@ func TestRestoreIsTriedElsewhere(t *testing.T) {
 	number = b.core.Wait(b.now, []engine.ObjectID{x}, 1)
 	b.calm()
 	b.answered(number, noError, x)
+}
+
+// TestDeletedWhileItIsRestored deletes an object whose restoration is under way.
+func TestDeletedWhileItIsRestored(t *testing.T) {
+	b := newBench(t, 1)
+	x := object(1)
+	checkpointed(b, x, engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"})
+	z := b.store("z")
+	number := b.core.Wait(b.now, []engine.ObjectID{x}, 1)
+	order := b.core.Answer("z", z.session).GetOrders()[0]
+	b.core.Delete(b.now, []engine.ObjectID{x})
+	b.answered(number, engine.KindNotFound)
+	z.results[order.GetNumber()] = z.obey(order)
+	b.calm()
+	b.expect(x, "none")
+	if len(z.copies) != 0 {
+		t.Error("the copy is left")
+	}
 }
 
 func TestRestoreFromAnotherCluster(t *testing.T) {

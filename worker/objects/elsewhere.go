@@ -39,8 +39,12 @@ func (o *Objects) locate(ctx context.Context, id engine.ObjectID) ([]transfer.Ho
 	}
 	if len(info.GetHolders()) == 0 {
 		// The head restores it, or says why it is lost.
-		if _, err := o.waitElsewhere(ctx, []engine.ObjectID{id}, 1); err != nil {
+		ready, err := o.waitElsewhere(ctx, []engine.ObjectID{id}, 1)
+		if err != nil {
 			return nil, err
+		}
+		if len(ready) == 0 {
+			return nil, engine.Errorf(engine.KindDeadline, "find object", id.String(), "no store had it again in time; its checkpoint is %s", info.GetCheckpoint())
 		}
 		if info, err = o.describe(ctx, id); err != nil {
 			return nil, err
