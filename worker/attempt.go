@@ -20,7 +20,8 @@ import (
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
-	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/operator"
+	"github.com/f708428e/engine/tokenizer"
 )
 
 // jobEntry is what the worker keeps of a job: the assignment and, once a task has needed it, the program.
@@ -30,6 +31,8 @@ type jobEntry struct {
 	mu      sync.Mutex
 	program *jobplan.Program
 	output  output
+	// tokenizers are by digest of their models.
+	tokenizers map[string]*tokenizer.Tokenizer
 }
 
 // compile makes the program and the output, once for all tasks of the job. A failure is not kept: the next attempt may succeed.
@@ -115,7 +118,7 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 
 // write reads the task's splits, applies the steps, and writes what they make into out.
 func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, out draft) (err error) {
-	steps, err := w.build(ctx, program)
+	steps, err := w.build(ctx, program, l.job)
 	if err != nil {
 		return err
 	}
@@ -125,19 +128,20 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 			return err
 		}
 	}
+	w.sayEmbedded(l, steps)
 	return nil
 }
 
 // copySplit moves one split through the steps into the draft.
 func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split, out draft) (err error) {
-	reader, err := program.Source.Open(ctx, split, dataset.ReadOptions{
-		Schema: program.SourceSchema, Columns: program.Columns,
-		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator,
-	})
+	reader, err := w.open(ctx, program, split)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
+	if steps.embed != nil {
+		return w.copyAhead(ctx, program, l, steps, split, reader, out)
+	}
 	before := l.counts.bytesRead.Load()
 	for {
 		record, err := reader.Read(ctx)
@@ -149,21 +153,27 @@ func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lea
 			return err
 		}
 		if err := w.copyBatch(ctx, l, steps, record, out); err != nil {
-			var row *runtime.RowError
-			if errors.As(err, &row) {
-				// Rows keep their places through all steps, so the row of the batch is the row of the source.
-				return engine.Errorf(engine.KindOf(err), "run step", reader.Where(row.Row), "column %q: %w", row.Column, row.Err)
-			}
-			return err
+			return explain(err, reader.Where)
 		}
 	}
 }
 
+func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split) (dataset.Reader, error) {
+	return program.Source.Open(ctx, split, dataset.ReadOptions{
+		Schema: program.SourceSchema, Columns: program.Columns,
+		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator,
+	})
+}
+
 // copyBatch moves one record batch, which it releases, through the steps into the draft.
 func (w *Worker) copyBatch(ctx context.Context, l *lease, steps *steps, record arrow.Record, out draft) error {
-	rows := record.NumRows()
-	l.counts.rowsRead.Add(rows)
-	result, err := steps.apply(ctx, record)
+	l.counts.rowsRead.Add(record.NumRows())
+	return w.finish(ctx, l, steps.operators, record, out)
+}
+
+// finish moves a record batch, which it releases, through operators into the draft.
+func (w *Worker) finish(ctx context.Context, l *lease, operators []operator.Operator, record arrow.Record, out draft) error {
+	result, err := applyAll(ctx, operators, record)
 	if err != nil {
 		return err
 	}

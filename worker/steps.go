@@ -16,10 +16,14 @@ import (
 type steps struct {
 	operators []operator.Operator
 	models    []runtime.Model
+	// embed is the first operator that embeds, if there is one; before is how many come before it. See copyAhead.
+	embed    *operator.Embed
+	before   int
+	embedded []embedded
 }
 
 // build makes the operators of a program. Models come from the worker's cache: attempts share their sessions.
-func (w *Worker) build(ctx context.Context, program *jobplan.Program) (_ *steps, err error) {
+func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntry) (_ *steps, err error) {
 	s := &steps{}
 	defer func() {
 		if err != nil {
@@ -46,6 +50,8 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program) (_ *steps,
 			made, err = operator.NewCast(schema, casts, w.config.Allocator)
 		case jobplan.InferOp:
 			made, err = w.buildInfer(ctx, program, s, schema, op)
+		case jobplan.EmbedOp:
+			made, err = w.buildEmbed(ctx, program, j, s, schema, op)
 		default:
 			err = engine.Errorf(engine.KindInternal, "build steps", "", "operation %T is unknown", op)
 		}
@@ -85,9 +91,9 @@ func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *st
 	return made, engine.WrapError("infer", op.ModelPath, err)
 }
 
-// apply gives record, which it releases, to the operators one after the other, and returns what the last one makes.
-func (s *steps) apply(ctx context.Context, record arrow.Record) (arrow.Record, error) {
-	for _, op := range s.operators {
+// applyAll gives record, which it releases, to operators one after the other, and returns what the last one makes.
+func applyAll(ctx context.Context, operators []operator.Operator, record arrow.Record) (arrow.Record, error) {
+	for _, op := range operators {
 		next, err := op.Apply(ctx, record)
 		record.Release()
 		if err != nil {

@@ -38,6 +38,9 @@ type Config struct {
 	Store func(context.Context) (*objectstore.Store, error)
 	// Fetch brings a copy of an object that is elsewhere into the store. Nil means that only what the store has can be read.
 	Fetch func(context.Context, engine.ObjectID) error
+	// ModelFolder is where graphs are kept that are made of models which have weights alone. Empty means the folder engine/models in
+	// the user's cache folder.
+	ModelFolder string
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.

@@ -401,7 +401,7 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 		return engine.Errorf(engine.KindConflict, "resume job", string(id), "it has succeeded: nothing is left to do")
 	}
 	if job.Plan != nil {
-		if err := errors.Join(jobplan.CheckInputs(ctx, job.Plan), jobplan.CheckModels(ctx, job.Plan)); err != nil {
+		if err := errors.Join(jobplan.CheckInputs(ctx, job.Plan), jobplan.CheckModels(ctx, job.Spec, job.Plan)); err != nil {
 			return engine.Errorf(engine.KindConflict, "resume job", string(id), "what it works on has changed since it was planned: %w", err).
 				WithHint("submit the job again as a new one")
 		}

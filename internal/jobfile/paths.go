@@ -28,6 +28,9 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 		if infer := step.GetInfer(); infer != nil {
 			d.absolute(&infer.Model, base, false, "steps."+strconv.Itoa(i)+".infer.model")
 		}
+		if embed := step.GetEmbed(); embed != nil {
+			d.absolute(&embed.Model, base, false, "steps."+strconv.Itoa(i)+".embed.model")
+		}
 	}
 	if sink := spec.GetSink().GetParquet(); sink != nil {
 		d.absolute(&sink.Path, base, false, "sink.parquet.path")

@@ -8,7 +8,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -26,6 +25,7 @@ type step struct {
 	rename map[int]string
 	cast   map[int]arrow.DataType
 	infer  *boundInfer
+	embed  *boundEmbed
 }
 
 type boundInfer struct {
@@ -46,7 +46,7 @@ type binding struct {
 type binder struct {
 	// table names the source in messages.
 	table   string
-	models  map[int]*model.Model
+	models  models
 	columns []column
 	nextID  int
 	// gone says which step took a name out of the table.
@@ -56,8 +56,8 @@ type binder struct {
 }
 
 // bind checks every step against the table that the steps before it leave, and the models that they use. table names the source
-// in messages; models are by place of their step; texts is that of dataset.Layout.
-func bind(spec *enginev1.JobSpec, source *arrow.Schema, models map[int]*model.Model, table string, texts map[string]string) (*binding, error) {
+// in messages; texts is that of dataset.Layout.
+func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table string, texts map[string]string) (*binding, error) {
 	b := &binder{table: table, texts: texts, models: models, nextID: source.NumFields(), gone: map[string]string{}}
 	seen := map[string]bool{}
 	for i, f := range source.Fields() {
@@ -82,8 +82,10 @@ func bind(spec *enginev1.JobSpec, source *arrow.Schema, models map[int]*model.Mo
 			next, err = b.bindCast(field+".cast", kind.Cast.GetColumns())
 		case *enginev1.Step_Infer:
 			next, err = b.bindInfer(i, kind.Infer)
+		case *enginev1.Step_Embed:
+			next, err = b.bindEmbed(i, kind.Embed)
 		default:
-			err = invalid(field, "required: one of infer, select, rename, cast")
+			err = invalid(field, "required: one of infer, embed, select, rename, cast")
 		}
 		if err != nil {
 			return nil, err

@@ -14,7 +14,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -58,7 +57,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
-	if err := output.guardModels(spec, models); err != nil {
+	if err := output.guardModels(models); err != nil {
 		return nil, err
 	}
 	wanted, err := wantedTypes(spec, models)
@@ -92,9 +91,9 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	for _, c := range bound.final {
 		plan.OutputColumns = append(plan.OutputColumns, &enginev1.ColumnInfo{Name: c.field.Name, Type: dataset.TypeName(c.field.Type)})
 	}
-	for i := range spec.GetSteps() {
-		if m := models[i]; m != nil {
-			plan.Models = append(plan.Models, &enginev1.ModelPin{Step: int32(i), Path: m.Path, Digest: m.Digest})
+	for i := range models {
+		if pin := models[i].pin(i); pin != nil {
+			plan.Models = append(plan.Models, pin)
 		}
 	}
 	for i, group := range cut(layout.Splits, fileCount) {
@@ -148,29 +147,6 @@ func SplitOf(file *enginev1.InputFile, split *enginev1.Split) dataset.Split {
 		FirstRowGroup:    int(split.GetFirstRowGroup()),
 		RowGroups:        int(split.GetRowGroups()),
 	}
-}
-
-// openModels opens the model of every infer step, each model once.
-func openModels(ctx context.Context, spec *enginev1.JobSpec) (map[int]*model.Model, error) {
-	byPath := map[string]*model.Model{}
-	models := map[int]*model.Model{}
-	for i, s := range spec.GetSteps() {
-		infer := s.GetInfer()
-		if infer == nil {
-			continue
-		}
-		path, err := localPath(indexed("steps", i)+".infer.model", infer.GetModel())
-		if err != nil {
-			return nil, err
-		}
-		if byPath[path] == nil {
-			if byPath[path], err = model.Open(ctx, path); err != nil {
-				return nil, err
-			}
-		}
-		models[i] = byPath[path]
-	}
-	return models, nil
 }
 
 // EncodeSchema writes a schema as an Arrow IPC stream without record batches.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset/folder"
-	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -51,24 +50,18 @@ func CheckInputs(ctx context.Context, plan *enginev1.Plan) error {
 		WithHint("put the old files back, or submit the job again under another id")
 }
 
-// CheckModels verifies the digest of every model of a plan, which reads their files. A model that has changed is an error of kind
-// engine.KindModel.
-func CheckModels(ctx context.Context, plan *enginev1.Plan) error {
-	seen := map[string]bool{}
-	for _, pin := range plan.GetModels() {
-		if seen[pin.GetPath()+"\x00"+pin.GetDigest()] {
-			continue
-		}
-		seen[pin.GetPath()+"\x00"+pin.GetDigest()] = true
-		if err := model.VerifyDigest(ctx, pin.GetPath(), pin.GetDigest()); err != nil {
-			return err
-		}
+// CheckModels verifies that the models of a job are those of its plan, which reads their files. A model that has changed is an error
+// of kind engine.KindModel.
+func CheckModels(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan) error {
+	models, err := openModels(ctx, spec)
+	if err != nil {
+		return err
 	}
-	return nil
+	return models.verify(plan)
 }
 
 // Digests returns what _SUCCESS says of how an output came about: of the job, the SHA-256 of the job file in protobuf's deterministic
-// encoding; of the inputs, that of their list with lengths and modification times; of each infer step, its model's digest.
+// encoding; of the inputs, that of their list with lengths and modification times; of each step with a model, its's digest.
 func Digests(spec *enginev1.JobSpec, plan *enginev1.Plan) folder.Digests {
 	// Marshalling fails only for texts that are not UTF-8, which Validate refuses.
 	job, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)

@@ -33,18 +33,8 @@ func Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan, o
 	if err != nil {
 		return nil, err
 	}
-	pins := map[int]*enginev1.ModelPin{}
-	for _, pin := range plan.GetModels() {
-		pins[int(pin.GetStep())] = pin
-	}
-	for i, m := range models {
-		pin, ok := pins[i]
-		if !ok {
-			return nil, engine.Errorf(engine.KindInvalidArgument, opCompile, m.Path, "the plan does not pin the model of %s", indexed("steps", i))
-		}
-		if err := m.Verify(pin.GetDigest()); err != nil {
-			return nil, err
-		}
+	if err := models.verify(plan); err != nil {
+		return nil, err
 	}
 	bound, err := bind(spec, schema, models, tableName(spec, plan.GetInputs()[0].GetPath()), nil)
 	if err != nil {

@@ -446,13 +446,13 @@ func TestCompileChecksThePlan(t *testing.T) {
 		op.ModelPath != model || op.ONNXPath != model || op.Digest != plan.GetModels()[0].GetDigest() {
 		t.Errorf("got %+v", program)
 	}
-	if err := jobplan.CheckModels(t.Context(), plan); err != nil {
+	if err := jobplan.CheckModels(t.Context(), spec, plan); err != nil {
 		t.Error(err)
 	}
 	write(t, model, string(onnx([]string{"b: double[?]"}, []string{"y: double[?]"})))
 	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed: its digest is sha256:")
-	wantError(t, jobplan.CheckModels(t.Context(), plan), engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed")
+	wantError(t, jobplan.CheckModels(t.Context(), spec, plan), engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed")
 	plan.Models = nil
 	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindInvalidArgument, dir, "compile job: DIR/m.onnx: the plan does not pin the model of steps[0]")

@@ -205,7 +205,7 @@ func (b *binder) bindInfer(place int, infer *enginev1.InferStep) (step, error) {
 		return step{}, err
 	}
 	op := "infer " + path
-	m := b.models[place]
+	m := b.models[place].infer
 	if m == nil {
 		return step{}, engine.Errorf(engine.KindInternal, op, "", "the model was not opened")
 	}

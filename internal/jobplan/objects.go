@@ -12,7 +12,6 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/object"
-	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -221,4 +220,4 @@ func (o ObjectOutput) plan([]dataset.File) (*enginev1.OutputPlan, error) {
 	return &enginev1.OutputPlan{}, nil
 }
 
-func (o ObjectOutput) guardModels(*enginev1.JobSpec, map[int]*model.Model) error { return nil }
+func (o ObjectOutput) guardModels(models) error { return nil }

@@ -10,7 +10,6 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/folder"
-	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -19,7 +18,7 @@ type output interface {
 	// plan says where the output goes, and refuses a place that the job reads from.
 	plan(files []dataset.File) (*enginev1.OutputPlan, error)
 	// guardModels refuses to overwrite a model of the job, or a part of one.
-	guardModels(spec *enginev1.JobSpec, models map[int]*model.Model) error
+	guardModels(models models) error
 	// check makes sure that the output's columns can be written.
 	check(schema *arrow.Schema) error
 	// part names a task's output.
@@ -70,21 +69,9 @@ type folderOutput struct {
 func (o folderOutput) part(task int) string { return folder.PartName(o.Job, task, o.sink.Extension()) }
 func (o folderOutput) count() int           { return o.files }
 
-func (o folderOutput) guardModels(spec *enginev1.JobSpec, models map[int]*model.Model) error {
-	for i := range spec.GetSteps() {
-		m := models[i]
-		if m == nil {
-			continue
-		}
-		root := m.Path
-		if m.Path == m.ONNXPath {
-			root = filepath.Dir(m.Path)
-		}
-		paths := []string{m.Path, m.ONNXPath}
-		for _, name := range m.Files {
-			paths = append(paths, filepath.Join(root, filepath.FromSlash(name)))
-		}
-		if err := o.Conflicts("model", paths); err != nil {
+func (o folderOutput) guardModels(models models) error {
+	for _, m := range models {
+		if err := o.Conflicts("model", m.paths()); err != nil {
 			return err
 		}
 	}

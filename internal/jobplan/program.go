@@ -17,7 +17,7 @@ type Program struct {
 	// Columns are the places in SourceSchema of the columns that the steps and the output need, ascending. What no later step
 	// keeps is not read. The first of Ops is given records of just these.
 	Columns []int
-	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, or InferOp. Steps that change
+	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, InferOp, or EmbedOp. Steps that change
 	// nothing have no Op.
 	Ops []Op
 	// OutputSchema is the schema of the records that the last of Ops gives, and of the output.
@@ -30,7 +30,7 @@ type Program struct {
 	Threads int
 }
 
-// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, or InferOp. Columns are given by their place in the
+// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, InferOp, or EmbedOp. Columns are given by their place in the
 // record that the Op is given.
 type Op interface{ op() }
 
@@ -95,6 +95,7 @@ func (SelectOp) op() {}
 func (RenameOp) op() {}
 func (CastOp) op()   {}
 func (InferOp) op()  {}
+func (EmbedOp) op()  {}
 
 // lower turns bound steps into operations on those columns of the source alone that are needed.
 func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
@@ -105,6 +106,11 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 	for _, s := range b.steps {
 		if s.infer != nil {
 			for _, id := range append(slices.Clone(s.infer.inputs), s.infer.outputs...) {
+				live[id] = true
+			}
+		}
+		if s.embed != nil {
+			for _, id := range append(slices.Clone(s.embed.text), s.embed.output) {
 				live[id] = true
 			}
 		}
@@ -133,6 +139,14 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 			for i, id := range s.infer.outputs {
 				table = append(table, named{id, op.Outputs[i].Column})
 			}
+		case s.embed != nil:
+			op := s.embed.op
+			op.Text = nil
+			for _, id := range s.embed.text {
+				op.Text = append(op.Text, place(id))
+			}
+			ops = append(ops, op)
+			table = append(table, named{s.embed.output, op.Field.Name})
 		case s.keep != nil:
 			var op SelectOp
 			var kept []named

@@ -149,6 +149,8 @@ func validateSteps(spec *enginev1.JobSpec) error {
 		switch kind := step.GetKind().(type) {
 		case *enginev1.Step_Infer:
 			err = validateInfer(field+".infer", kind.Infer)
+		case *enginev1.Step_Embed:
+			err = validateEmbed(field+".embed", kind.Embed)
 		case *enginev1.Step_Select:
 			err = validateNames(field+".select.columns", kind.Select.GetColumns())
 			if err == nil && len(kind.Select.GetColumns()) == 0 {
@@ -159,7 +161,7 @@ func validateSteps(spec *enginev1.JobSpec) error {
 		case *enginev1.Step_Cast:
 			err = validateCast(field+".cast.columns", kind.Cast.GetColumns())
 		default:
-			err = invalid(field, "required: one of infer, select, rename, cast")
+			err = invalid(field, "required: one of infer, embed, select, rename, cast")
 		}
 		if err != nil {
 			return err

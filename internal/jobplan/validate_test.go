@@ -98,7 +98,7 @@ func TestValidateRefuses(t *testing.T) {
 		{one("batch", `{"bytes": "64MX"}`), `batch.bytes: "64MX" is not a size: write bytes or a number with KiB`},
 		{one("batch", `{"bytes": "0"}`), `batch.bytes: "0" must be at least one byte`},
 
-		{one("steps", `[{}]`), "steps[0]: required: one of infer, select, rename, cast"},
+		{one("steps", `[{}]`), "steps[0]: required: one of infer, embed, select, rename, cast"},
 		{one("steps", `[{"infer": {}}]`), "steps[0].infer.model: required"},
 		{one("steps", `[{"infer": {"model": "models/m"}}]`), `steps[0].infer.model: "models/m" is not an absolute path`},
 		{one("steps", `[{"infer": {"model": "models:/m@champion"}}]`), `steps[0].infer.model: "models:/m@champion": models:/ is not available in this version`},

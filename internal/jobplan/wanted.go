@@ -9,13 +9,12 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/model"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // wantedTypes returns, by column of the source, the types in which the job's models want columns that reach them unchanged. A
 // source with types of its own, and columns whose type the job file declares, are left alone.
-func wantedTypes(spec *enginev1.JobSpec, models map[int]*model.Model) (map[string]arrow.DataType, error) {
+func wantedTypes(spec *enginev1.JobSpec, models models) (map[string]arrow.DataType, error) {
 	declared, open := declaredTypes(spec)
 	type use struct {
 		step int
@@ -23,15 +22,22 @@ func wantedTypes(spec *enginev1.JobSpec, models map[int]*model.Model) (map[strin
 	}
 	uses := map[string][]use{}
 	for i, s := range spec.GetSteps() {
+		if embed := s.GetEmbed(); embed != nil {
+			for _, name := range embed.GetText() {
+				if name, ok := origin(spec, models, i, name); ok && open && !declared[name] {
+					uses[name] = append(uses[name], use{i, textFeed})
+				}
+			}
+		}
 		infer := s.GetInfer()
 		if infer == nil {
 			continue
 		}
-		f, err := feedsOf("infer "+models[i].Path, infer, models[i])
+		f, err := feedsOf("infer "+models[i].infer.Path, infer, models[i].infer)
 		if err != nil {
 			return nil, err
 		}
-		if in := models[i].Inputs[0]; f.columns == nil && in.Shape[1] == 1 {
+		if in := models[i].infer.Inputs[0]; f.columns == nil && in.Shape[1] == 1 {
 			// See numericPlaces: a column of the input's name is preferred.
 			f.columns = []feed{{column: in.Name, input: in}}
 		}
@@ -70,7 +76,7 @@ func wantedTypes(spec *enginev1.JobSpec, models map[int]*model.Model) (map[strin
 }
 
 // origin returns the column of the source that has the given name before a step, if its values are as they were read.
-func origin(spec *enginev1.JobSpec, models map[int]*model.Model, before int, name string) (string, bool) {
+func origin(spec *enginev1.JobSpec, models models, before int, name string) (string, bool) {
 	for i := before - 1; i >= 0; i-- {
 		switch kind := spec.GetSteps()[i].GetKind().(type) {
 		case *enginev1.Step_Select:
@@ -93,8 +99,12 @@ func origin(spec *enginev1.JobSpec, models map[int]*model.Model, before int, nam
 			if _, ok := kind.Cast.GetColumns()[name]; ok {
 				return "", false
 			}
+		case *enginev1.Step_Embed:
+			if embedOutput(kind.Embed) == name {
+				return "", false
+			}
 		case *enginev1.Step_Infer:
-			for _, out := range models[i].Outputs {
+			for _, out := range models[i].infer.Outputs {
 				if outputName(kind.Infer, out.Name) == name {
 					return "", false
 				}

@@ -563,6 +563,7 @@ type Step struct {
 	//	*Step_Select
 	//	*Step_Rename
 	//	*Step_Cast
+	//	*Step_Embed
 	Kind          isStep_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -641,6 +642,15 @@ func (x *Step) GetCast() *CastStep {
 	return nil
 }
 
+func (x *Step) GetEmbed() *EmbedStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Embed); ok {
+			return x.Embed
+		}
+	}
+	return nil
+}
+
 type isStep_Kind interface {
 	isStep_Kind()
 }
@@ -665,6 +675,11 @@ type Step_Cast struct {
 	Cast *CastStep `protobuf:"bytes,5,opt,name=cast,proto3,oneof"`
 }
 
+type Step_Embed struct {
+	// Embeds texts and appends their vectors as a column.
+	Embed *EmbedStep `protobuf:"bytes,6,opt,name=embed,proto3,oneof"`
+}
+
 func (*Step_Infer) isStep_Kind() {}
 
 func (*Step_Select) isStep_Kind() {}
@@ -672,6 +687,8 @@ func (*Step_Select) isStep_Kind() {}
 func (*Step_Rename) isStep_Kind() {}
 
 func (*Step_Cast) isStep_Kind() {}
+
+func (*Step_Embed) isStep_Kind() {}
 
 // InferStep evaluates an ONNX model on every record batch. All columns pass through to the output, the model's outputs follow
 // them. A null in an input column is an error that names column and row.
@@ -805,6 +822,181 @@ func (x *ModelBatch) GetRows() int64 {
 	return 0
 }
 
+// EmbedStep turns texts into vectors with a sentence embedding model. All columns pass through to the output; a column of
+// fixed_size_list<float32>, as long as the model's vectors are, follows them.
+//
+// A null in gives a null out; of several columns, nulls are left out, and only a row where all are null gives a null. An empty
+// text is a text, and has the vector that the model gives it. As in sentence-transformers, white space around a text does not
+// count. Equal texts of a record batch are computed once.
+type EmbedStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A folder of sentence-transformers, or of transformers with tokenizer.json, config.json, and either an ONNX file or
+	// model.safetensors. Relative paths are relative to the job file. The content is pinned by its SHA-256 when the job is accepted.
+	// Required.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The columns of text, joined by a space. Required.
+	Text []string `protobuf:"bytes,2,rep,name=text,proto3" json:"text,omitempty"`
+	// The new column's name. Default: "embedding".
+	Output string `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	// Whether vectors are scaled to unit length: "auto" (default) as the model's own configuration says, "true", or "false".
+	Normalize string `protobuf:"bytes,4,opt,name=normalize,proto3" json:"normalize,omitempty"`
+	// How many tokens of a text count, with the special ones; the rest is cut off, and the job's log says of how many texts. At most
+	// the model's own limit. Default (0): that limit.
+	MaxTokens int32 `protobuf:"varint,5,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	// What is put before each text: the name of one of the model's prompts, or the text itself. Default: the model's default prompt,
+	// if it has one; "none" leaves it out.
+	Prompt string `protobuf:"bytes,6,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	// How much is computed in one call of the model. The vectors do not depend on it.
+	Batch *EmbedBatch `protobuf:"bytes,7,opt,name=batch,proto3" json:"batch,omitempty"`
+	// What happens when a vector holds NaN: "fail" (default) names the row, "allow" keeps it.
+	Nan           string `protobuf:"bytes,8,opt,name=nan,proto3" json:"nan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedStep) Reset() {
+	*x = EmbedStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedStep) ProtoMessage() {}
+
+func (x *EmbedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
+func (*EmbedStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *EmbedStep) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *EmbedStep) GetText() []string {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *EmbedStep) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *EmbedStep) GetNormalize() string {
+	if x != nil {
+		return x.Normalize
+	}
+	return ""
+}
+
+func (x *EmbedStep) GetMaxTokens() int32 {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return 0
+}
+
+func (x *EmbedStep) GetPrompt() string {
+	if x != nil {
+		return x.Prompt
+	}
+	return ""
+}
+
+func (x *EmbedStep) GetBatch() *EmbedBatch {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *EmbedStep) GetNan() string {
+	if x != nil {
+		return x.Nan
+	}
+	return ""
+}
+
+// EmbedBatch bounds one call of an embedding model. Texts are sorted by length within the record batch, so a record batch of
+// thousands of rows has the least padding.
+type EmbedBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tokens of one call, padding included, or "auto" (default): 1,024 on a CPU, where more does not fit into its caches and takes up to
+	// twice as long, and 16,384 on a GPU. A text with more tokens has a call of its own. When memory is short, the engine halves it.
+	Tokens string `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Texts of one call at most. Default (0): as many as fit.
+	Rows          int64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedBatch) Reset() {
+	*x = EmbedBatch{}
+	mi := &file_engine_v1_job_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedBatch) ProtoMessage() {}
+
+func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
+func (*EmbedBatch) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *EmbedBatch) GetTokens() string {
+	if x != nil {
+		return x.Tokens
+	}
+	return ""
+}
+
+func (x *EmbedBatch) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
 // SelectStep keeps columns.
 type SelectStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -816,7 +1008,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1020,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1033,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -862,7 +1054,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1066,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1079,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -909,7 +1101,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1113,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1126,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -960,7 +1152,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1164,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1177,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -1051,7 +1243,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1255,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1268,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -1119,7 +1311,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1323,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1336,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -1194,7 +1386,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1398,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1411,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -1269,7 +1461,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1473,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1486,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -1317,7 +1509,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1521,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1534,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -1400,12 +1592,13 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xc9\x01\n" +
+	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xf7\x01\n" +
 	"\x04Step\x12,\n" +
 	"\x05infer\x18\x01 \x01(\v2\x14.engine.v1.InferStepH\x00R\x05infer\x12/\n" +
 	"\x06select\x18\x03 \x01(\v2\x15.engine.v1.SelectStepH\x00R\x06select\x12/\n" +
 	"\x06rename\x18\x04 \x01(\v2\x15.engine.v1.RenameStepH\x00R\x06rename\x12)\n" +
-	"\x04cast\x18\x05 \x01(\v2\x13.engine.v1.CastStepH\x00R\x04castB\x06\n" +
+	"\x04cast\x18\x05 \x01(\v2\x13.engine.v1.CastStepH\x00R\x04cast\x12,\n" +
+	"\x05embed\x18\x06 \x01(\v2\x14.engine.v1.EmbedStepH\x00R\x05embedB\x06\n" +
 	"\x04kind\"\xf7\x01\n" +
 	"\tInferStep\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
@@ -1418,7 +1611,21 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
 	"\n" +
 	"ModelBatch\x12\x12\n" +
-	"\x04rows\x18\x01 \x01(\x03R\x04rows\"&\n" +
+	"\x04rows\x18\x01 \x01(\x03R\x04rows\"\xe1\x01\n" +
+	"\tEmbedStep\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x12\n" +
+	"\x04text\x18\x02 \x03(\tR\x04text\x12\x16\n" +
+	"\x06output\x18\x03 \x01(\tR\x06output\x12\x1c\n" +
+	"\tnormalize\x18\x04 \x01(\tR\tnormalize\x12\x1d\n" +
+	"\n" +
+	"max_tokens\x18\x05 \x01(\x05R\tmaxTokens\x12\x16\n" +
+	"\x06prompt\x18\x06 \x01(\tR\x06prompt\x12+\n" +
+	"\x05batch\x18\a \x01(\v2\x15.engine.v1.EmbedBatchR\x05batch\x12\x10\n" +
+	"\x03nan\x18\b \x01(\tR\x03nan\"8\n" +
+	"\n" +
+	"EmbedBatch\x12\x16\n" +
+	"\x06tokens\x18\x01 \x01(\tR\x06tokens\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x03R\x04rows\"&\n" +
 	"\n" +
 	"SelectStep\x12\x18\n" +
 	"\acolumns\x18\x01 \x03(\tR\acolumns\"\x86\x01\n" +
@@ -1479,7 +1686,7 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),       // 0: engine.v1.JobSpec
 	(*Source)(nil),        // 1: engine.v1.Source
@@ -1491,49 +1698,53 @@ var file_engine_v1_job_proto_goTypes = []any{
 	(*Step)(nil),          // 7: engine.v1.Step
 	(*InferStep)(nil),     // 8: engine.v1.InferStep
 	(*ModelBatch)(nil),    // 9: engine.v1.ModelBatch
-	(*SelectStep)(nil),    // 10: engine.v1.SelectStep
-	(*RenameStep)(nil),    // 11: engine.v1.RenameStep
-	(*CastStep)(nil),      // 12: engine.v1.CastStep
-	(*Sink)(nil),          // 13: engine.v1.Sink
-	(*ObjectSink)(nil),    // 14: engine.v1.ObjectSink
-	(*ParquetSink)(nil),   // 15: engine.v1.ParquetSink
-	(*Resources)(nil),     // 16: engine.v1.Resources
-	(*Retry)(nil),         // 17: engine.v1.Retry
-	(*ColumnInfo)(nil),    // 18: engine.v1.ColumnInfo
-	nil,                   // 19: engine.v1.JobSpec.LabelsEntry
-	nil,                   // 20: engine.v1.InferStep.OutputsEntry
-	nil,                   // 21: engine.v1.RenameStep.ColumnsEntry
-	nil,                   // 22: engine.v1.CastStep.ColumnsEntry
-	nil,                   // 23: engine.v1.Resources.CustomEntry
+	(*EmbedStep)(nil),     // 10: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),    // 11: engine.v1.EmbedBatch
+	(*SelectStep)(nil),    // 12: engine.v1.SelectStep
+	(*RenameStep)(nil),    // 13: engine.v1.RenameStep
+	(*CastStep)(nil),      // 14: engine.v1.CastStep
+	(*Sink)(nil),          // 15: engine.v1.Sink
+	(*ObjectSink)(nil),    // 16: engine.v1.ObjectSink
+	(*ParquetSink)(nil),   // 17: engine.v1.ParquetSink
+	(*Resources)(nil),     // 18: engine.v1.Resources
+	(*Retry)(nil),         // 19: engine.v1.Retry
+	(*ColumnInfo)(nil),    // 20: engine.v1.ColumnInfo
+	nil,                   // 21: engine.v1.JobSpec.LabelsEntry
+	nil,                   // 22: engine.v1.InferStep.OutputsEntry
+	nil,                   // 23: engine.v1.RenameStep.ColumnsEntry
+	nil,                   // 24: engine.v1.CastStep.ColumnsEntry
+	nil,                   // 25: engine.v1.Resources.CustomEntry
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
 	6,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
 	7,  // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	13, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	16, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	17, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	19, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	15, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	18, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	19, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	21, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	2,  // 7: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
 	4,  // 8: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
 	5,  // 9: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
 	3,  // 10: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
 	8,  // 11: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	10, // 12: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	11, // 13: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	12, // 14: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	20, // 15: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	9,  // 16: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	21, // 17: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	22, // 18: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	15, // 19: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	14, // 20: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	23, // 21: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	12, // 12: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	13, // 13: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	14, // 14: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	10, // 15: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	22, // 16: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	9,  // 17: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	11, // 18: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	23, // 19: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	24, // 20: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	17, // 21: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	16, // 22: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	25, // 23: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -1552,19 +1763,20 @@ func file_engine_v1_job_proto_init() {
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
 		(*Step_Cast)(nil),
+		(*Step_Embed)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[13].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[15].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[16].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,214 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/embedding"
+	"github.com/f708428e/engine/runtime/operator"
+	"github.com/f708428e/engine/tokenizer"
+)
+
+// buildEmbed makes the operator of a step embed.
+func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jobEntry, s *steps, schema *arrow.Schema, op jobplan.EmbedOp) (operator.Operator, error) {
+	folder := w.config.ModelFolder
+	if folder == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, engine.Errorf(engine.KindUnavailable, "embed", op.Model.Path, "the user has no cache folder: %w", err)
+		}
+		folder = filepath.Join(cache, "engine", "models")
+	}
+	path, err := op.Model.Materialize(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	words, err := j.tokenizer(op.Model.Digest, op.Model.TokenizerPath)
+	if err != nil {
+		return nil, err
+	}
+	model, err := w.config.Models.Load(ctx, runtime.LoadRequest{
+		Path: path, Digest: op.Model.Digest, Threads: program.Threads, Outputs: []string{op.Model.Output},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.models = append(s.models, model)
+	embedder, err := embedding.New(embedding.Config{
+		Model: model, Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
+		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows,
+	})
+	if err != nil {
+		return nil, err
+	}
+	made, err := operator.NewEmbed(operator.EmbedParams{
+		Schema: schema, Text: op.Text, Column: op.Field.Name, Embedder: embedder, AllowNaN: op.AllowNaN, Allocator: w.config.Allocator,
+	})
+	if err != nil {
+		return nil, engine.WrapError("embed", op.Model.Path, err)
+	}
+	if s.embed == nil {
+		s.embed, s.before = made, len(s.operators)
+	}
+	s.embedded = append(s.embedded, embedded{op, made})
+	return made, nil
+}
+
+// embedded is a step embed and its operator.
+type embedded struct {
+	op   jobplan.EmbedOp
+	made *operator.Embed
+}
+
+// tokenizer returns the tokenizer of a model, read once for all tasks of the job.
+func (j *jobEntry) tokenizer(digest, path string) (*tokenizer.Tokenizer, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if t := j.tokenizers[digest]; t != nil {
+		return t, nil
+	}
+	t, err := tokenizer.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if j.tokenizers == nil {
+		j.tokenizers = map[string]*tokenizer.Tokenizer{}
+	}
+	j.tokenizers[digest] = t
+	return t, nil
+}
+
+// sayEmbedded tells the job's log what users want to know of their texts.
+func (w *Worker) sayEmbedded(l *lease, s *steps) {
+	for _, e := range s.embedded {
+		stats := e.made.Stats()
+		step := strconv.Itoa(e.op.Step)
+		if stats.Truncated > 0 {
+			w.line(l, "INFO", "texts were cut", map[string]string{
+				"step": step, "max_tokens": strconv.Itoa(e.op.MaxTokens), "texts": strconv.FormatInt(stats.Texts, 10), "cut": strconv.FormatInt(stats.Truncated, 10),
+			})
+		}
+		if stats.Halved > 0 {
+			w.line(l, "WARN", "memory was short: calls of the model were made smaller", map[string]string{
+				"step": step, "halvings": strconv.FormatInt(stats.Halved, 10),
+			})
+		}
+	}
+}
+
+// tokenized is a record batch on its way to the model.
+type tokenized struct {
+	batch *operator.EmbedBatch
+	rows  int64
+}
+
+// copyAhead moves a split through steps that embed: a second goroutine reads a record batch and tokenizes its texts while the model
+// works on the one before, so that the model never waits. It has ended when copyAhead returns. One batch at most waits between them.
+func (w *Worker) copyAhead(ctx context.Context, program *jobplan.Program, l *lease, s *steps, split dataset.Split, reader dataset.Reader, out draft) (err error) {
+	ready := make(chan tokenized)
+	group := lifecycle.NewGroup(ctx, "read ahead")
+	var failed error // set before ready is closed
+	group.Go("tokenize", func(ctx context.Context) error {
+		defer close(ready)
+		failed = w.tokenize(ctx, l, s, reader, ready)
+		return nil
+	})
+	// The goroutine looks at its context before every read and at every hand-over; it needs no deadline.
+	defer func() { err = errors.Join(err, group.Stop(context.WithoutCancel(ctx))) }()
+	for place := 0; ; place++ {
+		next, ok := <-ready
+		if !ok {
+			return failed
+		}
+		if err := w.copyTokenized(ctx, l, s, next, out); err != nil {
+			return explain(err, func(row int64) string { return w.where(ctx, program, split, place, row) })
+		}
+	}
+}
+
+// tokenize reads until the end, and hands over what is ready.
+func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, reader dataset.Reader, ready chan<- tokenized) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // as in attempt
+			w.config.Logger.ErrorContext(ctx, "attempt panicked", "task", l.task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = engine.Errorf(engine.KindInternal, "run task", l.task.String(), "panic: %v", p)
+		}
+	}()
+	before := l.counts.bytesRead.Load()
+	for {
+		record, err := reader.Read(ctx)
+		l.counts.bytesRead.Store(before + reader.BytesRead())
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		next := tokenized{rows: record.NumRows()}
+		l.counts.rowsRead.Add(next.rows)
+		if record, err = applyAll(ctx, s.operators[:s.before], record); err == nil {
+			next.batch, err = s.embed.Prepare(ctx, record)
+			record.Release()
+		}
+		if err != nil {
+			return explain(err, reader.Where)
+		}
+		select {
+		case ready <- next:
+		case <-ctx.Done():
+			s.embed.Discard(next.batch)
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// copyTokenized moves one batch through the model and the steps after it into the draft.
+func (w *Worker) copyTokenized(ctx context.Context, l *lease, s *steps, next tokenized, out draft) error {
+	record, err := s.embed.Run(ctx, next.batch)
+	if err != nil {
+		return err
+	}
+	return w.finish(ctx, l, s.operators[s.before+1:], record, out)
+}
+
+// explain says where the row of a *runtime.RowError came from.
+func explain(err error, where func(row int64) string) error {
+	var row *runtime.RowError
+	if !errors.As(err, &row) {
+		return err
+	}
+	// Rows keep their places through all steps, so the row of the batch is the row of the source.
+	return engine.Errorf(engine.KindOf(err), "run step", where(row.Row), "column %q: %w", row.Column, row.Err)
+}
+
+// where finds out where a row came from that lies in a record batch which the reader has left behind: the split is read again, up to
+// that batch.
+func (w *Worker) where(ctx context.Context, program *jobplan.Program, split dataset.Split, batch int, row int64) string {
+	unknown := fmt.Sprintf("%s, record batch %d, row %d", split.File.Path, batch, row)
+	reader, err := w.open(ctx, program, split)
+	if err != nil {
+		return unknown
+	}
+	defer func() { _ = reader.Close() }() // The error at hand matters more.
+	for range batch + 1 {
+		record, err := reader.Read(ctx)
+		if err != nil {
+			return unknown
+		}
+		record.Release()
+	}
+	return reader.Where(row)
+}
