@@ -13,8 +13,8 @@ import (
 	"github.com/f708428e/engine/objectstore/storetest"
 )
 
-// BenchmarkPut100MB puts 100 MB in warm memory and compares each put with a plain copy into memory that is as warm; the result to look at is
-// the ratio, copy's time by put's.
+// BenchmarkPut100MB puts 100 MB in warm memory and compares each put with a plain copy into memory that is as warm; the result to
+// look at is the ratio, copy's time by put's.
 func BenchmarkPut100MB(b *testing.B) {
 	const size = 100_000_000
 	s := storetest.Open(b, objectstore.Config{CapacityBytes: 512 * mib, ArenaBytes: 256 * mib})
@@ -103,7 +103,8 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkSpillRestore reads data of twice the store's size round and round, so that every object is read back from a folder each time.
+// BenchmarkSpillRestore reads data of twice the store's size round and round, so that every object is read back from a folder
+// each time.
 func BenchmarkSpillRestore(b *testing.B) {
 	bucket, err := file.Open(b.TempDir())
 	if err != nil {

@@ -74,10 +74,11 @@ func (c *changes) next() uint64 {
 	return c.sequence
 }
 
-// Changes returns the sealed objects that changed and the ids of those that are gone since the given cursor, each at most once with its present
-// state, and the next cursor. With full, changed is everything that the store has, gone is empty, and what is not in it does not exist: for a
-// cursor of zero, of another store, or one that is older than the store remembers. The channel is closed when there is more. Pins are
-// reported with a delay of about a second, and those of inline objects not at all by themselves.
+// Changes returns the sealed objects that changed and the ids of those that are gone since the given cursor, each at most once
+// with its present state, and the next cursor. With full, changed is everything that the store has, gone is empty, and what is
+// not in it does not exist: for a cursor of zero, of another store, or one that is older than the store remembers. The channel is
+// closed when there is more. Pins are reported with a delay of about a second, and those of inline objects not at all by
+// themselves.
 func (s *Store) Changes(cursor uint64) (changed []Info, gone []engine.ObjectID, full bool, next uint64, more <-chan struct{}) {
 	s.lock()
 	defer s.unlock()

@@ -10,9 +10,10 @@ import (
 	"github.com/f708428e/engine/objectstore/table"
 )
 
-// Checkpoint writes an object as <id>.arrows into a folder, which may be s3://bucket/prefix, and returns its URI when it is durable and
-// has been read back and compared; it blocks for that. An equal checkpoint that is there already is adopted, and a damaged one replaced. The errors' kinds: engine.KindNotFound;
-// engine.KindConflict if the folder has another content under the object's id; those of Get and of the bucket.
+// Checkpoint writes an object as <id>.arrows into a folder, which may be s3://bucket/prefix, and returns its URI when it is
+// durable and has been read back and compared; it blocks for that. An equal checkpoint that is there already is adopted, and a
+// damaged one replaced. The errors' kinds: engine.KindNotFound; engine.KindConflict if the folder has another content under the
+// object's id; those of Get and of the bucket.
 func (s *Store) Checkpoint(ctx context.Context, id engine.ObjectID, folder string) (uri string, err error) {
 	h, err := s.Get(ctx, id)
 	if err != nil {
@@ -68,9 +69,10 @@ func checkCheckpoint(ctx context.Context, bucket blob.Bucket, key string, want s
 	return spill.Verify(ctx, bucket, key, want)
 }
 
-// Restore makes an object of a checkpoint, under the id that it says; it blocks while it is read, and follows Create in how it finds room. If the store has the object, the owners are added to it. Without
-// owners it is a cache. An empty domain is "default". The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the file is damaged or is no Arrow stream; those of Create and of the
-// bucket.
+// Restore makes an object of a checkpoint, under the id that it says; it blocks while it is read, and follows Create in how it
+// finds room. If the store has the object, the owners are added to it. Without owners it is a cache. An empty domain is
+// "default". The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the file is damaged or is no Arrow stream; those of
+// Create and of the bucket.
 func (s *Store) Restore(ctx context.Context, uri, domain string, owners []engine.ObjectOwner) (Info, error) {
 	const op = "restore object"
 	if err := checkOwners(op, engine.ObjectID{}, owners); err != nil {

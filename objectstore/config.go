@@ -27,8 +27,8 @@ type Config struct {
 	Spill blob.Bucket
 	// Open opens the bucket or folder of a checkpoint; the store closes it. Nil means that there are no checkpoints.
 	Open func(ctx context.Context, uri string) (bucket blob.Bucket, err error)
-	// Node and Generation mark what the store leaves behind, so that a later one can tell whose it is: see spill.Claim. They are needed if
-	// Spill is set.
+	// Node and Generation mark what the store leaves behind, so that a later one can tell whose it is: see spill.Claim. They are
+	// needed if Spill is set.
 	Node       engine.NodeID
 	Generation string
 	// Events hears of what happens in the background. It must not block, nor call the store. Nil means nobody does.

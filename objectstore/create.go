@@ -23,10 +23,10 @@ type Creation struct {
 	Writer string
 }
 
-// Create reserves room for an object, and waits for it until ctx ends or, if it has no deadline, CreateTimeout has passed. The errors' kinds:
-// engine.KindConflict if the id exists or is being created, engine.KindInvalidArgument if the object can never fit (with both sizes),
-// engine.KindExhausted at the deadline (with who uses how much) and if the system has no memory, engine.KindCanceled,
-// engine.KindUnavailable after Close.
+// Create reserves room for an object, and waits for it until ctx ends or, if it has no deadline, CreateTimeout has passed. The
+// errors' kinds: engine.KindConflict if the id exists or is being created, engine.KindInvalidArgument if the object can never fit
+// (with both sizes), engine.KindExhausted at the deadline (with who uses how much) and if the system has no memory,
+// engine.KindCanceled, engine.KindUnavailable after Close.
 func (s *Store) Create(ctx context.Context, creation Creation) (*Pending, error) {
 	return s.create(creation, func(w *waiter) (memory, error) { return s.reserve(ctx, w) })
 }
@@ -157,7 +157,8 @@ func (p *Pending) Place() (place Place, ok bool) {
 }
 
 // Seal makes the object immutable and visible. The errors' kinds: engine.KindConflict if it was sealed or aborted before;
-// engine.KindFenced if its owner ended in the meantime, and engine.KindUnavailable if the store was closed; the object is aborted then.
+// engine.KindInvalidArgument for a negative count; engine.KindFenced if its owner ended in the meantime, and
+// engine.KindUnavailable if the store was closed; the object is aborted then.
 func (p *Pending) Seal(description Description) (Info, error) {
 	p.store.lock()
 	defer p.store.unlock()
@@ -176,6 +177,9 @@ func (s *Store) seal(p *Pending, description Description) (Info, error) {
 	case s.closed:
 		s.abort(p)
 		return Info{}, errClosed(op, o.id.String())
+	case description.Rows < 0 || description.Batches < 0:
+		s.abort(p)
+		return Info{}, engine.Errorf(engine.KindInvalidArgument, op, o.id.String(), "it has %d rows in %d record batches", description.Rows, description.Batches)
 	case o.primary && len(o.owners) == 0:
 		s.abort(p)
 		return Info{}, engine.Errorf(engine.KindFenced, op, o.id.String(), "its owner ended before it was sealed")

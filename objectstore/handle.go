@@ -18,9 +18,9 @@ type Handle struct {
 	released bool
 }
 
-// Get returns a handle of an object, restored from its spill file or checkpoint if need be, for which it blocks until ctx ends. The handle pins the memory
-// until it is released. The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the spill file is damaged;
-// engine.KindExhausted if there was no room to restore it.
+// Get returns a handle of an object, restored from its spill file or checkpoint if need be, for which it blocks until ctx ends.
+// The handle pins the memory until it is released. The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the spill file
+// is damaged; engine.KindExhausted if there was no room to restore it.
 func (s *Store) Get(ctx context.Context, id engine.ObjectID) (*Handle, error) {
 	now := s.config.Now()
 	s.lock()

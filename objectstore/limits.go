@@ -6,12 +6,12 @@ import (
 	"github.com/f708428e/engine"
 )
 
-// minDescriptors is how many open files a store needs to be of use: one for each arena, which may be hundreds of large objects, one for each
-// connection, and what the rest of the process has.
+// minDescriptors is how many open files a store needs to be of use: one for each arena, which may be hundreds of large objects,
+// one for each connection, and what the rest of the process has.
 const minDescriptors = 1024
 
-// CheckLimits returns an error of kind engine.KindExhausted if this process may not have as many files open as a store needs, and says how to
-// change that.
+// CheckLimits returns an error of kind engine.KindExhausted if this process may not have as many files open as a store needs, and
+// says how to change that.
 func CheckLimits() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -13,8 +13,8 @@ type memory struct {
 	block *block
 }
 
-// object is what the store keeps of one object, from its creation until it is deleted and the last handle is released. The store's mutex
-// guards it, but for what is constant.
+// object is what the store keeps of one object, from its creation until it is deleted and the last handle is released. The
+// store's mutex guards it, but for what is constant.
 //
 //	created ──Seal──> sealed ──Delete──> deleted ──last unpin──> gone
 //	   └───Abort────────────────────────────────────────────────^

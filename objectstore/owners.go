@@ -117,8 +117,8 @@ func (e *expiries) update(o *object) {
 	}
 }
 
-// Own adds and removes owners of an object; one that is there already gets the new end. A primary copy that has none left is deleted. The
-// errors' kinds: engine.KindNotFound; engine.KindConflict if owners are added to a cache, which Promote does;
+// Own adds and removes owners of an object; one that is there already gets the new end. A primary copy that has none left is
+// deleted. The errors' kinds: engine.KindNotFound; engine.KindConflict if owners are added to a cache, which Promote does;
 // engine.KindInvalidArgument for an owner without a name.
 func (s *Store) Own(id engine.ObjectID, add, remove []engine.ObjectOwner) error {
 	if err := checkOwners("own object", id, add); err != nil {

@@ -27,7 +27,8 @@ func (s *Store) runPrefault(ctx context.Context) error {
 	}
 }
 
-// prefaultMore makes some more of an arena ready, if it is in use and PrefaultBytes allow it over all arenas; false if there is no more to do.
+// prefaultMore makes some more of an arena ready, if it is in use and PrefaultBytes allow it over all arenas; false if there is
+// no more to do.
 func (s *Store) prefaultMore(a *arena) bool {
 	s.lock()
 	memory := a.memory.Load()

@@ -67,8 +67,8 @@ func (q *queue) remove(w *waiter) {
 	}
 }
 
-// reserve finds memory for an object and makes it ready, and waits for it until ctx ends or CreateTimeout has passed. It is called with the mutex held, gives it
-// up while it waits, and returns with it held.
+// reserve finds memory for an object and makes it ready, and waits for it until ctx ends or CreateTimeout has passed. It is
+// called with the mutex held, gives it up while it waits, and returns with it held.
 func (s *Store) reserve(ctx context.Context, w *waiter) (memory, error) {
 	if s.queue.first() == nil && s.allocate(w, nil) {
 		return s.ready(w)

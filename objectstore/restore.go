@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// restoreTries is how often a spill file is read before its object counts as not readable, and restoreWait how long the first wait between is;
-	// it doubles.
+	// restoreTries is how often a spill file is read before its object counts as not readable, and restoreWait how long the first
+	// wait between is; it doubles.
 	restoreTries = 3
 	restoreWait  = 20 * time.Millisecond
 	// restoreReaders is how many spill files are read at a time.
@@ -165,7 +165,8 @@ func (s *Store) readBack(ctx context.Context, o *object, dst []byte) error {
 	return errors.Join(err, checkpointErr)
 }
 
-// tryAgain calls f until it succeeds, restoreTries times at most, unless it fails in a way that will not change. What is corrupt may have been damaged on its way.
+// tryAgain calls f until it succeeds, restoreTries times at most, unless it fails in a way that will not change. What is corrupt
+// may have been damaged on its way.
 func tryAgain(ctx context.Context, f func() error) error {
 	wait := restoreWait
 	for try := 1; ; try++ {

@@ -28,7 +28,8 @@ type plan struct {
 	cost int64
 }
 
-// allocate gives a waiter memory, and drops what is droppable and retires empty arenas for it. keep is what it must leave alone, or nil.
+// allocate gives a waiter memory, and drops what is droppable and retires empty arenas for it. keep is what it must leave alone,
+// or nil.
 func (s *Store) allocate(w *waiter, keep *plan) bool {
 	for !s.place(w, keep) {
 		if !s.dropOldest(w.object.size) {
@@ -161,7 +162,8 @@ func (s *Store) makePlan(w *waiter) plan {
 	return best
 }
 
-// planEmpty plans to empty arenas for an object, those first that cost least for their size, and to free inline objects if that would not do.
+// planEmpty plans to empty arenas for an object, those first that cost least for their size, and to free inline objects if that
+// would not do.
 func (s *Store) planEmpty(o *object) plan {
 	size := o.size
 	if !o.inline {

@@ -266,9 +266,9 @@ func (s *Store) abandonSpills() {
 	s.spiller.writes = nil
 }
 
-// Spill moves an object to its spill file and frees its memory, as the store does by itself above HighWater; it blocks until that is done. A pinned object keeps its
-// memory until it is released. The errors' kinds: engine.KindNotFound; engine.KindInvalidArgument if the store has nowhere to
-// spill to; those of the bucket.
+// Spill moves an object to its spill file and frees its memory, as the store does by itself above HighWater; it blocks until that
+// is done. A pinned object keeps its memory until it is released. The errors' kinds: engine.KindNotFound;
+// engine.KindInvalidArgument if the store has nowhere to spill to; those of the bucket.
 func (s *Store) Spill(ctx context.Context, id engine.ObjectID) error {
 	const op = "spill object"
 	s.lock()

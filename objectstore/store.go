@@ -11,8 +11,8 @@ import (
 	"github.com/f708428e/engine/internal/lifecycle"
 )
 
-// Store keeps the objects of one node. It is safe for concurrent use. Unless a method says otherwise it does not block for longer than a
-// lock is held, under which nothing is read, written, or mapped.
+// Store keeps the objects of one node. It is safe for concurrent use. Unless a method says otherwise it does not block for longer
+// than a lock is held, under which nothing is read, written, or mapped.
 type Store struct {
 	// Constant.
 	config Config
@@ -78,8 +78,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	return s, nil
 }
 
-// Close ends what is going on, frees the store's memory, and deletes its spill files; it blocks for that until ctx ends. Handles that are open stay
-// readable until they are released. Later calls of other methods find no object and make none.
+// Close ends what is going on, frees the store's memory, and deletes its spill files; it blocks for that until ctx ends. Handles
+// that are open stay readable until they are released. Later calls of other methods find no object and make none.
 func (s *Store) Close(ctx context.Context) error {
 	s.lock()
 	if s.closed {
@@ -194,8 +194,8 @@ func (s *Store) List() []Info {
 	return infos
 }
 
-// Delete forgets sealed objects, whoever owns them, with their spill files but not their checkpoints; ids that it does not know it ignores. Those that are pinned
-// cannot be got any more, and their memory goes with the last handle.
+// Delete forgets sealed objects, whoever owns them, with their spill files but not their checkpoints; ids that it does not know
+// it ignores. Those that are pinned cannot be got any more, and their memory goes with the last handle.
 func (s *Store) Delete(ids ...engine.ObjectID) {
 	s.lock()
 	defer s.unlock()

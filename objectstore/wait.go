@@ -14,9 +14,9 @@ type sealWait struct {
 	enough  chan struct{}
 }
 
-// Wait returns when count of the objects are sealed in this store, spilled ones included, or ctx ends; a count of zero is all of them. It returns
-// those that are, in the order of ids, and if they are too few the error: of the context's kind, or engine.KindUnavailable if the
-// store was closed.
+// Wait returns when count of the objects are sealed in this store, spilled ones included, or ctx ends; a count of zero is all of
+// them. It returns those that are, in the order of ids, and if they are too few the error: of the context's kind, or
+// engine.KindUnavailable if the store was closed.
 func (s *Store) Wait(ctx context.Context, ids []engine.ObjectID, count int) ([]engine.ObjectID, error) {
 	distinct := make(map[engine.ObjectID]bool, len(ids))
 	for _, id := range ids {

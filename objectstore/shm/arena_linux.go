@@ -11,8 +11,8 @@ import (
 	"github.com/f708428e/engine"
 )
 
-// Arena is a memfd that is mapped for writing in this process. Its methods are safe for concurrent use; after Close, MakeReady fails, and nobody
-// may touch the memory.
+// Arena is a memfd that is mapped for writing in this process. Its methods are safe for concurrent use; after Close, MakeReady
+// fails, and nobody may touch the memory.
 type Arena struct {
 	// Constant.
 	file *os.File
@@ -65,9 +65,9 @@ func (a *Arena) SizeBytes() int64 { return int64(len(a.data)) }
 // ReadyBytes is the length of the arena's beginning whose pages exist.
 func (a *Arena) ReadyBytes() int64 { return a.ready.Load() }
 
-// MakeReady makes the pages of the arena's first end bytes, so that a lack of memory is an error of kind engine.KindExhausted here and not a
-// signal at the first touch. It blocks for as long as the kernel needs, some 0.3 to 1 s for a GiB; calling it for pages that are
-// ready costs nothing.
+// MakeReady makes the pages of the arena's first end bytes, so that a lack of memory is an error of kind engine.KindExhausted
+// here and not a signal at the first touch. It blocks for as long as the kernel needs, some 0.3 to 1 s for a GiB; calling it for
+// pages that are ready costs nothing.
 func (a *Arena) MakeReady(end int64) error {
 	end = min(end, a.SizeBytes())
 	for a.ready.Load() < end {

@@ -20,9 +20,9 @@ func (r Range) Len() int64 { return r.End - r.Offset }
 // overlaps reports whether two ranges share a byte.
 func (r Range) overlaps(other Range) bool { return r.Offset < other.End && other.Offset < r.End }
 
-// Extents decides which ranges of an arena are in use. It is a pure data structure, knows no memory, and is not safe for concurrent
-// use. The smallest free range that is large enough is taken, and among equals the one at the lowest offset, so that memory that was used before
-// is used again.
+// Extents decides which ranges of an arena are in use. It is a pure data structure, knows no memory, and is not safe for
+// concurrent use. The smallest free range that is large enough is taken, and among equals the one at the lowest offset, so that
+// memory that was used before is used again.
 type Extents struct {
 	size int64
 	// free is sorted by offset; neighbours never touch.

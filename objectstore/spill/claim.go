@@ -16,10 +16,10 @@ import (
 	"github.com/f708428e/engine/blob"
 )
 
-// Claim says whose spill files are whose. A process that spills takes a claim in its data folder, a small locked file that names the
-// bucket and the prefix, and writes under that prefix alone. The lock ends with the process, however that ends, and so the next process with
-// this data folder knows what its predecessors left, and that they are dead. What has no claim in the data folder is somebody else's, and is never
-// touched; what a data folder that was thrown away has claimed stays behind.
+// Claim says whose spill files are whose. A process that spills takes a claim in its data folder, a small locked file that names
+// the bucket and the prefix, and writes under that prefix alone. The lock ends with the process, however that ends, and so the
+// next process with this data folder knows what its predecessors left, and that they are dead. What has no claim in the data
+// folder is somebody else's, and is never touched; what a data folder that was thrown away has claimed stays behind.
 //
 // Closing ends the claim; a Claim is safe for concurrent use.
 type Claim struct {
@@ -46,7 +46,8 @@ func Prefix(node engine.NodeID, generation string) string {
 // claimSuffix ends the names of claims that are complete and locked.
 const claimSuffix = ".claim"
 
-// NewClaim takes a new claim, in a folder that it makes if need be, on the spill files of a node in a bucket. Nobody else has its generation.
+// NewClaim takes a new claim, in a folder that it makes if need be, on the spill files of a node in a bucket. Nobody else has its
+// generation.
 func NewClaim(folder string, node engine.NodeID, bucketURI string) (*Claim, error) {
 	const op = "claim spill files"
 	fail := func(err error) (*Claim, error) {
@@ -128,8 +129,9 @@ type Swept struct {
 	Bytes int64
 }
 
-// Sweep deletes the spill files that dead processes with this data folder left, each in the bucket that its claim names, which open opens. Claims of living
-// processes, and all that has no claim here, are left alone. A bucket that cannot be opened or swept keeps its claim for the next time; the error joins all of those.
+// Sweep deletes the spill files that dead processes with this data folder left, each in the bucket that its claim names, which
+// open opens. Claims of living processes, and all that has no claim here, are left alone. A bucket that cannot be opened or swept
+// keeps its claim for the next time; the error joins all of those.
 func Sweep(ctx context.Context, folder string, open func(ctx context.Context, uri string) (blob.Bucket, error)) (Swept, error) {
 	var swept Swept
 	entries, err := os.ReadDir(folder)

@@ -36,9 +36,10 @@ func (f file) ReadAt(p []byte, offset int64) (n int, err error) {
 	return n, nil
 }
 
-// Write stores an object under a key and returns once the bucket has given all of it back as it was written: a bucket that acknowledges what
-// it did not keep is found out before the only other copy is given up. The price is one more read, which a folder serves from the page cache. What turns out
-// wrong is deleted. data must not change meanwhile. With ifAbsent, a key that exists is an error of kind engine.KindConflict.
+// Write stores an object under a key and returns once the bucket has given all of it back as it was written: a bucket that
+// acknowledges what it did not keep is found out before the only other copy is given up. The price is one more read, which a
+// folder serves from the page cache. What turns out wrong is deleted. data must not change meanwhile. With ifAbsent, a key that
+// exists is an error of kind engine.KindConflict.
 func Write(ctx context.Context, bucket blob.Bucket, key string, data []byte, trailer Trailer, ifAbsent bool) error {
 	body := file{data, trailer.Encode()}
 	if _, err := bucket.Put(ctx, key, body, trailer.SizeBytes+TrailerBytes, blob.PutOptions{IfAbsent: ifAbsent}); err != nil {
@@ -63,8 +64,8 @@ func Verify(ctx context.Context, bucket blob.Bucket, key string, want Trailer) e
 	})
 }
 
-// Read reads an object into dst, which has its size, and checks it against the trailer: after an error of kind engine.KindCorrupt, which names
-// object and file, dst has any bytes.
+// Read reads an object into dst, which has its size, and checks it against the trailer: after an error of kind
+// engine.KindCorrupt, which names object and file, dst has any bytes.
 func Read(ctx context.Context, bucket blob.Bucket, key string, dst []byte, want Trailer) error {
 	return read(ctx, bucket, key, want, func(r io.Reader) (sum uint32, err error) {
 		// In pieces, so that they are summed while they are in the cache.

@@ -59,7 +59,8 @@ func (t Trailer) Encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, Checksum(b))
 }
 
-// ParseTrailer is the inverse of Encode. Its errors are of kind engine.KindCorrupt, or engine.KindVersion for a trailer of a newer version.
+// ParseTrailer is the inverse of Encode. Its errors are of kind engine.KindCorrupt, or engine.KindVersion for a trailer of a
+// newer version.
 func ParseTrailer(b []byte) (Trailer, error) {
 	corrupt := func(format string, args ...any) (Trailer, error) {
 		return Trailer{}, engine.Errorf(engine.KindCorrupt, "read trailer", "", format, args...)

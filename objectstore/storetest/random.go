@@ -27,8 +27,8 @@ type History struct {
 	Faults Faults
 }
 
-// Run does random things with a store and compares it with a model after each. Whatever the faults, no object has wrong bytes, none that is owned is lost, and once
-// nothing is pinned and nothing fails there is room for every object that fits at all.
+// Run does random things with a store and compares it with a model after each. Whatever the faults, no object has wrong bytes,
+// none that is owned is lost, and once nothing is pinned and nothing fails there is room for every object that fits at all.
 func (h History) Run(t *testing.T) {
 	t.Logf("seed %d", h.Seed)
 	r := &history{T: t, History: h, random: rand.New(rand.NewPCG(h.Seed, 1)), clock: &Clock{}}

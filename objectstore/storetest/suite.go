@@ -257,7 +257,8 @@ func (s Suite) noRoom(t *testing.T) {
 	}
 }
 
-// largeAndSmall has small objects come and go all the time while one that needs nearly all of the store waits: it must get its room, and they must go on.
+// largeAndSmall has small objects come and go all the time while one that needs nearly all of the store waits: it must get its
+// room, and they must go on.
 func (s Suite) largeAndSmall(t *testing.T) {
 	store := s.Open(t, objectstore.Config{CapacityBytes: 16 * mib, ArenaBytes: 2 * mib})
 	const size = 300 * kib
