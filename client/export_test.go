@@ -23,6 +23,9 @@ func (c *Client) UseStores() {
 	c.objects.host, c.objects.dialNear, c.objects.dialFar = hostid.ID(), c.objects.openNear, openFar
 }
 
+// PretendHost makes the client believe that it runs on another host than it does.
+func (c *Client) PretendHost(host string) { c.objects.host = host }
+
 // AgeStores makes what the client knows of stores old.
 func (c *Client) AgeStores() {
 	if last := c.objects.found.Load(); last != nil {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -499,4 +501,110 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%v %s", err, c.stdout)
 	}
 	c.run(t, exitUsage, "memory", "--top", "0")
+}
+
+// The built program against a node of its own: an object outlives the command that put it, and a checkpoint the node.
+func TestObjectsOfNode(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("object stores need Linux")
+	}
+	dir := t.TempDir()
+	t.Setenv("ENGINE_TEST_IS_ENGINE", "1")
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+	run := func(args ...string) string {
+		t.Helper()
+		program, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), program, args...)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("engine %v: %v\n%s%s", args, err, out, &errs)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	start := func(data string) {
+		t.Helper()
+		t.Cleanup(func() {
+			// The node outlives a test that fails half-way.
+			if record, runs, err := owner(data); err == nil && runs {
+				if p, err := record.process(); err == nil {
+					_ = p.Kill() // it may have ended
+				}
+			}
+		})
+		var v startView
+		text := run("start", "--head", "--port", "0", "--web-port", "0", "--flight-port", "0", "--object-store-memory", "64MiB", "--data-dir", data, "-o", "json")
+		if err := json.Unmarshal([]byte(text), &v); err != nil || v.Flight == "" {
+			t.Fatalf("%v %s", err, text)
+		}
+		t.Setenv(addressEnv, v.Address)
+	}
+	var stream bytes.Buffer
+	record := testRecord(t)
+	w := ipc.NewWriter(&stream, ipc.WithSchema(record.Schema()))
+	for range 2000 { // more than fits into a message
+		if err := w.Write(record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "t.arrows")
+	if err := os.WriteFile(file, stream.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	first := filepath.Join(dir, "first")
+	start(first)
+	id := run("object", "put", file, "--name", "mine")
+	if text := run("list", "objects", "--owner", "pin/mine"); !strings.Contains(text, id) || !strings.Contains(text, "200,000") || !strings.Contains(text, "\n1 object, ") {
+		t.Errorf("%s", text)
+	}
+	saved := filepath.Join(dir, "saved.arrows")
+	run("get", "object", "mine", "--save", saved)
+	uri := run("object", "checkpoint", "mine", filepath.Join(dir, "checkpoints"))
+	run("object", "unpin", "mine")
+	if text := run("memory"); !strings.HasSuffix(text, "\nno objects") {
+		t.Errorf("%s", text)
+	}
+	run("stop", "--data-dir", first)
+
+	second := filepath.Join(dir, "second")
+	start(second)
+	if got := run("object", "restore", uri, "--ttl", "1h"); got != id {
+		t.Errorf("restored %s, want %s", got, id)
+	}
+	run("get", "object", id, "--save", file)
+	run("stop", "--data-dir", second)
+	want, err := os.ReadFile(saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what was restored differs: %v", err)
+	}
+}
+
+// What a user calls an Arrow file may be anything.
+func FuzzReadTable(f *testing.F) {
+	for _, seed := range []string{"", "ARROW1\x00\x00", "ARROW1\x00\x00ARROW1", "ARROW1\x00\x00\xff\xff\xff\xffARROW1", arrowMagic + endOfStream + "index\x05\x00\x00\x00ARROW1", endOfStream} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a := newApp()
+		a.stdin = bytes.NewReader(data)
+		read, err := a.readTable("-")
+		if err != nil {
+			if code := a.exitCode(err); code != exitUsage {
+				t.Errorf("exit code %d: %v", code, err)
+			}
+			return
+		}
+		read.Release()
+	})
 }
