@@ -95,7 +95,11 @@ func (d *Directory) do(step func(core *Core, now time.Time)) {
 	}
 	d.mu.Unlock()
 	for _, loss := range events.Losses {
-		d.logger.Warn("an object store is gone with its copies", "node", loss.Node, "copies", loss.Copies,
+		level := slog.LevelInfo
+		if loss.Lost > 0 {
+			level = slog.LevelWarn
+		}
+		d.logger.Log(context.Background(), level, "an object store is gone with its copies", "node", loss.Node, "copies", loss.Copies,
 			"promoted", loss.Promoted, "checkpointed", loss.Checkpointed, "lost", loss.Lost)
 	}
 }

@@ -47,7 +47,9 @@ type WorkerServiceClient interface {
 	Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncRequest, SyncResponse], error)
 	// SyncObjects is opened by a worker that has an object store, beside Sync, and stays open. The worker tells what its store holds:
 	// everything at the beginning of a stream, and what changes from then on. The head gives orders, which it repeats on the next
-	// stream until their results are there; each order may be carried out twice.
+	// stream until their results are there; each order may be carried out twice. Orders about the same object come one after the
+	// other's result. A worker that closes its side of the stream takes its copies along; those of one whose stream breaks count for
+	// another lease time.
 	SyncObjects(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncObjectsRequest, SyncObjectsResponse], error)
 }
 
@@ -109,7 +111,9 @@ type WorkerServiceServer interface {
 	Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error
 	// SyncObjects is opened by a worker that has an object store, beside Sync, and stays open. The worker tells what its store holds:
 	// everything at the beginning of a stream, and what changes from then on. The head gives orders, which it repeats on the next
-	// stream until their results are there; each order may be carried out twice.
+	// stream until their results are there; each order may be carried out twice. Orders about the same object come one after the
+	// other's result. A worker that closes its side of the stream takes its copies along; those of one whose stream breaks count for
+	// another lease time.
 	SyncObjects(grpc.BidiStreamingServer[SyncObjectsRequest, SyncObjectsResponse]) error
 	mustEmbedUnimplementedWorkerServiceServer()
 }
