@@ -10,11 +10,11 @@ import (
 var poolers = map[model.Pooling]func(to, tokens []float32){
 	model.PoolMean: func(to, tokens []float32) {
 		sum(to, tokens)
-		scale(to, 1/float32(len(tokens)/len(to)))
+		divide(to, float32(len(tokens)/len(to)))
 	},
 	model.PoolMeanSqrtLen: func(to, tokens []float32) {
 		sum(to, tokens)
-		scale(to, float32(1/math.Sqrt(float64(len(tokens)/len(to)))))
+		divide(to, float32(math.Sqrt(float64(len(tokens)/len(to)))))
 	},
 	model.PoolWeightedMean: func(to, tokens []float32) {
 		clear(to)
@@ -23,7 +23,7 @@ var poolers = map[model.Pooling]func(to, tokens []float32){
 			addScaled(to, tokens[at:], weight)
 			weights += weight
 		}
-		scale(to, 1/weights)
+		divide(to, weights)
 	},
 	model.PoolCLS:       func(to, tokens []float32) { copy(to, tokens) },
 	model.PoolLastToken: func(to, tokens []float32) { copy(to, tokens[len(tokens)-len(to):]) },
@@ -62,9 +62,9 @@ func addScaled(to, from []float32, factor float32) {
 	}
 }
 
-func scale(v []float32, factor float32) {
+func divide(v []float32, by float32) {
 	for i := range v {
-		v[i] *= factor
+		v[i] /= by
 	}
 }
 
@@ -117,10 +117,7 @@ func normalize(v []float32) {
 	for _, x := range v {
 		squares += float64(x) * float64(x)
 	}
-	length := max(float32(math.Sqrt(squares)), 1e-12)
-	for i := range v {
-		v[i] /= length
-	}
+	divide(v, max(float32(math.Sqrt(squares)), 1e-12))
 }
 
 func hasNaN(v []float32) bool {

@@ -90,6 +90,7 @@ var operators = map[string]func(n *onnxfile.Node, in []*value) (*value, error){
 	"Unsqueeze": unsqueeze,
 	"ReduceSum": reduceSum,
 	"Cast":      cast,
+	"Gather":    gather,
 }
 
 // evaluate runs the nodes that the outputs need; the others may be of operators that we do not know.
@@ -156,7 +157,7 @@ func (m *model) evaluate(inputs []runtime.Tensor, outputs []runtime.Output) (err
 }
 
 // arity is how many inputs an operator has at least, where not 1.
-var arity = map[string]int{"Identity": 1, "MatMul": 2, "Add": 2, "Gemm": 2, "Concat": 1, "Reshape": 2, "Unsqueeze": 2, "ReduceSum": 2, "Cast": 1}
+var arity = map[string]int{"Identity": 1, "MatMul": 2, "Add": 2, "Gemm": 2, "Concat": 1, "Reshape": 2, "Unsqueeze": 2, "ReduceSum": 2, "Cast": 1, "Gather": 2}
 
 func checkInput(spec engine.TensorSpec, t runtime.Tensor) error {
 	if t.Type != spec.Type {
@@ -300,6 +301,31 @@ func unsqueeze(_ *onnxfile.Node, in []*value) (*value, error) {
 	out := *in[0]
 	out.Shape = append(slices.Clone(in[0].Shape), 1)
 	return &out, nil
+}
+
+// gather takes rows of a matrix; the result has the shape of the places with the rows behind it.
+func gather(n *onnxfile.Node, in []*value) (*value, error) {
+	if len(in[0].Shape) != 2 || len(n.Ints["axis"]) > 0 && !slices.Equal(n.Ints["axis"], []int64{0}) {
+		return nil, fmt.Errorf("only rows of a matrix are supported by the fake runtime")
+	}
+	x, err := in[0].floats()
+	if err != nil {
+		return nil, err
+	}
+	places, err := in[1].floats()
+	if err != nil {
+		return nil, err
+	}
+	rows, width := in[0].Shape[0], in[0].Shape[1]
+	out := make([]float64, 0, int64(len(places))*width)
+	for _, place := range places {
+		at := int64(place)
+		if at < 0 || at >= rows {
+			return nil, fmt.Errorf("row %d of %d", at, rows)
+		}
+		out = append(out, x[at*width:(at+1)*width]...)
+	}
+	return newValue(in[0].Type, append(slices.Clone(in[1].Shape), width), out), nil
 }
 
 // cast converts numbers, as far as they fit.
