@@ -35,6 +35,8 @@ type Config struct {
 	// MaxSessions bounds the client sessions, MaxRequests the requests to one store that wait for its answer. More are refused. Zero means
 	// 100,000 and 10,000.
 	MaxSessions, MaxRequests int
+	// MaxAwaited bounds the ids for which somebody waits, over all waits. More are refused. Zero means 5,000,000.
+	MaxAwaited int
 }
 
 func (c Config) withDefaults() Config {
@@ -44,6 +46,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Memory, time.Hour)
 	setDefault(&c.MaxSessions, 100_000)
 	setDefault(&c.MaxRequests, 10_000)
+	setDefault(&c.MaxAwaited, 5_000_000)
 	return c
 }
 
@@ -58,6 +61,8 @@ type Core struct {
 	config  Config
 	started time.Time
 	stores  map[engine.NodeID]*store
+	// awake are the stores for which there may be orders.
+	awake   map[engine.NodeID]*store
 	objects map[engine.ObjectID]*object
 	// owned finds the objects of an owner, pins the object of a pin's name. The keys have no end.
 	owned map[engine.ObjectOwner]map[engine.ObjectID]*object
@@ -76,6 +81,8 @@ type Core struct {
 	departed *recent[engine.ObjectID]
 	waiters  map[uint64]*waiter
 	awaited  map[engine.ObjectID]*awaited
+	// waiting counts the ids of all waiters.
+	waiting int
 	// numbers counts orders, streams, and waiters.
 	numbers uint64
 	events  Events
@@ -128,7 +135,7 @@ func NewCore(now time.Time, config Config) *Core {
 	config = config.withDefaults()
 	c := &Core{
 		config: config, started: now, numbers: config.Term << 32,
-		stores: map[engine.NodeID]*store{}, objects: map[engine.ObjectID]*object{},
+		stores: map[engine.NodeID]*store{}, awake: map[engine.NodeID]*store{}, objects: map[engine.ObjectID]*object{},
 		owned: map[engine.ObjectOwner]map[engine.ObjectID]*object{}, pins: map[string]engine.ObjectID{}, pinning: map[string]engine.ObjectID{},
 		unsettled: map[engine.ObjectID]*object{}, sessions: map[string]*session{},
 		ended: newRecent[engine.ObjectOwner](config.MaxDeleted), deleted: newRecent[engine.ObjectID](config.MaxDeleted),
@@ -146,16 +153,19 @@ func (c *Core) Learning(now time.Time) bool {
 
 // Take returns the events since the last call.
 func (c *Core) Take() Events {
-	for _, id := range slices.Sorted(maps.Keys(c.stores)) {
-		if s := c.stores[id]; s.dirty && s.session != 0 {
-			s.dirty = false
+	for id, s := range c.awake {
+		if s.session != 0 {
 			c.events.Wake = append(c.events.Wake, id)
 		}
 	}
+	clear(c.awake)
+	slices.Sort(c.events.Wake)
 	events := c.events
 	c.events = Events{}
 	return events
 }
+
+func (c *Core) wake(s *store) { c.awake[s.id] = s }
 
 // Tick lets time pass: sessions and stores that were silent for a lease time end, memories fade.
 func (c *Core) Tick(now time.Time) {

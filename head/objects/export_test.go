@@ -6,7 +6,7 @@ import "github.com/f708428e/engine"
 func (c *Core) Kept() map[string]int {
 	kept := map[string]int{
 		"objects": len(c.objects), "owned": len(c.owned), "pins": len(c.pins), "pinning": len(c.pinning), "unsettled": len(c.unsettled),
-		"sessions": len(c.sessions), "waiters": len(c.waiters), "awaited": len(c.awaited), "departed": len(c.departed.at),
+		"sessions": len(c.sessions), "waiters": len(c.waiters), "awaited": len(c.awaited), "waiting ids": c.waiting, "departed": len(c.departed.at),
 		"deleted": len(c.deleted.at), "freed": len(c.freed.at), "ended": len(c.ended.at),
 		"memories": len(c.departed.order) + len(c.deleted.order) + len(c.freed.order) + len(c.ended.order),
 	}

@@ -50,7 +50,7 @@ func (c *Core) give(s *store, o *order) uint64 {
 	if o.wanted {
 		s.requests++
 	}
-	s.dirty = true
+	c.wake(s)
 	return o.number
 }
 
@@ -138,7 +138,7 @@ func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncObjectsRes
 	clear(s.waiting[len(waiting):])
 	s.waiting = waiting
 	if size > maxMessageBytes || len(answer.Orders) == maxOrdersMessage {
-		s.dirty = true
+		c.wake(s)
 	}
 	return answer
 }
@@ -169,7 +169,7 @@ func (c *Core) finish(now time.Time, s *store, result *enginev1.ObjectOrderResul
 	}
 	c.remove(now, s, o, err)
 	if len(s.waiting) > 0 {
-		s.dirty = true
+		c.wake(s)
 	}
 }
 

@@ -35,7 +35,6 @@ type store struct {
 	// requests counts the orders that somebody waits for.
 	requests int
 	welcomed bool
-	dirty    bool
 }
 
 // Connect begins a stream of a store; an earlier one of the same store ends. The stream's number goes with its reports.
@@ -53,7 +52,8 @@ func (c *Core) Connect(now time.Time, address *enginev1.ObjectStoreAddress) (uin
 		c.stores[id] = s
 	}
 	s.address, s.session, s.heard = address, c.next(), now
-	s.complete, s.lost, s.welcomed, s.dirty = false, false, false, true
+	s.complete, s.lost, s.welcomed = false, false, false
+	c.wake(s)
 	s.waiting = s.waiting[:0]
 	for _, o := range s.orders {
 		o.sent = false

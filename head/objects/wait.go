@@ -74,7 +74,13 @@ func lostError(o *object) error {
 // ids. An event answers, at once if nothing is to be waited for. Objects that have a checkpoint alone are brought back.
 func (c *Core) Wait(now time.Time, ids []engine.ObjectID, count int) uint64 {
 	w := &waiter{number: c.next(), ids: ids, count: count}
+	if c.waiting+len(ids) > c.config.MaxAwaited {
+		c.events.Answers = append(c.events.Answers, Answer{Waiter: w.number, Ready: c.readable(ids), Err: engine.Errorf(engine.KindExhausted,
+			"wait for objects", "", "%d objects are waited for already", c.waiting)})
+		return w.number
+	}
 	c.waiters[w.number] = w
+	c.waiting += len(ids)
 	for _, id := range ids {
 		v, err := c.judge(id)
 		w.see(v, err, 1)
@@ -173,6 +179,7 @@ func (c *Core) Abandon(number uint64) []engine.ObjectID {
 
 func (c *Core) endWait(w *waiter) {
 	delete(c.waiters, w.number)
+	c.waiting -= len(w.ids)
 	for _, id := range w.ids {
 		if a := c.awaited[id]; a != nil {
 			if delete(a.waiters, w); len(a.waiters) == 0 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/objects"
 )
 
 func (b *bench) waits(number uint64) {
@@ -63,6 +64,16 @@ func TestWait(t *testing.T) {
 	if kept := b.core.Kept(); kept["waiters"] != 0 || kept["awaited"] != 0 {
 		t.Errorf("kept %v", kept)
 	}
+}
+
+func TestTooManyWaits(t *testing.T) {
+	b := newBench(t, 1)
+	b.core = objects.NewCore(b.now, objects.Config{ClusterID: "c1", Term: 1, MaxAwaited: 3})
+	first := b.core.Wait(b.now, []engine.ObjectID{object(1), object(2)}, 1)
+	b.waits(first)
+	b.answered(b.core.Wait(b.now, []engine.ObjectID{object(1), object(2)}, 2), engine.KindExhausted)
+	b.core.Abandon(first)
+	b.waits(b.core.Wait(b.now, []engine.ObjectID{object(1), object(2)}, 2))
 }
 
 func TestWaitForWhatWillNotCome(t *testing.T) {
