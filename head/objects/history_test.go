@@ -10,6 +10,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/objects"
+	"github.com/f708428e/engine/internal/testenv"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -17,17 +18,22 @@ import (
 // checkpointed, and deleted. Whenever all is calm it checks that the directory says what the stores have, that every object that
 // somebody owns and that any store still has is there with all its owners and one primary copy, that nothing else is, that every
 // order was carried out, and that every wait was answered that could be; in the end, that everything is forgotten.
-func TestRandomHistories(t *testing.T) {
-	for seed := range uint64(histories) {
+func TestRandomHistories(t *testing.T) { runHistories(t, 0, 100) }
+
+// TestManyRandomHistories runs more of them.
+func TestManyRandomHistories(t *testing.T) {
+	testenv.Full(t)
+	runHistories(t, 100, 3000)
+}
+
+func runHistories(t *testing.T, from, to uint64) {
+	for seed := from; seed < to; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			h := &history{bench: newBench(t, 1), random: rand.New(rand.NewPCG(seed, 2)), term: 1, wanted: map[engine.ObjectID]*model{}}
 			h.run()
 		})
 	}
 }
-
-// histories is how many there are by default; 20,000 take five minutes.
-const histories = 100
 
 // model is what must be true of an object.
 type model struct {
