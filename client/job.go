@@ -30,6 +30,8 @@ type Result struct {
 	BytesRead, BytesWritten int64
 	// Batches counts the record batches that went through the steps.
 	Batches int64
+	// TextsTruncated counts the texts that steps embed have cut, because the model takes no more tokens.
+	TextsTruncated int64
 	// Seconds is the time from the job's submission to its end.
 	Seconds float64
 	// Outputs are the paths of the output files in the order of the input. Of objects they are the references, as engine.ParseObjectRef
@@ -119,7 +121,8 @@ func NewResult(job *enginev1.Job) Result {
 		JobID: engine.JobID(job.GetJobId()), State: rpc.JobStateFromProto(job.GetState()),
 		RowsRead: progress.GetRowsRead(), RowsWritten: progress.GetRowsWritten(), RowsRejected: progress.GetRowsRejected(),
 		BytesRead: progress.GetBytesRead(), BytesWritten: progress.GetBytesWritten(), Batches: progress.GetBatches(),
-		Err: rpc.FromProto(job.GetError()),
+		TextsTruncated: progress.GetTextsTruncated(),
+		Err:            rpc.FromProto(job.GetError()),
 	}
 	if job.GetEndTime() != nil {
 		result.Seconds = job.GetEndTime().AsTime().Sub(job.GetSubmitTime().AsTime()).Seconds()

@@ -96,6 +96,7 @@ func (w *Worker) sayEmbedded(l *lease, s *steps) {
 	for _, e := range s.embedded {
 		stats := e.made.Stats()
 		step := strconv.Itoa(e.op.Step)
+		l.counts.textsTruncated.Add(stats.Truncated)
 		if stats.Truncated > 0 {
 			w.line(l, "INFO", "texts were cut", map[string]string{
 				"step": step, "max_tokens": strconv.Itoa(e.op.MaxTokens), "texts": strconv.FormatInt(stats.Texts, 10), "cut": strconv.FormatInt(stats.Truncated, 10),

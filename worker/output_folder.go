@@ -25,6 +25,8 @@ const (
 	metaRejected = "engine.rows_rejected"
 	metaBytes    = "engine.bytes_read"
 	metaBatches  = "engine.batches"
+	// metaTruncated is left out where it is 0.
+	metaTruncated = "engine.texts_truncated"
 )
 
 // folderOutput publishes parts as files of an output folder.
@@ -75,10 +77,14 @@ func (o *folderOutput) adopt(l *lease) (*part, error) {
 		}
 		return n
 	}
+	var truncated int64
+	if metadata[metaTruncated] != "" {
+		truncated = number(metaTruncated)
+	}
 	found := &part{
 		counts: &enginev1.TaskCounts{
 			RowsRead: number(metaRead), RowsWritten: number(metaWritten), RowsRejected: number(metaRejected),
-			BytesRead: number(metaBytes), BytesWritten: info.Size(), Batches: number(metaBatches),
+			BytesRead: number(metaBytes), BytesWritten: info.Size(), Batches: number(metaBatches), TextsTruncated: truncated,
 		},
 		sizeBytes: info.Size(), epoch: engine.Epoch(number(metaEpoch)), adopted: true, //nolint:gosec // An epoch fits.
 	}
@@ -98,12 +104,16 @@ type fileDraft struct {
 
 func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
 	l := d.lease
-	err := d.Finish(map[string]string{
+	metadata := map[string]string{
 		metaJob: string(l.task.Job), metaTask: strconv.Itoa(l.task.Index), metaEpoch: strconv.FormatUint(uint64(l.epoch), 10),
 		metaRead: strconv.FormatInt(counts.GetRowsRead(), 10), metaWritten: strconv.FormatInt(counts.GetRowsWritten(), 10),
 		metaRejected: strconv.FormatInt(counts.GetRowsRejected(), 10), metaBytes: strconv.FormatInt(counts.GetBytesRead(), 10),
 		metaBatches: strconv.FormatInt(counts.GetBatches(), 10),
-	})
+	}
+	if n := counts.GetTextsTruncated(); n > 0 {
+		metadata[metaTruncated] = strconv.FormatInt(n, 10)
+	}
+	err := d.Finish(metadata)
 	if err := errors.Join(err, d.Close()); err != nil {
 		return nil, err
 	}

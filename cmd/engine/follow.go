@@ -151,6 +151,9 @@ func (a *app) summary(w io.Writer, r client.Result) {
 		fmt.Fprintf(w, "  read     %s, %s%s\n", plural(r.RowsRead, "row"), engine.FormatSize(r.BytesRead), rate)
 		fmt.Fprintf(w, "  written  %s, %s, %s\n", plural(r.RowsWritten, "row"), engine.FormatSize(r.BytesWritten), plural(r.Batches, "batch"))
 	}
+	if r.TextsTruncated > 0 {
+		fmt.Fprintf(w, "  cut      %s, to the model's limit of tokens\n", plural(r.TextsTruncated, "text"))
+	}
 	if r.RowsRejected > 0 {
 		fmt.Fprintf(w, "  rejected %s\n", plural(r.RowsRejected, "row"))
 	}

@@ -33,6 +33,7 @@ type resultView struct {
 	BytesRead    int64      `json:"bytes_read"`
 	BytesWritten int64      `json:"bytes_written"`
 	Batches      int64      `json:"batches"`
+	Truncated    int64      `json:"texts_truncated,omitempty"`
 	Seconds      float64    `json:"seconds"`
 	Outputs      []string   `json:"outputs"`
 	Error        *errorView `json:"error"`
@@ -69,6 +70,7 @@ type progressView struct {
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
 	Batches      int64 `json:"batches"`
+	Truncated    int64 `json:"texts_truncated,omitempty"`
 	AttemptsLost int64 `json:"attempts_lost"`
 }
 
@@ -178,7 +180,7 @@ func viewWireError(e *enginev1.Error) *errorView {
 func viewResult(r client.Result) resultView {
 	v := resultView{
 		JobID: string(r.JobID), State: string(r.State), RowsRead: r.RowsRead, RowsWritten: r.RowsWritten, RowsRejected: r.RowsRejected,
-		BytesRead: r.BytesRead, BytesWritten: r.BytesWritten, Batches: r.Batches, Seconds: r.Seconds, Outputs: r.Outputs,
+		BytesRead: r.BytesRead, BytesWritten: r.BytesWritten, Batches: r.Batches, Truncated: r.TextsTruncated, Seconds: r.Seconds, Outputs: r.Outputs,
 	}
 	if v.Outputs == nil {
 		v.Outputs = []string{}
@@ -199,6 +201,7 @@ func viewJob(j *enginev1.Job) jobView {
 			TasksTotal: p.GetTasksTotal(), TasksDone: p.GetTasksDone(), TasksRunning: p.GetTasksRunning(), SplitsTotal: p.GetSplitsTotal(),
 			SplitsDone: p.GetSplitsDone(), RowsRead: p.GetRowsRead(), RowsWritten: p.GetRowsWritten(), RowsRejected: p.GetRowsRejected(),
 			BytesTotal: p.GetBytesTotal(), BytesRead: p.GetBytesRead(), BytesWritten: p.GetBytesWritten(), Batches: p.GetBatches(),
+			Truncated:    p.GetTextsTruncated(),
 			AttemptsLost: p.GetAttemptsLost(),
 		},
 	}

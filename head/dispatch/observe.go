@@ -47,6 +47,7 @@ func AddCounts(sum, b *enginev1.TaskCounts) {
 	sum.BytesRead += b.GetBytesRead()
 	sum.BytesWritten += b.GetBytesWritten()
 	sum.Batches += b.GetBatches()
+	sum.TextsTruncated += b.GetTextsTruncated()
 }
 
 // NodeView is what the core knows of a node.

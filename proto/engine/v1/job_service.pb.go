@@ -1077,9 +1077,11 @@ type JobProgress struct {
 	// Splits of the plan; a task reads one or several.
 	SplitsTotal int64 `protobuf:"varint,12,opt,name=splits_total,json=splitsTotal,proto3" json:"splits_total,omitempty"`
 	// Splits of committed tasks.
-	SplitsDone    int64 `protobuf:"varint,13,opt,name=splits_done,json=splitsDone,proto3" json:"splits_done,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SplitsDone int64 `protobuf:"varint,13,opt,name=splits_done,json=splitsDone,proto3" json:"splits_done,omitempty"`
+	// Texts that steps embed have cut, because the model takes no more tokens.
+	TextsTruncated int64 `protobuf:"varint,14,opt,name=texts_truncated,json=textsTruncated,proto3" json:"texts_truncated,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JobProgress) Reset() {
@@ -1199,6 +1201,13 @@ func (x *JobProgress) GetSplitsTotal() int64 {
 func (x *JobProgress) GetSplitsDone() int64 {
 	if x != nil {
 		return x.SplitsDone
+	}
+	return 0
+}
+
+func (x *JobProgress) GetTextsTruncated() int64 {
+	if x != nil {
+		return x.TextsTruncated
 	}
 	return 0
 }
@@ -1366,7 +1375,7 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\x06labels\x18\x10 \x03(\v2\x1a.engine.v1.Job.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x03\n" +
 	"\vJobProgress\x12\x1f\n" +
 	"\vtasks_total\x18\x01 \x01(\x03R\n" +
 	"tasksTotal\x12\x1d\n" +
@@ -1386,7 +1395,8 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\rattempts_lost\x18\v \x01(\x03R\fattemptsLost\x12!\n" +
 	"\fsplits_total\x18\f \x01(\x03R\vsplitsTotal\x12\x1f\n" +
 	"\vsplits_done\x18\r \x01(\x03R\n" +
-	"splitsDone\"\xa2\x01\n" +
+	"splitsDone\x12'\n" +
+	"\x0ftexts_truncated\x18\x0e \x01(\x03R\x0etextsTruncated\"\xa2\x01\n" +
 	"\n" +
 	"OutputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +

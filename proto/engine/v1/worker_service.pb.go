@@ -383,9 +383,11 @@ type TaskCounts struct {
 	// Bytes written to storage.
 	BytesWritten int64 `protobuf:"varint,5,opt,name=bytes_written,json=bytesWritten,proto3" json:"bytes_written,omitempty"`
 	// Record batches that went through the steps.
-	Batches       int64 `protobuf:"varint,6,opt,name=batches,proto3" json:"batches,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Batches int64 `protobuf:"varint,6,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Texts that steps embed have cut, because the model takes no more tokens.
+	TextsTruncated int64 `protobuf:"varint,7,opt,name=texts_truncated,json=textsTruncated,proto3" json:"texts_truncated,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TaskCounts) Reset() {
@@ -456,6 +458,13 @@ func (x *TaskCounts) GetBytesWritten() int64 {
 func (x *TaskCounts) GetBatches() int64 {
 	if x != nil {
 		return x.Batches
+	}
+	return 0
+}
+
+func (x *TaskCounts) GetTextsTruncated() int64 {
+	if x != nil {
+		return x.TextsTruncated
 	}
 	return 0
 }
@@ -1917,7 +1926,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +
 	"\x06counts\x18\x02 \x01(\v2\x15.engine.v1.TaskCountsR\x06counts\x12\x1f\n" +
 	"\vgpu_devices\x18\x03 \x03(\x05R\n" +
-	"gpuDevices\"\xcf\x01\n" +
+	"gpuDevices\"\xf8\x01\n" +
 	"\n" +
 	"TaskCounts\x12\x1b\n" +
 	"\trows_read\x18\x01 \x01(\x03R\browsRead\x12!\n" +
@@ -1926,7 +1935,8 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"bytes_read\x18\x04 \x01(\x03R\tbytesRead\x12#\n" +
 	"\rbytes_written\x18\x05 \x01(\x03R\fbytesWritten\x12\x18\n" +
-	"\abatches\x18\x06 \x01(\x03R\abatches\"\xb4\x02\n" +
+	"\abatches\x18\x06 \x01(\x03R\abatches\x12'\n" +
+	"\x0ftexts_truncated\x18\a \x01(\x03R\x0etextsTruncated\"\xb4\x02\n" +
 	"\n" +
 	"TaskResult\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +
