@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func (e hereError) Unwrap() error { return e.error }
 const (
 	// busyPause is about how long a pull waits before it asks busy holders again.
 	busyPause = 100 * time.Millisecond
-	// busyPatience is how many times the Patience it does so.
+	// busyPatience is how many times the Patience it does so, and that it waits for Locate.
 	busyPatience = 10
 )
 
@@ -81,7 +82,7 @@ func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
 			}
 			return engine.WrapError("pull object", id.String(), err)
 		}
-		holder, ok := p.choose(holders, append(a.failed, a.busy...))
+		holder, ok := p.choose(holders, slices.Concat(a.failed, a.busy))
 		if !ok && len(a.busy) > 0 {
 			if err := a.waitForBusy(ctx); err != nil {
 				return err
@@ -109,10 +110,10 @@ func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
 		case errors.Is(err, errMixed):
 			a.alone = true
 			a.drop()
-			p.config.Logger.Warn("object is pulled again from one holder", "object", id.String(), "holder", string(holder.Node), "error", err)
+			p.config.Logger.WarnContext(ctx, "object is pulled again from one holder", "object", id.String(), "holder", string(holder.Node), "error", err)
 		default:
 			a.failed = append(a.failed, failure{holder, err})
-			p.config.Logger.Warn("holder did not deliver object", "object", id.String(), "holder", string(holder.Node), "address", holder.Address, "error", err)
+			p.config.Logger.WarnContext(ctx, "holder did not deliver object", "object", id.String(), "holder", string(holder.Node), "address", holder.Address, "error", err)
 		}
 	}
 }
@@ -138,8 +139,9 @@ func (a *attempt) waitForBusy(ctx context.Context) error {
 	}
 }
 
+// locate asks for holders, which may have to wait until the object is restored somewhere.
 func (p *Puller) locate(ctx context.Context, id engine.ObjectID) ([]Holder, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.config.Patience)
+	ctx, cancel := context.WithTimeout(ctx, busyPatience*p.config.Patience)
 	defer cancel()
 	return p.config.Locate(ctx, id)
 }
@@ -190,9 +192,9 @@ func (a *attempt) failure(locate error) error {
 		return engine.Errorf(engine.KindNotFound, "pull object", a.id.String(), "no other store has a copy")
 	}
 	kind := engine.KindCorrupt
-	reasons := make([]string, len(a.failed))
-	for i, f := range a.failed {
-		reasons[i] = fmt.Sprintf("%s at %s: %s", f.holder.Node, f.holder.Address, f.err)
+	reasons := make([]string, 0, len(a.failed)+1)
+	for _, f := range a.failed {
+		reasons = append(reasons, fmt.Sprintf("%s at %s: %s", f.holder.Node, f.holder.Address, f.err))
 		if engine.KindOf(f.err) != engine.KindCorrupt {
 			kind = engine.KindUnavailable
 		}

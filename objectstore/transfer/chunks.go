@@ -28,13 +28,19 @@ type chunks struct {
 	cause    func() error
 	timer    *time.Timer
 	patience time.Duration
+	// fetching lets the first message take its time, since the server may have to bring the object from elsewhere.
+	fetching bool
 	message  incoming
 }
 
-// getChunks asks for what the ticket says. It fails when the server sends nothing for as long as patience.
+// getChunks asks for what the ticket says. It fails when the server sends nothing for as long as patience, but for what it fetches first.
 func getChunks(ctx context.Context, conn grpc.ClientConnInterface, t ticket, patience time.Duration) (*chunks, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	c := &chunks{cancel: cancel, cause: func() error { return context.Cause(ctx) }, patience: patience, timer: time.AfterFunc(patience, func() { cancel(errStalled) })}
+	c := &chunks{cancel: cancel, cause: func() error { return context.Cause(ctx) }, patience: patience, fetching: t.fetch}
+	c.timer = time.AfterFunc(patience, func() { cancel(errStalled) })
+	if t.fetch {
+		c.timer.Stop()
+	}
 	var err error
 	c.stream, err = conn.NewStream(ctx, &grpc.StreamDesc{StreamName: "DoGet", ServerStreams: true}, doGet, callOptions()...)
 	if err == nil {
@@ -54,7 +60,10 @@ func getChunks(ctx context.Context, conn grpc.ClientConnInterface, t ticket, pat
 
 // next returns the next chunk, whose body the caller takes with body.read; io.EOF after the last one.
 func (c *chunks) next() (chunk, *incoming, error) {
-	c.timer.Reset(c.patience)
+	if !c.fetching {
+		c.timer.Reset(c.patience)
+	}
+	c.fetching = false
 	err := c.stream.RecvMsg(&c.message)
 	c.timer.Stop()
 	if err != nil {

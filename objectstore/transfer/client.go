@@ -45,7 +45,7 @@ func (c *Client) Close() error { return c.connection.Close() }
 
 // Get returns an object in memory of this process, its checksum verified and its content validated; the node brings it from
 // another one if need be. The caller releases it. The errors' kinds: engine.KindNotFound for an unknown object, engine.KindCorrupt,
-// engine.KindExhausted if it does not fit this process, engine.KindUnavailable if the node went away or sent nothing for 30 s.
+// engine.KindExhausted if it does not fit this process, engine.KindUnavailable if the node went away, or sent nothing for 30 s once it had begun.
 func (c *Client) Get(ctx context.Context, id engine.ObjectID) (*table.Table, error) {
 	t, err := c.get(ctx, id)
 	return t, c.wrap("get object", id, err)
@@ -59,6 +59,7 @@ func (c *Client) get(ctx context.Context, id engine.ObjectID) (*table.Table, err
 	defer source.close()
 	var data []byte
 	var whole chunk
+	var sum uint32
 	for offset := int64(0); ; {
 		meta, message, err := source.next()
 		if errors.Is(err, io.EOF) {
@@ -80,11 +81,12 @@ func (c *Client) get(ctx context.Context, id engine.ObjectID) (*table.Table, err
 		if err := message.read(data[offset:]); err != nil {
 			return nil, engine.Errorf(engine.KindCorrupt, "", "", "message: %w", err)
 		}
+		sum = crc32.Update(sum, castagnoli, data[offset:][:n])
 		if offset += n; offset == whole.total {
 			break
 		}
 	}
-	if sum := crc32.Checksum(data, castagnoli); sum != whole.crc {
+	if sum != whole.crc {
 		return nil, engine.Errorf(engine.KindCorrupt, "", "", "checksum %08x of what it sent, it said %08x", sum, whole.crc)
 	}
 	return table.Open(data, table.Options{})

@@ -138,7 +138,7 @@ func TestPinsEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer connection.Close() //nolint:errcheck // It may be closed already.
+				defer connection.Close()
 				stream, err := flight.NewFlightServiceClient(connection).DoGet(ctx, &flight.Ticket{Ticket: ticket})
 				if err != nil {
 					t.Fatal(err)

@@ -71,7 +71,7 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 	if t.chunk == 0 || t.offset >= part.total {
 		return stream.SendMsg(&outgoing{metadata: part.encode()})
 	}
-	if !t.fetch && part.total-part.offset > chunkBytes {
+	if !t.fetch && part.total-part.offset > largeBytes {
 		done, err := s.waitToSend(ctx, t.id)
 		if err != nil {
 			return err
@@ -87,6 +87,9 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 	}
 	return nil
 }
+
+// largeBytes is the size from which on what is sent to other nodes counts for MaxSends.
+const largeBytes = 4 << 20
 
 // busyTime is how long another node waits to be sent to before it is told to look for another holder.
 const busyTime = 500 * time.Millisecond

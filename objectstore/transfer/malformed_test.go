@@ -310,7 +310,7 @@ func TestSilentClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer connection.Close() //nolint:errcheck // The test is over.
+	defer connection.Close()
 	client := flight.NewFlightServiceClient(connection)
 	for _, sent := range [][]*flight.FlightData{
 		nil, messages(t, mixed(t))[:2], rawMessages(t, transfer.Put{ID: engine.NewObjectID(), Total: 1000}, make([]byte, 500), 100),

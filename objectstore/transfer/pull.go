@@ -27,8 +27,8 @@ type PullerConfig struct {
 	Self engine.NodeID
 	// MaxBytesInFlight bounds the size of all objects that are pulled at the same time; a larger one is pulled alone. Zero means 1 GiB.
 	MaxBytesInFlight int64
-	// Patience is how long a holder may send nothing before the next one is asked. Holders that are busy are asked again for ten times
-	// as long. Zero means 30 s.
+	// Patience is how long a holder may send nothing before the next one is asked. Locate may take ten times as long, and holders that
+	// are busy are asked again for as long as that. Zero means 30 s.
 	Patience time.Duration
 	// Dial makes a connection to a Flight service without waiting for it, best with DialOptions. Nil means one in clear text.
 	Dial func(address string) (grpc.ClientConnInterface, io.Closer, error)

@@ -158,7 +158,7 @@ func (s *Service) open(ctx context.Context, id engine.ObjectID) (*table.Table, o
 	t, err := table.Open(handle.Bytes(), table.Options{Trusted: true, Release: handle.Release})
 	if err != nil {
 		handle.Release()
-		s.config.Logger.Error("object of the store cannot be read", "object", id.String(), "error", err)
+		s.config.Logger.ErrorContext(ctx, "object of the store cannot be read", "object", id.String(), "error", err)
 		return nil, objectstore.Info{}, engine.WrapError("get object", id.String(), err)
 	}
 	return t, handle.Info(), nil

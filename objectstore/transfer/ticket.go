@@ -18,7 +18,7 @@ const (
 
 const (
 	// chunkBytes is how much of an object one message carries.
-	chunkBytes = 2 << 20
+	chunkBytes = 512 << 10
 	// maxChunkBytes bounds what a peer can ask for.
 	maxChunkBytes = 16 << 20
 )

@@ -15,14 +15,15 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/f708428e/engine"
 )
 
 const (
-	// windowBytes is how much of a stream may be under way before its receiver has read it. It bounds the memory of a stream that
-	// nobody reads, and covers a gigabit network with 60 ms between its ends.
-	windowBytes = 8 << 20
+	// windowBytes is how much of a stream may be under way before its receiver has read it. It covers 10 Gbit/s between machines with
+	// 0.8 ms between them; on loopback twice as much is slower, because it does not stay in the processor's cache.
+	windowBytes = 1 << 20
 	// bufferBytes is what one call to the system reads or writes. It is held by each connection that is open.
 	bufferBytes = 256 << 10
 	// patience is how long a transfer waits for its peer's next message, for room, or for another answer.
@@ -57,18 +58,19 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.InitialConnWindowSize(2 * windowBytes),
 		grpc.ReadBufferSize(bufferBytes),
 		grpc.WriteBufferSize(bufferBytes),
-		grpc.SharedWriteBuffer(true),
 	}
 }
 
-// DialOptions are the counterpart of ServerOptions for PullerConfig.Dial.
+// DialOptions are the counterpart of ServerOptions for PullerConfig.Dial. Servers must allow a probe every 15 s, as that of internal/rpc
+// does.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
+		// A host that is gone is noticed while a call waits for it, however long it may.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: patience / 2, Timeout: patience / 2}),
 		grpc.WithInitialWindowSize(windowBytes),
 		grpc.WithInitialConnWindowSize(2 * windowBytes),
 		grpc.WithReadBufferSize(bufferBytes),
 		grpc.WithWriteBufferSize(bufferBytes),
-		grpc.WithSharedWriteBuffer(true),
 	}
 }
 
