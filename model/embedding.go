@@ -1,11 +1,5 @@
 package model
 
-import (
-	"context"
-
-	"github.com/f708428e/engine"
-)
-
 // Pooling says how the vectors of a text's tokens become one.
 type Pooling string
 
@@ -60,11 +54,14 @@ type EmbeddingInputs struct {
 // A text becomes: prompt and text; lower case if LowerCase; token ids, at most MaxTokens; the graph's Output; Pooling unless
 // OutputPooled; each of Dense; unit length if Normalize.
 type Embedding struct {
-	// Path is the folder, absolute.
+	// Path is the folder or the ONNX file in it that was opened, absolute.
 	Path string
+	// Folder is the folder, absolute: Path, or the folder around it that has the tokenizer.
+	Folder string
 	// Digest is over Files, as that of a Model.
 	Digest string
-	// Files are the files that say what the vectors are: weights, tokenizer, and configuration; relative to Path, with slashes, sorted.
+	// Files are the files that say what the vectors are: weights, tokenizer, and configuration; relative to Folder,
+	// with slashes, sorted.
 	Files []string
 	// SizeBytes is the length of all Files together.
 	SizeBytes int64
@@ -80,6 +77,9 @@ type Embedding struct {
 	HiddenDim int
 	// Pooling has at least one element; the vectors of several are concatenated in this order.
 	Pooling []Pooling
+	// PoolingAssumed says that the folder does not say how to pool: it has no modules.json, so Pooling is mean, as in
+	// sentence-transformers.
+	PoolingAssumed bool
 	// Normalize says that vectors are scaled to unit length at the end.
 	Normalize bool
 	// Dense are the layers after pooling, in order.
@@ -98,17 +98,10 @@ type Embedding struct {
 	OutputPooled bool
 	// PadID is the token id that fills up texts that are shorter than others of their batch.
 	PadID int
-}
+	// Weights are the safetensors files that the graph is made of, absolute; nil if there is an ONNXPath.
+	Weights []string
+	// ModelType is the family in the words of config.json, such as "bert"; empty if there is no such file.
+	ModelType string
 
-// OpenEmbedding reads the folder of a sentence embedding model. It reads all of the model's files once, for the digest.
-//
-// The error has kind engine.KindNotFound if path does not exist, and engine.KindModel for everything that is wrong with the model.
-func OpenEmbedding(ctx context.Context, path string) (*Embedding, error) {
-	return nil, engine.Errorf(engine.KindModel, op, path, "not there yet")
-}
-
-// Materialize returns the path of an ONNX file that evaluates the model: the folder's own, or one in cacheDir that it writes once.
-// It may be called at the same time by several processes.
-func (e *Embedding) Materialize(ctx context.Context, cacheDir string) (onnxPath string, err error) {
-	return "", engine.Errorf(engine.KindModel, op, e.Path, "not there yet")
+	config []byte // the content of config.json
 }

@@ -106,9 +106,11 @@ func VerifyDigest(ctx context.Context, path, want string) error {
 }
 
 // Verify returns an error of kind engine.KindModel if the model's digest is not want.
-func (m *Model) Verify(want string) error {
-	if m.Digest != want {
-		return engine.Errorf(engine.KindModel, "verify model", m.Path, "the model has changed: its digest is %s, expected %s", m.Digest, want).
+func (m *Model) Verify(want string) error { return verify(m.Path, m.Digest, want) }
+
+func verify(path, found, want string) error {
+	if found != want {
+		return engine.Errorf(engine.KindModel, "verify model", path, "the model has changed: its digest is %s, expected %s", found, want).
 			WithHint("put the old files back, or submit the job again under another id")
 	}
 	return nil

@@ -117,6 +117,30 @@ func Shared(t testing.TB, name string) string {
 	return path
 }
 
+// SharedEmbeddings is Shared for a file under ../shared/embeddings: ids and vectors that the official libraries made.
+func SharedEmbeddings(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(Root(t), "..", "shared", "embeddings", filepath.FromSlash(name))
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("needs ../shared/embeddings/%s", name)
+	}
+	return path
+}
+
+// MiniLM returns the model folder of all-MiniLM-L6-v2: ENGINE_MINILM, or what scripts/fetch-minilm.sh left in the user's cache
+// folder. It skips the test if that is not there, in CI too, because the test's point is then made by small models as well.
+func MiniLM(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("ENGINE_MINILM")
+	if path == "" {
+		path = filepath.Join(cacheDir(), "engine", "models", "all-minilm-l6-v2")
+	}
+	if _, err := os.Stat(filepath.Join(path, "model.safetensors")); err != nil {
+		t.Skipf("needs all-MiniLM-L6-v2: %v; scripts/fetch-minilm.sh fetches it", err)
+	}
+	return path
+}
+
 // Root returns the folder of the engine's go.mod.
 func Root(t testing.TB) string {
 	t.Helper()
