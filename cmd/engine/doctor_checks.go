@@ -238,7 +238,7 @@ func tryBucket(ctx context.Context, bucket blob.Bucket) (err error) {
 		return err
 	}
 	got, err := io.ReadAll(body)
-	if err = errors.Join(err, body.Close()); err != nil {
+	if err := errors.Join(err, body.Close()); err != nil {
 		return err
 	}
 	if !bytes.Equal(got, content) {

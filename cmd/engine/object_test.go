@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,11 +60,15 @@ func (o *fakeObjects) find(id []byte) (*enginev1.ObjectInfo, error) {
 
 func (o *fakeObjects) OpenSession(stream grpc.BidiStreamingServer[enginev1.OpenSessionRequest, enginev1.OpenSessionResponse]) error {
 	for {
-		if _, err := stream.Recv(); err != nil {
+		_, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
+		if err != nil {
+			return err
+		}
 		if err := stream.Send(&enginev1.OpenSessionResponse{ClusterId: testCluster, LeaseTime: durationpb.New(time.Minute)}); err != nil {
-			return nil
+			return err
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -244,6 +245,8 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 	if err != nil {
 		return view, errors.Join(err, stopNode(ctx, n))
 	}
+	// What starting needed is garbage soon after: connections are up, the models' library is loaded.
+	defer time.AfterFunc(settleTime, giveBackMemory).Stop()
 	select {
 	case <-n.Done():
 		err := n.Err()
@@ -291,6 +294,15 @@ func stopNode(ctx context.Context, n *node.Node) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
 	return n.Stop(ctx)
+}
+
+// settleTime is how long after its start a node gives back what only starting needed.
+const settleTime = 2 * time.Second
+
+// giveBackMemory returns to the system what the process holds and does not use.
+func giveBackMemory() {
+	debug.FreeOSMemory()
+	unmapUnused()
 }
 
 // joinWithin is how long a worker tries to join a head that it can reach.
