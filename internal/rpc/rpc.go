@@ -87,7 +87,7 @@ func Dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) 
 			if err != nil {
 				return nil, fromCall(ctx, address, err)
 			}
-			return &clientStream{ClientStream: stream, address: address}, nil
+			return &clientStream{ClientStream: stream, caller: ctx, address: address}, nil
 		}),
 	}, options...)...)
 	if err != nil {
@@ -126,6 +126,8 @@ func isContextCode(err error) bool {
 // clientStream converts the errors that a stream ends with; io.EOF stays what it is.
 type clientStream struct {
 	grpc.ClientStream
+	// caller is the context that the stream was opened with. The stream's own has ended too when the server has ended it.
+	caller  context.Context //nolint:containedctx // See above.
 	address string
 }
 
@@ -148,5 +150,5 @@ func (s *clientStream) convert(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return fromCall(s.Context(), s.address, err)
+	return fromCall(s.caller, s.address, err)
 }
