@@ -346,7 +346,10 @@ func list(t *testing.T, b blob.Bucket, _ int) {
 	if stat, err := b.Stat(t.Context(), "a/c/d"); err != nil || infos[0].ETag != stat.ETag || infos[0].SizeBytes != stat.SizeBytes || infos[0].Modified.IsZero() {
 		t.Fatalf("list gave %+v, stat %+v, %v", infos[0], stat, err)
 	}
-	for range b.List(t.Context(), "") {
+	for _, err := range b.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break // a caller may stop
 	}
 }
@@ -422,10 +425,12 @@ func keys(t *testing.T, b blob.Bucket, _ int) {
 	wantKeys(t, b, "")
 }
 
+// failingBody is a body of zeros that breaks after some bytes.
 type failingBody struct{ after int64 }
 
 var errBody = engine.Errorf(engine.KindData, "", "", "the body is broken")
 
+// ReadAt implements io.ReaderAt. It fails as a whole when the bytes would reach behind the break.
 func (f failingBody) ReadAt(p []byte, off int64) (int, error) {
 	if off+int64(len(p)) > f.after {
 		return 0, errBody
@@ -468,7 +473,7 @@ func oneVersion(t *testing.T, b blob.Bucket, largeBytes int) {
 	if err != nil {
 		WantKind(t, err, engine.KindConflict)
 	}
-	if got := append(head, rest...); !bytes.Equal(got, data[:len(got)]) || err == nil && len(got) != len(data) {
+	if got := slices.Concat(head, rest); !bytes.Equal(got, data[:len(got)]) || err == nil && len(got) != len(data) {
 		t.Fatalf("read %d bytes that are not those of the first version, %v", len(got), err)
 	}
 }

@@ -205,6 +205,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, classify("get", r.path, err)
 }
 
+// Close implements io.Closer. The file is closed and stays as it is.
 func (r *reader) Close() error { return classify("get", r.path, r.file.Close()) }
 
 // Delete implements blob.Bucket. Folders that are empty then go as well.
@@ -230,12 +231,17 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return classify("delete", b.path(key), err)
 	}
+	prune(root, key)
+	return nil
+}
+
+// prune removes the folders above an object that is gone, up to the first that holds something or that somebody else removed.
+func prune(root *os.Root, key string) {
 	for parent := path.Dir(key); parent != "."; parent = path.Dir(parent) {
 		if removeFolder(root, filepath.FromSlash(parent)) != nil {
-			break // it holds something, or somebody else removed it
+			return
 		}
 	}
-	return nil
 }
 
 // Close implements blob.Bucket.

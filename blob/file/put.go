@@ -226,6 +226,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, w.failed
 }
 
+// Commit implements blob.Writer. After a write that failed it does nothing but return that error.
 func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	if w.failed == nil {
 		w.failed = w.draft.classify(w.buffer.Flush())
@@ -238,6 +239,7 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	return info, err
 }
 
+// Abort implements blob.Writer. It removes the temporary file, if there still is one.
 func (w *writer) Abort(context.Context) error {
 	w.end(nil)
 	return nil

@@ -209,6 +209,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Commit implements blob.Writer. The bytes become the object's without a copy.
 func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	if w.ended {
 		return blob.Info{}, w.bucket.fail(engine.KindInternal, "put", w.key, "this writer has ended")
@@ -217,6 +218,7 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	return w.bucket.store(ctx, w.key, w.data, w.options)
 }
 
+// Abort implements blob.Writer. It drops the bytes.
 func (w *writer) Abort(context.Context) error {
 	w.ended, w.data = true, nil
 	return nil

@@ -44,6 +44,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Seek implements io.Seeker, by which the SDK finds the length, and begins again when it tries again. It works after end too: only
+// reading touches the caller's memory.
 func (b *body) Seek(offset int64, whence int) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -115,6 +115,7 @@ type credentialsError struct{ error }
 
 func (e credentialsError) Unwrap() error { return e.error }
 
+// Retrieve implements aws.CredentialsProvider. Its errors are credentialsErrors.
 func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if n.CredentialsProvider == nil {
 		return aws.Credentials{}, credentialsError{errors.New("none are configured")}
