@@ -306,6 +306,19 @@ func (s *fakeStore) get(id engine.ObjectID) (*table.Table, error) {
 	return table.Open(s.objects[id], table.Options{Trusted: true})
 }
 
+func (s *fakeStore) countFetch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetched++
+}
+
+func (s *fakeStore) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
 func (s *fakeStore) lose() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -321,9 +334,7 @@ func (s near) Put(_ context.Context, id engine.ObjectID, e *table.Encoding) (obj
 
 func (s near) Get(_ context.Context, id engine.ObjectID, options local.GetOptions) (*table.Table, objectstore.Info, error) {
 	if options.Fetch {
-		s.mu.Lock()
-		s.fetched++
-		s.mu.Unlock()
+		s.countFetch()
 	}
 	t, err := s.get(id)
 	return t, objectstore.Info{}, err
@@ -340,12 +351,7 @@ func (s near) Delete(_ context.Context, ids ...engine.ObjectID) error {
 
 func (s near) Done() <-chan struct{} { return s.done }
 
-func (s near) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	return nil
-}
+func (s near) Close() error { return s.close() }
 
 type far struct{ *fakeStore }
 
@@ -355,12 +361,7 @@ func (s far) Put(_ context.Context, id engine.ObjectID, session string, e *table
 
 func (s far) Get(_ context.Context, id engine.ObjectID) (*table.Table, error) { return s.get(id) }
 
-func (s far) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	return nil
-}
+func (s far) Close() error { return s.close() }
 
 // world is a client with a fake head and fake stores.
 type world struct {

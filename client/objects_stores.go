@@ -68,8 +68,7 @@ type found struct {
 	// stores are the connections to stores of this machine, by the sockets' paths in sockets.
 	stores  []nearStore
 	sockets []string
-	// all are the cluster's stores; err is why they, or the stores of this machine, could not be had.
-	all []*enginev1.ObjectStoreAddress
+	// err is why the list of the cluster's stores, or a store of this machine, could not be had.
 	err error
 	at  time.Time
 }

@@ -199,8 +199,8 @@ func BenchmarkSmall(b *testing.B) {
 			return id, err
 		}},
 	}
-	// clear deletes what a run put, so that the store never fills up.
-	clear := func(ids []engine.ObjectID) {
+	// sweep deletes what a run put, so that the store never fills up.
+	sweep := func(ids []engine.ObjectID) {
 		for chunk := range slices.Chunk(ids, 1000) {
 			if err := direct.Delete(b.Context(), chunk...); err != nil {
 				b.Error(err)
@@ -228,7 +228,7 @@ func BenchmarkSmall(b *testing.B) {
 				all = append(all, mine...)
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "put+get/s")
-			clear(all)
+			sweep(all)
 		})
 	}
 	for _, way := range ways {
@@ -246,7 +246,7 @@ func BenchmarkSmall(b *testing.B) {
 			}
 			slices.Sort(times)
 			b.ReportMetric(float64(times[len(times)/2].Microseconds()), "median-µs")
-			clear(all)
+			sweep(all)
 		})
 	}
 }
