@@ -22,7 +22,7 @@ import (
 // objectServer serves a directory over loopback.
 type objectServer struct {
 	t       *testing.T
-	ctx     context.Context //nolint:containedctx // It is the test's.
+	ctx     context.Context
 	objects enginev1.ObjectServiceClient
 	workers enginev1.WorkerServiceClient
 }
@@ -196,7 +196,7 @@ func TestBadObjectRequests(t *testing.T) {
 func ignore[T any](_ T, err error) error { return err }
 
 // store is a store that has some copies and answers orders with nothing but their numbers. Orders, one message each, come on the channel.
-func (s *objectServer) store(node string, copies ...*enginev1.ObjectCopy) (stream enginev1.WorkerService_SyncObjectsClient, orders <-chan *enginev1.ObjectOrder) {
+func (s *objectServer) store(node string, copies ...*enginev1.ObjectCopy) (enginev1.WorkerService_SyncObjectsClient, <-chan *enginev1.ObjectOrder) {
 	s.t.Helper()
 	stream, err := s.workers.SyncObjects(s.ctx)
 	check(s.t, err)

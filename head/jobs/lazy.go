@@ -13,6 +13,7 @@ type opening struct {
 	open func(context.Context) error
 }
 
+// Describe implements Objects; the stores are open then, or the error is of opening them.
 func (o opening) Describe(ctx context.Context, ids []engine.ObjectID, names []string) ([]*enginev1.ObjectInfo, error) {
 	if err := o.open(ctx); err != nil {
 		return nil, err
@@ -20,6 +21,7 @@ func (o opening) Describe(ctx context.Context, ids []engine.ObjectID, names []st
 	return o.Objects.Describe(ctx, ids, names)
 }
 
+// Restore implements Objects; the stores are open then, or the error is of opening them.
 func (o opening) Restore(ctx context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
 	if err := o.open(ctx); err != nil {
 		return nil, err
@@ -27,6 +29,7 @@ func (o opening) Restore(ctx context.Context, uri string, owner engine.ObjectOwn
 	return o.Objects.Restore(ctx, uri, owner)
 }
 
+// Hold implements Objects; the stores are open then, or the error is of opening them.
 func (o opening) Hold(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error {
 	if err := o.open(ctx); err != nil {
 		return err

@@ -279,7 +279,8 @@ func (d *Directory) Delete(ctx context.Context, ids []engine.ObjectID) error {
 	if err != nil {
 		return err
 	}
-	if _, err = d.collect(ctx, "delete objects", p); ctx.Err() != nil {
+	_, err = d.collect(ctx, "delete objects", p)
+	if ctx.Err() != nil {
 		return err
 	}
 	return nil // What a store did not hear, it will.
@@ -346,7 +347,8 @@ func (d *Directory) Release(ctx context.Context, ids []engine.ObjectID, owner en
 	if err != nil {
 		return err
 	}
-	if _, err = d.collect(ctx, "release objects", p); ctx.Err() != nil {
+	_, err = d.collect(ctx, "release objects", p)
+	if ctx.Err() != nil {
 		return err
 	}
 	return nil // A store that did not hear it will, and one that has no such object agrees.

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type shell struct {
 	*objects.Directory
 	t   *testing.T
-	ctx context.Context //nolint:containedctx // It is the test's.
+	ctx context.Context
 }
 
 func newShell(t *testing.T, term uint64, lease time.Duration) *shell {

@@ -97,7 +97,11 @@ type bySize []*object
 func (h bySize) Len() int           { return len(h) }
 func (h bySize) Less(i, j int) bool { return compareSizes(h[i], h[j]) < 0 }
 func (h bySize) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *bySize) Push(x any)        { *h = append(*h, x.(*object)) } //nolint:forcetypeassert // Only objects are pushed.
+
+// Push implements heap.Interface: it appends x, which is an *object.
+func (h *bySize) Push(x any) { *h = append(*h, x.(*object)) } //nolint:forcetypeassert // Only objects are pushed.
+
+// Pop implements heap.Interface: it takes the last *object off.
 func (h *bySize) Pop() any {
 	last := len(*h) - 1
 	o := (*h)[last]
