@@ -223,9 +223,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, forward http.Handl
 // discard takes an answer that nobody is to see.
 type discard struct{ header http.Header }
 
-func (d *discard) Header() http.Header         { return d.header }
+// Header implements http.ResponseWriter. What is set there goes nowhere.
+func (d *discard) Header() http.Header { return d.header }
+
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
+
+// WriteHeader implements http.ResponseWriter, and does nothing.
+func (d *discard) WriteHeader(int) {}
 
 // damage applies a fault to an answer.
 func damage(response *http.Response) error {
