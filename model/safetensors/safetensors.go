@@ -114,7 +114,7 @@ func (f *File) readHeader(sizeBytes int64) error {
 	if sizeBytes < int64(len(prefix)) {
 		return fmt.Errorf("not a safetensors file: it has %d bytes", sizeBytes)
 	}
-	if _, err := f.r.ReadAt(prefix[:], 0); err != nil && !errors.Is(err, io.EOF) {
+	if err := f.readAt(prefix[:], 0); err != nil {
 		return err
 	}
 	length := binary.LittleEndian.Uint64(prefix[:])
@@ -128,7 +128,7 @@ func (f *File) readHeader(sizeBytes int64) error {
 		return fmt.Errorf("truncated: the header has %d bytes, the file %d in all", length, sizeBytes)
 	}
 	header := make([]byte, length)
-	if _, err := f.r.ReadAt(header, 8); err != nil && !errors.Is(err, io.EOF) {
+	if err := f.readAt(header, 8); err != nil {
 		return err
 	}
 	if len(header) == 0 || header[0] != '{' {
@@ -138,6 +138,18 @@ func (f *File) readHeader(sizeBytes int64) error {
 		return err
 	}
 	return f.checkLayout(8+int64(length), sizeBytes)
+}
+
+// readAt fills p. A reader may say io.EOF when it has read the last byte.
+func (f *File) readAt(p []byte, offset int64) error {
+	n, err := f.r.ReadAt(p, offset)
+	switch {
+	case n == len(p):
+		return nil
+	case errors.Is(err, io.EOF):
+		return errors.New("the file became shorter while it was read")
+	}
+	return err
 }
 
 // parse reads the header token by token, because encoding/json would let the last of two tensors of one name win.
@@ -295,10 +307,8 @@ func (f *File) ReadFloat32(name string, from int64, into []float32) error {
 	for at := t.start + from*width; len(into) > 0; {
 		n := min(len(into), len(buffer)/int(width))
 		b := buffer[:n*int(width)]
-		if _, err := f.r.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
+		if err := f.readAt(b, at); err != nil {
 			return fail("%w", err)
-		} else if err != nil && at+int64(len(b)) < t.end() {
-			return fail("the file became shorter while it was read")
 		}
 		convert(t.DType, b, into[:n])
 		into, at = into[n:], at+int64(len(b))
