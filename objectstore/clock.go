@@ -26,10 +26,14 @@ func (s *Store) pinsChanged(o *object, now time.Time) {
 
 // wakeAt has the clock look at a time, if it would not before. It only sends a signal.
 func (s *Store) wakeAt(t time.Time) {
-	if !s.deadline.IsZero() && !t.Before(s.deadline) {
+	switch {
+	case s.deadline.IsZero() || t.Before(s.deadline):
+		s.deadline = t
+	case s.config.Now().Before(s.deadline):
 		return
+	default:
+		// The time was set forward, and the clock still sleeps.
 	}
-	s.deadline = t
 	select {
 	case s.wakeClock <- struct{}{}:
 	default:

@@ -230,6 +230,8 @@ func (s *Store) list(o *object) {
 		o.lru = &s.clean
 	}
 	o.lru.pushBack(o)
+	// It may be what somebody who waits for room needs to be gone.
+	s.roomChanged = true
 }
 
 func (s *Store) unlist(o *object) {

@@ -35,6 +35,27 @@ func (s Suite) twiceTheSize(t *testing.T) {
 	}
 }
 
+// releaseMakesRoom has a creation wait for objects that could be spilled or dropped but for their readers.
+func (s Suite) releaseMakesRoom(t *testing.T) {
+	store := s.Open(t, objectstore.Config{CapacityBytes: 4 * mib, ArenaBytes: 4 * mib, HighWater: 1, LowWater: 1, Spill: s.Bucket(t)})
+	if err := TryPut(t.Context(), store, objectstore.Creation{ID: ID(1), SizeBytes: 3 * mib}); err != nil {
+		t.Fatal(err)
+	}
+	cache := Get(t, store, ID(1))
+	waiting := create(t, store, objectstore.Creation{ID: ID(2), SizeBytes: 3 * mib, Owner: Session})
+	cache.Release()
+	p := receive(t, waiting)
+	copy(p.Bytes(), Content(ID(2), 3*mib))
+	if _, err := p.Seal(objectstore.Description{}); err != nil {
+		t.Fatal(err)
+	}
+	primary := Get(t, store, ID(2))
+	waiting = create(t, store, objectstore.Creation{ID: ID(3), SizeBytes: 3 * mib, Owner: Session})
+	primary.Release()
+	receive(t, waiting).Abort()
+	Check(t, store, ID(2))
+}
+
 func (s Suite) highWater(t *testing.T) {
 	store := s.Open(t, objectstore.Config{CapacityBytes: 10 * mib, ArenaBytes: 10 * mib, HighWater: 0.8, LowWater: 0.5, Spill: s.Bucket(t)})
 	for i := range 8 {
