@@ -99,7 +99,7 @@ func (m stepModel) paths() []string {
 			root = filepath.Dir(m.infer.Path)
 		}
 	case m.embed != nil:
-		root, files, paths = m.embed.Path, m.embed.Files, []string{m.embed.Path}
+		root, files, paths = m.embed.Folder, m.embed.Files, []string{m.embed.Path}
 	}
 	for _, name := range files {
 		paths = append(paths, filepath.Join(root, filepath.FromSlash(name)))

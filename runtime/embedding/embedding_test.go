@@ -245,13 +245,54 @@ func TestBatches(t *testing.T) {
 	g := newGraph()
 	e := newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), BatchTokens: 12, BatchRows: 3})
 	embed(t, e, "a", "b", "a", "c", "d e", "a b c d e f g h i j k l m n", "e", "", "  a\u2003\x1f")
-	want := [][]int64{{1, 16}, {3, 4}, {3, 3}}
-	// 14 letters alone, above the budget; then "d e" with two of one letter; the rest, of which the empty text is last.
+	want := [][]int64{{1, 16}, {1, 4}, {3, 3}, {2, 3}}
+	// 14 letters alone, above the budget; "d e"; then those of one letter, three at most, and with the last the empty text.
 	if !slices.EqualFunc(g.calls, want, slices.Equal) {
 		t.Errorf("calls %v, want %v", g.calls, want)
 	}
-	if got, want := e.Stats(), (embedding.Stats{Texts: 9, Distinct: 7, Calls: 3, Tokens: 16 + 4 + 4*3 + 2, PaddedTokens: 16 + 12 + 9}); got != want {
+	if got, want := e.Stats(), (embedding.Stats{Texts: 9, Distinct: 7, Calls: 4, Tokens: 16 + 4 + 4*3 + 2, PaddedTokens: 16 + 4 + 9 + 6}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestCallsCostLittle compares the calls with the best of all ways to cut the sorted texts.
+func TestCallsCostLittle(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 200 {
+		budget, rows := 1+r.IntN(300), r.IntN(10)
+		all := make([]string, 1+r.IntN(60))
+		var lengths []int
+		for i := range all {
+			// Different, so that none is computed once for two.
+			letters := 2 + r.IntN(1+r.IntN(40))
+			all[i] = strings.TrimSpace(strings.Repeat("a ", letters-2) + string(rune('a'+i/26)) + " " + string(rune('a'+i%26)))
+			lengths = append(lengths, letters+2)
+		}
+		slices.SortFunc(lengths, func(a, b int) int { return b - a })
+		call := max(1, budget/32)
+		best := make([]int, len(lengths)+1)
+		for i := len(lengths) - 1; i >= 0; i-- {
+			best[i] = math.MaxInt
+			for k := 1; i+k <= len(lengths) && (k == 1 || k*lengths[i] <= budget) && (rows == 0 || k <= rows); k++ {
+				best[i] = min(best[i], k*lengths[i]+call+best[i+k])
+			}
+		}
+		g := newGraph()
+		e := newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolCLS), BatchTokens: budget, BatchRows: rows})
+		embed(t, e, all...)
+		cost, texts := 0, 0
+		for _, c := range g.calls {
+			if c[0] > 1 && (int(c[0]*c[1]) > budget || rows > 0 && int(c[0]) > rows) {
+				t.Errorf("call %v is over %d tokens or %d rows", c, budget, rows)
+			}
+			cost += int(c[0]*c[1]) + call
+			texts += int(c[0])
+		}
+		if float64(cost) > 1.03*float64(best[0])+float64(call) || texts != len(all) {
+			t.Fatalf("lengths %v, budget %d, rows %d: calls %v cost %d, the best %d", lengths, budget, rows, g.calls, cost, best[0])
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ type calls struct {
 	vectors          [2][]float32 // before and after a dense layer
 	inputs           []runtime.Tensor
 	outputs          [1]runtime.Output
+	plan             plan
 	// distrust is set when the model does not keep to the shape that it declares, and makes its own memory.
 	distrust bool
 }
@@ -27,25 +28,19 @@ type calls struct {
 // a single text, and stay so. Errors are those of runtime.Model.
 func (e *Embedder) Run(ctx context.Context, b *Batch, into func(i int) []float32) (nan []int, err error) {
 	b.sort()
-	for at := 0; at < len(b.order); {
-		longest := b.tokens(b.order[at])
-		if longest == 0 {
-			nan = e.finish(b.order[at], nil, 0, into, nan)
-			at++
-			continue
-		}
-		rows := min(max(1, e.budget/longest), len(b.order)-at)
-		if e.config.BatchRows > 0 {
-			rows = min(rows, e.config.BatchRows)
-		}
-		for b.tokens(b.order[at+rows-1]) == 0 {
-			rows--
-		}
-		group := b.order[at : at+rows]
+	order := b.order
+	for len(order) > 0 && b.tokens(order[len(order)-1]) == 0 {
+		nan = e.finish(order[len(order)-1], nil, 0, into, nan)
+		order = order[:len(order)-1]
+	}
+	for sizes := e.plan(b, order); len(order) > 0; {
+		longest, rows := b.tokens(order[0]), int(sizes[0])
+		group := order[:rows]
 		switch err := e.call(ctx, b, group, longest); {
 		case engine.KindOf(err) == engine.KindExhausted && err != nil && rows > 1:
 			e.budget = rows * longest / 2
 			e.stats.Halved++
+			sizes = e.plan(b, order)
 			continue
 		case engine.KindOf(err) == engine.KindExhausted && err != nil:
 			return nil, engine.Errorf(engine.KindExhausted, "embed", "", "a text of %d tokens alone: %w", longest, err)
@@ -62,7 +57,7 @@ func (e *Embedder) Run(ctx context.Context, b *Batch, into func(i int) []float32
 		}
 		e.stats.PaddedTokens += int64(rows * longest)
 		e.stats.Calls++
-		at += rows
+		order, sizes = order[rows:], sizes[rows:]
 	}
 	e.stats.Texts += b.texts
 	e.stats.Distinct += int64(b.Len())
