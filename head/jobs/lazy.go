@@ -13,7 +13,7 @@ type opening struct {
 	open func(context.Context) error
 }
 
-// Describe implements Objects; the stores are open then, or the error is of opening them.
+// Describe implements Objects, once the stores are open.
 func (o opening) Describe(ctx context.Context, ids []engine.ObjectID, names []string) ([]*enginev1.ObjectInfo, error) {
 	if err := o.open(ctx); err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func (o opening) Describe(ctx context.Context, ids []engine.ObjectID, names []st
 	return o.Objects.Describe(ctx, ids, names)
 }
 
-// Restore implements Objects; the stores are open then, or the error is of opening them.
+// Restore implements Objects, once the stores are open.
 func (o opening) Restore(ctx context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
 	if err := o.open(ctx); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (o opening) Restore(ctx context.Context, uri string, owner engine.ObjectOwn
 	return o.Objects.Restore(ctx, uri, owner)
 }
 
-// Hold implements Objects; the stores are open then, or the error is of opening them.
+// Hold implements Objects, once the stores are open.
 func (o opening) Hold(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error {
 	if err := o.open(ctx); err != nil {
 		return err
