@@ -207,13 +207,13 @@ func benchFlight(ctx context.Context) error {
 }
 
 // plainGet reads a table with the library's client and drops it.
-func plainGet(ctx context.Context, address, ticket string) error {
+func plainGet(ctx context.Context, address, ticket string) (err error) {
 	c, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(flightMessage)))
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { err = errors.Join(err, c.Close()) }()
 	stream, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
 	if err != nil {
 		return err

@@ -42,8 +42,9 @@ var roles = map[string]func(ctx context.Context, arguments []string) error{
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-objectstore:", err)
 		os.Exit(1)
 	}

@@ -56,8 +56,7 @@ func startDaemon(ctx context.Context, capacity int64) (*daemon, error) {
 
 func (d *daemon) stop(ctx context.Context) error {
 	err := d.server.Stop(ctx)
-	<-d.served
-	return errors.Join(err, d.store.Close(ctx), os.RemoveAll(d.folder))
+	return errors.Join(err, <-d.served, d.store.Close(ctx), os.RemoveAll(d.folder))
 }
 
 // benchPut compares puts with memcpy: the executor's and the client's processes each copy, then put, in turn.
@@ -72,21 +71,21 @@ func benchPut(ctx context.Context) error {
 	}
 	ours := os.NewFile(uintptr(pair[0]), "executor")
 	conn, err := net.FileConn(ours)
-	if err != nil {
+	if err := errors.Join(err, ours.Close()); err != nil {
 		return err
 	}
-	ours.Close()
 	theirs := os.NewFile(uintptr(pair[1]), "executor")
 	executor := child(ctx, "executor")
 	executor.ExtraFiles = []*os.File{theirs}
 	executorDone := make(chan error, 1)
 	go func() { executorDone <- d.server.ServeExecutor(ctx, conn.(*net.UnixConn), "bench-executor") }() // lifecycle: ends with the child.
 	out, err := executor.Output()
-	theirs.Close()
-	if err != nil {
+	if err := errors.Join(err, theirs.Close()); err != nil {
 		return fmt.Errorf("executor: %w", err)
 	}
-	<-executorDone
+	if err := <-executorDone; err != nil {
+		return err
+	}
 	trusted := timings{}
 	if err := json.Unmarshal(out, &trusted); err != nil {
 		return err
