@@ -27,7 +27,7 @@ import (
 type objectBench struct {
 	t       *testing.T
 	cluster *testcluster.Cluster
-	ctx     context.Context //nolint:containedctx // It is the test's.
+	ctx     context.Context
 	head    enginev1.ObjectServiceClient
 }
 
@@ -210,8 +210,10 @@ func TestObjectsAreReadOnAnotherNode(t *testing.T) {
 	first, second := cluster.Worker(0), cluster.Worker(1)
 	session, end := b.openSession()
 	here, there := b.dial(first, session), b.dial(second, "")
+	var ids []engine.ObjectID
 	for _, rows := range []int{fewRows, manyRows} {
 		id := b.put(here, rows, rows)
+		ids = append(ids, id)
 		// The head has not been told yet, and finds out.
 		if got := b.summary(id, first, second); got != "IN_MEMORY primary@0" {
 			t.Fatalf("after the put: %s", got)
@@ -221,7 +223,6 @@ func TestObjectsAreReadOnAnotherNode(t *testing.T) {
 		if got := b.summary(id, first, second); got != "IN_MEMORY primary@0 cache@1" {
 			t.Fatalf("after it was read elsewhere: %s", got)
 		}
-		defer func() { wantKind(t, b.awaitEnd(id), engine.KindNotFound, id.String(), "nobody owned it") }()
 	}
 	_, _, err := there.Get(b.ctx, engine.NewObjectID(), local.GetOptions{Fetch: true})
 	wantKind(t, err, engine.KindNotFound)
@@ -236,6 +237,9 @@ func TestObjectsAreReadOnAnotherNode(t *testing.T) {
 		t.Errorf("stores %v", stores)
 	}
 	end()
+	for _, id := range ids {
+		wantKind(t, b.awaitEnd(id), engine.KindNotFound, id.String(), "nobody owned it")
+	}
 }
 
 func TestObjectsOfAKilledNode(t *testing.T) {
