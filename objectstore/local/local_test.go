@@ -96,10 +96,10 @@ func (f *fixture) dial(t testing.TB, options local.Options) *local.Client {
 // session is what most tests are.
 var session = local.Options{Session: "s1"}
 
-// makeRecord makes a record of about bytes bytes with numbers and texts from a seed.
-func makeRecord(bytes int, seed uint64) arrow.Record {
+// makeRecord makes a record of about sizeBytes with numbers and texts from a seed.
+func makeRecord(sizeBytes int, seed uint64) arrow.Record {
 	random := rand.New(rand.NewPCG(seed, 1))
-	rows := max(1, bytes/24)
+	rows := max(1, sizeBytes/24)
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String},
 	}, nil)
@@ -112,7 +112,7 @@ func makeRecord(bytes int, seed uint64) arrow.Record {
 		} else {
 			b.Field(1).(*array.Float64Builder).Append(random.Float64())
 		}
-		b.Field(2).(*array.StringBuilder).Append(string("abcdefgh"[:random.IntN(8)]))
+		b.Field(2).(*array.StringBuilder).Append("abcdefgh"[:random.IntN(8)])
 	}
 	return b.NewRecord()
 }

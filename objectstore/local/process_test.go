@@ -321,17 +321,24 @@ func TestServerHangs(t *testing.T) {
 	wantKind(t, err, engine.KindUnavailable)
 }
 
+// letIn opens a folder in t.TempDir, and all above it that are this test's, to every user.
+func letIn(t *testing.T, dir string) {
+	t.Helper()
+	shared := os.TempDir() //nolint:usetesting // The folder in which the tests' own folders are, which stays as it is.
+	for ; dir != shared && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to become another user")
 	}
 	f := serve(t, local.ServerConfig{})
 	// The folder keeps strangers out; only without it they get as far as being asked who they are.
-	for dir := filepath.Dir(f.path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	letIn(t, filepath.Dir(f.path))
 	if err := os.Chmod(f.path, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -349,11 +356,7 @@ func TestMemoryOutOfReach(t *testing.T) {
 		t.Skip("needs root to serve as another user")
 	}
 	dir := t.TempDir()
-	for up := dir; up != os.TempDir() && up != "/"; up = filepath.Dir(up) {
-		if err := os.Chmod(up, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	letIn(t, dir)
 	if err := os.Chown(dir, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}

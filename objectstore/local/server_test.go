@@ -212,7 +212,7 @@ func TestVersion(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer r.close()
+		t.Cleanup(r.close)
 		welcome, err := r.greet(&enginev1.StoreHello{ProtocolVersion: version, SessionId: "s1"})
 		if err != nil || welcome.GetError().GetKind() != "version" || welcome.GetProtocolVersion() != 1 {
 			t.Errorf("%v, %v", welcome, err)

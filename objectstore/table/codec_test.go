@@ -194,9 +194,9 @@ func TestNoDictionaryForNulls(t *testing.T) {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: typ, Nullable: true}}, nil)
 		width := typ.IndexType.(arrow.FixedWidthDataType).BitWidth() / 8
 		values := newGenerator(t, 0).data(typ.ValueType, 2, false)
-		defer values.Release()
+		t.Cleanup(values.Release)
 		nulls := of(typ, 3, 3, [][]byte{{0}, make([]byte, 3*width)}, values)
-		defer nulls.Release()
+		t.Cleanup(nulls.Release)
 		stream := encode(t, schema, unchecked{schema, nulls})
 		messages := open(t, stream, false).Messages()
 		opened := open(t, join(t, messages[0], messages[len(messages)-1]), false)
@@ -237,7 +237,7 @@ func TestJoin(t *testing.T) {
 func TestEncodeRefuses(t *testing.T) {
 	number, text := arrow.PrimitiveTypes.Int32, arrow.BinaryTypes.String
 	encoded := &arrow.DictionaryType{IndexType: number, ValueType: text}
-	deep := arrow.DataType(number)
+	deep := number
 	for range 70 {
 		deep = arrow.ListOf(deep)
 	}

@@ -45,7 +45,7 @@ const (
 	schemaSlots = 4
 )
 
-// Field: name, nullable, type's type, type, dictionary, children, metadata.
+// Field: name, nullable, the type's tag, the type, dictionary, children, metadata.
 const (
 	fieldName = iota
 	fieldNullable

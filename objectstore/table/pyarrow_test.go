@@ -27,11 +27,11 @@ func TestPyArrow(t *testing.T) {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: named.typ, Nullable: true, Metadata: metadata}}, &metadata)
 		// The second has another dictionary than the first, and the last has no rows.
 		records := []arrow.Record{g.record(schema, 100), g.record(schema, 77), g.record(schema, 0)}
-		defer func() {
+		t.Cleanup(func() {
 			for _, record := range records {
 				record.Release()
 			}
-		}()
+		})
 		schemas, tables = append(schemas, schema), append(tables, records)
 		if err := os.WriteFile(path(i, "in"), encode(t, schema, records...), 0o600); err != nil {
 			t.Fatal(err)

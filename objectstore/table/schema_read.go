@@ -93,7 +93,7 @@ func (r *schemaReader) field(t flatTable, depth int) (field arrow.Field, n *node
 	var id int64
 	if t.has(fieldDictionary) {
 		encoding := t.table(fieldDictionary)
-		index := arrow.DataType(arrow.PrimitiveTypes.Int32)
+		index := arrow.PrimitiveTypes.Int32
 		if encoding.has(encodingIndexType) {
 			if index, err = readInt(encoding.table(encodingIndexType)); err != nil {
 				return field, nil, err
