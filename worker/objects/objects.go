@@ -191,6 +191,7 @@ func (o *Objects) hear(event objectstore.Event) {
 	if event.Err != nil {
 		level = slog.LevelWarn
 	}
+	//nolint:sloglint // Event.What is a constant of package objectstore.
 	o.config.Logger.Log(context.Background(), level, event.What, "object", event.Object.String(), "bytes", event.SizeBytes, "error", event.Err)
 }
 

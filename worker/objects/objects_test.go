@@ -45,7 +45,7 @@ type fakeHead struct {
 	enginev1.UnimplementedWorkerServiceServer
 	enginev1.UnimplementedObjectServiceServer
 	t       *testing.T
-	ctx     context.Context //nolint:containedctx // It is the test's.
+	ctx     context.Context
 	streams chan *headStream
 	conn    *grpc.ClientConn
 }

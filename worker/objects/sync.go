@@ -43,7 +43,7 @@ func (o *Objects) keepInSync(ctx context.Context) error {
 		err := o.session(ctx)
 		switch kind := engine.KindOf(err); {
 		case err == nil, ctx.Err() != nil, o.isLeaving():
-			return nil //nolint:nilerr // It ends because it was told to.
+			return nil // It ends because it was told to.
 		case kind == engine.KindVersion, kind == engine.KindUnauthenticated, kind == engine.KindPermission, kind == engine.KindInvalidArgument:
 			return err
 		}
@@ -88,7 +88,8 @@ func (o *Objects) session(ctx context.Context) error {
 		return err
 	}
 	received := make(chan error, 1)
-	go func() { received <- o.receive(ctx, stream) }() // lifecycle: Recv fails when the stream's context ends, which it does with this function.
+	// lifecycle: Recv fails when the stream's context ends, which it does with this function.
+	go func() { received <- o.receive(ctx, stream) }()
 	t := &teller{stream: stream, store: o.store, orders: o.orders}
 	if err := t.tellAll(o.reachedAt()); err != nil {
 		return streamError(err, received)
@@ -162,7 +163,10 @@ func (o *Objects) sayGoodbye(stream grpc.BidiStreamingClient[enginev1.SyncObject
 	timer := time.NewTimer(goodbyeWithin)
 	defer timer.Stop()
 	select {
-	case <-received:
+	case err := <-received:
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
 	case <-timer.C: // The head is away; it will find out.
 	}
 	return nil
