@@ -228,8 +228,8 @@ func TestEncodingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestHugeTexts encodes texts of 400 kB (10 MB in `make soak`) of the kinds that a careless algorithm takes quadratic time for. The time of a text
-// ten times as long must not be much more than ten times as long; the limit is generous, for a busy machine.
+// TestHugeTexts encodes texts of 400 kB (10 MB in `make soak`) of the kinds that a careless algorithm takes quadratic time for.
+// The time of a text ten times as long must not be much more than ten times as long; the limit is generous, for a busy machine.
 func TestHugeTexts(t *testing.T) {
 	size := 400_000
 	if os.Getenv("ENGINE_TEST") == "soak" {

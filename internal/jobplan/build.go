@@ -33,10 +33,10 @@ type Options struct {
 // into tasks. It reads headers, footers, samples, and whatever the source needs to find row boundaries, and all of the models'
 // files for their digests; it writes nothing, and the output folder need not exist.
 //
-// What a user did wrong is named before a row is scored: see Validate for the job file; a path without files, or an object that nobody
-// knows, is of kind engine.KindNotFound; a column that is missing or of a wrong type of kind engine.KindData; a model that cannot be used of kind
-// engine.KindModel; an output folder that the job reads from, or that holds its models, of kind engine.KindConflict. The same
-// job, inputs, models, and options give the same plan.
+// What a user did wrong is named before a row is scored: see Validate for the job file; a path without files, or an object that
+// nobody knows, is of kind engine.KindNotFound; a column that is missing or of a wrong type of kind engine.KindData; a model that
+// cannot be used of kind engine.KindModel; an output folder that the job reads from, or that holds its models, of kind
+// engine.KindConflict. The same job, inputs, models, and options give the same plan.
 func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, options Options) (*enginev1.Plan, error) {
 	if err := Validate(spec); err != nil {
 		return nil, err

@@ -55,7 +55,8 @@ type InferOutput struct {
 
 // ColumnType returns the type of the column that an output of a model becomes, whose first dimension is the rows: a scalar of
 // the elements' type for shape [?], [?, 1] and for an output that does not tell its shape (nil); fixed_size_list<item: T not
-// null>[k] for [?, k]. Any other shape, a scalar's among them, and a type that no column has (float16, sequences, maps), is an error of kind engine.KindModel.
+// null>[k] for [?, k]. Any other shape, a scalar's among them, and a type that no column has (float16, sequences, maps), is an
+// error of kind engine.KindModel.
 func ColumnType(spec engine.TensorSpec) (arrow.DataType, error) {
 	t := arrowOf(spec.Type)
 	switch {
