@@ -97,8 +97,6 @@ type embeddingOpener struct {
 	poolingDim int
 	// configPad is config.json's pad_token_id, or nil.
 	configPad *int
-	// fixedPad says that PadID is the graph's, which counts on it.
-	fixedPad bool
 }
 
 type limit struct {

@@ -135,7 +135,7 @@ func ParseConfig(name string, data []byte) (*Config, error) {
 		return fail("embedding_size %d differs from hidden_size %d", *file.Embedding, file.Hidden)
 	case !slices.Contains(activations, file.Activation):
 		return fail("hidden_act %q; known are %s", file.Activation, strings.Join(activations, ", "))
-	case !(file.Epsilon > 0 && file.Epsilon < 1): //nolint:staticcheck // a NaN is refused too
+	case !(file.Epsilon > 0 && file.Epsilon < 1): // A NaN is refused too.
 		return fail("layer_norm_eps %g", file.Epsilon)
 	}
 	for _, n := range []struct {
