@@ -140,14 +140,12 @@ func (c *conn) create(ctx context.Context, creation objectstore.Creation, answer
 
 // seal makes what was copied from a client an object, if it is a table. The client cannot reach this copy, so what is checked stays so.
 func (c *conn) seal(id engine.ObjectID, pending *objectstore.Pending) (objectstore.Info, error) {
-	t, err := table.Open(pending.Bytes(), table.Options{Trusted: c.executor != "", MaxCopyBytes: -1})
+	rows, batches, err := table.Check(pending.Bytes(), table.Options{Trusted: c.executor != "", MaxCopyBytes: -1})
 	if err != nil {
 		pending.Abort()
 		return objectstore.Info{}, engine.WrapError(opPut, id.String(), err)
 	}
-	description := objectstore.Description{Rows: t.Rows(), Batches: int64(len(t.Records()))}
-	t.Release()
-	return pending.Seal(description)
+	return pending.Seal(objectstore.Description{Rows: rows, Batches: batches})
 }
 
 func (c *conn) get(ctx context.Context, r *request) {

@@ -153,4 +153,12 @@ func BenchmarkSmall(b *testing.B) {
 			opened.Release()
 		}
 	})
+	b.Run("check", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := table.Check(data, table.Options{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -258,6 +258,7 @@ func TestEncodeRefuses(t *testing.T) {
 		{"dictionary of extension", schemaOf(&arrow.DictionaryType{IndexType: number, ValueType: newTagType(text, "")}), nil, `column "price"`},
 		{"dictionary by text", schemaOf(&arrow.DictionaryType{IndexType: text, ValueType: text}), nil, `column "price"`},
 		{"extension of extension", schemaOf(newTagType(newTagType(text, ""), "")), nil, `column "price"`},
+		{"decimal that cannot be printed", schemaOf(&arrow.Decimal128Type{Precision: 38, Scale: -400}), nil, `column "price": arrow ipc cannot hold a decimal type of scale -400`},
 		{"another type", schemaOf(number), []arrow.Record{bad(text, 0, nil, nil, nil)}, `is "price" of type utf8, and in the schema "price" of type int32`},
 		{"no columns", schemaOf(number), []arrow.Record{unchecked{arrow.NewSchema(nil, nil), of(number, 0, 0, nil)}}, "it has 0 columns, and the schema 1"},
 		{"short values", schemaOf(number), []arrow.Record{bad(number, 2, nil, make([]byte, 7))}, `column "price": a buffer of 7 bytes, too short`},

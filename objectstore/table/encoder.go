@@ -3,13 +3,14 @@ package table
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// encoder lays out a stream as pieces.
+// encoder lays out a stream as pieces. Its memory is used again.
 type encoder struct {
 	pieces []Piece
 	size   int64
@@ -19,6 +20,20 @@ type encoder struct {
 	body body
 	// written holds, by id, the dictionary that was written last.
 	written map[int64]arrow.ArrayData
+}
+
+var encoders = sync.Pool{New: func() any { return &encoder{builder: flatbuffers.NewBuilder(1024)} }}
+
+// recycle gives an encoder back that holds nothing of its tables any more.
+func (e *encoder) recycle() {
+	const most = 4096
+	if cap(e.pieces) > most || cap(e.body.pieces) > most || cap(e.body.buffers) > most {
+		return
+	}
+	clear(e.pieces)
+	clear(e.body.pieces[:cap(e.body.pieces)])
+	e.pieces, e.size, e.written = e.pieces[:0], 0, nil
+	encoders.Put(e)
 }
 
 // body is what a RecordBatch table says, and the pieces that follow it.
@@ -40,21 +55,16 @@ func (e *encoder) encode(schema *arrow.Schema, records []arrow.Record) error {
 	if !schema.IsNativeEndian() {
 		return fmt.Errorf("the schema is %v-endian: only this machine's order can be written", schema.Endianness())
 	}
-	nodes, err := newNodes(schema)
+	written, err := e.schema(schema)
 	if err != nil {
 		return err
 	}
-	e.builder = flatbuffers.NewBuilder(1024)
-	header, err := writeSchema(e.builder, schema, nodes)
-	if err != nil {
-		return err
-	}
-	e.message(headerSchema, header)
+	e.put(written.message)
 	for i, record := range records {
 		if err := sameSchema(schema, record); err != nil {
 			return fmt.Errorf("record %d: %w", i, err)
 		}
-		if err := e.record(schema, nodes, record); err != nil {
+		if err := e.record(schema, written.nodes, record); err != nil {
 			return fmt.Errorf("record %d: %w", i, err)
 		}
 	}
@@ -98,9 +108,8 @@ func (e *encoder) record(schema *arrow.Schema, nodes []*node, record arrow.Recor
 			return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 		}
 	}
-	e.message(headerRecordBatch, e.batch(rows))
-	e.pieces = append(e.pieces, e.body.pieces...)
-	e.size += e.body.size
+	e.builder.Reset()
+	e.putBody(headerRecordBatch, e.batch(rows))
 	return nil
 }
 
@@ -141,13 +150,11 @@ func (e *encoder) dictionaries(n *node, data arrow.ArrayData) error {
 	}
 	b := e.builder
 	b.Reset()
-	batch := e.batchTable(values.Len())
+	batch := e.batch(values.Len())
 	b.StartObject(dictionarySlots)
 	b.PrependInt64Slot(dictionaryID, n.dict.id, 0)
 	b.PrependUOffsetTSlot(dictionaryData, batch, 0)
-	e.message(headerDictionaryBatch, b.EndObject())
-	e.pieces = append(e.pieces, e.body.pieces...)
-	e.size += e.body.size
+	e.putBody(headerDictionaryBatch, b.EndObject())
 	if e.written == nil {
 		e.written = map[int64]arrow.ArrayData{}
 	}
@@ -169,13 +176,8 @@ func sameValues(a, b arrow.ArrayData) bool {
 	return array.Equal(x, y)
 }
 
-// batch begins a message of a RecordBatch.
+// batch writes the RecordBatch table of the body.
 func (e *encoder) batch(rows int) flatbuffers.UOffsetT {
-	e.builder.Reset()
-	return e.batchTable(rows)
-}
-
-func (e *encoder) batchTable(rows int) flatbuffers.UOffsetT {
 	b := e.builder
 	// Elements are structs of two numbers; flatbuffers are written from the end.
 	b.StartVector(16, len(e.body.nodes), 8)
@@ -206,26 +208,33 @@ func (e *encoder) batchTable(rows int) flatbuffers.UOffsetT {
 	return b.EndObject()
 }
 
-// message finishes the metadata and puts it, framed, at the end of the stream. The body is the caller's to put after it.
-func (e *encoder) message(kind byte, header flatbuffers.UOffsetT) {
+// putBody finishes a message whose body is laid out, and puts both at the end of the stream.
+func (e *encoder) putBody(kind byte, header flatbuffers.UOffsetT) {
+	e.put(e.message(kind, header, e.body.size))
+	e.pieces = append(e.pieces, e.body.pieces...)
+	e.size += e.body.size
+}
+
+// message finishes a message's metadata and frames it.
+func (e *encoder) message(kind byte, header flatbuffers.UOffsetT, bodyLength int64) []byte {
 	b := e.builder
 	b.StartObject(messageSlots)
-	b.PrependInt64Slot(messageBodyLength, e.body.size, 0)
+	b.PrependInt64Slot(messageBodyLength, bodyLength, 0)
 	b.PrependUOffsetTSlot(messageHeader, header, 0)
 	b.PrependInt16Slot(messageVersion, version5, 0)
 	b.PrependByteSlot(messageHeaderType, kind, 0)
 	b.Finish(b.EndObject())
-	e.frame(b.FinishedBytes())
+	return e.frame(b.FinishedBytes())
 }
 
-// frame puts a copy of a message's metadata, with its prefix before it and as many zeros behind it as align its body.
-func (e *encoder) frame(header []byte) {
-	end := padded(e.size + prefixBytes + int64(len(header)))
-	framed := make([]byte, end-e.size)
+// frame returns a copy of a message's metadata for the end of the stream, with its prefix before it and as many zeros behind it as
+// align its body.
+func (e *encoder) frame(header []byte) []byte {
+	framed := make([]byte, padded(e.size+prefixBytes+int64(len(header)))-e.size)
 	binary.LittleEndian.PutUint32(framed, continuation)
 	binary.LittleEndian.PutUint32(framed[4:], uint32(len(framed)-prefixBytes))
 	copy(framed[prefixBytes:], header)
-	e.put(framed)
+	return framed
 }
 
 // put puts bytes at the end of the stream.

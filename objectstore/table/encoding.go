@@ -1,6 +1,8 @@
 package table
 
 import (
+	"slices"
+
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
@@ -27,11 +29,12 @@ type Piece struct {
 // dictionary is written once, and again only where a record has another one. Errors are of kind engine.KindInvalidArgument and name
 // the column: its type is one that Arrow IPC cannot hold, or differs from the schema's, or its array is not a valid one.
 func Encode(schema *arrow.Schema, records ...arrow.Record) (*Encoding, error) {
-	e := &encoder{}
+	e := encoders.Get().(*encoder)
+	defer e.recycle()
 	if err := e.encode(schema, records); err != nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "encode table", "", "%w", err)
 	}
-	encoding := &Encoding{pieces: e.pieces, size: e.size, batches: int64(len(records)), records: records}
+	encoding := &Encoding{pieces: slices.Clone(e.pieces), size: e.size, batches: int64(len(records)), records: records}
 	for _, record := range records {
 		record.Retain()
 		encoding.rows += record.NumRows()
@@ -45,8 +48,9 @@ func Encode(schema *arrow.Schema, records ...arrow.Record) (*Encoding, error) {
 func Join(messages []Message) (*Encoding, error) {
 	e := &encoder{}
 	encoding := &Encoding{}
+	var metadata flat
 	for i, m := range messages {
-		parsed, err := parse(m)
+		parsed, err := parse(&metadata, m)
 		if err == nil && int64(len(m.Body)) != parsed.bodyLength {
 			err = errBody(parsed.bodyLength, len(m.Body))
 		}
@@ -61,7 +65,7 @@ func Join(messages []Message) (*Encoding, error) {
 			encoding.batches++
 			encoding.rows += rows
 		}
-		e.frame(m.Header)
+		e.put(e.frame(m.Header))
 		e.put(m.Body)
 	}
 	e.put(endOfStream)

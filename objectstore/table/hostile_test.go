@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -30,6 +31,13 @@ func exercise(t testing.TB, input []byte) {
 	}
 	released := 0
 	opened, err := table.Open(data, table.Options{MaxCopyBytes: 1 << 20, Release: func() { released++ }})
+	rows, batches, checkErr := table.Check(data, table.Options{MaxCopyBytes: 1 << 20})
+	if (err == nil) != (checkErr == nil) && !(checkErr == nil && strings.Contains(err.Error(), "extension type")) {
+		t.Fatalf("to open it: %v; to check it: %v", err, checkErr)
+	}
+	if err == nil && (rows != opened.Rows() || int(batches) != len(opened.Records())) {
+		t.Fatalf("checked %d rows in %d batches, opened %d in %d", rows, batches, opened.Rows(), len(opened.Records()))
+	}
 	if err != nil {
 		var e *engine.Error
 		if !errors.As(err, &e) || e.Kind != engine.KindCorrupt || len(err.Error()) > 4000 {

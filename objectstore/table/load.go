@@ -16,7 +16,7 @@ func (l *loader) load(n *node) (*array.Data, error) {
 		return nil, err
 	}
 	if n.layout == layoutNull {
-		return array.NewData(n.typ, length, []*memory.Buffer{nil}, nil, length, 0), nil
+		return l.data(n, length, append(l.list(1), nil), nil, length), nil
 	}
 	validity, err := l.validity(n, length, nulls)
 	if err != nil {
@@ -30,19 +30,9 @@ func (l *loader) load(n *node) (*array.Data, error) {
 	if err := a.load(); err != nil {
 		return nil, err
 	}
-	var data *array.Data
-	if n.dict != nil {
-		data = array.NewDataWithDictionary(n.typ, length, a.buffers, nulls, 0, a.dictionary)
-	} else {
-		data = array.NewData(n.typ, length, a.buffers, a.children, nulls, 0)
-	}
-	for _, b := range a.buffers {
-		if b != nil {
-			b.Release()
-		}
-	}
-	for _, child := range a.children {
-		child.Release()
+	data := l.data(n, length, a.buffers, a.children, nulls)
+	if a.dictionary != nil {
+		data.SetDictionary(a.dictionary)
 	}
 	return data, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -15,20 +16,49 @@ import (
 // maxLength is how long an array may be. Most are bounded by their buffers; those of null values and of runs are not.
 const maxLength = math.MaxInt64 >> 8
 
-// loader makes arrays of the messages of one stream.
+// loader makes arrays of the messages of one stream. Its memory is used again.
 type loader struct {
+	scanner scanner
 	// memory is the parent of the buffers that lie over the bytes.
 	memory  *memory.Buffer
 	trusted bool
 	// copyBudget is how many bytes may still be copied.
 	copyBudget   int64
+	schema       *readSchema
 	dictionaries map[int64]*loadedDictionary
 	batch        batch
 	zstd         zstdDecoder
-	// spare and places are where the buffers of a batch, and arrays' lists of them, are taken from: a few objects of Go's heap
-	// instead of hundreds.
+	// spare, places, and datas are where the buffers of a batch, arrays' lists of them, and arrays' data are taken from: a few objects of
+	// Go's heap instead of hundreds.
 	spare  []memory.Buffer
 	places []*memory.Buffer
+	datas  []array.Data
+}
+
+var loaders = sync.Pool{New: func() any { return new(loader) }}
+
+func newLoader(data []byte, parent *memory.Buffer, options Options) *loader {
+	l := loaders.Get().(*loader)
+	l.scanner.data, l.memory, l.trusted, l.copyBudget = data, parent, options.Trusted, options.MaxCopyBytes
+	if l.copyBudget == 0 {
+		l.copyBudget = DefaultMaxCopyBytes
+	}
+	return l
+}
+
+// recycle gives a loader back that refers to nothing of its stream any more. Unless what it made is needed by nobody, that is not used
+// again.
+func (l *loader) recycle(everything bool) {
+	const most = 256
+	again := loader{}
+	if everything && cap(l.spare) <= most && cap(l.datas) <= most {
+		clear(l.spare)
+		clear(l.places)
+		clear(l.datas)
+		again.spare, again.places, again.datas = l.spare[:0], l.places[:0], l.datas[:0]
+	}
+	*l = again
+	loaders.Put(l)
 }
 
 // batch is the RecordBatch that is being read. The zero batch has arrays of length zero alone, as many as are asked for.
@@ -41,13 +71,6 @@ type batch struct {
 	version                        int16
 	// empty says that it is the zero batch.
 	empty bool
-}
-
-// loadedDictionary is the state of one dictionary as the stream goes on.
-type loadedDictionary struct {
-	values *node
-	// parts are the dictionary and the deltas since; they are made one when an array asks for it.
-	parts []*array.Data
 }
 
 var errMore = errors.New("the schema has more arrays or buffers than the message")
@@ -85,191 +108,37 @@ func (l *loader) enter(t flatTable, version int16, body []byte) (rows int, err e
 		left -= size
 	}
 	l.batch = b
-	l.spare = make([]memory.Buffer, 0, b.buffers.count)
-	l.places = make([]*memory.Buffer, 0, b.buffers.count+b.nodes.count)
+	l.spare = room(l.spare, b.buffers.count)
+	l.places = room(l.places, b.buffers.count+b.nodes.count)
+	l.datas = room(l.datas, b.nodes.count)
 	return int(length), nil
 }
 
-// record makes a record of a message.
-func (l *loader) record(schema *arrow.Schema, nodes []*node, p parsed, body []byte) (arrow.Record, error) {
-	rows, err := l.enter(p.header, p.version, body)
-	if err != nil {
-		return nil, err
+// room returns a slab with room for count more, or for many if it is a message alone that says that there are more.
+func room[T any](slab []T, count int) []T {
+	const many = 4096
+	if cap(slab)-len(slab) >= min(count, many) {
+		return slab
 	}
-	columns := make([]arrow.Array, len(nodes))
-	for i, n := range nodes {
-		data, err := l.load(n)
-		if err == nil && data.Len() != rows {
-			err = fmt.Errorf("%d values in a batch of %d rows", data.Len(), rows)
-		}
-		if err == nil {
-			columns[i], err = makeArray(n, data)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
-		}
-	}
-	return newRecord(schema, columns, int64(rows)), nil
+	return make([]T, 0, min(count, many))
 }
 
-// makeArray makes an array of its data, which it releases.
-func makeArray(n *node, data *array.Data) (made arrow.Array, err error) {
-	if n.typ.ID() == arrow.EXTENSION {
-		// The constructor of a type that is not ours may refuse what it finds.
-		defer func() {
-			if cause := recover(); cause != nil {
-				err = fmt.Errorf("extension type %q: %v", n.typ.(arrow.ExtensionType).ExtensionName(), cause)
-			}
-		}()
-	}
-	made = array.MakeFromData(data)
-	data.Release()
-	if n.encoded {
-		touch(made)
-	}
-	return made, nil
-}
-
-// touch makes the dictionaries of an array's dictionary arrays, which arrow/go otherwise makes at first use, without a lock: two
-// readers at a time would race, and one's reference would stay for ever.
-func touch(made arrow.Array) {
-	switch a := made.(type) {
-	case *array.Dictionary:
-		touch(a.Dictionary())
-	case array.ExtensionArray:
-		touch(a.Storage())
-	case *array.Struct:
-		for i := range a.NumField() {
-			touch(a.Field(i))
-		}
-	case *array.Map:
-		touch(a.ListValues())
-		touch(a.Keys())
-		touch(a.Items())
-	case array.ListLike:
-		touch(a.ListValues())
-	case array.Union:
-		for i := range a.NumFields() {
-			touch(a.Field(i))
-		}
-	case *array.RunEndEncoded:
-		touch(a.Values())
-	}
-}
-
-// dictionary takes up a dictionary or a part of one.
-func (l *loader) dictionary(p parsed, body []byte) error {
-	id := p.header.int64(dictionaryID)
-	delta := p.header.bool(dictionaryDelta)
-	table := p.header.table(dictionaryData)
-	if table.flat.broken {
-		return errBroken
-	}
-	known, ok := l.dictionaries[id]
-	if !ok {
-		return fmt.Errorf("dictionary %d, which no column has", id)
-	}
-	rows, err := l.enter(table, p.version, body)
-	if err != nil {
-		return fmt.Errorf("dictionary %d: %w", id, err)
-	}
-	data, err := l.load(known.values)
-	if err == nil && data.Len() != rows {
-		err = fmt.Errorf("%d values in a batch of %d rows", data.Len(), rows)
-	}
-	if err != nil {
-		return fmt.Errorf("dictionary %d: %w", id, err)
-	}
-	if !delta {
-		known.release()
-	}
-	known.parts = append(known.parts, data)
-	return nil
-}
-
-func (d *loadedDictionary) release() {
-	for _, part := range d.parts {
-		part.Release()
-	}
-	d.parts = nil
-}
-
-// finish releases what arrays have not taken.
-func (l *loader) finish() {
-	for _, known := range l.dictionaries {
-		known.release()
-	}
-}
-
-// resolve returns a dictionary as it is at this point of the stream; it stays the loader's.
-func (l *loader) resolve(id int64) (*array.Data, error) {
-	known := l.dictionaries[id]
-	switch len(known.parts) {
-	case 0:
-		// A writer may leave out the dictionary of a column that has nothing but nulls.
-		current := l.batch
-		l.batch = batch{empty: true, version: version5}
-		empty, err := l.load(known.values)
-		l.batch = current
-		if err != nil {
-			return nil, err
-		}
-		known.parts = []*array.Data{empty}
-	case 1:
-	default:
-		joined, err := l.join(known.parts)
-		if err != nil {
-			return nil, fmt.Errorf("dictionary %d in %d parts: %w", id, len(known.parts), err)
-		}
-		known.release()
-		known.parts = []*array.Data{joined}
-	}
-	return known.parts[0], nil
-}
-
-// join makes one array of several.
-func (l *loader) join(parts []*array.Data) (joined *array.Data, err error) {
-	var size int64
-	arrays := make([]arrow.Array, len(parts))
-	// arrow/go's concatenation was not made for data of others.
-	defer func() {
-		if cause := recover(); cause != nil {
-			joined, err = nil, fmt.Errorf("%v", cause)
-		}
-		for _, a := range arrays {
-			if a != nil {
-				a.Release()
-			}
-		}
-	}()
-	for i, part := range parts {
-		size += sizeOf(part)
-		arrays[i] = array.MakeFromData(part)
-	}
-	if err := l.copies(size); err != nil {
-		return nil, err
-	}
-	whole, err := array.Concatenate(arrays, memory.DefaultAllocator)
-	if err != nil {
-		return nil, err
-	}
-	defer whole.Release()
-	whole.NullN()
-	data := whole.Data().(*array.Data)
+// data returns new data of an array. It takes over buffers and children.
+func (l *loader) data(n *node, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls int) *array.Data {
+	l.datas = room(l.datas, 1)
+	l.datas = l.datas[:len(l.datas)+1]
+	data := &l.datas[len(l.datas)-1]
 	data.Retain()
-	return data, nil
-}
-
-func sizeOf(data arrow.ArrayData) (size int64) {
-	for _, b := range data.Buffers() {
+	data.Reset(n.typ, length, buffers, children, nulls, 0)
+	for _, b := range buffers {
 		if b != nil {
-			size += int64(b.Len())
+			b.Release()
 		}
 	}
-	for _, child := range data.Children() {
-		size += sizeOf(child)
+	for _, child := range children {
+		child.Release()
 	}
-	return size
+	return data
 }
 
 // copies spends some of the budget for copies.
@@ -359,21 +228,17 @@ func (l *loader) next(need, align int) (span, error) {
 		return span{aligned, memory.NewBufferBytes(aligned)}, nil
 	}
 	start := uintptr(unsafe.Pointer(unsafe.SliceData(raw))) - uintptr(unsafe.Pointer(unsafe.SliceData(l.memory.Buf())))
-	if len(l.spare) == cap(l.spare) {
-		l.spare = make([]memory.Buffer, 0, 1)
-	}
+	l.spare = room(l.spare, 1)
 	l.spare = append(l.spare, *memory.SliceBuffer(l.memory, int(start), len(raw)))
 	return span{raw, &l.spare[len(l.spare)-1]}, nil
 }
 
 // list returns an empty list with room for so many buffers.
-func (l *loader) list(room int) []*memory.Buffer {
-	if cap(l.places)-len(l.places) < room {
-		l.places = make([]*memory.Buffer, 0, room)
-	}
+func (l *loader) list(count int) []*memory.Buffer {
+	l.places = room(l.places, count)
 	at := len(l.places)
-	l.places = l.places[:at+room]
-	return l.places[at : at : at+room]
+	l.places = l.places[:at+count]
+	return l.places[at : at : at+count]
 }
 
 // validity returns the bitmap of an array's values that are not null, or no buffer if all are.

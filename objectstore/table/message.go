@@ -24,9 +24,10 @@ type parsed struct {
 	header     flatTable
 }
 
-// parse reads a message's metadata, but not what its header refers to.
-func parse(m Message) (parsed, error) {
-	t := (&flat{data: m.Header}).root()
+// parse reads a message's metadata, but not what its header refers to. f is the flatbuffer of that.
+func parse(f *flat, m Message) (parsed, error) {
+	*f = flat{data: m.Header}
+	t := f.root()
 	p := parsed{
 		kind:       t.uint8(messageHeaderType, 0),
 		version:    t.int16(messageVersion, 0),
@@ -46,46 +47,56 @@ func errBody(says int64, found int) error {
 	return fmt.Errorf("the message says that its body has %d bytes, %d are there", says, found)
 }
 
-// split cuts a stream into its messages.
-func split(data []byte) ([]Message, []parsed, error) {
-	var messages []Message
-	var all []parsed
-	for at := 0; ; {
-		rest := data[at:]
-		fail := func(err error) ([]Message, []parsed, error) {
-			return nil, nil, fmt.Errorf("message %d, at byte %d of %d: %w", len(messages), at, len(data), err)
-		}
-		if len(rest) < prefixBytes {
-			return fail(fmt.Errorf("truncated: %d bytes are left, and the end of the stream was not seen", len(rest)))
-		}
-		if first := binary.LittleEndian.Uint32(rest); first != continuation {
-			return fail(fmt.Errorf("not an arrow ipc stream: a message begins with %#x, expected %#x", first, uint32(continuation)))
-		}
-		length := int64(int32(binary.LittleEndian.Uint32(rest[4:])))
-		rest = rest[prefixBytes:]
-		if length == 0 {
-			if len(rest) > 0 {
-				return fail(fmt.Errorf("%d bytes after the end of the stream", len(rest)))
-			}
-			return messages, all, nil
-		}
-		if length < 0 || length > int64(len(rest)) {
-			return fail(fmt.Errorf("truncated: its metadata has %d bytes, %d are left", length, len(rest)))
-		}
-		if len(messages) == maxMessages {
-			return fail(fmt.Errorf("more than %d messages", maxMessages))
-		}
-		m := Message{Header: rest[:length:length]}
-		p, err := parse(m)
-		if err != nil {
-			return fail(err)
-		}
-		rest = rest[length:]
-		if p.bodyLength < 0 || p.bodyLength > int64(len(rest)) {
-			return fail(errBody(p.bodyLength, len(rest)))
-		}
-		m.Body = rest[:p.bodyLength:p.bodyLength]
-		messages, all = append(messages, m), append(all, p)
-		at += prefixBytes + int(length) + int(p.bodyLength)
+// scanner cuts a stream into its messages.
+type scanner struct {
+	data []byte
+	// at is where the next message begins, and count how many there were before.
+	at, count int
+	// flat is the metadata of the message that was read last.
+	flat flat
+}
+
+// next returns the next message; ok is false at the end of the stream. The metadata is valid until the next call.
+func (s *scanner) next() (m Message, p parsed, ok bool, err error) {
+	m, p, size, err := s.scan(s.data[s.at:])
+	if err != nil {
+		return m, p, false, fmt.Errorf("message %d, at byte %d of %d: %w", s.count, s.at, len(s.data), err)
 	}
+	s.at += size
+	s.count++
+	return m, p, size > 0, nil
+}
+
+// scan reads the message that rest begins with, and returns its size; zero at the end of the stream.
+func (s *scanner) scan(rest []byte) (m Message, p parsed, size int, err error) {
+	if len(rest) < prefixBytes {
+		return m, p, 0, fmt.Errorf("truncated: %d bytes are left, and the end of the stream was not seen", len(rest))
+	}
+	if first := binary.LittleEndian.Uint32(rest); first != continuation {
+		return m, p, 0, fmt.Errorf("not an arrow ipc stream: a message begins with %#x, expected %#x", first, uint32(continuation))
+	}
+	length := int64(int32(binary.LittleEndian.Uint32(rest[4:])))
+	rest = rest[prefixBytes:]
+	if length == 0 {
+		if len(rest) > 0 {
+			return m, p, 0, fmt.Errorf("%d bytes after the end of the stream", len(rest))
+		}
+		return m, p, 0, nil
+	}
+	if length < 0 || length > int64(len(rest)) {
+		return m, p, 0, fmt.Errorf("truncated: its metadata has %d bytes, %d are left", length, len(rest))
+	}
+	if s.count == maxMessages {
+		return m, p, 0, fmt.Errorf("more than %d messages", maxMessages)
+	}
+	m.Header = rest[:length:length]
+	if p, err = parse(&s.flat, m); err != nil {
+		return m, p, 0, err
+	}
+	rest = rest[length:]
+	if p.bodyLength < 0 || p.bodyLength > int64(len(rest)) {
+		return m, p, 0, errBody(p.bodyLength, len(rest))
+	}
+	m.Body = rest[:p.bodyLength:p.bodyLength]
+	return m, p, prefixBytes + int(length) + int(p.bodyLength), nil
 }

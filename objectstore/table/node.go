@@ -55,6 +55,9 @@ type dictionary struct {
 // maxDepth is how deep types may be nested, as in Arrow's own readers.
 const maxDepth = 64
 
+// maxScale is how far a decimal's scale may be from zero: arrow/go panics when it prints numbers whose power of ten is beyond float64.
+const maxScale = 300
+
 // newNode makes the node of a type whose children are made already. For a dictionary they are its values' children, and id is its
 // number.
 func newNode(typ arrow.DataType, children []*node, id int64) (*node, error) {
@@ -81,6 +84,9 @@ func newNode(typ arrow.DataType, children []*node, id int64) (*node, error) {
 		if !arrow.IsInteger(physical.ID()) {
 			return nil, fmt.Errorf("a dictionary with indices of type %s", physical)
 		}
+	}
+	if decimal, ok := physical.(arrow.DecimalType); ok && (decimal.GetScale() < -maxScale || decimal.GetScale() > maxScale) {
+		return nil, fmt.Errorf("a decimal type of scale %d", decimal.GetScale())
 	}
 	if !n.lay(physical) {
 		return nil, fmt.Errorf("type %s", physical)

@@ -8,8 +8,6 @@
 package table
 
 import (
-	"fmt"
-	"math"
 	"sync/atomic"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -42,7 +40,7 @@ type Table struct {
 	messages []Message
 	rows     int64
 	// memory is the bytes as the parent of all buffers over them.
-	memory *memory.Buffer
+	memory memory.Buffer
 	users  atomic.Int64
 }
 
@@ -54,58 +52,26 @@ type Table struct {
 // run ends, and dictionary indices; and texts are UTF-8. That takes time by the size of the object, where trusted bytes take it
 // by the number of columns and batches.
 func Open(data []byte, options Options) (*Table, error) {
-	t, err := open(data, options)
-	if err != nil {
+	t := &Table{memory: *memory.NewBufferWithAllocator(data, releaser{options.Release})}
+	t.users.Store(1)
+	l := newLoader(data, &t.memory, options)
+	defer l.recycle(false)
+	if err := l.open(t); err != nil {
+		// What was made is memory of Go alone, but for the bytes, which stay the caller's: nothing needs to be released.
 		return nil, engine.Errorf(engine.KindCorrupt, "open table", "", "%w", err)
 	}
 	return t, nil
 }
 
-func open(data []byte, options Options) (*Table, error) {
-	messages, all, err := split(data)
-	if err != nil {
-		return nil, err
+// Check tells whether Open would open an object, and how many rows and record batches it has. It makes no arrays, so that it takes less time
+// and memory, and does not ask the constructors of extension types. options.Release is not called.
+func Check(data []byte, options Options) (rows, batches int64, err error) {
+	l := newLoader(data, memory.NewBufferBytes(data), options)
+	defer l.recycle(true)
+	if rows, batches, err = l.check(); err != nil {
+		return 0, 0, engine.Errorf(engine.KindCorrupt, "check table", "", "%w", err)
 	}
-	if len(all) == 0 || all[0].kind != headerSchema {
-		return nil, fmt.Errorf("the stream does not begin with a schema")
-	}
-	var reader schemaReader
-	schema, nodes, err := reader.schema(all[0].header)
-	if err != nil {
-		return nil, fmt.Errorf("schema: %w", err)
-	}
-	t := &Table{schema: schema, messages: messages, memory: memory.NewBufferWithAllocator(data, releaser{options.Release})}
-	t.users.Store(1)
-	l := &loader{memory: t.memory, trusted: options.Trusted, copyBudget: options.MaxCopyBytes}
-	if l.copyBudget == 0 {
-		l.copyBudget = DefaultMaxCopyBytes
-	}
-	l.dictionaries = make(map[int64]*loadedDictionary, len(reader.dictionaries))
-	for id, values := range reader.dictionaries {
-		l.dictionaries[id] = &loadedDictionary{values: values}
-	}
-	for i, p := range all[1:] {
-		switch p.kind {
-		case headerDictionaryBatch:
-			err = l.dictionary(p, messages[i+1].Body)
-		case headerRecordBatch:
-			var record arrow.Record
-			if record, err = l.record(schema, nodes, p, messages[i+1].Body); err == nil {
-				t.records = append(t.records, record)
-				if t.rows += record.NumRows(); t.rows < 0 || t.rows > math.MaxInt64/2 {
-					err = fmt.Errorf("more rows than can be counted")
-				}
-			}
-		default:
-			err = fmt.Errorf("its header is of type %d, expected a dictionary or record batch", p.kind)
-		}
-		if err != nil {
-			// What was made is memory of Go alone, but for the bytes, which stay the caller's: nothing needs to be released.
-			return nil, fmt.Errorf("message %d: %w", i+1, err)
-		}
-	}
-	l.finish()
-	return t, nil
+	return rows, batches, nil
 }
 
 // releaser is the allocator of the bytes: it allocates nothing, and frees them by telling their owner.
