@@ -96,13 +96,13 @@ def compare(programs):
     """Prints how far the others' vectors are from the engine's."""
     import numpy as np
     import pyarrow.parquet as pq
-    read = lambda paths: np.concatenate([pq.read_table(p, columns=["embedding"])["embedding"].combine_chunks().flatten().to_numpy() for p in paths]).reshape(ROWS, -1)
+    read = lambda paths: np.concatenate([pq.read_table(p, columns=["embedding"])["embedding"].combine_chunks().flatten().to_numpy() for p in paths]).reshape(ROWS, -1).astype(np.float64)
     engine = read(sorted((OUT / "engine").glob("part-*.parquet")))
     for name in programs:
         if name != "engine":
             other = read([OUT / ("control.parquet" if name == "control" else "peer.parquet")])
             cosine = (engine * other).sum(1) / np.linalg.norm(engine, axis=1) / np.linalg.norm(other, axis=1)
-            print(f"{name}: vectors differ by {abs(engine - other).max():.1e} at most, smallest cosine {cosine.min():.9f}")
+            print(f"{name}: vectors differ by {abs(engine - other).max():.1e} at most, smallest cosine {cosine.min():.12f}")
 
 
 def main():

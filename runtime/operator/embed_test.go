@@ -95,6 +95,28 @@ func TestEmbed(t *testing.T) {
 	}
 }
 
+// TestEmbedStrangeTexts has texts that are huge, broken, or nothing but white space.
+func TestEmbedStrangeTexts(t *testing.T) {
+	b := array.NewStringBuilder(checked(t))
+	defer b.Release()
+	for _, text := range []string{strings.Repeat("a ", 5<<20), "\xff a", "\u2028\x1f\t", "a\x00b"} {
+		b.Append(text)
+	}
+	values := b.NewArray()
+	defer values.Release()
+	in := record(values)
+	defer in.Release()
+	o := newEmbed(t, in.Schema(), embedder(t, fake.New(), enginetest.EmbeddingFolder(t), nil), false, 0)
+	// 14 times "a" (4) with [CLS] and [SEP]; [UNK] (3) and "a"; nothing; [UNK].
+	want := []string{"[3.6875,1,14.3125,0]", "[2.5,1,7.5,0]", "[1.5,1,2.5,0]", "[2,1,4.6666665,0]"}
+	if got := texts(apply(t, o, in).Column(1)); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := o.Stats(); got.Truncated != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestEmbedSchema(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String}, {Name: "c", Type: arrow.PrimitiveTypes.Int64},
