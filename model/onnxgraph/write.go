@@ -3,9 +3,11 @@ package onnxgraph
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/f708428e/engine"
 )
@@ -137,8 +139,8 @@ func writeFile(path string, fill func(io.Writer) error) error {
 	if errClose := file.Close(); err == nil {
 		err = errClose
 	}
-	if err != nil {
-		return engine.WrapError(op, path, err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return engine.Errorf(engine.KindExhausted, op, path, "%w", err).WithHint("free space on the disk, or put the cache on another one")
 	}
-	return nil
+	return engine.WrapError(op, path, err)
 }
