@@ -90,7 +90,7 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Eve
 
 .PHONY: test-full
 test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
-	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tokenizer/testdata/fetch.sh >/dev/null; \
+	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
@@ -126,6 +126,11 @@ bench-score: build venv ## Wine rows to Parquet against a control in Python; ROW
 bench-objectstore: build ## Puts, gets, Flight and spilling against controls; CASE="put get idle small flight spill" RUNS=15
 	@$(GO) build -trimpath -o bin/bench-objectstore ./bench/objectstore
 	@$(ort); bin/bench-objectstore $(CASE)
+
+.PHONY: bench-embed
+bench-embed: build venv ## News texts embedded against a bare loop and whole programs; ROWS=3800 RUNS=3 PEERS=1
+	@$(GO) build -trimpath -o bin/bench-embed ./bench/embed
+	@$(ort); scripts/fetch-minilm.sh >/dev/null; bin/bench-embed; $(VENV)/bin/python bench/embed/bench.py
 
 .PHONY: fuzz
 fuzz: need-go need-cc onnxruntime ## Run every fuzz target for FUZZTIME (30s)
@@ -165,7 +170,7 @@ $(VENV)/.installed: requirements-test.txt
 
 .PHONY: clean
 clean: ## Remove what make built, generated data and outputs included
-	rm -rf bin $(TOOLS) $(VENV) examples/wine/data examples/wine/out bench/score/data bench/score/out
+	rm -rf bin $(TOOLS) $(VENV) examples/wine/data examples/*/out bench/*/data bench/*/out
 
 # Tools of pinned versions, in modules of their own.
 $(BUF): tools/proto/go.mod tools/proto/go.sum
