@@ -123,4 +123,5 @@ func BenchmarkSpillRestore(b *testing.B) {
 		}
 		h.Release()
 	}
+	b.ReportMetric(float64(s.Usage().Restores)/float64(b.N), "restores/get")
 }
