@@ -355,7 +355,7 @@ func (s near) Close() error { return s.close() }
 
 type far struct{ *fakeStore }
 
-func (s far) Put(_ context.Context, id engine.ObjectID, session string, e *table.Encoding) (objectstore.Info, error) {
+func (s far) Put(_ context.Context, id engine.ObjectID, session, _ string, e *table.Encoding) (objectstore.Info, error) {
 	return s.put(id, session, e)
 }
 

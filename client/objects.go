@@ -11,6 +11,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/local"
 	"github.com/f708428e/engine/objectstore/table"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -101,7 +102,7 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 	for _, i := range rand.Perm(len(stores)) {
 		store, err := o.far(ctx, stores[i].GetFlight())
 		if err == nil {
-			_, err = store.Put(ctx, id, o.session.id, encoding)
+			_, err = store.Put(ctx, id, o.session.id, objectstore.DefaultDomain, encoding)
 		}
 		if done(err) {
 			return nil

@@ -35,7 +35,7 @@ type nearStore interface {
 
 // farStore is a store that is reached over the network: *transfer.Client.
 type farStore interface {
-	Put(ctx context.Context, id engine.ObjectID, session string, encoding *table.Encoding) (objectstore.Info, error)
+	Put(ctx context.Context, id engine.ObjectID, session, domain string, encoding *table.Encoding) (objectstore.Info, error)
 	Get(ctx context.Context, id engine.ObjectID) (*table.Table, error)
 	Close() error
 }
@@ -96,7 +96,9 @@ func newObjects(conn grpc.ClientConnInterface) *objects {
 
 // openNear connects to a store of this machine; what is put there belongs to the session.
 func (o *objects) openNear(ctx context.Context, socket string) (nearStore, error) {
-	store, err := local.Dial(ctx, socket, local.Options{Client: o.session.client, Session: o.session.id})
+	store, err := local.Dial(ctx, socket, local.Options{
+		Client: o.session.client, Session: o.session.id, Domain: objectstore.DefaultDomain,
+	})
 	if err != nil {
 		return nil, err
 	}

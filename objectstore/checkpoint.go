@@ -71,7 +71,7 @@ func checkCheckpoint(ctx context.Context, bucket blob.Bucket, key string, want s
 
 // Restore makes an object of a checkpoint, under the id that it says; it blocks while it is read, and follows Create in how it
 // finds room. If the store has the object, the owners are added to it. Without owners it is a cache. An empty domain is
-// "default". The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the file is damaged or is no Arrow stream; those of
+// DefaultDomain; an object that is there keeps its own. The errors' kinds: engine.KindNotFound; engine.KindCorrupt if the file is damaged or is no Arrow stream; those of
 // Create and of the bucket.
 func (s *Store) Restore(ctx context.Context, uri, domain string, owners []engine.ObjectOwner) (Info, error) {
 	const op = "restore object"
@@ -110,7 +110,7 @@ func (s *Store) adopt(id engine.ObjectID, owners []engine.ObjectOwner) (Info, er
 		return Info{}, err
 	}
 	if len(owners) > 0 {
-		s.promote(o, owners)
+		s.promote(o, owners, "")
 	}
 	return o.info(), nil
 }

@@ -2,12 +2,10 @@ package objectstore
 
 import (
 	"context"
+	"unicode/utf8"
 
 	"github.com/f708428e/engine"
 )
-
-// defaultDomain is the security domain of those who name none.
-const defaultDomain = "default"
 
 // Creation says what is to be created.
 type Creation struct {
@@ -15,7 +13,7 @@ type Creation struct {
 	ID engine.ObjectID
 	// SizeBytes is the exact length.
 	SizeBytes int64
-	// Domain is the security domain. Empty means "default".
+	// Domain is the security domain, a text of up to 255 bytes. Empty means DefaultDomain.
 	Domain string
 	// Owner is the first owner of a primary copy; a creation without one makes a cache.
 	Owner engine.ObjectOwner
@@ -44,7 +42,7 @@ func (s *Store) create(creation Creation, reserve func(*waiter) (memory, error))
 	}
 	o := &object{id: creation.ID, size: creation.SizeBytes, domain: creation.Domain, inline: creation.SizeBytes <= engine.MaxInlineObjectBytes}
 	if o.domain == "" {
-		o.domain = defaultDomain
+		o.domain = DefaultDomain
 	}
 	p := &Pending{store: s, object: o, writer: creation.Writer}
 	w := &waiter{object: o, writer: creation.Writer, op: op}
@@ -99,6 +97,8 @@ func (s *Store) check(op string, creation Creation) error {
 	case creation.SizeBytes > s.config.CapacityBytes:
 		return engine.Errorf(engine.KindInvalidArgument, op, id, "the object has %s and the store no more than %s (%d of %d bytes)",
 			sizeText(creation.SizeBytes), sizeText(s.config.CapacityBytes), creation.SizeBytes, s.config.CapacityBytes)
+	case len(creation.Domain) > maxDomainBytes || !utf8.ValidString(creation.Domain):
+		return engine.Errorf(engine.KindInvalidArgument, op, id, "%.64q is no security domain: expected a text of up to %d bytes", creation.Domain, maxDomainBytes)
 	case creation.Owner != engine.ObjectOwner{}:
 		return checkOwners(op, creation.ID, []engine.ObjectOwner{creation.Owner})
 	default:
@@ -162,6 +162,16 @@ func (p *Pending) Place() (place Place, ok bool) {
 func (p *Pending) Seal(description Description) (Info, error) {
 	p.store.lock()
 	defer p.store.unlock()
+	return p.store.seal(p, description)
+}
+
+// SealChecked is Seal for a caller that has computed the Castagnoli CRC-32 of the bytes in Memory, so that the store need not.
+func (p *Pending) SealChecked(description Description, crc32c uint32) (Info, error) {
+	p.store.lock()
+	defer p.store.unlock()
+	if !p.over {
+		p.object.crc, p.object.checked = crc32c, true
+	}
 	return p.store.seal(p, description)
 }
 

@@ -15,6 +15,12 @@ import (
 	"github.com/f708428e/engine"
 )
 
+// DefaultDomain is the security domain of who names none, and of what jobs put out.
+const DefaultDomain = "default"
+
+// maxDomainBytes bounds the name of a domain.
+const maxDomainBytes = 255
+
 // Description is what the writer of an object knows of its content.
 type Description struct {
 	// Rows and Batches count over the whole object.

@@ -141,8 +141,9 @@ func (s *Store) Own(id engine.ObjectID, add, remove []engine.ObjectOwner) error 
 }
 
 // Promote makes a cache the primary copy, and adds owners to one that is. An object whose owners have all expired by then is deleted.
+// The checkpoint is the URI of the object's, which the caller knows from another store; empty changes nothing.
 // The errors' kinds: engine.KindNotFound; engine.KindInvalidArgument if there are no owners.
-func (s *Store) Promote(id engine.ObjectID, owners []engine.ObjectOwner) (Info, error) {
+func (s *Store) Promote(id engine.ObjectID, owners []engine.ObjectOwner, checkpoint string) (Info, error) {
 	if len(owners) == 0 {
 		return Info{}, engine.Errorf(engine.KindInvalidArgument, "promote object", id.String(), "a primary copy needs an owner")
 	}
@@ -155,15 +156,19 @@ func (s *Store) Promote(id engine.ObjectID, owners []engine.ObjectOwner) (Info, 
 	if err != nil {
 		return Info{}, err
 	}
-	s.promote(o, owners)
+	s.promote(o, owners, checkpoint)
 	return o.info(), nil
 }
 
-// promote adds owners to an object and makes it the primary copy.
-func (s *Store) promote(o *object, owners []engine.ObjectOwner) {
+// promote adds owners to an object and makes it the primary copy. A checkpoint that is not empty replaces its own.
+func (s *Store) promote(o *object, owners []engine.ObjectOwner, checkpoint string) {
 	s.unlist(o)
 	o.primary = true
 	s.list(o)
+	if checkpoint != "" && o.checkpoint != checkpoint {
+		o.checkpoint = checkpoint
+		s.changes.changed(o)
+	}
 	s.setOwners(o, edit(o.owners, owners, nil))
 	s.checkWater()
 }

@@ -113,14 +113,14 @@ func (d *objectDraft) adopt(ctx context.Context) (*part, error) {
 	case ok && info.Primary:
 	case ok:
 		var err error
-		if info, err = d.store.Promote(d.id, []engine.ObjectOwner{d.output.Owner()}); err != nil {
+		if info, err = d.store.Promote(d.id, []engine.ObjectOwner{d.output.Owner()}, ""); err != nil {
 			return nil, engine.WrapError(opObject, d.id.String(), err)
 		}
 	case d.output.Checkpoint == "":
 		return nil, nil //nolint:nilnil // There is none, which is no error.
 	default:
 		var err error
-		info, err = d.store.Restore(ctx, d.output.CheckpointURI(d.task), "", []engine.ObjectOwner{d.output.Owner()})
+		info, err = d.store.Restore(ctx, d.output.CheckpointURI(d.task), objectstore.DefaultDomain, []engine.ObjectOwner{d.output.Owner()})
 		switch kind := engine.KindOf(err); {
 		case err == nil:
 		case kind == engine.KindNotFound, kind == engine.KindCorrupt:
@@ -145,7 +145,9 @@ func (d *objectDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, 
 		return nil, err
 	}
 	defer encoding.Release()
-	pending, err := d.store.Create(ctx, objectstore.Creation{ID: d.id, SizeBytes: encoding.SizeBytes(), Owner: d.output.Owner()})
+	pending, err := d.store.Create(ctx, objectstore.Creation{
+		ID: d.id, SizeBytes: encoding.SizeBytes(), Domain: objectstore.DefaultDomain, Owner: d.output.Owner(),
+	})
 	if engine.KindOf(err) == engine.KindConflict && err != nil {
 		// Somebody brings it from a checkpoint at this moment: the next attempt finds it there.
 		return nil, engine.Errorf(engine.KindUnavailable, opObject, d.id.String(), "%w", err)

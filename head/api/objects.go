@@ -80,7 +80,7 @@ func (s *Objects) PutObject(ctx context.Context, request *enginev1.PutObjectRequ
 	if len(request.GetData()) == 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "put object", id.String(), "it has no data; even a table without rows is an Arrow IPC stream")
 	}
-	info, err := s.directory.Put(ctx, id, request.GetData(), owner)
+	info, err := s.directory.Put(ctx, id, request.GetData(), request.GetDomain(), owner)
 	return &enginev1.PutObjectResponse{Object: info}, err
 }
 
@@ -243,7 +243,7 @@ func (s *Objects) RestoreObject(ctx context.Context, request *enginev1.RestoreOb
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.directory.Restore(ctx, request.GetUri(), owner)
+	info, err := s.directory.Restore(ctx, request.GetUri(), request.GetDomain(), owner)
 	return &enginev1.RestoreObjectResponse{Object: info}, err
 }
 

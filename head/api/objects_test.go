@@ -135,6 +135,9 @@ func TestBadObjectRequests(t *testing.T) {
 		"hold an unknown id": {func() error {
 			return ignore(s.objects.HoldObjects(s.ctx, &enginev1.HoldObjectsRequest{ObjectIds: [][]byte{id[:]}, SessionId: sessionID}))
 		}, engine.KindNotFound, []string{id.String()}},
+		"hold nothing for a session that is not open": {func() error {
+			return ignore(s.objects.HoldObjects(s.ctx, &enginev1.HoldObjectsRequest{SessionId: strings.Repeat("b", 32)}))
+		}, engine.KindFenced, []string{strings.Repeat("b", 32), "not open"}},
 		"hold without a session": {func() error {
 			return ignore(s.objects.HoldObjects(s.ctx, &enginev1.HoldObjectsRequest{ObjectIds: [][]byte{id[:]}}))
 		}, engine.KindInvalidArgument, []string{"session id is required"}},
@@ -181,6 +184,8 @@ func TestBadObjectRequests(t *testing.T) {
 			}
 		})
 	}
+	// Without objects, the answer is whether the session is open.
+	check(t, ignore(s.objects.HoldObjects(s.ctx, &enginev1.HoldObjectsRequest{SessionId: sessionID})))
 	bad, err := s.objects.OpenSession(s.ctx)
 	check(t, err)
 	check(t, bad.Send(&enginev1.OpenSessionRequest{SessionId: "x"}))

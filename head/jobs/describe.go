@@ -79,7 +79,7 @@ func (d describer) find(ctx context.Context, names []object.Name) ([]*enginev1.O
 	for i, name := range names {
 		if name.Checkpoint != "" {
 			// The job owns it from the beginning, else it would be gone before the job begins.
-			if found[i], err = d.objects.Restore(ctx, name.Checkpoint, jobplan.JobOwner(d.job)); err != nil {
+			if found[i], err = d.objects.Restore(ctx, name.Checkpoint, defaultDomain, jobplan.JobOwner(d.job)); err != nil {
 				return nil, err
 			}
 			continue

@@ -132,6 +132,8 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 			return err
 		}
 		m.logPlan(job.ID, plan)
+	} else {
+		m.reviveOutputs(job)
 	}
 	return m.run(m.job(job.ID), a, time.Time{})
 }

@@ -22,11 +22,11 @@ func (o opening) Describe(ctx context.Context, ids []engine.ObjectID, names []st
 }
 
 // Restore implements Objects, once the stores are open.
-func (o opening) Restore(ctx context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
+func (o opening) Restore(ctx context.Context, uri, domain string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
 	if err := o.open(ctx); err != nil {
 		return nil, err
 	}
-	return o.Objects.Restore(ctx, uri, owner)
+	return o.Objects.Restore(ctx, uri, domain, owner)
 }
 
 // Hold implements Objects, once the stores are open.

@@ -22,14 +22,17 @@ type Objects interface {
 	Describe(ctx context.Context, ids []engine.ObjectID, names []string) ([]*enginev1.ObjectInfo, error)
 	// Schema returns an object's schema as an Arrow IPC stream. An object that has a checkpoint alone is brought back.
 	Schema(ctx context.Context, id engine.ObjectID) ([]byte, error)
-	// Restore makes an object of a checkpoint, under the id that it says. If it is there, owner becomes an owner of it.
-	Restore(ctx context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error)
+	// Restore makes an object of a checkpoint, under the id that it says, in a security domain; an empty one is the stores' default. If it is
+	// there, owner becomes an owner of it.
+	Restore(ctx context.Context, uri, domain string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error)
 	// Hold makes somebody an owner of objects, or moves the end of one who is, and returns when their stores have done so or ctx ends.
 	// The error is of kind engine.KindNotFound for an object that nobody knows, engine.KindUnavailable for one that is lost,
 	// engine.KindConflict for a pin whose name is another object's.
 	Hold(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error
 	// Release ends somebody's references to objects. It is no error if there are none.
 	Release(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error
+	// Revive makes ids usable again that were deleted: their objects are about to be made again.
+	Revive(ids []engine.ObjectID)
 	// EndOwner ends all references of an owner, also in stores that are heard of later. It does not wait for them.
 	EndOwner(owner engine.ObjectOwner)
 }
@@ -61,6 +64,9 @@ func (m *Manager) holdInputs(ctx context.Context, job *state.Job, plan *enginev1
 	return engine.WrapError("hold inputs", string(job.ID), holdAll(ctx, m.config.Objects, inputs, owner))
 }
 
+// defaultDomain is the security domain of what jobs read and put out: that of the stores.
+const defaultDomain = ""
+
 // inOneCall bounds the objects of one call, each of which may be a request to the same store.
 const inOneCall = 1_000
 
@@ -77,7 +83,7 @@ func holdAll(ctx context.Context, objects Objects, ids []engine.ObjectID, owner 
 // restoreAll makes objects of checkpoints, and somebody an owner of them.
 func restoreAll(ctx context.Context, objects Objects, uris []string, owner engine.ObjectOwner) error {
 	return forEach(ctx, len(uris), func(ctx context.Context, i int) error {
-		_, err := objects.Restore(ctx, uris[i], owner)
+		_, err := objects.Restore(ctx, uris[i], defaultDomain, owner)
 		return err
 	})
 }
@@ -112,6 +118,21 @@ func (m *Manager) freeInputs(ctx context.Context, id engine.JobID, plan *enginev
 			return
 		}
 	}
+}
+
+// reviveOutputs prepares for the outputs that a job is to make which ran before. What its attempts left then, without having committed it,
+// may have been deleted by somebody since, and would count as deleted when it is made again under the same id.
+func (m *Manager) reviveOutputs(job *state.Job) {
+	if m.config.Objects == nil || job.Spec.GetSink().GetObject() == nil {
+		return
+	}
+	var missing []engine.ObjectID
+	for i, committed := range job.Committed {
+		if committed == nil {
+			missing = append(missing, engine.OutputObjectID(engine.TaskID{Job: job.ID, Index: i}, 0))
+		}
+	}
+	m.config.Objects.Revive(missing)
 }
 
 // freeOutputs ends what a job that is forgotten still owns.

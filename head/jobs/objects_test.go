@@ -32,6 +32,8 @@ type directory struct {
 	onOwned func(engine.ObjectID)
 	// restored are the checkpoints that objects were made of.
 	restored []string
+	// revived are the ids that may be used again.
+	revived []engine.ObjectID
 }
 
 func newDirectory(ids ...engine.ObjectID) *directory {
@@ -73,7 +75,7 @@ func (d *directory) Schema(context.Context, engine.ObjectID) ([]byte, error) {
 	return jobplan.EncodeSchema(arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)), nil
 }
 
-func (d *directory) Restore(_ context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
+func (d *directory) Restore(_ context.Context, uri, _ string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
 	id, err := engine.ParseObjectID(strings.TrimSuffix(filepath.Base(uri), ".arrows"))
 	if err != nil || strings.HasPrefix(uri, "/missing") {
 		return nil, engine.Errorf(engine.KindNotFound, "restore object", uri, "no such key")
@@ -110,6 +112,10 @@ func (d *directory) Release(_ context.Context, ids []engine.ObjectID, owner engi
 		}
 	})
 	return nil
+}
+
+func (d *directory) Revive(ids []engine.ObjectID) {
+	d.change(func() { d.revived = append(d.revived, ids...) })
 }
 
 func (d *directory) EndOwner(owner engine.ObjectOwner) {
@@ -360,6 +366,9 @@ func TestLostOutputs(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await(id, "ended", func(job *state.Job) bool { return job.State() == engine.JobSucceeded })
+	if len(d.revived) != 0 {
+		t.Errorf("what was committed is revived: %v", d.revived)
+	}
 }
 
 // An output of a lost worker comes back from its checkpoint, which the log knows, also if the directory never heard of the object.
@@ -421,4 +430,32 @@ func TestForgottenJobGivesUpItsOutputs(t *testing.T) {
 	if slices.Contains(d.ended, jobplan.JobOwner(second)) {
 		t.Error("a job that is remembered gave up its outputs")
 	}
+}
+
+// What a job has not committed is made again when it is resumed, though somebody may have deleted what was left of it.
+func TestResumedJobRevivesItsMissingOutputs(t *testing.T) {
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d, TargetSplitBytes: 1})
+	if err := os.WriteFile(filepath.Join(r.data, "in.csv"), []byte("a\n1\n2\n3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}))
+	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+	var missing []engine.ObjectID
+	for i := range r.job(string(id)).Plan.GetTasks() {
+		missing = append(missing, outputOf(id, i))
+	}
+	if err := r.manager.Stop(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	r.await(id, "ended", ended)
+	if len(missing) < 2 || len(d.revived) != 0 {
+		t.Fatalf("%d outputs, and before they are made again %v are revived", len(missing), d.revived)
+	}
+	if err := r.manager.Resume(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	d.await(t, "revived", func() bool { return slices.Equal(d.revived, missing) })
+	r.work(d, len(missing), "")
+	r.await(id, "ended", func(job *state.Job) bool { return job.State() == engine.JobSucceeded })
 }

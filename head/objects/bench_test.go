@@ -2,6 +2,7 @@ package objects_test
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -67,9 +68,9 @@ func (b *bench) pass(d time.Duration) {
 
 // fakeCopy is a copy as a real store has it.
 type fakeCopy struct {
-	primary    bool
-	owners     []engine.ObjectOwner
-	checkpoint string
+	primary            bool
+	owners             []engine.ObjectOwner
+	domain, checkpoint string
 }
 
 // fakeStore does what it is ordered to, as a real one does.
@@ -150,7 +151,7 @@ func (s *fakeStore) wire(id engine.ObjectID) *enginev1.ObjectCopy {
 	c := s.copies[id]
 	return &enginev1.ObjectCopy{
 		ObjectId: id[:], SizeBytes: int64(id[0]) + 1, Rows: 1, Batches: 1, State: enginev1.ObjectState_OBJECT_STATE_IN_MEMORY,
-		Primary: c.primary, Owners: rpc.OwnersToProto(c.owners), Checkpoint: c.checkpoint,
+		Primary: c.primary, Domain: c.domain, Owners: rpc.OwnersToProto(c.owners), Checkpoint: c.checkpoint,
 	}
 }
 
@@ -160,7 +161,12 @@ func sorted[V any](m map[engine.ObjectID]V) []engine.ObjectID {
 
 // put makes a primary copy, or a cache if there is no owner.
 func (s *fakeStore) put(id engine.ObjectID, owners ...engine.ObjectOwner) {
-	s.copies[id] = &fakeCopy{primary: len(owners) > 0, owners: owners}
+	s.putInto("", id, owners...)
+}
+
+// putInto is put into a security domain.
+func (s *fakeStore) putInto(domain string, id engine.ObjectID, owners ...engine.ObjectOwner) {
+	s.copies[id] = &fakeCopy{primary: len(owners) > 0, owners: owners, domain: cmp.Or(domain, "default")}
 	s.changed[id] = true
 }
 
@@ -239,12 +245,13 @@ func (s *fakeStore) obey(order *enginev1.ObjectOrder) *enginev1.ObjectOrderResul
 		}
 	case order.GetPromote() != nil:
 		if id, ok := has(order.GetPromote().GetObjectId()); ok {
-			s.copies[id].primary = true
+			c := s.copies[id]
+			c.primary, c.checkpoint = true, cmp.Or(order.GetPromote().GetCheckpoint(), c.checkpoint)
 			s.own(id, owners(order.GetPromote().GetOwners()), nil)
 		}
 	case order.GetPut() != nil:
 		id := engine.ObjectID(order.GetPut().GetObjectId())
-		s.put(id, owners([]*enginev1.ObjectOwner{order.GetPut().GetOwner()})...)
+		s.putInto(order.GetPut().GetDomain(), id, owners([]*enginev1.ObjectOwner{order.GetPut().GetOwner()})...)
 		result.Object = s.wire(id)
 	case order.GetFetch() != nil:
 		if _, ok := has(order.GetFetch().GetObjectId()); ok {
@@ -276,7 +283,7 @@ func (s *fakeStore) obey(order *enginev1.ObjectOrder) *enginev1.ObjectOrderResul
 				c.primary = c.primary || len(all) > 0
 				s.own(id, all, nil)
 			} else {
-				s.put(id, all...)
+				s.putInto(order.GetRestore().GetDomain(), id, all...)
 			}
 			s.copies[id].checkpoint = uri
 			result.Object = s.wire(id)

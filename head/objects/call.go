@@ -217,10 +217,10 @@ func (d *Directory) Describe(ctx context.Context, ids []engine.ObjectID, names [
 	return found, nil
 }
 
-// Put keeps a small object in a store of the directory's choice.
-func (d *Directory) Put(ctx context.Context, id engine.ObjectID, data []byte, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
+// Put keeps a small object in a store of the directory's choice. An empty security domain is the stores' default.
+func (d *Directory) Put(ctx context.Context, id engine.ObjectID, data []byte, domain string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
 	_, err := d.try(ctx, "put object", func(core *Core, now time.Time, apart []engine.NodeID) (uint64, error) {
-		return core.Put(now, id, data, owner, apart)
+		return core.Put(now, id, data, domain, owner, apart)
 	})
 	return d.found(id, err)
 }
@@ -287,8 +287,13 @@ func (d *Directory) Delete(ctx context.Context, ids []engine.ObjectID) error {
 }
 
 // Hold makes somebody an owner of objects, and returns when their stores know. A pin's name must be free. On an error some of the objects
-// may be owned.
+// may be owned. A session that is not open is an error of kind engine.KindFenced, also without objects.
 func (d *Directory) Hold(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error {
+	var fenced error
+	d.do(func(core *Core, now time.Time) { fenced = core.alive(now, owner) })
+	if fenced != nil {
+		return engine.WrapError("hold objects", "", fenced)
+	}
 	if err := d.resolve(ctx, ids, nil); err != nil {
 		return err
 	}
@@ -391,8 +396,9 @@ func (d *Directory) Checkpoint(ctx context.Context, id engine.ObjectID, folder s
 	return result.Reply.GetObject().GetCheckpoint(), info, err
 }
 
-// Restore makes an object of a checkpoint, under the id that it says, and returns what is known of it.
-func (d *Directory) Restore(ctx context.Context, uri string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
+// Restore makes an object of a checkpoint, under the id that it says, and returns what is known of it. It belongs to a security domain,
+// of which an empty one is the stores' default, unless the object is known and has another.
+func (d *Directory) Restore(ctx context.Context, uri, domain string, owner engine.ObjectOwner) (*enginev1.ObjectInfo, error) {
 	guess := idInURI(uri)
 	if guess != (engine.ObjectID{}) {
 		if err := d.resolve(ctx, []engine.ObjectID{guess}, nil); err != nil {
@@ -400,7 +406,7 @@ func (d *Directory) Restore(ctx context.Context, uri string, owner engine.Object
 		}
 	}
 	result, err := d.try(ctx, "restore object", func(core *Core, now time.Time, apart []engine.NodeID) (uint64, error) {
-		return core.Restore(now, guess, uri, owner, apart)
+		return core.Restore(now, guess, uri, domain, owner, apart)
 	})
 	if err != nil {
 		return nil, err

@@ -178,7 +178,7 @@ func TestSessionEndsAfterItsLeaseAlone(t *testing.T) {
 	a.put(object(4), first)
 	b.calm()
 	b.expect(object(4), "none")
-	_, err = b.core.Put(b.now, object(5), nil, first, nil)
+	_, err = b.core.Put(b.now, object(5), nil, "", first, nil)
 	wantKind(t, err, engine.KindFenced, first.ID)
 	// Unless it opens its session again.
 	b.open('1')
@@ -239,7 +239,7 @@ func TestNewHeadLearnsEverything(t *testing.T) {
 	if !b.core.Learning(b.now) {
 		t.Error("a head of the second term has nothing to learn")
 	}
-	_, err := b.core.Put(b.now, object(3), nil, owner, nil)
+	_, err := b.core.Put(b.now, object(3), nil, "", owner, nil)
 	wantKind(t, err, engine.KindUnavailable, "no node")
 	b.connect(a)
 	b.expect(object(1), "IN_MEMORY primary@a pin/pric session/1111")
@@ -354,25 +354,25 @@ func TestPinsHaveUniqueNames(t *testing.T) {
 func TestPutGoesWhereRoomIs(t *testing.T) {
 	b := newBench(t, 1)
 	owner := b.open('1')
-	_, err := b.core.Put(b.now, object(1), []byte("d"), owner, nil)
+	_, err := b.core.Put(b.now, object(1), []byte("d"), "", owner, nil)
 	wantKind(t, err, engine.KindUnavailable, "no node")
 	a, z := b.store("a"), b.store("z")
 	a.room, z.room = 1<<20, 1<<30
 	b.exchange(a)
 	b.exchange(z)
-	result, err := b.done(b.core.Put(b.now, object(1), []byte("d"), owner, nil))
+	result, err := b.done(b.core.Put(b.now, object(1), []byte("d"), "", owner, nil))
 	check(t, err)
 	if result.Node != "z" {
 		t.Errorf("put on %s", result.Node)
 	}
 	b.expect(object(1), "IN_MEMORY primary@z session/1111")
-	_, err = b.core.Put(b.now, object(1), []byte("d"), owner, nil)
+	_, err = b.core.Put(b.now, object(1), []byte("d"), "", owner, nil)
 	wantKind(t, err, engine.KindConflict, object(1).String())
-	_, err = b.core.Put(b.now, object(2), make([]byte, engine.MaxInlineObjectBytes+1), owner, nil)
+	_, err = b.core.Put(b.now, object(2), make([]byte, engine.MaxInlineObjectBytes+1), "", owner, nil)
 	wantKind(t, err, engine.KindInvalidArgument, "102401", "102400")
-	_, err = b.core.Put(b.now, object(2), nil, engine.ObjectOwner{Kind: engine.OwnerSession, ID: "x"}, nil)
+	_, err = b.core.Put(b.now, object(2), nil, "", engine.ObjectOwner{Kind: engine.OwnerSession, ID: "x"}, nil)
 	wantKind(t, err, engine.KindInvalidArgument, "session id")
-	_, err = b.core.Put(b.now, object(2), nil, engine.ObjectOwner{Kind: engine.OwnerSession, ID: strings.Repeat("e", 32)}, nil)
+	_, err = b.core.Put(b.now, object(2), nil, "", engine.ObjectOwner{Kind: engine.OwnerSession, ID: strings.Repeat("e", 32)}, nil)
 	wantKind(t, err, engine.KindFenced, "not open")
 	result, err = b.done(b.core.Read(object(1), false, nil))
 	check(t, err)
@@ -470,5 +470,121 @@ func TestMalformedReportsAreRefused(t *testing.T) {
 	}
 	if _, err := b.core.Connect(b.now, nil); engine.KindOf(err) != engine.KindInvalidArgument {
 		t.Errorf("no address: %v", err)
+	}
+}
+
+// A copy that takes over knows of the checkpoint, so that the next head hears of it too.
+func TestPromotedCopyKeepsTheCheckpoint(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	p := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"}
+	x := object(1)
+	a.put(x, p)
+	z.put(x)
+	b.calm()
+	_, err := b.done(b.core.Checkpoint(x, "s3://bucket/run", nil))
+	check(t, err)
+	uri := "s3://bucket/run/" + x.String() + ".arrows"
+	if c := z.copies[x]; c.checkpoint != "" {
+		t.Fatalf("the cache knows of %q", c.checkpoint)
+	}
+	b.kill(a)
+	b.pass(leaseTime + time.Second)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@z pin/p")
+	if c := z.copies[x]; c.checkpoint != uri {
+		t.Errorf("the copy that took over knows of %q", c.checkpoint)
+	}
+
+	b.core = objects.NewCore(b.now, objects.Config{ClusterID: "c1", Term: 2, LeaseTime: leaseTime})
+	b.connect(z)
+	b.calm()
+	if got := b.describe(x).GetCheckpoint(); got != uri {
+		t.Errorf("the next head knows of %q", got)
+	}
+	b.kill(z)
+	b.pass(leaseTime + time.Second)
+	b.expect(x, "CHECKPOINTED pin/p")
+}
+
+// Orders that make a copy say to which security domain it belongs.
+func TestOrdersKeepTheDomain(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner, p := b.open('1'), engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p"}
+	put, restored, back := object(1), object(2), object(3)
+	_, err := b.done(b.core.Put(b.now, put, []byte("d"), "red", owner, nil))
+	check(t, err)
+	uri := "s3://other/" + restored.String() + ".arrows"
+	sharedFiles[uri] = true
+	_, err = b.done(b.core.Restore(b.now, restored, uri, "red", owner, nil))
+	check(t, err)
+	a.putInto("red", back, p)
+	b.calm()
+	_, err = b.done(b.core.Checkpoint(back, "s3://bucket/run", nil))
+	check(t, err)
+	for _, id := range []engine.ObjectID{put, restored, back} {
+		if got := b.describe(id).GetDomain(); got != "red" || a.copies[id].domain != "red" {
+			t.Errorf("object %s is in %q, and said to be in %q", id, a.copies[id].domain, got)
+		}
+	}
+	b.kill(a)
+	b.pass(leaseTime + time.Second)
+	b.open('1')
+	z := b.store("z")
+	// What is brought back on demand, and what is restored by a request that does not say where it belongs, or says it wrongly.
+	number := b.core.Wait(b.now, []engine.ObjectID{back}, 1)
+	b.calm()
+	b.answered(number, noError, back)
+	if got := z.copies[back].domain; got != "red" {
+		t.Errorf("brought back into %q", got)
+	}
+	b.kill(z)
+	b.pass(leaseTime + time.Second)
+	b.open('1')
+	y := b.store("y")
+	_, err = b.done(b.core.Restore(b.now, back, "s3://bucket/run/"+back.String()+".arrows", "blue", owner, nil))
+	check(t, err)
+	if got := y.copies[back].domain; got != "red" {
+		t.Errorf("restored into %q", got)
+	}
+}
+
+// What a resumed job makes again lives, though its ids were deleted.
+func TestDeletedObjectIsMadeAgain(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	job := engine.ObjectOwner{Kind: engine.OwnerJob, ID: "j1"}
+	x, y := object(1), object(2)
+	a.put(x, job)
+	a.put(y, job)
+	b.calm()
+	b.core.Delete(b.now, []engine.ObjectID{x, y})
+	b.calm()
+	z.put(x, job)
+	b.calm()
+	b.expect(x, "none") // It may have been made before.
+	if len(z.copies) != 0 {
+		t.Errorf("left are %v", z.copies)
+	}
+	b.core.Revive(x)
+	z.put(x, job)
+	z.put(y, job)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@z job/j1")
+	b.expect(y, "none")
+
+	// An order to delete that a store has not carried out is still meant for the old copy.
+	b.disconnect(z, false)
+	b.core.Delete(b.now, []engine.ObjectID{x})
+	b.core.Revive(x)
+	a.put(x, job)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@a job/j1")
+	b.connect(z)
+	b.calm()
+	b.expect(x, "IN_MEMORY primary@a job/j1")
+	if len(z.copies) != 0 {
+		t.Errorf("left are %v", z.copies)
 	}
 }

@@ -172,6 +172,11 @@ func (d *Directory) EndOwner(owner engine.ObjectOwner) {
 	d.do(func(core *Core, now time.Time) { core.EndOwner(now, owner) })
 }
 
+// Revive makes ids usable again that were deleted: their objects are about to be made again.
+func (d *Directory) Revive(ids []engine.ObjectID) {
+	d.do(func(core *Core, _ time.Time) { core.Revive(ids...) })
+}
+
 // Stores returns how the connected stores are reached, in order of their node ids.
 func (d *Directory) Stores() []*enginev1.ObjectStoreAddress {
 	d.mu.Lock()

@@ -223,7 +223,7 @@ func TestCallsOfManyAtOnce(t *testing.T) {
 					}
 					waited <- err
 				}()
-				_, err := s.Put(s.ctx, id, []byte("d"), owner)
+				_, err := s.Put(s.ctx, id, []byte("d"), "", owner)
 				if err == nil {
 					err = <-waited
 				}

@@ -266,9 +266,6 @@ func (h *history) restart() {
 			}
 		}
 	}
-	for id, m := range h.wanted {
-		m.file = m.file && h.hasPrimaryWithFile(id) // A copy that was promoted knows of none.
-	}
 	h.term++
 	h.core = objects.NewCore(h.now, objects.Config{ClusterID: "c1", Term: h.term, LeaseTime: leaseTime})
 	h.waits = map[uint64][]engine.ObjectID{}

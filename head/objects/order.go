@@ -97,15 +97,15 @@ func ownOrder(id engine.ObjectID, add, remove []engine.ObjectOwner) *order {
 	}}}
 }
 
-func promoteOrder(id engine.ObjectID, owners []engine.ObjectOwner) *order {
+func promoteOrder(id engine.ObjectID, owners []engine.ObjectOwner, checkpoint string) *order {
 	return &order{ids: []engine.ObjectID{id}, wire: &enginev1.ObjectOrder{Order: &enginev1.ObjectOrder_Promote{
-		Promote: &enginev1.PromoteObjectOrder{ObjectId: id[:], Owners: rpc.OwnersToProto(owners)},
+		Promote: &enginev1.PromoteObjectOrder{ObjectId: id[:], Owners: rpc.OwnersToProto(owners), Checkpoint: checkpoint},
 	}}}
 }
 
-func restoreOrder(id engine.ObjectID, uri string, owners []engine.ObjectOwner) *order {
+func restoreOrder(id engine.ObjectID, uri, domain string, owners []engine.ObjectOwner) *order {
 	o := &order{wire: &enginev1.ObjectOrder{Order: &enginev1.ObjectOrder_Restore{
-		Restore: &enginev1.RestoreObjectOrder{Uri: uri, Owners: rpc.OwnersToProto(owners)},
+		Restore: &enginev1.RestoreObjectOrder{Uri: uri, Owners: rpc.OwnersToProto(owners), Domain: domain},
 	}}}
 	if id != (engine.ObjectID{}) {
 		o.ids = []engine.ObjectID{id}

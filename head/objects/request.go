@@ -65,8 +65,8 @@ func (c *Core) Refresh() (numbers []uint64, err error) {
 	return numbers, nil
 }
 
-// Put keeps a small object in the store with the most room, apart from some.
-func (c *Core) Put(now time.Time, id engine.ObjectID, data []byte, owner engine.ObjectOwner, apart []engine.NodeID) (uint64, error) {
+// Put keeps a small object of a security domain in the store with the most room, apart from some.
+func (c *Core) Put(now time.Time, id engine.ObjectID, data []byte, domain string, owner engine.ObjectOwner, apart []engine.NodeID) (uint64, error) {
 	if len(data) > engine.MaxInlineObjectBytes {
 		return 0, engine.Errorf(engine.KindInvalidArgument, "put object", id.String(), "%d bytes are too many for a message, at most %d", len(data), engine.MaxInlineObjectBytes).
 			WithHint("put it through a store's socket or Flight service")
@@ -81,9 +81,9 @@ func (c *Core) Put(now time.Time, id engine.ObjectID, data []byte, owner engine.
 	if s == nil {
 		return 0, errNoStore("put object", id)
 	}
-	c.revive(id)
+	c.Revive(id)
 	return c.ask(s, &order{ids: []engine.ObjectID{id}, wire: &enginev1.ObjectOrder{Order: &enginev1.ObjectOrder_Put{
-		Put: &enginev1.PutObjectOrder{ObjectId: id[:], Data: data, Owner: rpc.OwnerToProto(owner)},
+		Put: &enginev1.PutObjectOrder{ObjectId: id[:], Data: data, Owner: rpc.OwnerToProto(owner), Domain: domain},
 	}}})
 }
 
@@ -151,7 +151,7 @@ func (c *Core) Hold(now time.Time, id engine.ObjectID, owner engine.ObjectOwner)
 		target = r.store
 	} else if r := o.holder(nil); r != nil {
 		// A cache whose primary copy nobody has told us of.
-		target, given = r.store, promoteOrder(id, []engine.ObjectOwner{owner})
+		target, given = r.store, promoteOrder(id, []engine.ObjectOwner{owner}, o.checkpoint)
 	}
 	if target == nil {
 		return 0, engine.Errorf(engine.KindUnavailable, "own object", id.String(), "no node that has a copy is connected")
@@ -243,13 +243,15 @@ func (c *Core) Checkpoint(id engine.ObjectID, folder string, apart []engine.Node
 	}}})
 }
 
-// Restore asks a store to make an object of a checkpoint. The id is the one that the checkpoint's name says, or zero.
-func (c *Core) Restore(now time.Time, id engine.ObjectID, uri string, owner engine.ObjectOwner, apart []engine.NodeID) (uint64, error) {
+// Restore asks a store to make an object of a checkpoint, in a security domain unless the object is known and has one. The id is the one
+// that the checkpoint's name says, or zero.
+func (c *Core) Restore(now time.Time, id engine.ObjectID, uri, domain string, owner engine.ObjectOwner, apart []engine.NodeID) (uint64, error) {
 	if err := c.alive(now, owner); err != nil {
 		return 0, err
 	}
 	s := c.roomiest(apart)
 	if o := c.objects[id]; o != nil {
+		domain = o.domain
 		// A second primary copy would only have to be given up again.
 		if r := o.primary(); r != nil && r.store.session != 0 {
 			s = r.store
@@ -258,6 +260,6 @@ func (c *Core) Restore(now time.Time, id engine.ObjectID, uri string, owner engi
 	if s == nil {
 		return 0, errNoStore("restore object", id)
 	}
-	c.revive(id)
-	return c.ask(s, restoreOrder(id, uri, []engine.ObjectOwner{owner}))
+	c.Revive(id)
+	return c.ask(s, restoreOrder(id, uri, domain, []engine.ObjectOwner{owner}))
 }

@@ -49,7 +49,7 @@ func (c *Core) promote(now time.Time, o *object) bool {
 	}
 	for _, r := range o.replicas {
 		if r.store.session != 0 {
-			o.promoting = c.give(r.store, promoteOrder(o.id, o.kept))
+			o.promoting = c.give(r.store, promoteOrder(o.id, o.kept, o.checkpoint))
 			break
 		}
 	}
@@ -108,7 +108,7 @@ func (c *Core) restore(o *object) bool {
 	}
 	if s != nil {
 		r.tried = append(r.tried, s.id)
-		r.order = c.give(s, restoreOrder(o.id, o.checkpoint, o.kept))
+		r.order = c.give(s, restoreOrder(o.id, o.checkpoint, o.domain, o.kept))
 	}
 	return false
 }

@@ -147,7 +147,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 		// What a checkpoint brought back is wanted, if nobody knew under which id it would come.
 		if o := s.orders[result.GetNumber()]; o != nil && o.wire.GetRestore() != nil && len(o.ids) == 0 && result.GetError() == nil {
 			if restored, err := rpc.ObjectIDFromProto(result.GetObject().GetObjectId()); err == nil {
-				c.revive(restored)
+				c.Revive(restored)
 			}
 		}
 	}
@@ -174,10 +174,13 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	return nil
 }
 
-// revive makes an id usable again that was deleted.
-func (c *Core) revive(id engine.ObjectID) {
-	c.deleted.remove(id)
-	c.freed.remove(id)
+// Revive makes ids usable again that were deleted: their objects are about to be made again. Copies that have not been heard of yet live
+// on then, unless their stores are ordered to delete them already.
+func (c *Core) Revive(ids ...engine.ObjectID) {
+	for _, id := range ids {
+		c.deleted.remove(id)
+		c.freed.remove(id)
+	}
 }
 
 // roomiest returns the store with the most free room among those that can take objects now, apart from some, or nil.

@@ -196,16 +196,16 @@ func TestRestoreFromAnotherCluster(t *testing.T) {
 	sharedFiles["s3://other/"+x.String()+".arrows"] = true
 	z := b.store("z")
 	owner := b.open('1')
-	_, err := b.done(b.core.Restore(b.now, x, "s3://other/"+x.String()+".arrows", owner, nil))
+	_, err := b.done(b.core.Restore(b.now, x, "s3://other/"+x.String()+".arrows", "", owner, nil))
 	check(t, err)
 	b.expect(x, "IN_MEMORY primary@z session/1111")
 	// After it was deleted, it can be restored again, even if its id is not known beforehand.
 	b.core.Delete(b.now, []engine.ObjectID{x})
 	b.calm()
-	_, err = b.done(b.core.Restore(b.now, engine.ObjectID{}, "s3://other/"+x.String()+".arrows", owner, nil))
+	_, err = b.done(b.core.Restore(b.now, engine.ObjectID{}, "s3://other/"+x.String()+".arrows", "", owner, nil))
 	check(t, err)
 	b.expect(x, "IN_MEMORY primary@z session/1111")
-	_, err = b.done(b.core.Restore(b.now, object(8), "s3://other/"+object(8).String()+".arrows", owner, nil))
+	_, err = b.done(b.core.Restore(b.now, object(8), "s3://other/"+object(8).String()+".arrows", "", owner, nil))
 	wantKind(t, err, engine.KindNotFound)
 	if z.copies[x] == nil {
 		t.Error("it is not there")

@@ -15,6 +15,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/shm"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -116,7 +117,7 @@ func newClient(ctx context.Context, conn *net.UnixConn, options Options, executo
 		options.Timeout = defaultTimeout
 	}
 	if options.Domain == "" {
-		options.Domain = defaultDomain
+		options.Domain = objectstore.DefaultDomain
 	}
 	c := &Client{
 		stream: newStream(conn), options: options, executor: executor, wake: make(chan struct{}, 1), done: make(chan struct{}),

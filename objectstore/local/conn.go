@@ -155,7 +155,7 @@ func (c *conn) admit(message []byte, full bool) error {
 	}
 	peer.Client, peer.Session, peer.Domain = hello.GetClient(), hello.GetSessionId(), hello.GetDomain()
 	if peer.Domain == "" {
-		peer.Domain = defaultDomain
+		peer.Domain = objectstore.DefaultDomain
 	}
 	if full {
 		return engine.Errorf(engine.KindExhausted, op, "", "%d connections are open, which is the limit", maxConnections)

@@ -35,8 +35,6 @@ const (
 	writeTimeout = 30 * time.Second
 	// defaultTimeout is how long a request may take that does not say it.
 	defaultTimeout = 30 * time.Second
-	// defaultDomain is the security domain of who names none.
-	defaultDomain = "default"
 )
 
 // Peer is a process at the other end of a connection.
@@ -55,7 +53,7 @@ type Options struct {
 	Client string
 	// Session owns what is put. Empty for a client that only reads; its puts are refused.
 	Session string
-	// Domain is the security domain that objects are put into. Empty means "default".
+	// Domain is the security domain that objects are put into. Empty means objectstore.DefaultDomain.
 	Domain string
 	// Timeout bounds calls whose context has no deadline. Zero means 30 s.
 	Timeout time.Duration

@@ -170,7 +170,7 @@ func TestPutGet(t *testing.T) {
 				t.Fatal(err)
 			}
 			if info.ID != id || info.Rows != record.NumRows() || info.Batches != 1 || info.SizeBytes != e.SizeBytes() || !info.Primary ||
-				info.Domain != "default" || info.State != engine.ObjectInMemory || len(info.Owners) != 1 || info.Owners[0].String() != "session/s1" ||
+				info.Domain != objectstore.DefaultDomain || info.State != engine.ObjectInMemory || len(info.Owners) != 1 || info.Owners[0].String() != "session/s1" ||
 				info.Inline != (e.SizeBytes() <= engine.MaxInlineObjectBytes) {
 				t.Errorf("put: %+v", info)
 			}

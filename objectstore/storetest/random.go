@@ -340,7 +340,7 @@ func (r *history) reap(id engine.ObjectID, m *modelObject) {
 func (r *history) promote() {
 	id := r.pickID()
 	owner := r.pickOwner()
-	_, err := r.store.Promote(id, []engine.ObjectOwner{owner})
+	_, err := r.store.Promote(id, []engine.ObjectOwner{owner}, "")
 	m := r.objects[id]
 	switch {
 	case engine.KindOf(err) == engine.KindNotFound && (m == nil || !m.primary):

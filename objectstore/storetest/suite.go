@@ -29,7 +29,8 @@ const (
 // Run runs the suite.
 func (s Suite) Run(t *testing.T) {
 	if s.Open == nil {
-		s.Open = Open
+		Suite{Open: Open, Bucket: s.Bucket}.Run(t)
+		return
 	}
 	for _, c := range []struct {
 		name string
@@ -55,7 +56,7 @@ func (s Suite) putGet(t *testing.T) {
 			Check(t, store, id)
 			info, ok := store.Info(id)
 			if !ok || info.SizeBytes != n || info.State != engine.ObjectInMemory || !info.Primary || info.Rows != n || info.Batches != 1 ||
-				info.Inline != (n <= engine.MaxInlineObjectBytes) || info.Domain != "default" || len(info.Owners) != 1 || info.Pins != 0 {
+				info.Inline != (n <= engine.MaxInlineObjectBytes) || info.Domain != objectstore.DefaultDomain || len(info.Owners) != 1 || info.Pins != 0 {
 				t.Errorf("info is %+v", info)
 			}
 			h := Get(t, store, id)
@@ -91,6 +92,8 @@ func (s Suite) badInput(t *testing.T) {
 		"too large":        {ID: id, SizeBytes: 8*mib + 1},
 		"a nameless owner": {ID: id, SizeBytes: 1, Owner: engine.ObjectOwner{Kind: engine.OwnerJob}},
 		"an unknown kind":  {ID: id, SizeBytes: 1, Owner: engine.ObjectOwner{Kind: "cat", ID: "x"}},
+		"a long domain":    {ID: id, SizeBytes: 1, Domain: strings.Repeat("d", 256)},
+		"a broken domain":  {ID: id, SizeBytes: 1, Domain: "\xff"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := store.Create(t.Context(), c)
@@ -119,10 +122,25 @@ func (s Suite) badInput(t *testing.T) {
 	}
 	WantKind(t, TryPut(t.Context(), store, objectstore.Creation{ID: id, SizeBytes: 10}), engine.KindConflict)
 
+	// Who has computed the checksum says so, once.
+	checked, err := store.Create(t.Context(), objectstore.Creation{ID: ID(3), SizeBytes: 10, Owner: Session})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sum = 0x1234 // Not that of the bytes, which would show if they were read.
+	if info, err := checked.SealChecked(objectstore.Description{}, sum); err != nil || !info.Checked || info.CRC32C != sum {
+		t.Errorf("sealed as %+v, %v", info, err)
+	}
+	_, err = checked.SealChecked(objectstore.Description{}, sum+1)
+	WantKind(t, err, engine.KindConflict)
+	if got, err := store.Checksum(t.Context(), ID(3)); err != nil || got != sum {
+		t.Errorf("checksum %x, %v", got, err)
+	}
+
 	unknown := ID(2)
 	_, getErr := store.Get(t.Context(), unknown)
 	_, sumErr := store.Checksum(t.Context(), unknown)
-	_, promoteErr := store.Promote(unknown, []engine.ObjectOwner{Session})
+	_, promoteErr := store.Promote(unknown, []engine.ObjectOwner{Session}, "")
 	_, checkpointErr := store.Checkpoint(t.Context(), unknown, "x")
 	for _, err := range []error{getErr, sumErr, promoteErr, checkpointErr, store.Own(unknown, nil, nil), store.Spill(t.Context(), unknown)} {
 		WantKind(t, err, engine.KindNotFound)
@@ -131,7 +149,7 @@ func (s Suite) badInput(t *testing.T) {
 		}
 	}
 	store.Delete(unknown)
-	_, err = store.Promote(id, nil)
+	_, err = store.Promote(id, nil, "")
 	WantKind(t, err, engine.KindInvalidArgument)
 	WantKind(t, store.Spill(t.Context(), id), engine.KindInvalidArgument)
 	_, err = store.Checkpoint(t.Context(), id, "x")

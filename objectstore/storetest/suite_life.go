@@ -102,8 +102,24 @@ func (s Suite) caches(t *testing.T) {
 	if err := store.Own(ID(0), nil, []engine.ObjectOwner{Session}); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := store.Promote(ID(0), []engine.ObjectOwner{Session}); err != nil || !info.Primary {
+	// Where a cache has its checkpoint, its store hears when it becomes the primary copy, and keeps that.
+	const uri = "s3://bucket/0.arrows"
+	if info, err := store.Promote(ID(0), []engine.ObjectOwner{Session}, uri); err != nil || !info.Primary || info.Checkpoint != uri {
 		t.Fatalf("promoted to %+v, %v", info, err)
+	}
+	_, _, _, cursor, _ := store.Changes(0)
+	if info, err := store.Promote(ID(0), []engine.ObjectOwner{Session}, ""); err != nil || info.Checkpoint != uri {
+		t.Fatalf("promoted again to %+v, %v", info, err)
+	}
+	if changed, _, _, _, _ := store.Changes(cursor); len(changed) != 0 {
+		t.Errorf("what did not change is told: %+v", changed)
+	}
+	other := uri + "x"
+	if info, err := store.Promote(ID(0), []engine.ObjectOwner{Session}, other); err != nil || info.Checkpoint != other {
+		t.Fatalf("promoted to %+v, %v", info, err)
+	}
+	if changed, _, _, _, _ := store.Changes(cursor); len(changed) != 1 || changed[0].Checkpoint != other {
+		t.Errorf("another checkpoint is told as %+v", changed)
 	}
 	pinned := Get(t, store, ID(1))
 	Put(t, store, 10, mib) // Object 2 has to go: 0 is owned and 1 is in use.

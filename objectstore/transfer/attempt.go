@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type otherObject struct{ description }
 
 // Error implements error.
 func (o otherObject) Error() string {
-	return fmt.Sprintf("it has another object: %d bytes with checksum %08x", o.total, o.crc)
+	return fmt.Sprintf("it has another object: %d bytes with checksum %08x in domain %q", o.total, o.crc, o.domain)
 }
 
 // hereError is a failure of this node, for which no holder is to blame.
@@ -215,7 +216,7 @@ func (a *attempt) from(ctx context.Context, h Holder) (err error) {
 	defer func() { a.puller.conns.put(connection, engine.KindOf(err) == engine.KindUnavailable) }()
 
 	// What is said of the copy is a hint: each chunk tells again, and that counts.
-	said, checked := description{total: h.SizeBytes, crc: h.CRC32C}, h.Checked
+	said, checked := description{total: h.SizeBytes, crc: h.CRC32C, domain: cmp.Or(h.Domain, objectstore.DefaultDomain)}, h.Checked
 	if said.total <= 0 {
 		checked = true
 		if said, err = askDescription(ctx, connection, ticket{id: a.id}, a.puller.config.Patience); err != nil {
@@ -230,7 +231,7 @@ func (a *attempt) from(ctx context.Context, h Holder) (err error) {
 			a.drop()
 		}
 		if a.part == nil {
-			if err := a.make(ctx, said.total); err != nil {
+			if err := a.make(ctx, said.total, said.domain); err != nil {
 				return err
 			}
 			if a.part == nil {
@@ -251,13 +252,13 @@ func (a *attempt) from(ctx context.Context, h Holder) (err error) {
 	return engine.Errorf(engine.KindUnavailable, "", "", "it had another object each time that it was asked")
 }
 
-// make reserves the bytes in flight and the object's room. Without an error and without a part the object is in the store already.
-func (a *attempt) make(ctx context.Context, total int64) error {
+// make reserves the bytes in flight and the object's room in its domain's memory. Without an error and without a part the object is in the store already.
+func (a *attempt) make(ctx context.Context, total int64, domain string) error {
 	p := a.puller
 	if err := p.bytes.Acquire(ctx, min(total, p.config.MaxBytesInFlight)); err != nil {
 		return hereError{err}
 	}
-	pending, err := p.config.Store.Create(ctx, objectstore.Creation{ID: a.id, SizeBytes: total})
+	pending, err := p.config.Store.Create(ctx, objectstore.Creation{ID: a.id, SizeBytes: total, Domain: domain})
 	if engine.KindOf(err) == engine.KindConflict && err != nil {
 		// Somebody else writes it here at this moment: a task that computes it again, or a restore.
 		waiting, cancel := context.WithTimeout(ctx, p.config.Patience)
@@ -271,7 +272,7 @@ func (a *attempt) make(ctx context.Context, total int64) error {
 		p.bytes.Release(min(total, p.config.MaxBytesInFlight))
 		return hereError{err}
 	}
-	a.part = &part{pending: pending, description: description{total: total}}
+	a.part = &part{pending: pending, description: description{total: total, domain: domain}}
 	return nil
 }
 
@@ -305,7 +306,7 @@ func (a *attempt) receive(ctx context.Context, connection *conn) error {
 		}
 		n := int64(message.bodyBytes)
 		switch {
-		case meta.total != part.total, part.offset > 0 && meta.description != part.description:
+		case meta.total != part.total, meta.domain != part.domain, part.offset > 0 && meta.description != part.description:
 			return otherObject{meta.description}
 		case meta.offset != part.offset || n == 0 || n > part.total-part.offset:
 			return engine.Errorf(engine.KindCorrupt, "", "", "it sent %d bytes at offset %d, expected those at %d of %d", n, meta.offset, part.offset, part.total)
@@ -335,7 +336,7 @@ func (a *attempt) finish() error {
 		a.drop()
 		return err
 	}
-	_, err := part.pending.Seal(objectstore.Description{Rows: part.rows, Batches: part.batches})
+	_, err := part.pending.SealChecked(objectstore.Description{Rows: part.rows, Batches: part.batches}, part.sum)
 	if err != nil {
 		return hereError{err}
 	}

@@ -213,7 +213,7 @@ func BenchmarkClient(b *testing.B) {
 			}
 			defer e.Release()
 			put := engine.NewObjectID()
-			if _, err := client.Put(context.Background(), put, "session", e); err != nil {
+			if _, err := client.Put(context.Background(), put, "session", "", e); err != nil {
 				b.Fatal(err)
 			}
 			source.store.Delete(put)

@@ -107,22 +107,24 @@ func allocate(size int64) ([]byte, error) {
 	return data[start : start+int(size) : start+int(size)], nil
 }
 
-// Put makes an object that a session owns, or, if session is empty, that is pinned for an hour. It returns when the node has it. The
-// encoding stays the caller's, and may be released when Put returns. The errors' kinds: engine.KindConflict if the id exists,
+// Put makes an object that a session owns, or, if session is empty, that is pinned for an hour, in a security domain, which is
+// objectstore.DefaultDomain if it is empty. It returns when the node has it. The encoding stays the caller's, and may be released when Put returns. The errors' kinds: engine.KindConflict if the id exists,
 // engine.KindExhausted and engine.KindInvalidArgument if the node has no room, engine.KindUnavailable if it went away.
-func (c *Client) Put(ctx context.Context, id engine.ObjectID, session string, e *table.Encoding) (objectstore.Info, error) {
-	info, err := c.put(ctx, id, session, e)
+func (c *Client) Put(ctx context.Context, id engine.ObjectID, session, domain string, e *table.Encoding) (objectstore.Info, error) {
+	info, err := c.put(ctx, id, session, domain, e)
 	return info, c.wrap("put object", id, err)
 }
 
-func (c *Client) put(ctx context.Context, id engine.ObjectID, session string, e *table.Encoding) (objectstore.Info, error) {
+func (c *Client) put(ctx context.Context, id engine.ObjectID, session, domain string, e *table.Encoding) (objectstore.Info, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if session != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, HeaderSession, session)
 	}
 	pieces := e.Pieces()
-	head := rawPut{id: id, description: description{total: e.SizeBytes(), rows: e.Rows(), batches: e.Batches(), crc: checksum(pieces)}}
+	head := rawPut{id: id, description: description{
+		total: e.SizeBytes(), rows: e.Rows(), batches: e.Batches(), crc: checksum(pieces), domain: domain,
+	}}
 	descriptor, err := proto.Marshal(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: head.encode()})
 	if err != nil {
 		return objectstore.Info{}, engine.WrapError("", "", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash/crc32"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -32,11 +33,11 @@ func TestClient(t *testing.T) {
 	for _, records := range [][]arrow.Record{mixed(t), numbers(1, 1, 1), numbers(2, 3, 7<<20), numbers(3, 1, 2*transfer.ChunkBytes)} {
 		id := engine.NewObjectID()
 		e := encode(t, records)
-		info, err := c.Put(t.Context(), id, "s1", e)
+		info, err := c.Put(t.Context(), id, "s1", "a", e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = c.Put(t.Context(), id, "s1", e)
+		_, err = c.Put(t.Context(), id, "s1", "a", e)
 		wantKind(t, err, engine.KindConflict)
 		want := objectstore.Description{Rows: e.Rows(), Batches: e.Batches()}
 		if info.ID != id || info.SizeBytes != e.SizeBytes() || info.Description != want || info.State != engine.ObjectInMemory || !info.Primary || len(info.Owners) != 1 || info.Owners[0].String() != "session/s1" {
@@ -44,6 +45,10 @@ func TestClient(t *testing.T) {
 		}
 		encoded := make([]byte, e.SizeBytes())
 		e.CopyTo(encoded)
+		// The checksum by which the transfer was verified is the store's from then on.
+		if sum := crc32.Checksum(encoded, crc32.MakeTable(crc32.Castagnoli)); info.Domain != "a" || !info.Checked || info.CRC32C != sum {
+			t.Errorf("info %+v, expected domain a and checksum %08x", info, sum)
+		}
 		e.Release()
 		if !bytes.Equal(bytesOf(t, n.store, id), encoded) {
 			t.Error("other bytes")
@@ -59,8 +64,8 @@ func TestClient(t *testing.T) {
 	// Without a session the object is pinned for a time.
 	e := encode(t, mixed(t))
 	defer e.Release()
-	info, err := c.Put(t.Context(), engine.NewObjectID(), "", e)
-	if err != nil || len(info.Owners) != 1 || info.Owners[0].Kind != engine.OwnerPin || info.Owners[0].Expires.IsZero() {
+	info, err := c.Put(t.Context(), engine.NewObjectID(), "", "", e)
+	if err != nil || len(info.Owners) != 1 || info.Owners[0].Kind != engine.OwnerPin || info.Owners[0].Expires.IsZero() || info.Domain != objectstore.DefaultDomain {
 		t.Errorf("%+v, %v", info, err)
 	}
 	_, err = c.Get(t.Context(), engine.NewObjectID())
@@ -71,13 +76,13 @@ func TestClientErrors(t *testing.T) {
 	e := encode(t, numbers(1, 1, 3<<20))
 	defer e.Release()
 	gone := dial(t, "127.0.0.1:1")
-	_, err := gone.Put(t.Context(), engine.NewObjectID(), "s1", e)
+	_, err := gone.Put(t.Context(), engine.NewObjectID(), "s1", "", e)
 	wantKind(t, err, engine.KindUnavailable)
 	_, err = gone.Get(t.Context(), engine.NewObjectID())
 	wantKind(t, err, engine.KindUnavailable)
 
 	small := newNode(t, "a", transfer.ServiceConfig{Store: newStore(t, objectstore.Config{CapacityBytes: 1 << 20, ArenaBytes: 1 << 20})})
-	_, err = dial(t, small.address).Put(t.Context(), engine.NewObjectID(), "s1", e)
+	_, err = dial(t, small.address).Put(t.Context(), engine.NewObjectID(), "s1", "", e)
 	wantKind(t, err, engine.KindInvalidArgument)
 
 	canceled, cancel := context.WithCancel(t.Context())

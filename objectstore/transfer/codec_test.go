@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,9 +118,11 @@ func FuzzWords(f *testing.F) {
 	f.Add(transfer.Ticket{ID: id, Raw: true, Offset: 1 << 40, Chunk: 1 << 20, Fetch: true}.Encode())
 	f.Add([]byte(id.String()))
 	f.Add([]byte(id.String() + "@cluster"))
-	f.Add(transfer.Chunk{Offset: 1, Total: 2, Rows: 3, Batches: 4, CRC: 5}.Encode())
+	f.Add(transfer.Chunk{Offset: 1, Total: 2, Rows: 3, Batches: 4, CRC: 5, Domain: "a"}.Encode())
 	f.Add(transfer.Put{ID: id, Total: 2, Rows: 3, Batches: 4, CRC: 5}.Encode())
-	f.Add([]byte("EOT2"))
+	f.Add(transfer.Put{ID: id, Total: 2, Domain: "dömäne"}.Encode())
+	f.Add(transfer.Put{ID: id, Total: 2, Domain: "\xff"}.Encode())
+	f.Add([]byte("EOT3"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if ticket, err := transfer.ParseTicket(b); err == nil && ticket.Raw {
 			if again, err := transfer.ParseTicket(ticket.Encode()); err != nil || again != ticket {
@@ -146,14 +149,23 @@ func FuzzWords(f *testing.F) {
 
 func TestWordsOfAnotherVersion(t *testing.T) {
 	ticket := transfer.Ticket{Raw: true, Chunk: 1}.Encode()
-	ticket[3] = '2'
+	current := ticket[3]
+	ticket[3]--
 	_, err := transfer.ParseTicket(ticket)
 	wantKind(t, err, engine.KindVersion)
-	ticket[3] = '1'
+	ticket[3] = current
 	_, err = transfer.ParseTicket(ticket[:20])
 	wantKind(t, err, engine.KindInvalidArgument)
 	_, err = transfer.ParseTicket(transfer.Ticket{Raw: true, Chunk: 1 << 30}.Encode())
 	wantKind(t, err, engine.KindInvalidArgument)
 	_, err = transfer.ParseTicket([]byte("nonsense"))
 	wantKind(t, err, engine.KindInvalidArgument)
+	_, err = transfer.ParseTicket(append(transfer.Ticket{Raw: true}.Encode(), 'x'))
+	wantKind(t, err, engine.KindInvalidArgument)
+	for _, domain := range []string{strings.Repeat("d", 256), "\xff"} {
+		_, err = transfer.ParseChunk(transfer.Chunk{Total: 1, Domain: domain}.Encode())
+		wantKind(t, err, engine.KindInvalidArgument)
+		_, _, err = transfer.ParsePut(transfer.Put{Total: 1, Domain: domain}.Encode())
+		wantKind(t, err, engine.KindInvalidArgument)
+	}
 }

@@ -11,17 +11,18 @@ import (
 type Chunk struct {
 	Offset, Total, Rows, Batches int64
 	CRC                          uint32
+	Domain                       string
 }
 
 // Encode returns the wire form.
 func (c Chunk) Encode() []byte {
-	return chunk{offset: c.Offset, description: description{total: c.Total, rows: c.Rows, batches: c.Batches, crc: c.CRC}}.encode()
+	return chunk{offset: c.Offset, description: description{total: c.Total, rows: c.Rows, batches: c.Batches, crc: c.CRC, domain: c.Domain}}.encode()
 }
 
 // ParseChunk is the inverse of Encode.
 func ParseChunk(b []byte) (Chunk, error) {
 	c, err := parseChunk(b)
-	return Chunk{c.offset, c.total, c.rows, c.batches, c.crc}, err
+	return Chunk{c.offset, c.total, c.rows, c.batches, c.crc, c.domain}, err
 }
 
 // Ticket mirrors a ticket.
@@ -49,17 +50,18 @@ type Put struct {
 	ID                   engine.ObjectID
 	Total, Rows, Batches int64
 	CRC                  uint32
+	Domain               string
 }
 
 // Encode returns the wire form.
 func (p Put) Encode() []byte {
-	return rawPut{id: p.ID, description: description{total: p.Total, rows: p.Rows, batches: p.Batches, crc: p.CRC}}.encode()
+	return rawPut{id: p.ID, description: description{total: p.Total, rows: p.Rows, batches: p.Batches, crc: p.CRC, domain: p.Domain}}.encode()
 }
 
 // ParsePut is the inverse of Encode; false means that b is another command.
 func ParsePut(b []byte) (Put, bool, error) {
 	p, ok, err := parseRawPut(b)
-	return Put{p.id, p.total, p.rows, p.batches, p.crc}, ok, err
+	return Put{p.id, p.total, p.rows, p.batches, p.crc, p.domain}, ok, err
 }
 
 // Data mirrors a FlightData message.

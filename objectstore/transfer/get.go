@@ -61,7 +61,9 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 	p := c.pin(handle.Release)
 	defer p.end()
 	info, data := handle.Info(), handle.Bytes()
-	part := chunk{offset: t.offset, description: description{total: int64(len(data)), rows: info.Rows, batches: info.Batches, crc: info.CRC32C}}
+	part := chunk{offset: t.offset, description: description{
+		total: int64(len(data)), rows: info.Rows, batches: info.Batches, crc: info.CRC32C, domain: info.Domain,
+	}}
 	if !info.Checked {
 		if part.crc, err = s.config.Store.Checksum(ctx, t.id); err != nil {
 			return err

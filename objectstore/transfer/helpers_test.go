@@ -155,12 +155,20 @@ func numbers(seed uint64, batches, sizeBytes int) []arrow.Record {
 // put makes an object in a store.
 func put(t testing.TB, store *objectstore.Store, id engine.ObjectID, records []arrow.Record) objectstore.Info {
 	t.Helper()
+	return putInto(t, store, "", id, records)
+}
+
+// putInto is put into a security domain.
+func putInto(t testing.TB, store *objectstore.Store, domain string, id engine.ObjectID, records []arrow.Record) objectstore.Info {
+	t.Helper()
 	e, err := table.Encode(records[0].Schema(), records...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Release()
-	pending, err := store.Create(t.Context(), objectstore.Creation{ID: id, SizeBytes: e.SizeBytes(), Owner: engine.ObjectOwner{Kind: engine.OwnerJob, ID: "job"}})
+	pending, err := store.Create(t.Context(), objectstore.Creation{
+		ID: id, SizeBytes: e.SizeBytes(), Domain: domain, Owner: engine.ObjectOwner{Kind: engine.OwnerJob, ID: "job"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

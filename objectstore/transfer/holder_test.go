@@ -33,7 +33,9 @@ func begin(t testing.TB, data []byte, a *actor) (*actor, func(name string) trans
 	t.Helper()
 	a.t, a.data = t, data
 	if a.say == (transfer.Chunk{}) {
-		a.say = transfer.Chunk{Total: int64(len(data)), Rows: 1, Batches: 1, CRC: crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))}
+		a.say = transfer.Chunk{
+			Total: int64(len(data)), Rows: 1, Batches: 1, CRC: crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)), Domain: objectstore.DefaultDomain,
+		}
 	}
 	address, server := serve(t, func(s *grpc.Server) { flight.RegisterFlightServiceServer(s, a) })
 	return a, func(name string) transfer.Holder { return transfer.Holder{Node: engine.NodeID(name), Address: address} }, server

@@ -35,16 +35,49 @@ func TestPull(t *testing.T) {
 			if !bytes.Equal(bytesOf(t, store, id), bytesOf(t, source.store, id)) {
 				t.Fatal("other bytes")
 			}
-			if got, _ := store.Info(id); got.Primary || got.Description != want.Description || len(got.Owners) != 0 {
+			got, _ := store.Info(id)
+			if got.Primary || got.Description != want.Description || len(got.Owners) != 0 || got.Domain != objectstore.DefaultDomain {
 				t.Errorf("%+v", got)
 			}
-			if got, _ := source.store.Info(id); !got.Checked {
-				t.Errorf("the source does not remember the checksum: %+v", got)
+			if from, _ := source.store.Info(id); !from.Checked || !got.Checked || got.CRC32C != from.CRC32C {
+				t.Errorf("the checksum is not remembered: %+v of %+v", got, from)
 			}
 			waitUnpinned(t, source.store, id)
 		})
 	}
 	wantKind(t, puller.Pull(t.Context(), engine.NewObjectID()), engine.KindUnavailable)
+}
+
+// A copy is in the domain of the object, whatever was believed before.
+func TestPullKeepsTheDomain(t *testing.T) {
+	source := newNode(t, "a", transfer.ServiceConfig{})
+	hints := map[string]transfer.Holder{
+		"nothing known": {}, "size known": {SizeBytes: 1}, "all known": {SizeBytes: 1, Domain: "a"}, "wrong domain": {SizeBytes: 1, Domain: "b"},
+		"domain alone known": {Domain: "a"},
+	}
+	for name, hint := range hints {
+		for _, sizeBytes := range []int{100, 2 * transfer.ChunkBytes} {
+			t.Run(fmt.Sprintf("%s, %d bytes", name, sizeBytes), func(t *testing.T) {
+				id := engine.NewObjectID()
+				want := putInto(t, source.store, "a", id, numbers(1, 2, sizeBytes))
+				if hint.SizeBytes != 0 {
+					hint.SizeBytes = want.SizeBytes
+				}
+				hint.Node, hint.Address = source.id, source.address
+				store := newStore(t, objectstore.Config{})
+				puller := newPuller(t, transfer.PullerConfig{Store: store, Locate: at(hint)})
+				if err := puller.Pull(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				if got, _ := store.Info(id); got.Domain != "a" {
+					t.Errorf("the copy is in domain %q", got.Domain)
+				}
+				if !bytes.Equal(bytesOf(t, store, id), bytesOf(t, source.store, id)) {
+					t.Error("other bytes")
+				}
+			})
+		}
+	}
 }
 
 func TestPullOfWhatNobodyHas(t *testing.T) {

@@ -102,7 +102,9 @@ func (s *Service) putBatches(stream flight.FlightService_DoPutServer, source *me
 		return engine.WrapError(op, id.String(), err)
 	}
 	defer encoding.Release()
-	pending, err := s.config.Store.Create(ctx, objectstore.Creation{ID: id, SizeBytes: encoding.SizeBytes(), Owner: owner})
+	pending, err := s.config.Store.Create(ctx, objectstore.Creation{
+		ID: id, SizeBytes: encoding.SizeBytes(), Domain: objectstore.DefaultDomain, Owner: owner,
+	})
 	if err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (s *Service) putRaw(stream flight.FlightService_DoPutServer, source *messag
 	if put.total == 0 {
 		return engine.Errorf(engine.KindInvalidArgument, op, id, "an object has at least a schema, this one 0 bytes")
 	}
-	pending, err := s.config.Store.Create(ctx, objectstore.Creation{ID: put.id, SizeBytes: put.total, Owner: owner})
+	pending, err := s.config.Store.Create(ctx, objectstore.Creation{ID: put.id, SizeBytes: put.total, Domain: put.domain, Owner: owner})
 	if err != nil {
 		return err
 	}
@@ -168,7 +170,7 @@ func (s *Service) putRaw(stream flight.FlightService_DoPutServer, source *messag
 	}
 	rows, batches := t.Rows(), int64(len(t.Records()))
 	t.Release()
-	info, err := pending.Seal(objectstore.Description{Rows: rows, Batches: batches})
+	info, err := pending.SealChecked(objectstore.Description{Rows: rows, Batches: batches}, sum)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ type ServiceConfig struct {
 	Fetch func(ctx context.Context, id engine.ObjectID) error
 	// Delete deletes objects everywhere. Nil means in the store alone.
 	Delete func(ctx context.Context, ids []engine.ObjectID) error
-	// DefaultOwner says who owns what a client puts; a pin with an empty id gets the object's id. Nil means OwnerOf.
+	// DefaultOwner says who owns what a client puts, or why nobody can; it is called before anything is received. A pin with an empty id
+	// gets the object's id. Nil means OwnerOf, which believes in every session.
 	DefaultOwner func(ctx context.Context) (engine.ObjectOwner, error)
 	// MaxBytesInFlight bounds the memory outside of the store that puts of unknown size take together; such an object may have half of
 	// it. Zero means 4 GiB, or the store's capacity if that is less.

@@ -3,17 +3,19 @@ package transfer
 import (
 	"encoding/binary"
 	"math"
+	"unicode/utf8"
 
 	"github.com/f708428e/engine"
 )
 
-// What our own nodes and clients say to each other stands in three small messages of fixed length, little endian. Each begins with
-// three letters and the version of the protocol, which a text of an object id, being hexadecimal, cannot.
+// What our own nodes and clients say to each other stands in three small messages, little endian. Each begins with three letters and the
+// version of the protocol, which a text of an object id, being hexadecimal, cannot. All fields have fixed lengths, but for the domain at
+// the end of a description.
 const (
 	ticketMagic = "EOT"
 	chunkMagic  = "EOC"
 	putMagic    = "EOP"
-	version     = '1'
+	version     = '2'
 )
 
 const (
@@ -57,7 +59,7 @@ func (t ticket) encode() []byte {
 // parseTicket reads a raw ticket or the text of a reference.
 func parseTicket(b []byte) (ticket, error) {
 	const op = "parse ticket"
-	fields, raw, err := parseFixed(op, ticketMagic, ticketBytes, b)
+	fields, raw, err := parseFields(op, ticketMagic, ticketBytes, 0, b)
 	if err != nil {
 		return ticket{}, err
 	}
@@ -82,15 +84,22 @@ func parseTicket(b []byte) (ticket, error) {
 type description struct {
 	total, rows, batches int64
 	crc                  uint32
+	// domain is the security domain. Empty means objectstore.DefaultDomain in a put; a holder always says it.
+	domain string
 }
 
-const descriptionBytes = 8 + 8 + 8 + 4
+// descriptionBytes is the length of a description but for the domain, which has maxDomainBytes at most.
+const (
+	descriptionBytes = 8 + 8 + 8 + 4
+	maxDomainBytes   = 255
+)
 
 func (d description) append(b []byte) []byte {
 	for _, n := range []int64{d.total, d.rows, d.batches} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n)) //nolint:gosec // Never negative.
 	}
-	return binary.LittleEndian.AppendUint32(b, d.crc)
+	b = binary.LittleEndian.AppendUint32(b, d.crc)
+	return append(b, d.domain...)
 }
 
 func parseDescription(op, id string, b []byte) (description, error) {
@@ -102,7 +111,11 @@ func parseDescription(op, id string, b []byte) (description, error) {
 		}
 		numbers[i] = int64(n)
 	}
-	return description{total: numbers[0], rows: numbers[1], batches: numbers[2], crc: binary.LittleEndian.Uint32(b[24:])}, nil
+	crc, domain := binary.LittleEndian.Uint32(b[24:]), string(b[descriptionBytes:])
+	if !utf8.ValidString(domain) {
+		return description{}, engine.Errorf(engine.KindInvalidArgument, op, id, "%q is no security domain", domain)
+	}
+	return description{total: numbers[0], rows: numbers[1], batches: numbers[2], crc: crc, domain: domain}, nil
 }
 
 // chunk is the metadata of a message with a part of an object's bytes.
@@ -115,7 +128,7 @@ type chunk struct {
 const chunkMetadataBytes = 4 + 8 + descriptionBytes
 
 func (c chunk) encode() []byte {
-	b := make([]byte, 0, chunkMetadataBytes)
+	b := make([]byte, 0, chunkMetadataBytes+len(c.domain))
 	b = append(append(b, chunkMagic...), version)
 	b = binary.LittleEndian.AppendUint64(b, uint64(c.offset)) //nolint:gosec // Never negative.
 	return c.description.append(b)
@@ -123,7 +136,7 @@ func (c chunk) encode() []byte {
 
 func parseChunk(b []byte) (chunk, error) {
 	const op = "parse chunk"
-	fields, ok, err := parseFixed(op, chunkMagic, chunkMetadataBytes, b)
+	fields, ok, err := parseFields(op, chunkMagic, chunkMetadataBytes, maxDomainBytes, b)
 	if err != nil {
 		return chunk{}, err
 	}
@@ -147,7 +160,7 @@ type rawPut struct {
 const rawPutBytes = 4 + 16 + descriptionBytes
 
 func (p rawPut) encode() []byte {
-	b := make([]byte, 0, rawPutBytes)
+	b := make([]byte, 0, rawPutBytes+len(p.domain))
 	b = append(append(b, putMagic...), version)
 	b = append(b, p.id[:]...)
 	return p.description.append(b)
@@ -156,7 +169,7 @@ func (p rawPut) encode() []byte {
 // parseRawPut returns false for a command that is not ours.
 func parseRawPut(b []byte) (rawPut, bool, error) {
 	const op = "parse put"
-	fields, ok, err := parseFixed(op, putMagic, rawPutBytes, b)
+	fields, ok, err := parseFields(op, putMagic, rawPutBytes, maxDomainBytes, b)
 	if err != nil || !ok {
 		return rawPut{}, false, err
 	}
@@ -165,16 +178,16 @@ func parseRawPut(b []byte) (rawPut, bool, error) {
 	return p, err == nil, err
 }
 
-// parseFixed returns what follows the magic of a message of fixed length; false means that it is something else.
-func parseFixed(op, magic string, length int, b []byte) ([]byte, bool, error) {
+// parseFields returns what follows the magic of a message of a length, and up to more bytes; false means that it is something else.
+func parseFields(op, magic string, length, more int, b []byte) ([]byte, bool, error) {
 	if len(b) < 4 || string(b[:3]) != magic {
 		return nil, false, nil
 	}
 	if b[3] != version {
 		return nil, false, engine.Errorf(engine.KindVersion, op, "", "the peer speaks version %q of the transfer protocol, this node %q", b[3], version)
 	}
-	if len(b) != length {
-		return nil, false, engine.Errorf(engine.KindInvalidArgument, op, "", "%d bytes, expected %d", len(b), length)
+	if len(b) < length || len(b) > length+more {
+		return nil, false, engine.Errorf(engine.KindInvalidArgument, op, "", "%d bytes, expected %d to %d", len(b), length, length+more)
 	}
 	return b[4:], true, nil
 }

@@ -40,6 +40,9 @@ type Holder struct {
 	// CRC32C is the object's checksum if Checked, as far as is known.
 	CRC32C  uint32
 	Checked bool
+	// Domain is the object's security domain, as far as is known. Empty means that it is not, which costs a pull another call if it is not
+	// objectstore.DefaultDomain.
+	Domain string
 }
 
 // Locate finds the holders of an object. An object that exists nowhere is an engine.KindNotFound error, or no holder.

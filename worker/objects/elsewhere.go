@@ -57,7 +57,7 @@ func (o *Objects) locate(ctx context.Context, id engine.ObjectID) ([]transfer.Ho
 		}
 		holders = append(holders, transfer.Holder{
 			Node: engine.NodeID(h.GetStore().GetNodeId()), Address: h.GetStore().GetFlight(), SizeBytes: info.GetSizeBytes(),
-			CRC32C: info.GetCrc32C(), Checked: info.Crc32C != nil,
+			CRC32C: info.GetCrc32C(), Checked: info.Crc32C != nil, Domain: info.GetDomain(),
 		})
 	}
 	return holders, nil
@@ -83,6 +83,25 @@ func (o *Objects) waitElsewhere(ctx context.Context, ids []engine.ObjectID, coun
 		return nil, err
 	}
 	return rpc.ObjectIDsFromProto(response.GetReady())
+}
+
+// sessionWithin is how long the head may take to say whether a session is open.
+const sessionWithin = 10 * time.Second
+
+// ownerOf returns the owner that the headers of a put name. A session must be open: nobody would end the references of another. The
+// errors' kinds: engine.KindFenced for a session that is not open, engine.KindUnavailable if the head cannot be asked.
+func (o *Objects) ownerOf(ctx context.Context) (engine.ObjectOwner, error) {
+	owner, err := transfer.OwnerOf(ctx)
+	if err != nil || owner.Kind != engine.OwnerSession {
+		return owner, err
+	}
+	asking, cancel := context.WithTimeout(ctx, sessionWithin)
+	defer cancel()
+	_, err = o.head.HoldObjects(asking, &enginev1.HoldObjectsRequest{SessionId: owner.ID})
+	if err != nil && ctx.Err() == nil && asking.Err() != nil {
+		err = engine.Errorf(engine.KindUnavailable, "ask head", "", "no answer within %s", sessionWithin)
+	}
+	return owner, engine.WrapError("check session", owner.ID, err)
 }
 
 // deleteEverywhere has the head delete objects.

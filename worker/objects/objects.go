@@ -228,7 +228,7 @@ func (o *Objects) serveFlight() {
 	o.flight = rpc.NewServer(o.config.Logger, transfer.ServerOptions()...)
 	transfer.Register(o.flight, transfer.NewService(transfer.ServiceConfig{
 		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
-		Logger: o.config.Logger,
+		DefaultOwner: o.ownerOf, Logger: o.config.Logger,
 	}))
 	o.group.Go("flight", func(context.Context) error { return o.flight.Serve(o.config.Flight) })
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/f708428e/engine/objectstore/local"
 	"github.com/f708428e/engine/objectstore/spill"
 	"github.com/f708428e/engine/objectstore/table"
+	"github.com/f708428e/engine/objectstore/transfer"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/worker/objects"
 )
@@ -48,6 +50,8 @@ type fakeHead struct {
 	ctx     context.Context
 	streams chan *headStream
 	conn    *grpc.ClientConn
+	// stop ends the server.
+	stop func()
 }
 
 // headStream is the head's end of a stream. The test ends it through end; what it ends with for the worker is sent there.
@@ -74,10 +78,11 @@ func newHead(t *testing.T) *fakeHead {
 	go func() { served <- server.Serve(listener) }()
 	h.conn, err = rpc.Dial(listener.Addr().String())
 	check(t, err)
+	h.stop = server.Stop
 	t.Cleanup(func() {
 		cancel()
 		check(t, h.conn.Close())
-		server.Stop()
+		h.stop()
 		check(t, <-served)
 	})
 	return h
@@ -115,6 +120,17 @@ func (h *fakeHead) SyncObjects(stream grpc.BidiStreamingServer[enginev1.SyncObje
 		return err
 	}
 }
+
+// HoldObjects implements enginev1.ObjectServiceServer: one session is open.
+func (h *fakeHead) HoldObjects(_ context.Context, request *enginev1.HoldObjectsRequest) (*enginev1.HoldObjectsResponse, error) {
+	if request.GetSessionId() != openSession {
+		return nil, engine.Errorf(engine.KindFenced, "check session", request.GetSessionId(), "the session is not open")
+	}
+	return &enginev1.HoldObjectsResponse{}, nil
+}
+
+// openSession is the session that is open at a fakeHead.
+const openSession = "0123456789abcdef0123456789abcdef"
 
 // DescribeObjects implements enginev1.ObjectServiceServer: no object is known.
 func (h *fakeHead) DescribeObjects(context.Context, *enginev1.DescribeObjectsRequest) (*enginev1.DescribeObjectsResponse, error) {
@@ -260,9 +276,11 @@ func TestOrders(t *testing.T) {
 	}
 	data := bytesOf(t, 10)
 	id := engine.NewObjectID()
-	put := &enginev1.ObjectOrder{Number: 1, Order: &enginev1.ObjectOrder_Put{Put: &enginev1.PutObjectOrder{ObjectId: id[:], Data: data, Owner: wireOwners(session)[0]}}}
+	put := &enginev1.ObjectOrder{Number: 1, Order: &enginev1.ObjectOrder_Put{Put: &enginev1.PutObjectOrder{
+		ObjectId: id[:], Data: data, Owner: wireOwners(session)[0], Domain: "red",
+	}}}
 	result := s.fine(put)
-	if got := result.GetObject(); got.GetRows() != 10 || got.GetBatches() != 1 || !got.GetPrimary() || len(got.GetOwners()) != 1 {
+	if got := result.GetObject(); got.GetRows() != 10 || got.GetBatches() != 1 || !got.GetPrimary() || len(got.GetOwners()) != 1 || got.GetDomain() != "red" {
 		t.Errorf("put %v", got)
 	}
 	if s.copies[id] == nil {
@@ -296,12 +314,14 @@ func TestOrders(t *testing.T) {
 		t.Error("the object outlives its last owner")
 	}
 	s.fails(fetch(7), engine.KindNotFound)
-	restored := s.fine(&enginev1.ObjectOrder{Number: 8, Order: &enginev1.ObjectOrder_Restore{Restore: &enginev1.RestoreObjectOrder{Uri: uri}}})
-	if c := s.copies[id]; c == nil || c.GetPrimary() || !bytes.Equal(restored.GetObject().GetObjectId(), id[:]) {
+	restored := s.fine(&enginev1.ObjectOrder{Number: 8, Order: &enginev1.ObjectOrder_Restore{Restore: &enginev1.RestoreObjectOrder{Uri: uri, Domain: "red"}}})
+	if c := s.copies[id]; c == nil || c.GetPrimary() || c.GetDomain() != "red" || !bytes.Equal(restored.GetObject().GetObjectId(), id[:]) {
 		t.Errorf("restored %v", c)
 	}
-	s.fine(&enginev1.ObjectOrder{Number: 9, Order: &enginev1.ObjectOrder_Promote{Promote: &enginev1.PromoteObjectOrder{ObjectId: id[:], Owners: wireOwners(pin)}}})
-	if c := s.copies[id]; !c.GetPrimary() || len(c.GetOwners()) != 1 {
+	s.fine(&enginev1.ObjectOrder{Number: 9, Order: &enginev1.ObjectOrder_Promote{Promote: &enginev1.PromoteObjectOrder{
+		ObjectId: id[:], Owners: wireOwners(pin), Checkpoint: "s3://bucket/newer.arrows",
+	}}})
+	if c := s.copies[id]; !c.GetPrimary() || len(c.GetOwners()) != 1 || c.GetCheckpoint() != "s3://bucket/newer.arrows" {
 		t.Errorf("promoted %v", c)
 	}
 	s.fine(&enginev1.ObjectOrder{Number: 10, Order: &enginev1.ObjectOrder_Delete{Delete: &enginev1.DeleteObjectsOrder{ObjectIds: [][]byte{id[:]}}}})
@@ -320,6 +340,41 @@ func TestOrders(t *testing.T) {
 	s.fails(&enginev1.ObjectOrder{Number: 17, Order: &enginev1.ObjectOrder_Restore{Restore: &enginev1.RestoreObjectOrder{Uri: filepath.Join(folder, "nothing.arrows")}}}, engine.KindNotFound)
 	if usage := o.Store().Usage(); usage.Objects != 1 {
 		t.Errorf("usage %+v", usage)
+	}
+}
+
+// A put over Flight for a session that is not open is refused, and so is one whose session nobody can ask about; a pin needs no head.
+func TestPutsNeedAnOpenSession(t *testing.T) {
+	head := newHead(t)
+	o := head.start(objects.Config{DataDir: t.TempDir()})
+	head.stream()
+	far, err := transfer.Dial(t.Context(), o.Flight())
+	check(t, err)
+	t.Cleanup(func() { check(t, far.Close()) })
+	put := func(session string) error {
+		data := bytesOf(t, 10)
+		opened, err := table.Open(data, table.Options{})
+		check(t, err)
+		defer opened.Release()
+		encoding, err := table.Encode(opened.Schema(), opened.Records()...)
+		check(t, err)
+		defer encoding.Release()
+		_, err = far.Put(t.Context(), engine.NewObjectID(), session, "red", encoding)
+		return err
+	}
+	check(t, put(openSession))
+	const other = "00000000000000000000000000000000"
+	if err := put(other); engine.KindOf(err) != engine.KindFenced || !strings.Contains(err.Error(), other) {
+		t.Errorf("a put for a session that is not open: %v", err)
+	}
+	head.stop()
+	if err := put(openSession); engine.KindOf(err) != engine.KindUnavailable || !strings.Contains(err.Error(), openSession) {
+		t.Errorf("a put for a session while the head is away: %v", err)
+	}
+	check(t, put(""))
+	all := o.Store().List()
+	if len(all) != 2 || slices.ContainsFunc(all, func(info objectstore.Info) bool { return info.Domain != "red" }) {
+		t.Errorf("the store has %+v", all)
 	}
 }
 

@@ -202,7 +202,7 @@ func (o *orders) do(ctx context.Context, order *enginev1.ObjectOrder, result *en
 			return err
 		}
 		return o.with(what.Promote.GetObjectId(), result, func(id engine.ObjectID) error {
-			_, err := o.store.Promote(id, owners)
+			_, err := o.store.Promote(id, owners, what.Promote.GetCheckpoint())
 			return err
 		})
 	case *enginev1.ObjectOrder_Put:
@@ -226,7 +226,7 @@ func (o *orders) do(ctx context.Context, order *enginev1.ObjectOrder, result *en
 		if err != nil {
 			return err
 		}
-		info, err := o.store.Restore(ctx, what.Restore.GetUri(), "", owners)
+		info, err := o.store.Restore(ctx, what.Restore.GetUri(), what.Restore.GetDomain(), owners)
 		result.Object = copyToProto(&info)
 		return err
 	default:
@@ -259,7 +259,7 @@ func (o *orders) put(ctx context.Context, id engine.ObjectID, put *enginev1.PutO
 		return err
 	}
 	data := put.GetData()
-	pending, err := o.store.Create(ctx, objectstore.Creation{ID: id, SizeBytes: int64(len(data)), Owner: owner})
+	pending, err := o.store.Create(ctx, objectstore.Creation{ID: id, SizeBytes: int64(len(data)), Domain: put.GetDomain(), Owner: owner})
 	if engine.KindOf(err) == engine.KindConflict {
 		if handle, getErr := o.store.Get(ctx, id); getErr == nil {
 			defer handle.Release()

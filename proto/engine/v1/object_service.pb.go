@@ -460,7 +460,9 @@ type PutObjectRequest struct {
 	// An Arrow IPC stream of at most 102,400 bytes.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// The session that owns the object. Required.
-	SessionId     string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The security domain that it belongs to. Empty: "default".
+	Domain        string `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -512,6 +514,13 @@ func (x *PutObjectRequest) GetData() []byte {
 func (x *PutObjectRequest) GetSessionId() string {
 	if x != nil {
 		return x.SessionId
+	}
+	return ""
+}
+
+func (x *PutObjectRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
 	}
 	return ""
 }
@@ -1596,7 +1605,9 @@ type RestoreObjectRequest struct {
 	// The URI of the file.
 	Uri string `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`
 	// The session that owns the object. Required.
-	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The security domain that the object belongs to. Empty: "default". An object that the cluster knows keeps the one that it has.
+	Domain        string `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1641,6 +1652,13 @@ func (x *RestoreObjectRequest) GetUri() string {
 func (x *RestoreObjectRequest) GetSessionId() string {
 	if x != nil {
 		return x.SessionId
+	}
+	return ""
+}
+
+func (x *RestoreObjectRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
 	}
 	return ""
 }
@@ -1947,12 +1965,13 @@ const file_engine_v1_object_service_proto_rawDesc = "" +
 	"\x12ListStoresResponse\x125\n" +
 	"\x06stores\x18\x01 \x03(\v2\x1d.engine.v1.ObjectStoreAddressR\x06stores\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"b\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"z\n" +
 	"\x10PutObjectRequest\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x03 \x01(\tR\tsessionId\"B\n" +
+	"session_id\x18\x03 \x01(\tR\tsessionId\x12\x16\n" +
+	"\x06domain\x18\x04 \x01(\tR\x06domain\"B\n" +
 	"\x11PutObjectResponse\x12-\n" +
 	"\x06object\x18\x01 \x01(\v2\x15.engine.v1.ObjectInfoR\x06object\"d\n" +
 	"\x10GetObjectRequest\x12\x1b\n" +
@@ -2015,11 +2034,12 @@ const file_engine_v1_object_service_proto_rawDesc = "" +
 	"\x06folder\x18\x02 \x01(\tR\x06folder\"[\n" +
 	"\x18CheckpointObjectResponse\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12-\n" +
-	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectInfoR\x06object\"G\n" +
+	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectInfoR\x06object\"_\n" +
 	"\x14RestoreObjectRequest\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\"F\n" +
+	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x16\n" +
+	"\x06domain\x18\x03 \x01(\tR\x06domain\"F\n" +
 	"\x15RestoreObjectResponse\x12-\n" +
 	"\x06object\x18\x01 \x01(\v2\x15.engine.v1.ObjectInfoR\x06object\"\x1c\n" +
 	"\x1aGetObjectStoreUsageRequest\"Q\n" +

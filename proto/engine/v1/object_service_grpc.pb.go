@@ -65,7 +65,8 @@ type ObjectServiceClient interface {
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsResponse, error)
 	// DeleteObjects deletes objects and all their copies, whoever owns them. Checkpoints stay. Readers that map them go on.
 	DeleteObjects(ctx context.Context, in *DeleteObjectsRequest, opts ...grpc.CallOption) (*DeleteObjectsResponse, error)
-	// HoldObjects makes a session an owner of objects.
+	// HoldObjects makes a session an owner of objects. A session that is not open is an error of kind "fenced", also if no objects are
+	// named.
 	HoldObjects(ctx context.Context, in *HoldObjectsRequest, opts ...grpc.CallOption) (*HoldObjectsResponse, error)
 	// ReleaseObjects ends a session's references to objects. An object without owners is deleted.
 	ReleaseObjects(ctx context.Context, in *ReleaseObjectsRequest, opts ...grpc.CallOption) (*ReleaseObjectsResponse, error)
@@ -271,7 +272,8 @@ type ObjectServiceServer interface {
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsResponse, error)
 	// DeleteObjects deletes objects and all their copies, whoever owns them. Checkpoints stay. Readers that map them go on.
 	DeleteObjects(context.Context, *DeleteObjectsRequest) (*DeleteObjectsResponse, error)
-	// HoldObjects makes a session an owner of objects.
+	// HoldObjects makes a session an owner of objects. A session that is not open is an error of kind "fenced", also if no objects are
+	// named.
 	HoldObjects(context.Context, *HoldObjectsRequest) (*HoldObjectsResponse, error)
 	// ReleaseObjects ends a session's references to objects. An object without owners is deleted.
 	ReleaseObjects(context.Context, *ReleaseObjectsRequest) (*ReleaseObjectsResponse, error)

@@ -1505,7 +1505,9 @@ type PutObjectOrder struct {
 	// Its Arrow IPC stream.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Its owner.
-	Owner         *ObjectOwner `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner *ObjectOwner `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The security domain that it belongs to. Empty: "default".
+	Domain        string `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1559,6 +1561,13 @@ func (x *PutObjectOrder) GetOwner() *ObjectOwner {
 		return x.Owner
 	}
 	return nil
+}
+
+func (x *PutObjectOrder) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
 }
 
 // FetchObjectOrder names a small object.
@@ -1714,7 +1723,9 @@ type RestoreObjectOrder struct {
 	// The URI of the file.
 	Uri string `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`
 	// Who owns the object. Empty: its copy is a cache.
-	Owners        []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	Owners []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	// The security domain that the object belongs to. Empty: "default".
+	Domain        string `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1763,13 +1774,22 @@ func (x *RestoreObjectOrder) GetOwners() []*ObjectOwner {
 	return nil
 }
 
+func (x *RestoreObjectOrder) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
 // PromoteObjectOrder makes a cache the primary copy.
 type PromoteObjectOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id.
 	ObjectId []byte `protobuf:"bytes,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
 	// Who owns the object.
-	Owners        []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	Owners []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	// The URI of the object's checkpoint, of which the cache may not know. Empty if there is none.
+	Checkpoint    string `protobuf:"bytes,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1816,6 +1836,13 @@ func (x *PromoteObjectOrder) GetOwners() []*ObjectOwner {
 		return x.Owners
 	}
 	return nil
+}
+
+func (x *PromoteObjectOrder) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
 }
 
 // ObjectOrderResult is how an order ended. What the order changed is told in the same message or an earlier one.
@@ -2017,24 +2044,29 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x03add\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x03add\x12.\n" +
 	"\x06remove\x18\x03 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06remove\"=\n" +
 	"\rEndOwnerOrder\x12,\n" +
-	"\x05owner\x18\x01 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"o\n" +
+	"\x05owner\x18\x01 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"\x87\x01\n" +
 	"\x0ePutObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12,\n" +
-	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\"/\n" +
+	"\x05owner\x18\x03 \x01(\v2\x16.engine.v1.ObjectOwnerR\x05owner\x12\x16\n" +
+	"\x06domain\x18\x04 \x01(\tR\x06domain\"/\n" +
 	"\x10FetchObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\"2\n" +
 	"\x13DescribeObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\"L\n" +
 	"\x15CheckpointObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x16\n" +
-	"\x06folder\x18\x02 \x01(\tR\x06folder\"V\n" +
+	"\x06folder\x18\x02 \x01(\tR\x06folder\"n\n" +
 	"\x12RestoreObjectOrder\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12.\n" +
-	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\"a\n" +
+	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\x12\x16\n" +
+	"\x06domain\x18\x03 \x01(\tR\x06domain\"\x81\x01\n" +
 	"\x12PromoteObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12.\n" +
-	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\"\x96\x01\n" +
+	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x03 \x01(\tR\n" +
+	"checkpoint\"\x96\x01\n" +
 	"\x11ObjectOrderResult\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12&\n" +
 	"\x05error\x18\x02 \x01(\v2\x10.engine.v1.ErrorR\x05error\x12-\n" +
