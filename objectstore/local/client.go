@@ -41,9 +41,12 @@ type Client struct {
 	done chan struct{}
 
 	mu sync.Mutex
-	// calls wait for their responses, by number.
-	calls  map[uint64]*call
-	number uint64
+	// calls wait for their responses, by number. late fails those that have waited for too long; it runs, which lateRuns says, from the first
+	// call on that could be late until it finds none.
+	calls    map[uint64]*call
+	number   uint64
+	late     *time.Timer
+	lateRuns bool
 	// err is why there are no more calls.
 	err error
 	// tables counts those that are open and pinned at the store. The connection stays open until they are released, since the store
@@ -59,7 +62,8 @@ type Client struct {
 // call is a request that waits for its response.
 type call struct {
 	ready chan struct{}
-	timer *time.Timer
+	// late gets a signal if the response is.
+	late chan struct{}
 	// answer is set before ready gets its signal. Its data is the call's own.
 	answer response
 	// arena is set with an answer that has a place in it, and referred to by this call.
@@ -68,13 +72,11 @@ type call struct {
 	err error
 	// holds says that the store may be reading memory that the call lends to it.
 	holds bool
+	// until is when the response is late; zero if the call's context says when.
+	until time.Time
 }
 
-var calls = sync.Pool{New: func() any {
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	return &call{ready: make(chan struct{}, 1), timer: timer}
-}}
+var calls = sync.Pool{New: func() any { return &call{ready: make(chan struct{}, 1), late: make(chan struct{}, 1)} }}
 
 // Dial connects to the socket at path. ctx bounds connecting alone. The errors' kinds: engine.KindNotFound if there is no socket,
 // engine.KindUnavailable if nobody serves it, engine.KindPermission if this process may not, engine.KindVersion if the store
@@ -123,6 +125,8 @@ func newClient(ctx context.Context, conn *net.UnixConn, options Options, executo
 		stream: newStream(conn), options: options, executor: executor, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		calls: map[uint64]*call{}, arenas: arenas{mapped: map[arenaKey]*arena{}},
 	}
+	c.late = time.AfterFunc(time.Hour, c.failLate)
+	c.late.Stop()
 	if err := c.greet(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -214,6 +218,7 @@ func (c *Client) end(err error, gone bool) {
 
 // disconnect closes the socket and unmaps the arenas. No table is open.
 func (c *Client) disconnect() {
+	c.late.Stop()
 	_ = c.stream.conn.Close()
 	c.stream.fail(net.ErrClosed)
 	c.mu.Lock()

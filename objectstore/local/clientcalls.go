@@ -29,14 +29,12 @@ func (c *Client) begin(ctx context.Context, op string, holds bool) (call *call, 
 		return nil, 0, nil, engine.WrapError(op, "", context.Cause(ctx))
 	}
 	timeout := c.options.Timeout
-	deadline, limited := ctx.Deadline()
-	if limited {
-		timeout = max(time.Until(deadline), time.Nanosecond)
-	}
 	call = newCall()
 	call.holds = holds
-	if !limited {
-		call.timer.Reset(timeout)
+	if deadline, limited := ctx.Deadline(); limited {
+		timeout = max(time.Until(deadline), time.Nanosecond)
+	} else {
+		call.until = time.Now().Add(timeout)
 	}
 	c.mu.Lock()
 	if c.err != nil {
@@ -44,6 +42,10 @@ func (c *Client) begin(ctx context.Context, op string, holds bool) (call *call, 
 		c.mu.Unlock()
 		call.recycle()
 		return nil, 0, nil, err
+	}
+	if !call.until.IsZero() && !c.lateRuns {
+		c.lateRuns = true
+		c.late.Reset(timeout)
 	}
 	c.number++
 	number = c.number
@@ -74,7 +76,7 @@ func (c *Client) await(ctx context.Context, op string, id engine.ObjectID, call 
 	case <-call.ready:
 	case <-ctx.Done():
 		err = engine.WrapError(op, idText(id), context.Cause(ctx))
-	case <-call.timer.C:
+	case <-call.late:
 		err = engine.Errorf(engine.KindDeadline, op, idText(id), "the store has not answered within %v", c.options.Timeout)
 	}
 	if err != nil && c.giveUp(call, number) {
@@ -87,6 +89,31 @@ func (c *Client) await(ctx context.Context, op string, id engine.ObjectID, call 
 		return call.answer, call.arena, call.answer.err
 	default:
 		return call.answer, call.arena, nil
+	}
+}
+
+// failLate tells the calls that have waited for too long, and looks again when the next could have. All have the same patience, so one timer
+// serves them, and is seldom set.
+func (c *Client) failLate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	var next time.Time
+	for _, call := range c.calls {
+		switch {
+		case call.until.IsZero():
+		case !now.Before(call.until):
+			select {
+			case call.late <- struct{}{}:
+			default: // It knows.
+			}
+		case next.IsZero() || call.until.Before(next):
+			next = call.until
+		}
+	}
+	c.lateRuns = !next.IsZero()
+	if c.lateRuns {
+		c.late.Reset(next.Sub(now))
 	}
 }
 
@@ -111,11 +138,12 @@ func (c *Client) giveUp(call *call, number uint64) bool {
 		if !call.holds {
 			return true
 		}
-		call.timer.Reset(lendingGrace)
+		grace := time.NewTimer(lendingGrace)
+		defer grace.Stop()
 		select {
 		case <-call.ready:
 			return false
-		case <-call.timer.C:
+		case <-grace.C:
 		}
 		// The store hangs, perhaps amid reading. It makes no object of what it reads once the connection is closed; that must not be,
 		// however, while tables need it.
@@ -146,8 +174,11 @@ func newCall() *call { return calls.Get().(*call) }
 
 // recycle gives a call back that nobody will answer any more.
 func (c *call) recycle() {
-	c.timer.Stop()
-	c.answer, c.arena, c.err, c.holds = response{}, nil, nil, false
+	select {
+	case <-c.late: // The answer came at the same time.
+	default:
+	}
+	c.answer, c.arena, c.err, c.holds, c.until = response{}, nil, nil, false, time.Time{}
 	calls.Put(c)
 }
 

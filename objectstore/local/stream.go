@@ -46,7 +46,9 @@ type stream struct {
 	// outFiles are descriptors that the stream owns until they are sent, with the place of their message in out.
 	outFiles []outFile
 	writing  bool
-	err      error
+	// patient is when whoever writes last set the deadline of writing.
+	patient time.Time
+	err     error
 }
 
 type outFile struct {
@@ -228,8 +230,12 @@ func (s *stream) flushLocked() {
 // write sends data with files, which it closes.
 func (s *stream) write(data []byte, files []outFile) error {
 	defer func() { closeFiles(files) }()
-	if err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+	// Setting it costs as much as a short write, and nobody needs it to the second.
+	if now := time.Now(); now.Sub(s.patient) > writeTimeout/8 {
+		if err := s.conn.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
+			return err
+		}
+		s.patient = now
 	}
 	sent := 0
 	for len(files) > 0 {

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -10,22 +11,22 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// stateNumbers is the wire value of each state.
-var stateNumbers = map[engine.ObjectState]enginev1.ObjectState{
-	engine.ObjectPending:      enginev1.ObjectState_OBJECT_STATE_PENDING,
-	engine.ObjectInMemory:     enginev1.ObjectState_OBJECT_STATE_IN_MEMORY,
-	engine.ObjectSpilled:      enginev1.ObjectState_OBJECT_STATE_SPILLED,
-	engine.ObjectCheckpointed: enginev1.ObjectState_OBJECT_STATE_CHECKPOINTED,
-	engine.ObjectLost:         enginev1.ObjectState_OBJECT_STATE_LOST,
+// states are by their wire value.
+var states = [...]engine.ObjectState{
+	enginev1.ObjectState_OBJECT_STATE_PENDING:      engine.ObjectPending,
+	enginev1.ObjectState_OBJECT_STATE_IN_MEMORY:    engine.ObjectInMemory,
+	enginev1.ObjectState_OBJECT_STATE_SPILLED:      engine.ObjectSpilled,
+	enginev1.ObjectState_OBJECT_STATE_CHECKPOINTED: engine.ObjectCheckpointed,
+	enginev1.ObjectState_OBJECT_STATE_LOST:         engine.ObjectLost,
 }
 
 // appendInfo appends the fields of an ObjectCopy.
 func appendInfo(b []byte, info *objectstore.Info) []byte {
 	b = appendBytes(b, 1, info.ID[:])
-	b = appendVarint(b, 2, uint64(info.SizeBytes)) //nolint:gosec // Not negative.
-	b = appendVarint(b, 3, uint64(info.Rows))      //nolint:gosec // Not negative.
-	b = appendVarint(b, 4, uint64(info.Batches))   //nolint:gosec // Not negative.
-	b = appendVarint(b, 5, uint64(stateNumbers[info.State]))
+	b = appendVarint(b, 2, uint64(info.SizeBytes))                              //nolint:gosec // Not negative.
+	b = appendVarint(b, 3, uint64(info.Rows))                                   //nolint:gosec // Not negative.
+	b = appendVarint(b, 4, uint64(info.Batches))                                //nolint:gosec // Not negative.
+	b = appendVarint(b, 5, uint64(max(slices.Index(states[:], info.State), 0))) //nolint:gosec // Not negative.
 	b = appendBool(b, 6, info.Primary)
 	b = appendText(b, 7, info.Domain)
 	for i := range info.Owners {
@@ -63,10 +64,8 @@ func decodeInfo(data []byte, info *objectstore.Info, known *[2]string) bool {
 		case 4:
 			info.Batches = int64(value) //nolint:gosec // See above.
 		case 5:
-			for state, wire := range stateNumbers {
-				if uint64(wire) == value { //nolint:gosec // Enum values are not negative.
-					info.State = state
-				}
+			if value < uint64(len(states)) {
+				info.State = states[value]
 			}
 		case 6:
 			info.Primary = value != 0
