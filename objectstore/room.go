@@ -40,14 +40,17 @@ func (s *Store) allocate(w *waiter, keep *plan) bool {
 	return true
 }
 
-// dropOldest frees about n bytes of what is droppable and was not used for the longest time; false if there is nothing.
+// dropOldest frees about n bytes of what is droppable, caches first, and was not used for the longest time; false if there is
+// nothing.
 func (s *Store) dropOldest(n int64) bool {
 	dropped := false
-	for n > 0 && s.clean.first != nil {
-		o := s.clean.first
-		n -= o.size
-		dropped = true
-		s.drop(o)
+	for _, l := range []*list{&s.caches, &s.clean} {
+		for n > 0 && l.first != nil {
+			o := l.first
+			n -= o.size
+			dropped = true
+			s.drop(o)
+		}
 	}
 	return dropped
 }

@@ -74,25 +74,35 @@ func (s *Store) signalSpiller() {
 	}
 }
 
-// checkWater starts to spill if objects take more than the high water, and drops what is droppable.
+// checkWater starts to spill if objects take more than the high water, and drops what is droppable, until they will take no more
+// than the low water.
 func (s *Store) checkWater() {
 	capacity := float64(s.config.CapacityBytes)
 	if float64(s.inMemory) <= s.config.HighWater*capacity {
 		return
 	}
 	excess := s.inMemory - s.spiller.bytes - int64(s.config.LowWater*capacity)
-	for excess > 0 && s.clean.first != nil {
-		o := s.clean.first
-		excess -= o.size
-		s.drop(o)
+	for excess > 0 && s.caches.first != nil {
+		excess -= s.caches.first.size
+		s.drop(s.caches.first)
 	}
-	if !s.canSpill() {
-		return
-	}
-	for excess > 0 && s.dirty.first != nil {
-		o := s.dirty.first
-		excess -= o.size
-		s.spillSoon(o)
+	// What was not used for longest goes, whether that costs a spill or nothing: else objects that nobody wants would stay, and
+	// those that come back all the time would be read again and again.
+	for spilling := s.canSpill(); excess > 0; {
+		clean, dirty := s.clean.first, s.dirty.first
+		if !spilling {
+			dirty = nil
+		}
+		switch {
+		case clean == nil && dirty == nil:
+			return
+		case dirty == nil || clean != nil && clean.accessed.Before(dirty.accessed):
+			excess -= clean.size
+			s.drop(clean)
+		default:
+			excess -= dirty.size
+			s.spillSoon(dirty)
+		}
 	}
 }
 

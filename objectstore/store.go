@@ -40,9 +40,9 @@ type Store struct {
 	// and deleted ones included, and pinned of those that are in use; spilledOnly of those that have none.
 	arenaBytes, inlineBytes, inMemory, pinned, spilledOnly int64
 
-	// clean are the unused objects whose memory can be freed at once, dirty those that have to be spilled first; in order of
-	// their last use.
-	clean, dirty list
+	// caches, clean, and dirty are the unused objects that have memory, in order of their last use: caches are dropped first, the
+	// memory of clean ones can be freed at once, since they are spilled, and dirty ones have to be spilled before.
+	caches, clean, dirty list
 	queue        queue
 	spiller      spiller
 	// stale are the objects whose pins changed since they were last reported, the first at staleSince.
@@ -70,7 +70,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		readers: make(chan struct{}, restoreReaders),
 		objects: map[engine.ObjectID]*object{}, owners: owners{held: map[ownerKey]map[*object]struct{}{}}, changes: newChanges(),
 		waits: map[engine.ObjectID][]*sealWait{}, writers: map[string]map[*Pending]struct{}{},
-		clean: list{links: byUse}, dirty: list{links: byUse},
+		caches: list{links: byUse}, clean: list{links: byUse}, dirty: list{links: byUse},
 	}
 	s.group.Go("clock", s.runClock)
 	s.group.Go("prefault", s.runPrefault)
@@ -225,9 +225,13 @@ func (s *Store) list(o *object) {
 	if !o.sealed || o.deleted || o.memory.data == nil || o.pins+o.uses > 0 || o.lru != nil {
 		return
 	}
-	o.lru = &s.dirty
-	if o.droppable() {
+	switch {
+	case !o.primary:
+		o.lru = &s.caches
+	case o.droppable():
 		o.lru = &s.clean
+	default:
+		o.lru = &s.dirty
 	}
 	o.lru.pushBack(o)
 	// It may be what somebody who waits for room needs to be gone.
