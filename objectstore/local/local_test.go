@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/testenv"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/local"
 	"github.com/f708428e/engine/objectstore/table"
@@ -194,14 +195,23 @@ func TestPutGet(t *testing.T) {
 	}
 }
 
-func TestConcurrentCalls(t *testing.T) {
+func TestConcurrentCalls(t *testing.T) { testConcurrentCalls(t, 300) }
+
+// TestManyConcurrentCalls is TestConcurrentCalls with more calls than a connection carries at a time.
+func TestManyConcurrentCalls(t *testing.T) {
+	testenv.Full(t)
+	testConcurrentCalls(t, 6000)
+}
+
+// testConcurrentCalls puts, gets, and deletes over one connection, with a number of callers at the same time.
+func testConcurrentCalls(t *testing.T, callers int) {
 	f := serve(t, local.ServerConfig{})
 	client := f.dial(t, session)
 	small, large := makeRecord(1<<10, 1), makeRecord(200<<10, 2)
 	defer small.Release()
 	defer large.Release()
 	var group sync.WaitGroup
-	for i := range 2000 {
+	for i := range callers {
 		group.Go(func() {
 			record := small
 			if i%20 == 0 {

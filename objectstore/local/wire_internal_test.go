@@ -211,7 +211,7 @@ func TestCut(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := random{rand.New(rand.NewPCG(seed, 0))}
 	source := r.bytes(5 << 20)
-	for range 20 {
+	for range 8 {
 		var want []byte
 		var addresses, lengths []uint64
 		limit := []int{10, 1000, 3 << 20}[r.IntN(3)]

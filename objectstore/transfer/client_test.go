@@ -126,7 +126,7 @@ func TestClientErrors(t *testing.T) {
 func TestPinsEnd(t *testing.T) {
 	n := newNode(t, "a", transfer.ServiceConfig{})
 	id := engine.NewObjectID()
-	put(t, n.store, id, numbers(1, 16, 40<<20))
+	put(t, n.store, id, numbers(1, 16, 16<<20))
 	raw := transfer.Ticket{ID: id, Raw: true, Chunk: transfer.ChunkBytes}.Encode()
 	for _, ticket := range [][]byte{raw, []byte(id.String())} {
 		for _, test := range []struct {

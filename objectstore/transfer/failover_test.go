@@ -35,6 +35,7 @@ func breaks(n int64) func(context.Context, int64, func(offset, end int64) bool) 
 }
 
 func TestAnotherHolderContinues(t *testing.T) {
+	t.Parallel() // One of its cases waits.
 	const begun = 1 << 20
 	data := object(t, 1, 4<<20)
 	other := object(t, 2, 4<<20)
@@ -170,8 +171,8 @@ func TestBusyHolders(t *testing.T) {
 	busy := newNode(t, "busy", transfer.ServiceConfig{MaxSends: 1})
 	other := newNode(t, "other", transfer.ServiceConfig{})
 	id := engine.NewObjectID()
-	put(t, busy.store, id, numbers(1, 4, 40<<20))
-	put(t, other.store, id, numbers(1, 4, 40<<20))
+	put(t, busy.store, id, numbers(1, 4, 12<<20))
+	put(t, other.store, id, numbers(1, 4, 12<<20))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stream, err := foreign(t, busy.address).DoGet(ctx, &flight.Ticket{Ticket: transfer.Ticket{ID: id, Raw: true, Chunk: 1 << 20}.Encode()})

@@ -169,8 +169,8 @@ func TestFlippedPuts(t *testing.T) {
 }
 
 func TestClientVanishesInMidPut(t *testing.T) {
-	n := newNode(t, "a", transfer.ServiceConfig{MaxBytesInFlight: 64 << 20})
-	sent := messages(t, numbers(1, 8, 16<<20))[:5]
+	n := newNode(t, "a", transfer.ServiceConfig{MaxBytesInFlight: 16 << 20})
+	sent := messages(t, numbers(1, 8, 4<<20))[:5]
 	for range 8 {
 		ctx, cancel := context.WithCancel(t.Context())
 		stream, err := foreign(t, n.address).DoPut(ctx)
@@ -188,7 +188,7 @@ func TestClientVanishesInMidPut(t *testing.T) {
 		}
 	}
 	// All that they had gathered is free again, else there was no room for this one.
-	id, err := doPut(t.Context(), foreign(t, n.address), nil, numbers(1, 4, 28<<20))
+	id, err := doPut(t.Context(), foreign(t, n.address), nil, numbers(1, 4, 7<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +197,8 @@ func TestClientVanishesInMidPut(t *testing.T) {
 }
 
 func TestPutsAreBounded(t *testing.T) {
-	n := newNode(t, "a", transfer.ServiceConfig{MaxBytesInFlight: 8 << 20})
-	_, err := doPut(t.Context(), foreign(t, n.address), nil, numbers(1, 8, 8<<20))
+	n := newNode(t, "a", transfer.ServiceConfig{MaxBytesInFlight: 4 << 20})
+	_, err := doPut(t.Context(), foreign(t, n.address), nil, numbers(1, 8, 4<<20))
 	wantKind(t, err, engine.KindExhausted)
 	wantNothing(t, n)
 	// Not more than the store can have either.
@@ -209,7 +209,7 @@ func TestPutsAreBounded(t *testing.T) {
 	// Together they want twice what there is, and wait for each other.
 	errs := make(chan error)
 	for i := range 8 {
-		records := numbers(uint64(i), 4, 2<<20)
+		records := numbers(uint64(i), 4, 1<<20)
 		client := foreign(t, n.address)
 		go func() {
 			_, err := doPut(t.Context(), client, nil, records)

@@ -23,7 +23,7 @@ func TestPull(t *testing.T) {
 		Store: store, Self: "self",
 		Locate: at(transfer.Holder{Node: "self", Address: "127.0.0.1:1"}, source.holder(), transfer.Holder{Node: "without address"}),
 	})
-	for _, sizeBytes := range []int{1, 1 << 10, engine.MaxInlineObjectBytes, transfer.ChunkBytes, 3*transfer.ChunkBytes + 1000, 20 << 20} {
+	for _, sizeBytes := range []int{1, 1 << 10, engine.MaxInlineObjectBytes, transfer.ChunkBytes, 3*transfer.ChunkBytes + 1000, 6 << 20} {
 		t.Run(fmt.Sprint(sizeBytes), func(t *testing.T) {
 			id := engine.NewObjectID()
 			want := put(t, source.store, id, numbers(uint64(sizeBytes), 2, sizeBytes))

@@ -19,6 +19,7 @@ var pyarrowClient string
 
 // TestPyarrow lets the client of pyarrow put and get a table of every type that both sides know, and use the rest of the service.
 func TestPyarrow(t *testing.T) {
+	t.Parallel() // Most of its time is another process's.
 	python := testenv.Python(t, "pyarrow.flight")
 	n := newNode(t, "a", transfer.ServiceConfig{})
 	id := engine.NewObjectID()

@@ -132,7 +132,7 @@ func TestForeignClient(t *testing.T) {
 		options []ipc.Option
 	}{
 		{"mixed", mixed(t), nil},
-		{"large", numbers(1, 5, 8<<20), nil},
+		{"large", numbers(1, 5, 3<<20), nil},
 		{"compressed", numbers(2, 2, 1<<20), []ipc.Option{ipc.WithLZ4()}},
 		{"compressed with zstd", mixed(t), []ipc.Option{ipc.WithZstd()}},
 		{"without rows", []arrow.Record{array.NewRecord(mixed(t)[0].Schema(), emptyColumns(mixed(t)[0].Schema()), 0)}, nil},
