@@ -87,9 +87,7 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 		}
 	}
 	if encoding.SizeBytes() <= engine.MaxInlineObjectBytes {
-		data := make([]byte, encoding.SizeBytes())
-		encoding.CopyTo(data)
-		_, err := o.service.PutObject(ctx, &enginev1.PutObjectRequest{ObjectId: id[:], Data: data, SessionId: o.session.id})
+		err := o.putByHead(ctx, id, encoding)
 		if done(err) {
 			return nil
 		}
@@ -116,6 +114,14 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 			WithHint("`engine memory` shows the stores")
 	}
 	return engine.WrapError("put object", id.String(), join(tried, whyFar))
+}
+
+// putByHead sends a small object to the head.
+func (o *objects) putByHead(ctx context.Context, id engine.ObjectID, encoding *table.Encoding) error {
+	data := make([]byte, encoding.SizeBytes())
+	encoding.CopyTo(data)
+	_, err := o.service.PutObject(ctx, &enginev1.PutObjectRequest{ObjectId: id[:], Data: data, SessionId: o.session.id})
+	return err
 }
 
 // reasons are why each store that was tried failed. The first gives the kind.
@@ -163,7 +169,12 @@ func (o *objects) get(ctx context.Context, id engine.ObjectID) (*Table, error) {
 			return got, err
 		}
 	}
-	// The head knows better why an object cannot be had than a store does, and restores one that only has a checkpoint.
+	return o.getByHead(ctx, id)
+}
+
+// getByHead asks the head for an object that no store of this machine has. The head knows better why an object cannot be had than a store
+// does, and restores one that only has a checkpoint.
+func (o *objects) getByHead(ctx context.Context, id engine.ObjectID) (*Table, error) {
 	response, err := o.service.GetObject(ctx, &enginev1.GetObjectRequest{ObjectId: id[:]})
 	if err != nil {
 		return nil, err

@@ -104,7 +104,7 @@ func benchSmall(ctx context.Context) error {
 	t := timings{}
 	for range 200 * rounds() {
 		began := time.Now()
-		if err := roundTrip(ctx, c, records[0]); err != nil {
+		if err := roundTrip(ctx, c, records[0], true); err != nil {
 			return err
 		}
 		t.add("one", began)
@@ -181,11 +181,12 @@ func pipelined(ctx context.Context, c *client.Client, record arrow.Record) (int6
 	for range callers {
 		group.Go(func() {
 			for time.Now().Before(end) {
-				if err := roundTrip(ctx, c, record); err != nil {
+				// Looking at all would take a tenth of the time.
+				n := done.Add(1)
+				if err := roundTrip(ctx, c, record, n%16 == 0); err != nil {
 					failed <- err
 					return
 				}
-				done.Add(1)
 			}
 		})
 	}
@@ -198,7 +199,8 @@ func pipelined(ctx context.Context, c *client.Client, record arrow.Record) (int6
 	return done.Load(), nil
 }
 
-func roundTrip(ctx context.Context, c *client.Client, record arrow.Record) error {
+// roundTrip puts and gets a record, and looks whether it is the same if that is asked for.
+func roundTrip(ctx context.Context, c *client.Client, record arrow.Record, compare bool) error {
 	ref, err := c.Put(ctx, record)
 	if err != nil {
 		return err
@@ -208,7 +210,7 @@ func roundTrip(ctx context.Context, c *client.Client, record arrow.Record) error
 		return err
 	}
 	defer got.Release()
-	if !array.RecordEqual(got.Records()[0], record) {
+	if compare && !array.RecordEqual(got.Records()[0], record) {
 		return fmt.Errorf("object %s: not what was put", ref)
 	}
 	return nil

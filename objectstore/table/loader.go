@@ -99,17 +99,20 @@ func (l *loader) enter(t flatTable, version int16, body []byte) (rows int, err e
 		return 0, fmt.Errorf("a batch of %d rows", length)
 	}
 	// Buffers that overlap could make a short message cost any amount of time.
-	left := int64(len(body))
+	left, filled := int64(len(body)), 0
 	for i := range b.buffers.count {
 		size := b.buffers.int64(2*i + 1)
 		if size < 0 || size > left {
 			return 0, fmt.Errorf("buffer %d has %d bytes, and together they have more than the body's %d", i, size, len(body))
 		}
 		left -= size
+		if size > 0 {
+			filled++
+		}
 	}
 	l.batch = b
-	l.spare = room(l.spare, b.buffers.count)
-	l.places = room(l.places, b.buffers.count+b.nodes.count)
+	l.spare = room(l.spare, filled)
+	l.places = room(l.places, b.buffers.count)
 	l.datas = room(l.datas, b.nodes.count)
 	return int(length), nil
 }
