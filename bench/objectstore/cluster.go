@@ -89,7 +89,7 @@ func benchIdle(ctx context.Context) error {
 	return p.stop(ctx)
 }
 
-// benchSmall puts and gets small objects through the client: many callers at once, then one.
+// benchSmall puts and gets small objects through the client: one caller, in turn with a control, then many at once.
 func benchSmall(ctx context.Context) error {
 	p, err := startProcesses(ctx)
 	if err != nil {
@@ -99,45 +99,59 @@ func benchSmall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	schema, records := numbers(1, 800)
-	_ = schema
-	t := timings{}
-	for range 200 * rounds() {
-		began := time.Now()
-		if err := roundTrip(ctx, c, records[0], true); err != nil {
-			return err
-		}
-		t.add("one", began)
-	}
-	var rates []float64
-	var pairs int64
-	pids := []int{os.Getpid(), p.worker, p.head}
-	before, err := processorTimes(pids)
+	e, err := startEcho(ctx)
 	if err != nil {
 		return err
 	}
+	_, records := numbers(1, 800)
+	pids := []int{os.Getpid(), p.worker, p.head}
+	t := timings{}
+	const each = 100
+	var alone, together usage
+	for range 2 * rounds() {
+		for range each {
+			began := time.Now()
+			if err := e.roundTrips(); err != nil {
+				return err
+			}
+			t.add("echo", began)
+		}
+		err := alone.add(pids, each, func() error {
+			for range each {
+				began := time.Now()
+				if err := roundTrip(ctx, c, records[0], true); err != nil {
+					return err
+				}
+				t.add("one", began)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	var rates []float64
 	for range rounds() {
+		before, err := processorTimes(pids)
+		if err != nil {
+			return err
+		}
 		began := time.Now()
 		n, err := pipelined(ctx, c, records[0])
 		if err != nil {
 			return err
 		}
-		pairs += n
 		rates = append(rates, float64(n)/time.Since(began).Seconds())
+		if err := together.addSince(before, pids, n); err != nil {
+			return err
+		}
 	}
-	after, err := processorTimes(pids)
-	if err != nil {
-		return err
-	}
-	line("1 KiB put + get, one at a time", "%s median (goal 100 us)", us(t.median("one")))
+	line("1 KiB put + get, one at a time", "%s median (goal 100 us), two round trips of a socket %s", us(t.median("one")), us(t.median("echo")))
+	line("  processor time of each", "%s", alone)
 	line("1 KiB put + get, pipelined", "%.0f/s median (goal 50,000/s)", median(rates))
-	var each [3]time.Duration
-	for i := range each {
-		each[i] = (after[i] - before[i]) / time.Duration(pairs)
-	}
 	// A machine that does other work too says less by the rate: two cores have two seconds of this in each.
-	line("  processor time of each", "%s: client %s, worker %s, head %s", us(each[0]+each[1]+each[2]), us(each[0]), us(each[1]), us(each[2]))
-	return errors.Join(c.Close(), p.stop(ctx))
+	line("  processor time of each", "%s", together)
+	return errors.Join(c.Close(), e.stop(), p.stop(ctx))
 }
 
 func median(values []float64) float64 {
@@ -146,29 +160,6 @@ func median(values []float64) float64 {
 		t["x"] = append(t["x"], time.Duration(v))
 	}
 	return float64(t.median("x"))
-}
-
-// processorTimes are what processes have used.
-func processorTimes(pids []int) ([]time.Duration, error) {
-	used := make([]time.Duration, len(pids))
-	for i, pid := range pids {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		if err != nil {
-			return nil, err
-		}
-		for _, thread := range threads {
-			text, err := os.ReadFile(thread)
-			if err != nil {
-				continue // The thread has just ended.
-			}
-			var ran int64
-			if _, err := fmt.Sscan(string(text), &ran); err != nil {
-				return nil, fmt.Errorf("%s: %w", thread, err)
-			}
-			used[i] += time.Duration(ran)
-		}
-	}
-	return used, nil
 }
 
 // pipelined runs 256 callers for a second and returns how many round trips they made.

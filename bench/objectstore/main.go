@@ -37,7 +37,7 @@ var cases = []struct {
 
 // roles are what a child process of this program does.
 var roles = map[string]func(ctx context.Context, arguments []string) error{
-	"executor": executorRole, "client": clientRole, "reader": readerRole, "plain-flight": plainFlightRole, "flight": flightRole,
+	"executor": executorRole, "client": clientRole, "reader": readerRole, "plain-flight": plainFlightRole, "echo": echoRole, "flight": flightRole,
 }
 
 func main() {
