@@ -20,7 +20,8 @@ const (
 	bufferBytes = 64 << 10
 	// maxQueuedBytes is how much may wait to be written before whoever wants to add waits too.
 	maxQueuedBytes = 1 << 20
-	// maxFiles bounds the descriptors in one sendmsg, and those received that no message has claimed yet.
+	// maxFiles bounds the descriptors in one sendmsg. Twice as many may have been received that no message has claimed yet: those of the
+	// next sendmsg come in one piece with the last bytes of the one before.
 	maxFiles = 16
 	// headerBytes is the length before each message.
 	headerBytes = 4
@@ -126,7 +127,7 @@ func (s *stream) receiveFiles(oob []byte) error {
 	if err != nil {
 		return engine.Errorf(engine.KindInvalidArgument, "read message", "", "descriptors: %w", err)
 	}
-	if len(s.files) > maxFiles {
+	if len(s.files) > 2*maxFiles {
 		return engine.Errorf(engine.KindInvalidArgument, "read message", "", "%d descriptors that no message announced", len(s.files))
 	}
 	return nil
