@@ -11,6 +11,9 @@ import (
 // inlineShare is the part of the capacity that regular arenas leave to inline objects: one in so many.
 const inlineShare = 16
 
+// smallArenaShare is the part of a regular arena that the arenas have which take the last of the capacity: one in so many.
+const smallArenaShare = 16
+
 // pinnedCost is how much more it costs to wait until a byte in use is free than to spill one that is not.
 const pinnedCost = 16
 
@@ -96,15 +99,17 @@ func (s *Store) place(w *waiter, keep *plan) bool {
 			return true
 		}
 	}
-	size := pages(o.size)
+	size, page := pages(o.size), int64(os.Getpagesize())
 	replaced, room := s.emptyArenas(size, room, keep)
 	if room < size {
 		return false
 	}
 	s.remove(replaced)
 	inlineReserve := max(s.config.CapacityBytes/inlineShare-s.inlineBytes, 0)
-	regular := min(s.config.ArenaBytes, (room-inlineReserve)/int64(os.Getpagesize())*int64(os.Getpagesize()))
-	a := s.newArena(max(size, regular), o.domain, w.writer, replaced)
+	regular := min(s.config.ArenaBytes, room-inlineReserve)
+	// What is left is taken in parts of some size too: each arena costs a descriptor here and in each reader.
+	regular = max(regular, min(s.config.ArenaBytes/smallArenaShare, room))
+	a := s.newArena(max(size, regular/page*page), o.domain, w.writer, replaced)
 	b, _ := a.add(o, shm.Range{})
 	w.memory = memory{block: b}
 	return true

@@ -27,8 +27,10 @@ type spillFlight struct {
 // spiller is what there is to be spilled and deleted. The store's mutex guards it.
 type spiller struct {
 	writes []*object
-	// trash are keys of spill files that nobody needs.
-	trash []string
+	// trash are keys of spill files that nobody needs, and cleaning says that it is their turn: under pressure there is always something
+	// to write, and the files would pile up.
+	trash    []string
+	cleaning bool
 	// bytes is the size of the objects that are being spilled, inlineBytes of the inline ones among them.
 	bytes, inlineBytes int64
 	// number tells the files of one id apart.
@@ -133,8 +135,9 @@ func (s *Store) spillNext(ctx context.Context) bool {
 	q := &s.spiller
 	var o *object
 	var key string
+	q.cleaning = !q.cleaning && len(q.trash) > 0
 	switch {
-	case len(q.writes) > 0:
+	case len(q.writes) > 0 && !q.cleaning:
 		o = q.writes[0]
 		q.writes = q.writes[1:]
 		q.number++

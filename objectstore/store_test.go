@@ -1,7 +1,10 @@
 package objectstore_test
 
 import (
+	"context"
+	"io"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -74,6 +77,92 @@ func TestForgottenTombstones(t *testing.T) {
 	s.Delete(kept)
 	if _, gone, full, _, _ := s.Changes(next); full || len(gone) != 1 || gone[0] != kept {
 		t.Errorf("full is %v, gone are %v", full, gone)
+	}
+}
+
+// TestFewArenas fills a store with the smallest objects that are not inline: each arena costs a descriptor here and in every reader.
+func TestFewArenas(t *testing.T) {
+	s := storetest.Open(t, objectstore.Config{CapacityBytes: 64 * mib})
+	arenas := map[uint64]bool{}
+	for {
+		p, err := s.TryCreate(objectstore.Creation{ID: engine.NewObjectID(), SizeBytes: engine.MaxInlineObjectBytes + 1, Owner: storetest.Session})
+		if err != nil {
+			storetest.WantKind(t, err, engine.KindExhausted)
+			break
+		}
+		place, _ := p.Place()
+		arenas[place.Arena] = true
+		if _, err := p.Seal(objectstore.Description{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if u := s.Usage(); len(arenas) > 24 || u.ObjectBytes < 56*mib {
+		t.Errorf("%d arenas for %d objects, %+v", len(arenas), u.Objects, u)
+	}
+}
+
+// recorder notes the order of puts and deletes.
+type recorder struct {
+	*storetest.Bucket
+	mu  sync.Mutex
+	ops []string
+}
+
+func (r *recorder) note(op string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ops = append(r.ops, op)
+}
+
+// Put implements blob.Bucket.
+func (r *recorder) Put(ctx context.Context, key string, body io.ReaderAt, sizeBytes int64, options blob.PutOptions) (blob.Info, error) {
+	info, err := r.Bucket.Put(ctx, key, body, sizeBytes, options)
+	r.note("put")
+	return info, err
+}
+
+// Delete implements blob.Bucket.
+func (r *recorder) Delete(ctx context.Context, key string) error {
+	r.note("delete")
+	return r.Bucket.Delete(ctx, key)
+}
+
+// TestDeletedSpillFilesDoNotWait deletes objects while there is much to spill.
+func TestDeletedSpillFilesDoNotWait(t *testing.T) {
+	const deleted, waiting = 10, 100
+	bucket := &recorder{Bucket: storetest.NewBucket(memory.New("b"), 1)}
+	s := storetest.Open(t, objectstore.Config{Spill: bucket})
+	var old []engine.ObjectID
+	for i := range deleted {
+		old = append(old, storetest.Put(t, s, i, 1))
+		if err := s.Spill(t.Context(), old[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := bucket.Hold()
+	var spills sync.WaitGroup
+	for i := range waiting {
+		id := storetest.Put(t, s, deleted+i, 1)
+		asked, cancel := context.WithCancel(t.Context())
+		cancel() // It is spilled all the same.
+		spills.Go(func() { storetest.WantKind(t, s.Spill(asked, id), engine.KindCanceled) })
+	}
+	spills.Wait()
+	s.Delete(old...)
+	release()
+	storetest.Eventually(t, "all is spilled and deleted", func() bool {
+		bucket.mu.Lock()
+		defer bucket.mu.Unlock()
+		return len(bucket.ops) == 2*deleted+waiting
+	})
+	last := 0
+	for i, op := range bucket.ops {
+		if op == "delete" {
+			last = i
+		}
+	}
+	if last > deleted+2*deleted+10 {
+		t.Errorf("the last spill file was deleted after %d of %d others were written", last-2*deleted, waiting)
 	}
 }
 
