@@ -28,6 +28,8 @@ type directory struct {
 	lost    map[engine.ObjectID]bool
 	ended   []engine.ObjectOwner
 	changed chan struct{}
+	// late are left out by the next description alone, as what a store tells of right after it.
+	late map[engine.ObjectID]bool
 	// onOwned is called when a task has made an output.
 	onOwned func(engine.ObjectID)
 	// restored are the checkpoints that objects were made of.
@@ -60,6 +62,10 @@ func (d *directory) Describe(_ context.Context, ids []engine.ObjectID, names []s
 	var found []*enginev1.ObjectInfo
 	for id, owners := range d.owners {
 		pinned := func(o engine.ObjectOwner) bool { return o.Kind == engine.OwnerPin && slices.Contains(names, o.ID) }
+		if slices.Contains(ids, id) && d.late[id] {
+			delete(d.late, id)
+			continue
+		}
 		if slices.Contains(ids, id) || slices.ContainsFunc(owners, pinned) {
 			info := &enginev1.ObjectInfo{ObjectId: id[:], SizeBytes: 1000, Rows: 10, Batches: 2, Owners: rpc.OwnersToProto(owners), State: enginev1.ObjectState_OBJECT_STATE_IN_MEMORY}
 			if d.lost[id] {
@@ -393,6 +399,23 @@ func TestLostOutputComesBackFromItsCheckpoint(t *testing.T) {
 				t.Errorf("owned by %q until %s", text, expires)
 			}
 		})
+	}
+}
+
+// An output that the directory hears of while the job ends is like any other.
+func TestOutputThatIsHeardOfLate(t *testing.T) {
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d})
+	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Name: "late", Ttl: "1h"}))
+	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
+	d.change(func() { d.late = map[engine.ObjectID]bool{outputOf(id, 0): true} })
+	r.work(d, 1, "")
+	r.await(id, "ended", ended)
+	if job := r.job(string(id)); job.State() != engine.JobSucceeded {
+		t.Fatalf("%s: %v", job.State(), job.Ended)
+	}
+	if text, _ := d.owned(outputOf(id, 0)); text != "job/"+string(id)+" pin/late/0" || len(d.late) != 0 {
+		t.Errorf("owned by %q", text)
 	}
 }
 

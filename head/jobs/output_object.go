@@ -107,8 +107,12 @@ func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.Obj
 	var uris []string
 	for id, uri := range missing {
 		if uri == "" {
-			// The directory may know how it was lost.
-			if err := o.objects.Hold(ctx, []engine.ObjectID{id}, owner); engine.KindOf(err) != engine.KindNotFound {
+			// The directory may know how it was lost, or have heard of it by now.
+			err := o.objects.Hold(ctx, []engine.ObjectID{id}, owner)
+			switch {
+			case err == nil:
+				continue
+			case engine.KindOf(err) != engine.KindNotFound:
 				return nil, err
 			}
 			return nil, engine.Errorf(engine.KindUnavailable, "hold output", id.String(), "lost with the worker that made it").
