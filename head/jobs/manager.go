@@ -213,7 +213,7 @@ func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submission
 		if wait == nil {
 			return id, false, err
 		}
-		// Another call submits under this id at this moment: attach to what becomes of it.
+		// Another call submits under this id at this moment: attach to what becomes of it. Or a job that wrote this output is tidied up.
 		select {
 		case <-wait:
 		case <-ctx.Done():
@@ -222,8 +222,8 @@ func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submission
 	}
 }
 
-// accept makes a new job durable and begins to drive it. If the submission id is in another call's hands, it returns a channel to
-// wait for.
+// accept makes a new job durable and begins to drive it. If the submission id is in another call's hands, or the output will be free in
+// a moment, it returns a channel to wait for.
 func (m *Manager) accept(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, wait <-chan struct{}, err error) {
 	if err := jobplan.Validate(spec); err != nil {
 		return "", nil, err
@@ -277,8 +277,8 @@ func (m *Manager) attach(spec *enginev1.JobSpec, submissionID string) (id engine
 	return id, err
 }
 
-// reserve makes place for a job whose output no other active job writes. If the same submission or the end of the job's earlier run is
-// on its way, it returns a channel to wait for instead.
+// reserve makes place for a job whose output no other active job writes. If the same submission is on its way, or the end of the job's
+// earlier run or of another job that wrote the output is being tidied up, it returns a channel to wait for instead.
 func (m *Manager) reserve(operation string, id engine.JobID, output, submissionID string) (*active, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -291,6 +291,8 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 			return nil, other.gone, nil
 		case submissionID != "" && other.submission == submissionID:
 			return nil, other.settled, nil
+		case other.output == output && m.hasEnded(other):
+			return nil, other.gone, nil
 		case other.output == output:
 			return nil, nil, engine.Errorf(engine.KindConflict, operation, output, "job %s is writing this output", other.id).
 				WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
@@ -303,6 +305,20 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 	a := m.addLocked(id, output)
 	a.submission = submissionID
 	return a, nil, nil
+}
+
+// hasEnded tells whether the end of an active job is durable, so that it only has to be tidied up.
+func (m *Manager) hasEnded(a *active) (ended bool) {
+	select {
+	case <-a.settled:
+		m.store.View(func(s *state.State) {
+			job := s.Job(string(a.id))
+			ended = job != nil && job.Ended != nil
+		})
+		return ended
+	default:
+		return false // It is about to begin, perhaps again.
+	}
 }
 
 // addLocked makes a job active.

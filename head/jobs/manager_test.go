@@ -237,6 +237,17 @@ func TestStopAndResumeInTheInstantOfTheEnd(t *testing.T) {
 	}
 }
 
+// Who has seen that a job has ended can submit another one with the same output at once.
+func TestSubmitInTheInstantOfTheEnd(t *testing.T) {
+	r := newRig(t, jobs.Config{Planners: 8})
+	for range 100 {
+		id := r.submit("missing.csv", "same", "")
+		for !ended(r.job(string(id))) {
+			runtime.Gosched() // The instant in which the end becomes visible is meant.
+		}
+	}
+}
+
 func TestClosedManagerRefuses(t *testing.T) {
 	r := newRig(t, jobs.Config{})
 	r.manager.Close()
