@@ -18,8 +18,10 @@ import (
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/testcluster"
 	"github.com/f708428e/engine/node"
+	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/local"
 	objecttable "github.com/f708428e/engine/objectstore/table"
+	"github.com/f708428e/engine/objectstore/transfer"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -99,7 +101,13 @@ func (b *objectBench) openSession() (id string, end func()) {
 // dial connects to a worker's socket.
 func (b *objectBench) dial(n *node.Node, session string) *local.Client {
 	b.t.Helper()
-	c, err := local.Dial(b.ctx, n.Socket(), local.Options{Client: "test", Session: session})
+	return b.dialIn("", n, session)
+}
+
+// dialIn connects to a worker's socket as a client of a security domain.
+func (b *objectBench) dialIn(domain string, n *node.Node, session string) *local.Client {
+	b.t.Helper()
+	c, err := local.Dial(b.ctx, n.Socket(), local.Options{Client: "test", Session: session, Domain: domain})
 	must(b.t, err)
 	b.t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -240,6 +248,54 @@ func TestObjectsAreReadOnAnotherNode(t *testing.T) {
 	for _, id := range ids {
 		wantKind(t, b.awaitEnd(id), engine.KindNotFound, id.String(), "nobody owned it")
 	}
+}
+
+// Whatever way a copy came to another node, it is for those who may read the object, and for nobody else.
+func TestDomainsHoldOnEveryNode(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{Workers: 2})
+	b := newObjectBench(t, cluster)
+	first, second := cluster.Worker(0), cluster.Worker(1)
+	session, _ := b.openSession()
+	here := b.dialIn("red", first, session)
+	red, others := b.dialIn("red", second, session), b.dial(second, session)
+	pulled, restored := b.put(here, 1, manyRows), b.put(here, 2, manyRows)
+	_, err := b.head.CheckpointObject(b.ctx, &enginev1.CheckpointObjectRequest{ObjectId: restored[:], Folder: t.TempDir()})
+	must(t, err)
+	b.reads(red, pulled, 1, manyRows)
+	b.refresh()
+	cluster.KillWorker(0)
+	b.reads(red, restored, 2, manyRows)
+	for _, id := range []engine.ObjectID{pulled, restored} {
+		if domain := b.describe(id).GetDomain(); domain != "red" {
+			t.Errorf("object %s is in domain %q", id, domain)
+		}
+		_, _, err := others.Get(b.ctx, id, local.GetOptions{Fetch: true})
+		wantKind(t, err, engine.KindPermission, "red", objectstore.DefaultDomain)
+	}
+}
+
+// A store takes nothing over the network for a session that nobody keeps.
+func TestPutsOverTheNetworkNeedASession(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{Workers: 1})
+	b := newObjectBench(t, cluster)
+	open, end := b.openSession()
+	far, err := transfer.Dial(b.ctx, cluster.Worker(0).Flight())
+	must(t, err)
+	t.Cleanup(func() { must(t, far.Close()) })
+	record := column(1, manyRows)
+	defer record.Release()
+	encoding, err := objecttable.Encode(record.Schema(), record)
+	must(t, err)
+	defer encoding.Release()
+	put := func(session string) error {
+		_, err := far.Put(b.ctx, engine.NewObjectID(), session, "", encoding)
+		return err
+	}
+	must(t, put(open))
+	never := strings.Repeat("a", 32)
+	wantKind(t, put(never), engine.KindFenced, never)
+	end()
+	wantKind(t, put(open), engine.KindFenced, open)
 }
 
 func TestObjectsOfAKilledNode(t *testing.T) {
