@@ -101,6 +101,7 @@ func (c *conn) release() {
 	_ = c.stream.conn.Close()
 	c.stream.fail(net.ErrClosed)
 	c.stream.closeReceived()
+	c.server.settle()
 	c.mu.Lock()
 	pins, pending := c.pins, c.pending
 	c.pins, c.pending = nil, nil

@@ -270,3 +270,40 @@ func eventually(t testing.TB, condition func() string) {
 		<-tick.C
 	}
 }
+
+// TestStopKeepsWhatIsRead stops a server while one client reads an object that is deleted and others wait for its memory.
+func TestStopKeepsWhatIsRead(t *testing.T) {
+	const puts = 8
+	f := serve(t, local.ServerConfig{Store: newStore(t, objectstore.Config{CapacityBytes: 8 << 20, ArenaBytes: 8 << 20})})
+	record, other := makeRecord(6<<20, 1), makeRecord(5<<20, 2)
+	defer record.Release()
+	defer other.Release()
+	reader := f.dial(t, session)
+	id := put(t, reader, record)
+	got, _, err := reader.Get(t.Context(), id, local.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Release()
+	f.store.Delete(id)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	for range puts {
+		writer, e := f.dial(t, session), encode(t, other)
+		waiting.Go(func() {
+			if _, err := writer.Put(t.Context(), engine.NewObjectID(), e); err == nil {
+				t.Error("put an object for which there is no room")
+			}
+		})
+	}
+	eventually(t, func() string {
+		if n := f.store.Usage().Waiting; n < puts {
+			return fmt.Sprintf("%d puts wait", n)
+		}
+		return ""
+	})
+	if err := f.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, record)
+}

@@ -58,6 +58,9 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
 	stopped bool
+	// busy counts the connections that may still have requests. quiet is closed when the server is stopped and there are none.
+	busy  int
+	quiet chan struct{}
 }
 
 // Listen binds the socket; Serve accepts connections. Stop frees what Listen made, the end of ctx ends the connections. The errors'
@@ -79,7 +82,7 @@ func Listen(ctx context.Context, config ServerConfig) (*Server, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		config: config, pid: os.Getpid(), conns: map[*conn]struct{}{},
+		config: config, pid: os.Getpid(), conns: map[*conn]struct{}{}, quiet: make(chan struct{}),
 		copying: make(chan struct{}, copyWorkers()),
 	}
 	if err := s.bind(); err != nil {
@@ -223,8 +226,14 @@ func (s *Server) ServeExecutor(ctx context.Context, executor *net.UnixConn, name
 func (s *Server) serve(ctx context.Context, accepted *net.UnixConn, executor string) {
 	c := newConn(s, accepted, executor)
 	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		_ = accepted.Close()
+		return
+	}
 	full := executor == "" && len(s.conns) >= maxConnections
 	s.conns[c] = struct{}{}
+	s.busy++
 	s.mu.Unlock()
 	err := c.run(ctx, full)
 	s.mu.Lock()
@@ -233,6 +242,21 @@ func (s *Server) serve(ctx context.Context, accepted *net.UnixConn, executor str
 	if err != nil && ctx.Err() == nil {
 		s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "store connection failed", slog.String("client", c.peer.Client),
 			slog.Int("pid", int(c.peer.PID)), slog.String("error", err.Error()))
+	}
+}
+
+// settle says that a connection has no more requests. When the server stops it waits until that is so of all: what the client of one may
+// have mapped must not be given to another.
+func (s *Server) settle() {
+	s.mu.Lock()
+	s.busy--
+	stopped := s.stopped
+	if stopped && s.busy == 0 {
+		close(s.quiet)
+	}
+	s.mu.Unlock()
+	if stopped {
+		<-s.quiet
 	}
 }
 
@@ -252,6 +276,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	first := !s.stopped
 	s.stopped = true
+	if first && s.busy == 0 {
+		close(s.quiet)
+	}
 	s.mu.Unlock()
 	if first {
 		s.unwatch()

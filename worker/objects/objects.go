@@ -272,9 +272,6 @@ func (o *Objects) Stop(ctx context.Context) (err error) {
 // close ends what was started.
 func (o *Objects) close(ctx context.Context) error {
 	var err error
-	if o.socket != nil {
-		err = o.socket.Stop(ctx)
-	}
 	if o.flight != nil {
 		stopFlight(ctx, o.flight)
 	}
@@ -283,6 +280,10 @@ func (o *Objects) close(ctx context.Context) error {
 	}
 	if o.orders != nil {
 		err = errors.Join(err, o.orders.stop(ctx))
+	}
+	// When nothing else fills the store any more: clients still read what they have mapped.
+	if o.socket != nil {
+		err = errors.Join(err, o.socket.Stop(ctx))
 	}
 	err = errors.Join(err, o.group.Stop(ctx))
 	for _, f := range o.cleanUp {
