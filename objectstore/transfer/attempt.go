@@ -81,6 +81,9 @@ func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
 			if len(a.failed) > 0 && ctx.Err() == nil {
 				return a.failure(err)
 			}
+			if ctx.Err() != nil {
+				err = context.Cause(ctx) // What was asked may have other words for it.
+			}
 			return engine.WrapError("pull object", id.String(), err)
 		}
 		holder, ok := p.choose(holders, slices.Concat(a.failed, a.busy))

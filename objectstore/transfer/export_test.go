@@ -88,3 +88,13 @@ func NewCodec() encoding.CodecV2 { return newCodec() }
 
 // ChunkBytes is the size of a chunk.
 const ChunkBytes = chunkBytes
+
+// Waiters returns how many callers wait for an object.
+func (p *Puller) Waiters(id engine.ObjectID) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one := p.pulls[id]; one != nil {
+		return one.waiters
+	}
+	return 0
+}

@@ -190,6 +190,37 @@ func TestCallersLeaveAPull(t *testing.T) {
 	}
 }
 
+// Who joins a transfer that is being given up gets the object all the same, whatever words Locate has for having been stopped.
+func TestPullAfterOneThatWasGivenUp(t *testing.T) {
+	source := newNode(t, "a", transfer.ServiceConfig{})
+	id := engine.NewObjectID()
+	put(t, source.store, id, numbers(1, 1, 1000))
+	located, joined := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int32
+	puller := newPuller(t, transfer.PullerConfig{Store: newStore(t, objectstore.Config{}), Locate: func(ctx context.Context, _ engine.ObjectID) ([]transfer.Holder, error) {
+		if calls.Add(1) > 1 {
+			return []transfer.Holder{source.holder()}, nil
+		}
+		close(located)
+		<-ctx.Done()
+		<-joined
+		return nil, engine.Errorf(engine.KindCanceled, "find object", "", "%w", ctx.Err())
+	}})
+	first, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- puller.Pull(first, id) }()
+	<-located
+	cancel()
+	wantKind(t, <-left, engine.KindCanceled)
+	second := make(chan error, 1)
+	go func() { second <- puller.Pull(t.Context(), id) }()
+	until(func() bool { return puller.Waiters(id) == 1 })
+	close(joined)
+	if err := <-second; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCloseEndsPulls(t *testing.T) {
 	begun := make(chan struct{}, 1)
 	_, holder, _ := begin(t, object(t, 1, 5<<20), &actor{play: func(ctx context.Context, offset int64, send func(offset, end int64) bool) error {
