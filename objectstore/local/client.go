@@ -143,8 +143,10 @@ func newClient(ctx context.Context, conn *net.UnixConn, options Options, executo
 // greet says who the client is and hears who the store is.
 func (c *Client) greet(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = c.stream.conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := c.stream.conn.SetReadDeadline(time.Now().Add(c.options.Timeout)); err != nil {
-		return engine.Errorf(engine.KindUnavailable, opConnect, "", "%w", err)
+	if _, limited := ctx.Deadline(); !limited {
+		if err := c.stream.conn.SetReadDeadline(time.Now().Add(c.options.Timeout)); err != nil {
+			return engine.Errorf(engine.KindUnavailable, opConnect, "", "%w", err)
+		}
 	}
 	err := c.stream.send(&enginev1.StoreHello{
 		ProtocolVersion: protocolVersion, Client: rpc.Text(c.options.Client), SessionId: rpc.Text(c.options.Session), Domain: rpc.Text(c.options.Domain),

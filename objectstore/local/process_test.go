@@ -295,11 +295,21 @@ func TestServerHangs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	c := spawn(t, "server", nil, nil, path)
 	c.line(t)
-	client := (&fixture{path: path}).dial(t, local.Options{Session: "s1", Timeout: 50 * time.Millisecond})
+	// The server has all the time it needs while it runs.
+	patient, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client, err := local.Dial(patient, path, local.Options{Session: "s1", Timeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() }) // It has failed by then.
 	small, large := makeRecord(1<<10, 5), makeRecord(1<<20, 6)
 	defer small.Release()
 	defer large.Release()
-	id := put(t, client, small)
+	id := engine.NewObjectID()
+	if _, err := client.Put(patient, id, encode(t, small)); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -310,10 +320,10 @@ func TestServerHangs(t *testing.T) {
 		}
 		return ""
 	})
-	_, _, err := client.Get(t.Context(), id, local.GetOptions{})
+	_, _, err = client.Get(t.Context(), id, local.GetOptions{})
 	wantKind(t, err, engine.KindDeadline)
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(10*time.Millisecond, cancel)
+	ctx, giveUp := context.WithCancel(patient)
+	time.AfterFunc(10*time.Millisecond, giveUp)
 	_, _, err = client.Get(ctx, id, local.GetOptions{})
 	wantKind(t, err, engine.KindCanceled)
 	// The store may be reading this process's memory, so the connection goes.
