@@ -43,8 +43,8 @@ type Store struct {
 	// caches, clean, and dirty are the unused objects that have memory, in order of their last use: caches are dropped first, the
 	// memory of clean ones can be freed at once, since they are spilled, and dirty ones have to be spilled before.
 	caches, clean, dirty list
-	queue        queue
-	spiller      spiller
+	queue                queue
+	spiller              spiller
 	// stale are the objects whose pins changed since they were last reported, the first at staleSince.
 	stale      []*object
 	staleSince time.Time

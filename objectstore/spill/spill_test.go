@@ -39,7 +39,7 @@ func TestTrailer(t *testing.T) {
 			}
 		}
 	}
-	for n := range len(encoded) {
+	for n := range encoded {
 		if _, err := spill.ParseTrailer(encoded[:n]); engine.KindOf(err) != engine.KindCorrupt {
 			t.Fatalf("%d bytes: %v", n, err)
 		}
