@@ -63,6 +63,28 @@ func TestCopiesComeAndGo(t *testing.T) {
 	}
 }
 
+// A client and its store were cut off for longer than a lease. What the client puts once its session is open again stays, even if the
+// store hears of nothing before.
+func TestReopenedSessionKeepsWhatItPuts(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	x, y := object(1), object(2)
+	a.put(x, owner)
+	b.calm()
+	b.core.Disconnect(b.now, a.node, a.session, false)
+	for _, d := range []time.Duration{leaseTime - time.Second, 2 * time.Second} {
+		b.now = b.now.Add(d)
+		b.core.Tick(b.now)
+	}
+	b.expect(x, "none")
+	b.open('1')
+	a.put(y, owner)
+	b.connect(a)
+	b.calm()
+	b.expect(y, "IN_MEMORY primary@a session/1111")
+}
+
 func TestLostPrimaryWithCacheIsPromoted(t *testing.T) {
 	b := newBench(t, 1)
 	a, z := b.store("a"), b.store("z")

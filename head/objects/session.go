@@ -28,10 +28,20 @@ func (c *Core) OpenSession(now time.Time, id string) (uint64, error) {
 		}
 		s = &session{}
 		c.sessions[id] = s
-		c.ended.remove(engine.ObjectOwner{Kind: engine.OwnerSession, ID: id})
+		c.reopen(now, engine.ObjectOwner{Kind: engine.OwnerSession, ID: id})
 	}
 	s.until, s.stream = now.Add(c.config.LeaseTime), c.next()
 	return s.stream, nil
+}
+
+// reopen lets a session own objects that has ended. Orders to end it that are still here would end what it puts from now on.
+func (c *Core) reopen(now time.Time, owner engine.ObjectOwner) {
+	c.ended.remove(owner)
+	for _, s := range c.stores {
+		if o := s.orders[s.ending[owner]]; o != nil && !o.carried {
+			c.remove(now, s, o, nil)
+		}
+	}
 }
 
 // RenewSession says that a session's stream carried a message. It reports false if the session has ended or has another stream.
