@@ -17,7 +17,7 @@ import (
 // DefaultEmbedOutput is the column of a step embed that names none.
 const DefaultEmbedOutput = "embedding"
 
-// NoPrompt, as the prompt of a step embed, is none.
+// NoPrompt is the prompt of a step embed that takes none, not even the model's own.
 const NoPrompt = "none"
 
 // textFeed is a column of text.

@@ -62,7 +62,7 @@ func TestEmbedIsBound(t *testing.T) {
 	if op.Field.Name != "v" || !op.Normalize || op.MaxTokens != 8 || op.Prompt != "q " || op.BatchTokens != 512 || op.BatchRows != 7 || !op.AllowNaN {
 		t.Errorf("got %+v", op)
 	}
-	for prompt, want := range map[string]string{"none": "", "passage: ": "passage: "} {
+	for prompt, want := range map[string]string{"none": "", "passage:": "passage:"} {
 		program, err := build(`{"embed": {"model": "MODEL", "text": ["title"], "prompt": "` + prompt + `"}}`)
 		if err != nil {
 			t.Fatal(err)

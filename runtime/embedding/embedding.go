@@ -141,8 +141,12 @@ func (e *Embedder) bindOutput() error {
 		e.pooled = e.hidden
 	}
 	out := outputs[e.output]
-	if out.Type != engine.Float32 || out.Shape != nil && len(out.Shape) != rank ||
-		out.Shape != nil && out.Shape[rank-1] >= 0 && out.Shape[rank-1] != int64(e.hidden) {
+	fits := out.Shape == nil // Nobody declared it.
+	if len(out.Shape) == rank {
+		last := out.Shape[rank-1]
+		fits = last < 0 || last == int64(e.hidden)
+	}
+	if out.Type != engine.Float32 || !fits {
 		want := engine.TensorSpec{Name: spec.Output, Type: engine.Float32, Shape: []int64{-1, -1, int64(e.hidden)}[3-rank:]}
 		return engine.Errorf(engine.KindModel, op, spec.Path, "the graph's output is %s, expected %s", out, want)
 	}

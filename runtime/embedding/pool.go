@@ -31,7 +31,7 @@ var poolers = map[model.Pooling]func(to, tokens []float32){
 		copy(to, tokens)
 		for at := len(to); at < len(tokens); at += len(to) {
 			for i, v := range tokens[at:][:len(to)] {
-				if v > to[i] || v != v { //nolint:gocritic // NaN stays NaN, as in every other pooling.
+				if v > to[i] || v != v { // NaN stays NaN, as in every other pooling.
 					to[i] = v
 				}
 			}
@@ -122,7 +122,7 @@ func normalize(v []float32) {
 
 func hasNaN(v []float32) bool {
 	for _, x := range v {
-		if x != x { //nolint:gocritic // NaN alone is not itself.
+		if x != x { // NaN alone is not itself.
 			return true
 		}
 	}
