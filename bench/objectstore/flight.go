@@ -110,7 +110,7 @@ func flightRole(ctx context.Context, _ []string) error {
 	service := transfer.NewService(transfer.ServiceConfig{
 		Store: store, Node: "server", Cluster: func() string { return "" }, Address: listener.Addr().String,
 	})
-	server := grpc.NewServer(transfer.ServerOptions()...)
+	server := grpc.NewServer(transfer.ServerOptions(store.Usage().CapacityBytes)...)
 	transfer.Register(server, service)
 	return errors.Join(serveUntilInputEnds(server, listener), store.Close(ctx))
 }

@@ -59,14 +59,14 @@ func newNode(t testing.TB, name string, config transfer.ServiceConfig) *node {
 	}
 	config.Node = engine.NodeID(name)
 	n := &node{id: config.Node, store: config.Store}
-	n.address, n.server = serve(t, func(s *grpc.Server) { transfer.Register(s, transfer.NewService(config)) })
+	n.address, n.server = serveWith(t, transfer.ServerOptions(n.store.Usage().CapacityBytes), func(s *grpc.Server) { transfer.Register(s, transfer.NewService(config)) })
 	return n
 }
 
 // serve starts a server that ends with the test.
 func serve(t testing.TB, register func(*grpc.Server)) (string, *grpc.Server) {
 	t.Helper()
-	return serveWith(t, transfer.ServerOptions(), register)
+	return serveWith(t, transfer.ServerOptions(256<<20), register)
 }
 
 func serveWith(t testing.TB, options []grpc.ServerOption, register func(*grpc.Server)) (string, *grpc.Server) {

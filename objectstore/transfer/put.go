@@ -25,6 +25,11 @@ func (s *Service) DoPut(stream flight.FlightService_DoPutServer) error {
 	if _, err := connectionOf(stream.Context()); err != nil {
 		return err
 	}
+	// What kind of put it is, only its first message says, which may be as large as any.
+	if err := s.waitToPut(stream.Context()); err != nil {
+		return err
+	}
+	defer s.puts.Release(1)
 	source := s.readMessages(stream)
 	first, err := source.next()
 	if err != nil {
@@ -60,6 +65,18 @@ func (s *Service) DoPut(stream flight.FlightService_DoPutServer) error {
 		return engine.Errorf(engine.KindInvalidArgument, op, "", "the descriptor's path %q has %d parts, expected none or one object id", path, len(path))
 	}
 	return s.putBatches(stream, source, first, id)
+}
+
+// waitToPut waits until there are fewer than MaxPuts. Who gets no error releases s.puts.
+func (s *Service) waitToPut(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
+	defer cancel()
+	err := s.puts.Acquire(waiting, 1)
+	if err == nil || ctx.Err() != nil {
+		return engine.WrapError("put object", "", err)
+	}
+	return engine.Errorf(engine.KindExhausted, "put object", "", "this node receives %d puts already, and none ended within %s", s.config.MaxPuts, s.config.Patience).
+		WithHint("put fewer objects at a time, or put them through another node")
 }
 
 // putBatches makes an object of the messages of any Flight client. They are gathered first, since neither their number nor whether

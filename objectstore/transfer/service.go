@@ -43,6 +43,9 @@ type ServiceConfig struct {
 	// MaxSends bounds the large objects that are sent to other nodes at the same time. Who comes then waits a moment, and is told to look
 	// for another holder: there may be one by then. Zero means 4.
 	MaxSends int64
+	// MaxPuts bounds the puts that are received at the same time, each of which has two messages in memory outside of the store at most.
+	// Who comes then waits for as long as Patience, and is refused. Zero means 64.
+	MaxPuts int64
 	// Patience is how long a client may send nothing in the middle of a put. Zero means 30 s.
 	Patience time.Duration
 	// Logger is told of objects that could not be sent as they are. Nil means nobody is.
@@ -59,6 +62,7 @@ type Service struct {
 	config ServiceConfig
 	room   *room
 	sends  *semaphore.Weighted
+	puts   *semaphore.Weighted
 }
 
 // NewService makes a Service. It holds nothing that has to be closed.
@@ -69,6 +73,9 @@ func NewService(config ServiceConfig) *Service {
 	if config.MaxSends <= 0 {
 		config.MaxSends = 4
 	}
+	if config.MaxPuts <= 0 {
+		config.MaxPuts = 64
+	}
 	if config.Patience <= 0 {
 		config.Patience = patience
 	}
@@ -78,7 +85,10 @@ func NewService(config ServiceConfig) *Service {
 	if config.DefaultOwner == nil {
 		config.DefaultOwner = OwnerOf
 	}
-	return &Service{config: config, room: newRoom(config.MaxBytesInFlight), sends: semaphore.NewWeighted(config.MaxSends)}
+	return &Service{
+		config: config, room: newRoom(config.MaxBytesInFlight),
+		sends: semaphore.NewWeighted(config.MaxSends), puts: semaphore.NewWeighted(config.MaxPuts),
+	}
 }
 
 // The headers of a put that say who owns the object.

@@ -48,14 +48,18 @@ type Holder struct {
 // Locate finds the holders of an object. An object that exists nowhere is an engine.KindNotFound error, or no holder.
 type Locate func(ctx context.Context, id engine.ObjectID) ([]Holder, error)
 
-// ServerOptions are what a gRPC server needs to serve a Service, after the options that it has anyway: a codec that does not copy, news
-// of the end of connections, and the sizes of messages, windows, and buffers that suit large messages. Without
-// them the service refuses to get and to put.
-func ServerOptions() []grpc.ServerOption {
+// minReceiveBytes is the largest message that every server takes, however small its store.
+const minReceiveBytes = 64 << 20
+
+// ServerOptions are what a gRPC server needs to serve a Service of a store with that capacity, after the options that it has anyway: a
+// codec that does not copy, news of the end of connections, and the sizes of messages, windows, and buffers that suit large messages.
+// gRPC has a message in memory before the service hears of it, so none may be larger than the capacity, but for 64 MiB. Without
+// the options the service refuses to get and to put.
+func ServerOptions(capacityBytes int64) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StatsHandler(connections{}),
-		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.MaxRecvMsgSize(int(min(max(capacityBytes, minReceiveBytes), maxMessageBytes))),
 		grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.InitialWindowSize(windowBytes),
 		grpc.InitialConnWindowSize(2 * windowBytes),

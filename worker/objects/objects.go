@@ -225,7 +225,7 @@ func (o *Objects) listen(ctx context.Context) error {
 // serveFlight begins to serve Arrow Flight.
 func (o *Objects) serveFlight() {
 	o.address = o.config.Flight.Addr().String()
-	o.flight = rpc.NewServer(o.config.Logger, transfer.ServerOptions()...)
+	o.flight = rpc.NewServer(o.config.Logger, transfer.ServerOptions(o.config.CapacityBytes)...)
 	transfer.Register(o.flight, transfer.NewService(transfer.ServiceConfig{
 		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
 		DefaultOwner: o.ownerOf, Logger: o.config.Logger,
