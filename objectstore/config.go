@@ -27,6 +27,10 @@ type Config struct {
 	Spill blob.Bucket
 	// Open opens the bucket or folder of a checkpoint; the store closes it. Nil means that there are no checkpoints.
 	Open func(ctx context.Context, uri string) (bucket blob.Bucket, err error)
+	// Rescue fills dst with an object from another copy of it, of that length and checksum, once its spill file and its checkpoint have
+	// turned out damaged or gone. The store checks what dst has then. It may block until ctx ends, and must not use dst when it has
+	// returned. Nil means that there are no other copies.
+	Rescue func(ctx context.Context, id engine.ObjectID, sizeBytes int64, crc32c uint32, dst []byte) error
 	// Node and Generation mark what the store leaves behind, so that a later one can tell whose it is: see spill.Claim. They are
 	// needed if Spill is set.
 	Node       engine.NodeID

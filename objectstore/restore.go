@@ -98,7 +98,8 @@ func (s *Store) restoreObject(ctx context.Context, o *object, flight *restoreFli
 	flight.room = nil
 	if err == nil {
 		s.unlock()
-		err = s.readBack(ctx, o, m.data)
+		var bad string
+		bad, err = s.bringBack(ctx, o, m.data)
 		s.lock()
 		if err == nil && o.deleted {
 			err = engine.Errorf(engine.KindNotFound, "get object", o.id.String(), "it was deleted while it was read back")
@@ -107,7 +108,7 @@ func (s *Store) restoreObject(ctx context.Context, o *object, flight *restoreFli
 		if err != nil || o.memory.data != nil {
 			s.giveBack(o.size, m)
 		} else {
-			s.restored(o, m)
+			s.restored(o, m, bad)
 		}
 	}
 	flight.over, flight.err = true, err
@@ -130,9 +131,13 @@ func (s *Store) restoreObject(ctx context.Context, o *object, flight *restoreFli
 	s.checkWater()
 }
 
-// restored gives an object its memory again.
-func (s *Store) restored(o *object, m memory) {
+// restored gives an object its memory again. A spill file that turned out bad is thrown away.
+func (s *Store) restored(o *object, m memory, bad string) {
 	o.memory = m
+	if bad != "" && o.spillKey == bad {
+		s.trash(bad)
+		o.spilled, o.spillKey = "", ""
+	}
 	o.accessed = s.config.Now()
 	s.spilledOnly -= o.size
 	s.restores++
@@ -140,18 +145,38 @@ func (s *Store) restored(o *object, m memory) {
 	s.changes.changed(o)
 }
 
-// readBack reads an object's bytes from its spill file or, if that fails, from its checkpoint.
-func (s *Store) readBack(ctx context.Context, o *object, dst []byte) error {
-	select {
-	case s.readers <- struct{}{}:
-		defer func() { <-s.readers }()
-	case <-ctx.Done():
-		return errClosed("get object", o.id.String())
-	}
+// bringBack reads an object's bytes back or, if nothing of it is left here that is whole, has them rescued from another copy. bad is
+// the key of the spill file then.
+func (s *Store) bringBack(ctx context.Context, o *object, dst []byte) (bad string, err error) {
 	s.lock()
 	key, checkpoint := o.spillKey, o.checkpoint
 	s.unlock()
 	trailer := s.trailer(o)
+	err = s.readBack(ctx, key, checkpoint, dst, trailer)
+	if kind := engine.KindOf(err); err == nil || s.config.Rescue == nil || kind != engine.KindCorrupt && kind != engine.KindNotFound {
+		return "", err
+	}
+	rescueErr := s.config.Rescue(ctx, o.id, o.size, trailer.CRC32C, dst)
+	if sum := spill.Checksum(dst); rescueErr == nil && sum != trailer.CRC32C {
+		rescueErr = engine.Errorf(engine.KindCorrupt, "check copy", o.id.String(), "its checksum is %08x, expected %08x", sum, trailer.CRC32C)
+	}
+	if rescueErr != nil {
+		return "", engine.Errorf(engine.KindOf(err), "get object", o.id.String(), "%w; no other copy could be had: %w", err, rescueErr)
+	}
+	s.lock()
+	defer s.unlock()
+	s.event("object rescued from another copy", o, err)
+	return key, nil
+}
+
+// readBack reads an object's bytes from its spill file or, if that fails, from its checkpoint. The error's kind is the spill file's.
+func (s *Store) readBack(ctx context.Context, key, checkpoint string, dst []byte, trailer spill.Trailer) error {
+	select {
+	case s.readers <- struct{}{}:
+		defer func() { <-s.readers }()
+	case <-ctx.Done():
+		return errClosed("get object", trailer.ID.String())
+	}
 	err := tryAgain(ctx, func() error { return spill.Read(ctx, s.config.Spill, key, dst, trailer) })
 	if err == nil || checkpoint == "" {
 		return err

@@ -39,7 +39,7 @@ func (s Suite) Run(t *testing.T) {
 		{"put and get", s.putGet}, {"bad input", s.badInput}, {"wait for room", s.waitForRoom}, {"no room", s.noRoom},
 		{"large and small", s.largeAndSmall}, {"domains", s.domains}, {"twice the size", s.twiceTheSize}, {"high water", s.highWater},
 		{"release makes room", s.releaseMakesRoom},
-		{"spill while read", s.spillWhileRead}, {"failed spill", s.failedSpill}, {"damaged spill file", s.damagedSpillFile},
+		{"spill while read", s.spillWhileRead}, {"failed spill", s.failedSpill}, {"damaged spill file", s.damagedSpillFile}, {"rescue", s.rescue},
 		{"restore once", s.restoreOnce}, {"owners", s.owners}, {"expiry", s.expiry}, {"caches", s.caches}, {"wait", s.wait},
 		{"changes", s.changes}, {"close", s.close}, {"checkpoint", s.checkpoint}, {"bad checkpoint", s.badCheckpoint},
 		{"checkpoint helps", s.checkpointHelps}, {"restore together", s.restoreTogether}, {"many at once", s.manyAtOnce},

@@ -224,6 +224,87 @@ func (s Suite) damagedSpillFile(t *testing.T) {
 	}
 }
 
+// rescue damages or deletes spill files of objects that have another copy somewhere.
+func (s Suite) rescue(t *testing.T) {
+	below := s.Bucket(t)
+	bucket := NewBucket(below, 1)
+	var copies func(id engine.ObjectID, dst []byte) error
+	calls := 0
+	store := s.Open(t, objectstore.Config{CapacityBytes: 8 * mib, Spill: bucket, Rescue: func(_ context.Context, id engine.ObjectID, sizeBytes int64, crc32c uint32, dst []byte) error {
+		if want := Content(id, sizeBytes); sizeBytes != int64(len(dst)) || crc32c != checksum(want) {
+			t.Errorf("asked to fill %d bytes with %d of checksum %08x, want %08x", len(dst), sizeBytes, crc32c, checksum(want))
+		}
+		calls++
+		return copies(id, dst)
+	}})
+	whole := func(id engine.ObjectID, dst []byte) error {
+		copy(dst, Content(id, int64(len(dst))))
+		return nil
+	}
+	broken := map[string]func(id engine.ObjectID, dst []byte) error{
+		"none": func(id engine.ObjectID, _ []byte) error {
+			return engine.Errorf(engine.KindUnavailable, "ask others", id.String(), "nobody answers")
+		},
+		"of other bytes": func(id engine.ObjectID, dst []byte) error {
+			copy(dst, Content(id, int64(len(dst))))
+			dst[len(dst)/2] ^= 1
+			return nil
+		},
+	}
+	for i, size := range []int64{1000, mib} {
+		id := Put(t, store, i, size)
+		if err := store.Spill(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		info, _ := store.Info(id)
+		bucket.SetFaults(Faults{DamagedGet: 1})
+		for name, f := range broken {
+			copies = f
+			_, err := store.Get(t.Context(), id)
+			WantKind(t, err, engine.KindCorrupt)
+			for _, want := range []string{id.String(), info.Spilled, "no other copy could be had"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("with a copy %s the error does not say %q: %v", name, want, err)
+				}
+			}
+			if now, _ := store.Info(id); now.State != engine.ObjectSpilled || now.Spilled != info.Spilled {
+				t.Errorf("with a copy %s the object is %+v", name, now)
+			}
+		}
+		copies = whole
+		Check(t, store, id)
+		// The bad file is of no use any more: the object is as before it was spilled.
+		if now, _ := store.Info(id); now.State != engine.ObjectInMemory || now.Spilled != "" || !now.Primary {
+			t.Errorf("the rescued object is %+v", now)
+		}
+		Eventually(t, "the damaged file is gone", func() bool { return files(t, below) == 0 })
+		bucket.SetFaults(Faults{})
+		for range 2 { // From a new file, which then is lost.
+			if err := store.Spill(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			before := calls
+			Check(t, store, id)
+			if calls != before {
+				t.Error("an object was rescued whose file is whole")
+			}
+		}
+		if err := store.Spill(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		for file, err := range below.List(t.Context(), "") {
+			if err = errors.Join(err, below.Delete(t.Context(), file.Key)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		Check(t, store, id)
+		store.Delete(id)
+	}
+	if u := store.Usage(); u.ObjectBytes != 0 || u.SpilledBytes != 0 || u.PinnedBytes != 0 {
+		t.Errorf("usage is %+v", u)
+	}
+}
+
 // restoreOnce has many read one spilled object at once.
 func (s Suite) restoreOnce(t *testing.T) {
 	store := s.Open(t, objectstore.Config{CapacityBytes: 8 * mib, Spill: s.Bucket(t)})

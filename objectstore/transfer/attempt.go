@@ -29,6 +29,9 @@ type attempt struct {
 	part *part
 	// alone forbids to continue what another holder began: after a checksum that was wrong it must be known whose bytes were.
 	alone bool
+	// fill, unless nil, is where the bytes go, which are to have the checksum want, instead of into an object of the store.
+	fill []byte
+	want uint32
 }
 
 // failure is why a holder did not deliver.
@@ -39,7 +42,9 @@ type failure struct {
 
 // part is an object that is partly received, and the room that it has.
 type part struct {
+	// pending is nil if the attempt has fill. data are the bytes.
 	pending *objectstore.Pending
+	data    []byte
 	description
 	// offset is how much has been received, and sum its checksum; holders counts who sent it.
 	offset  int64
@@ -71,9 +76,9 @@ const (
 // errMixed is a wrong checksum of bytes that several holders sent.
 var errMixed = errors.New("checksum of bytes from several holders is wrong")
 
-// transfer pulls an object.
-func (p *Puller) transfer(ctx context.Context, id engine.ObjectID) error {
-	a := &attempt{puller: p, id: id}
+// run pulls the object.
+func (a *attempt) run(ctx context.Context) error {
+	p, id := a.puller, a.id
 	defer a.drop()
 	for {
 		holders, err := p.locate(ctx, id)
@@ -258,6 +263,13 @@ func (a *attempt) from(ctx context.Context, h Holder) (err error) {
 // make reserves the bytes in flight and the object's room in its domain's memory. Without an error and without a part the object is in the store already.
 func (a *attempt) make(ctx context.Context, total int64, domain string) error {
 	p := a.puller
+	if a.fill != nil {
+		if total != int64(len(a.fill)) {
+			return engine.Errorf(engine.KindCorrupt, "", "", "it says that the object has %d bytes, expected %d", total, len(a.fill))
+		}
+		a.part = &part{data: a.fill, description: description{total: total, domain: domain}}
+		return nil
+	}
 	if err := p.bytes.Acquire(ctx, min(total, p.config.MaxBytesInFlight)); err != nil {
 		return hereError{err}
 	}
@@ -275,7 +287,7 @@ func (a *attempt) make(ctx context.Context, total int64, domain string) error {
 		p.bytes.Release(min(total, p.config.MaxBytesInFlight))
 		return hereError{err}
 	}
-	a.part = &part{pending: pending, description: description{total: total, domain: domain}}
+	a.part = &part{pending: pending, data: pending.Bytes(), description: description{total: total, domain: domain}}
 	return nil
 }
 
@@ -284,8 +296,10 @@ func (a *attempt) drop() {
 	if a.part == nil {
 		return
 	}
-	a.part.pending.Abort()
-	a.puller.bytes.Release(min(a.part.total, a.puller.config.MaxBytesInFlight))
+	if a.fill == nil {
+		a.part.pending.Abort()
+		a.puller.bytes.Release(min(a.part.total, a.puller.config.MaxBytesInFlight))
+	}
 	a.part = nil
 }
 
@@ -298,7 +312,6 @@ func (a *attempt) receive(ctx context.Context, connection *conn) error {
 		return err
 	}
 	defer c.close()
-	data := part.pending.Bytes()
 	for begun := false; part.offset < part.total; {
 		meta, message, err := c.next()
 		if errors.Is(err, io.EOF) {
@@ -319,16 +332,16 @@ func (a *attempt) receive(ctx context.Context, connection *conn) error {
 			part.holders++
 			begun = true
 		}
-		if err := message.read(data[part.offset:]); err != nil {
+		if err := message.read(part.data[part.offset:]); err != nil {
 			return engine.Errorf(engine.KindCorrupt, "", "", "message: %w", err)
 		}
-		part.sum = crc32.Update(part.sum, castagnoli, data[part.offset:][:n])
+		part.sum = crc32.Update(part.sum, castagnoli, part.data[part.offset:][:n])
 		part.offset += n
 	}
 	return nil
 }
 
-// finish seals the object if its checksum is right.
+// finish seals the object, unless the attempt has fill, if its checksum is right.
 func (a *attempt) finish() error {
 	part := a.part
 	if part.sum != part.crc {
@@ -338,6 +351,14 @@ func (a *attempt) finish() error {
 		err := engine.Errorf(engine.KindCorrupt, "", "", "checksum %08x of what it sent, it said %08x", part.sum, part.crc)
 		a.drop()
 		return err
+	}
+	if a.fill != nil {
+		if part.sum != a.want {
+			a.drop()
+			return engine.Errorf(engine.KindCorrupt, "", "", "it has another object: checksum %08x, expected %08x", part.sum, a.want)
+		}
+		a.part = nil
+		return nil
 	}
 	_, err := part.pending.SealChecked(objectstore.Description{Rows: part.rows, Batches: part.batches}, part.sum)
 	if err != nil {

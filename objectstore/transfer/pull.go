@@ -124,6 +124,24 @@ func (p *Puller) Pull(ctx context.Context, id engine.ObjectID) error {
 	}
 }
 
+// Fill fills dst, which has the object's size, with the bytes of another node's copy that has the checksum, for a store that has lost its
+// own; it returns when that is done or ctx ends, and does not use dst afterwards. The store is left alone, and since dst is the store's, it does not count for
+// MaxBytesInFlight. The errors' kinds are those of Pull; a holder whose object is another one counts as damaged.
+func (p *Puller) Fill(ctx context.Context, id engine.ObjectID, dst []byte, crc32c uint32) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan error, 1)
+	if !p.group.Go("fill "+id.String(), func(groupCtx context.Context) error {
+		stop := context.AfterFunc(groupCtx, func() { cancel(errClosed) })
+		defer stop()
+		done <- (&attempt{puller: p, id: id, fill: dst, want: crc32c}).run(ctx)
+		return nil // It is the caller's error, and ends no other transfer.
+	}) {
+		return errClosed
+	}
+	return <-done
+}
+
 // Close ends all transfers, waits for their end, and closes the connections.
 func (p *Puller) Close(ctx context.Context) error {
 	err := p.group.Stop(ctx)
@@ -150,7 +168,7 @@ func (p *Puller) join(id engine.ObjectID) (*pull, error) {
 		stop := context.AfterFunc(groupCtx, func() { cancel(errClosed) })
 		defer stop()
 		defer cancel(nil)
-		err := p.transfer(ctx, id)
+		err := (&attempt{puller: p, id: id}).run(ctx)
 		p.mu.Lock()
 		delete(p.pulls, id)
 		p.mu.Unlock()

@@ -27,6 +27,11 @@ func (o *Objects) Fetch(ctx context.Context, id engine.ObjectID) error {
 	return err
 }
 
+// rescue fills dst with another node's copy of an object whose spill file here is damaged.
+func (o *Objects) rescue(ctx context.Context, id engine.ObjectID, _ int64, crc32c uint32, dst []byte) error {
+	return o.puller.Fill(ctx, id, dst, crc32c)
+}
+
 // locate asks the head who has an object. One that has a checkpoint alone is brought back first.
 func (o *Objects) locate(ctx context.Context, id engine.ObjectID) ([]transfer.Holder, error) {
 	info, err := o.describe(ctx, id)

@@ -166,7 +166,8 @@ func (o *Objects) openStore(ctx context.Context) error {
 		func(ctx context.Context) error { return errors.Join(claim.Close(ctx, bucket), bucket.Close()) },
 	}, o.cleanUp...)
 	o.store, err = objectstore.Open(ctx, objectstore.Config{
-		CapacityBytes: o.config.CapacityBytes, Spill: bucket, Open: o.config.Open, Node: o.config.Node, Generation: claim.Generation(), Events: o.hear,
+		CapacityBytes: o.config.CapacityBytes, Spill: bucket, Open: o.config.Open, Rescue: o.rescue,
+		Node: o.config.Node, Generation: claim.Generation(), Events: o.hear,
 	})
 	if err != nil {
 		return err

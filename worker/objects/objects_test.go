@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,8 @@ type fakeHead struct {
 	conn    *grpc.ClientConn
 	// stop ends the server.
 	stop func()
+	// known has what DescribeObjects says, by id: *enginev1.ObjectInfo.
+	known sync.Map
 }
 
 // headStream is the head's end of a stream. The test ends it through end; what it ends with for the worker is sent there.
@@ -132,9 +135,24 @@ func (h *fakeHead) HoldObjects(_ context.Context, request *enginev1.HoldObjectsR
 // openSession is the session that is open at a fakeHead.
 const openSession = "0123456789abcdef0123456789abcdef"
 
-// DescribeObjects implements enginev1.ObjectServiceServer: no object is known.
-func (h *fakeHead) DescribeObjects(context.Context, *enginev1.DescribeObjectsRequest) (*enginev1.DescribeObjectsResponse, error) {
-	return &enginev1.DescribeObjectsResponse{}, nil
+// DescribeObjects implements enginev1.ObjectServiceServer: it knows what the test says.
+func (h *fakeHead) DescribeObjects(_ context.Context, request *enginev1.DescribeObjectsRequest) (*enginev1.DescribeObjectsResponse, error) {
+	response := &enginev1.DescribeObjectsResponse{}
+	for _, id := range request.GetObjectIds() {
+		if info, ok := h.known.Load(engine.ObjectID(id)); ok {
+			response.Objects = append(response.Objects, info.(*enginev1.ObjectInfo))
+		}
+	}
+	return response, nil
+}
+
+// knows has DescribeObjects say that stores have an object.
+func (h *fakeHead) knows(id engine.ObjectID, stores map[string]*objects.Objects) {
+	info := &enginev1.ObjectInfo{ObjectId: id[:]}
+	for node, o := range stores {
+		info.Holders = append(info.Holders, &enginev1.ObjectHolder{Store: &enginev1.ObjectStoreAddress{NodeId: node, Flight: o.Flight()}})
+	}
+	h.known.Store(id, info)
 }
 
 // stream returns the next stream, whose store has told everything.
@@ -468,6 +486,59 @@ func TestGoodbyeLeavesNothing(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+// TestDamagedSpillFile has a client read an object whose spill file is damaged, from the copy of another node if there is one.
+func TestDamagedSpillFile(t *testing.T) {
+	head := newHead(t)
+	dir := t.TempDir()
+	first, second := head.start(objects.Config{DataDir: dir, Spill: filepath.Join(dir, "spilled")}), head.start(objects.Config{DataDir: dir, Node: "n2"})
+	copied, alone := keep(t, first.Store(), pin, 100_000), keep(t, first.Store(), pin, 100_001)
+	head.knows(copied, map[string]*objects.Objects{"n1": first})
+	check(t, second.Fetch(t.Context(), copied))
+	head.knows(copied, map[string]*objects.Objects{"n1": first, "n2": second})
+	head.knows(alone, map[string]*objects.Objects{"n1": first})
+	for _, id := range []engine.ObjectID{copied, alone} {
+		check(t, first.Store().Spill(t.Context(), id))
+	}
+	damaged := 0
+	check(t, filepath.WalkDir(filepath.Join(dir, "spilled"), func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		damaged++
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		data[len(data)/2] ^= 1
+		return os.WriteFile(path, data, 0o600)
+	}))
+	if damaged != 2 {
+		t.Fatalf("%d spill files, want 2", damaged)
+	}
+	c, err := local.Dial(t.Context(), first.Socket(), local.Options{Client: "test"})
+	check(t, err)
+	defer func() { check(t, c.Close()) }()
+	got, _, err := c.Get(t.Context(), copied, local.GetOptions{Fetch: true})
+	check(t, err)
+	if got.Rows() != 100_000 {
+		t.Errorf("%d rows", got.Rows())
+	}
+	got.Release()
+	handle, err := first.Store().Get(t.Context(), copied)
+	check(t, err)
+	if !bytes.Equal(handle.Bytes(), bytesOf(t, 100_000)) {
+		t.Error("other bytes")
+	}
+	handle.Release()
+	if info, _ := first.Store().Info(copied); !info.Primary || info.Spilled != "" {
+		t.Errorf("the rescued object is %+v", info)
+	}
+	_, _, err = c.Get(t.Context(), alone, local.GetOptions{Fetch: true})
+	if engine.KindOf(err) != engine.KindCorrupt || !strings.Contains(err.Error(), "no other copy could be had") {
+		t.Errorf("without another copy: %v", err)
+	}
 }
 
 // TestSweep leaves what a worker leaves that was killed, and what belongs to somebody else.
