@@ -151,10 +151,11 @@ func TestIdleArenasAreRetired(t *testing.T) {
 	s.EndOwner(storetest.Session)
 	clock.Advance(2 * time.Minute)
 	// Something else makes the clock look.
-	pin := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p", Expires: clock.Now().Add(time.Millisecond)}
+	pin := engine.ObjectOwner{Kind: engine.OwnerPin, ID: "p", Expires: clock.Now().Add(time.Minute)}
 	if err := storetest.TryPut(t.Context(), s, objectstore.Creation{ID: storetest.ID(9), SizeBytes: 10, Owner: pin}); err != nil {
 		t.Fatal(err)
 	}
+	clock.Advance(time.Minute)
 	storetest.Eventually(t, "all empty arenas but one are retired", func() bool {
 		_ = s.Usage() // Every call notices a pin's end.
 		return memfds(t)-before == 1

@@ -21,7 +21,7 @@ import (
 // next process with this data folder knows what its predecessors left, and that they are dead. What has no claim in the data
 // folder is somebody else's, and is never touched; what a data folder that was thrown away has claimed stays behind.
 //
-// Closing ends the claim; a Claim is safe for concurrent use.
+// Closing ends the claim, and so does losing the last reference to it; a Claim is safe for concurrent use.
 type Claim struct {
 	path   string
 	file   *os.File

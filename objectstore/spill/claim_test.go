@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -55,6 +56,8 @@ func spillAndWait(dir string) error {
 	}
 	fmt.Println("spilled")
 	_, err = io.Copy(io.Discard, os.Stdin)
+	// Collected as garbage, the claim's file would be closed, and its lock end.
+	runtime.KeepAlive(claim)
 	return err
 }
 
