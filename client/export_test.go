@@ -36,4 +36,4 @@ func (c *Client) AgeStores() {
 }
 
 // SessionID is the id of the client's session.
-func (c *Client) SessionID() string { return c.objects.session.id }
+func (c *Client) SessionID() string { return c.objects.session.id() }

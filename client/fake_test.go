@@ -44,6 +44,7 @@ type fakeHead struct {
 	sessions map[string]int // messages of each
 	streams  int
 	goodbyes int
+	ended    map[string]bool // sessions that are fenced
 	lease    time.Duration
 	// learns are objects that come when they are waited for.
 	learns map[engine.ObjectID]bool
@@ -56,7 +57,7 @@ type fakeHead struct {
 func newFakeHead(stores ...*enginev1.ObjectStoreAddress) *fakeHead {
 	return &fakeHead{
 		stores: stores, objects: map[engine.ObjectID]*enginev1.ObjectInfo{}, data: map[engine.ObjectID][]byte{}, pins: map[string]engine.ObjectID{},
-		sessions: map[string]int{}, lease: time.Second, learns: map[engine.ObjectID]bool{}, changed: make(chan struct{}),
+		sessions: map[string]int{}, ended: map[string]bool{}, lease: time.Second, learns: map[engine.ObjectID]bool{}, changed: make(chan struct{}),
 	}
 }
 
@@ -135,6 +136,10 @@ func (h *fakeHead) OpenSession(stream grpc.BidiStreamingServer[enginev1.OpenSess
 			id = request.GetSessionId()
 		}
 		h.mu.Lock()
+		if h.ended[id] {
+			h.mu.Unlock()
+			return engine.Errorf(engine.KindFenced, "keep session", id, "the session has ended")
+		}
 		h.sessions[id]++
 		close(h.changed)
 		h.changed = make(chan struct{})

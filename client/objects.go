@@ -54,6 +54,10 @@ func (c *Client) PutTable(ctx context.Context, schema *arrow.Schema, records ...
 	if err := c.objects.put(ctx, id, encoding); err != nil {
 		return engine.ObjectRef{}, err
 	}
+	// If the session ended meanwhile, the object may be the next one's, which has to be open soon.
+	if err := c.objects.session.ensure(ctx); err != nil {
+		return engine.ObjectRef{}, err
+	}
 	return engine.ObjectRef{ID: id, Cluster: c.objects.clusterID()}, nil
 }
 
@@ -100,7 +104,7 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 	for _, i := range rand.Perm(len(stores)) {
 		store, err := o.far(ctx, stores[i].GetFlight())
 		if err == nil {
-			_, err = store.Put(ctx, id, o.session.id, objectstore.DefaultDomain, encoding)
+			_, err = store.Put(ctx, id, o.session.id(), objectstore.DefaultDomain, encoding)
 		}
 		if done(err) {
 			return nil
@@ -120,7 +124,7 @@ func (o *objects) put(ctx context.Context, id engine.ObjectID, encoding *table.E
 func (o *objects) putByHead(ctx context.Context, id engine.ObjectID, encoding *table.Encoding) error {
 	data := make([]byte, encoding.SizeBytes())
 	encoding.CopyTo(data)
-	_, err := o.service.PutObject(ctx, &enginev1.PutObjectRequest{ObjectId: id[:], Data: data, SessionId: o.session.id})
+	_, err := o.service.PutObject(ctx, &enginev1.PutObjectRequest{ObjectId: id[:], Data: data, SessionId: o.session.id()})
 	return err
 }
 

@@ -100,7 +100,7 @@ func (c *Client) Hold(ctx context.Context, refs ...engine.ObjectRef) error {
 	if err := c.objects.session.ensure(ctx); err != nil {
 		return err
 	}
-	_, err := c.objects.service.HoldObjects(ctx, &enginev1.HoldObjectsRequest{SessionId: c.objects.session.id, ObjectIds: ids(refs)})
+	_, err := c.objects.service.HoldObjects(ctx, &enginev1.HoldObjectsRequest{SessionId: c.objects.session.id(), ObjectIds: ids(refs)})
 	return err
 }
 
@@ -111,7 +111,7 @@ func (c *Client) Free(ctx context.Context, refs ...engine.ObjectRef) error {
 			return err
 		}
 	}
-	_, err := c.objects.service.ReleaseObjects(ctx, &enginev1.ReleaseObjectsRequest{SessionId: c.objects.session.id, ObjectIds: ids(refs)})
+	_, err := c.objects.service.ReleaseObjects(ctx, &enginev1.ReleaseObjectsRequest{SessionId: c.objects.session.id(), ObjectIds: ids(refs)})
 	return err
 }
 
@@ -139,7 +139,7 @@ func (c *Client) Restore(ctx context.Context, uri string) (engine.ObjectRef, err
 	}
 	ctx, cancel := atMost(ctx, storageTimeout)
 	defer cancel()
-	response, err := c.objects.service.RestoreObject(ctx, &enginev1.RestoreObjectRequest{Uri: uri, SessionId: c.objects.session.id})
+	response, err := c.objects.service.RestoreObject(ctx, &enginev1.RestoreObjectRequest{Uri: uri, SessionId: c.objects.session.id()})
 	if err != nil {
 		return engine.ObjectRef{}, err
 	}

@@ -13,10 +13,10 @@ import (
 )
 
 // session is the client's session at the head: it is opened when it first owns an object, and kept alive until the group ends. The
-// references that it holds end then, or one lease time after the head has lost it.
+// references that it holds end then, or one lease time after the head has lost it. When the head says that it has ended, the next
+// object begins another one.
 type session struct {
 	// Constant.
-	id      string
 	client  string
 	service enginev1.ObjectServiceClient
 	group   *lifecycle.Group
@@ -24,6 +24,8 @@ type session struct {
 	heard func(cluster string)
 
 	open atomic.Bool
+	// name is the id of the session that is open, or of the one that is opened next. Never nil.
+	name atomic.Pointer[string]
 
 	mu sync.Mutex
 	// opening is the first stream while the head has not answered it; nil before and after.
@@ -39,6 +41,15 @@ type opening struct {
 // errClosed is what calls on a client get that was closed.
 var errClosed = engine.Errorf(engine.KindCanceled, "use client", "", "the client is closed")
 
+// newSessionID is the id of a session that was never opened.
+func newSessionID() *string {
+	id := engine.NewObjectID().String()
+	return &id
+}
+
+// id is the session's id. It changes when the session has ended.
+func (s *session) id() string { return *s.name.Load() }
+
 // ensure returns when the head knows the session. Once it does, ensure costs nothing, and a head that goes away is found again in the
 // background.
 func (s *session) ensure(ctx context.Context) error {
@@ -53,7 +64,7 @@ func (s *session) ensure(ctx context.Context) error {
 	case <-attempt.done:
 		return attempt.err
 	case <-ctx.Done():
-		return engine.WrapError("open session", s.id, context.Cause(ctx))
+		return engine.WrapError("open session", s.id(), context.Cause(ctx))
 	}
 }
 
@@ -85,16 +96,19 @@ func (s *session) run(ctx context.Context, first *opening) {
 		}
 	})
 	if !s.open.Load() {
-		s.mu.Lock()
-		s.opening = nil
-		s.mu.Unlock()
+		s.reset(err)
 		first.err = err
 		close(first.done)
 		return
 	}
 	const shortest, longest = 50 * time.Millisecond, 2 * time.Second
+	// A session that has ended is not opened again under its id: an order to end it may still be on its way to a store.
 	// The connection's owner may close it before the client; then no stream will work again.
 	for pause := shortest; ctx.Err() == nil && engine.KindOf(err) != engine.KindCanceled; pause = min(2*pause, longest) {
+		if engine.KindOf(err) == engine.KindFenced {
+			s.reset(err)
+			return
+		}
 		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.
 		select {
 		case <-timer.C:
@@ -104,6 +118,17 @@ func (s *session) run(ctx context.Context, first *opening) {
 		}
 		err = s.stream(ctx, func() { pause = shortest })
 	}
+}
+
+// reset prepares for the next call to begin anew after a stream failed, with another id if the head has ended this one.
+func (s *session) reset(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if engine.KindOf(err) == engine.KindFenced {
+		s.name.Store(newSessionID())
+	}
+	s.opening = nil
+	s.open.Store(false)
 }
 
 // errSilent ends a stream whose head does not answer.
@@ -126,7 +151,7 @@ func (s *session) stream(ctx context.Context, acknowledged func()) error {
 	if err != nil {
 		return err
 	}
-	request := &enginev1.OpenSessionRequest{SessionId: s.id, Client: s.client}
+	request := &enginev1.OpenSessionRequest{SessionId: s.id(), Client: s.client}
 	for ctx.Err() == nil {
 		silent.Reset(answerWithin)
 		// The reason why a stream broke is what receiving says.

@@ -68,6 +68,8 @@ type found struct {
 	// stores are the connections to stores of this machine, by the sockets' paths in sockets.
 	stores  []nearStore
 	sockets []string
+	// session is the one to which belongs what is put there.
+	session string
 	// err is why the list of the cluster's stores, or a store of this machine, could not be had.
 	err error
 	at  time.Time
@@ -87,9 +89,10 @@ func newObjects(conn grpc.ClientConnInterface) *objects {
 		spread: rand.IntN(1 << 20), flights: map[string]farStore{}, //nolint:gosec // Spreading load needs no secrecy.
 	}
 	o.session = &session{
-		id: engine.NewObjectID().String(), client: fmt.Sprintf("%s/%d", filepath.Base(os.Args[0]), os.Getpid()), service: o.service, group: o.group,
+		client: fmt.Sprintf("%s/%d", filepath.Base(os.Args[0]), os.Getpid()), service: o.service, group: o.group,
 		heard: o.heard,
 	}
+	o.session.name.Store(newSessionID())
 	o.dialNear, o.dialFar = o.openNear, openFar
 	return o
 }
@@ -97,7 +100,7 @@ func newObjects(conn grpc.ClientConnInterface) *objects {
 // openNear connects to a store of this machine; what is put there belongs to the session.
 func (o *objects) openNear(ctx context.Context, socket string) (nearStore, error) {
 	store, err := local.Dial(ctx, socket, local.Options{
-		Client: o.session.client, Session: o.session.id, Domain: objectstore.DefaultDomain,
+		Client: o.session.client, Session: o.session.id(), Domain: objectstore.DefaultDomain,
 	})
 	if err != nil {
 		return nil, err
@@ -166,6 +169,16 @@ func (o *objects) near(ctx context.Context) ([]nearStore, error) {
 		if last == nil {
 			if err := o.await(ctx, o.look()); err != nil {
 				return nil, err
+			}
+			continue
+		}
+		if len(last.stores) > 0 && last.session != o.session.id() {
+			// The session has ended: what is put over these connections would go with it.
+			if err := o.await(ctx, o.look()); err != nil {
+				return nil, err
+			}
+			if o.found.Load() == last {
+				return nil, errClosed
 			}
 			continue
 		}
@@ -269,13 +282,14 @@ func (o *objects) look() <-chan struct{} {
 	return done
 }
 
-// connect asks the head for the stores and connects to those of this machine. What is connected stays, even if the head has lost it.
+// connect asks the head for the stores and connects to those of this machine. What is connected for the present session stays, even if
+// the head has lost it.
 func (o *objects) connect(ctx context.Context, last *found) *found {
-	next := &found{at: time.Now()}
+	next := &found{at: time.Now(), session: o.session.id()}
 	if last != nil {
 		for i, store := range last.stores {
-			if gone(store) {
-				_ = store.Close() // it has ended already
+			if last.session != next.session || gone(store) {
+				_ = store.Close() // nothing is to come over it any more
 				continue
 			}
 			next.stores, next.sockets = append(next.stores, store), append(next.sockets, last.sockets[i])

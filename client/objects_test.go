@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -332,6 +333,55 @@ func TestSession(t *testing.T) {
 	}
 	if !store.closed {
 		t.Error("the socket was not closed")
+	}
+}
+
+// When the head has ended the session, also while the client could not reach it, what is put from then on belongs to another session,
+// over another connection to the store of this machine: over the first it would go with the session.
+func TestSessionThatEnded(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		t.Run(fmt.Sprintf("head away: %t", away), func(t *testing.T) {
+			head := newFakeHead(address("a", true))
+			head.lease = 30 * time.Millisecond
+			w := newWorld(t, head)
+			first, second := newFakeStore("first"), newFakeStore("second")
+			w.setNear("a", first)
+			if _, err := w.Put(t.Context(), numbers(t, 0, 1)); err != nil {
+				t.Fatal(err)
+			}
+			id := w.SessionID()
+			head.awaitSession(t, id, 2)
+			w.setNear("a", second)
+			if away {
+				w.stop()
+			}
+			head.mu.Lock()
+			head.ended[id] = true
+			head.mu.Unlock()
+			if away {
+				w.serve()
+			}
+			for deadline := time.Now().Add(20 * time.Second); w.SessionID() == id; runtime.Gosched() {
+				if time.Now().After(deadline) {
+					t.Fatal("the client keeps the id of a session that has ended")
+				}
+			}
+			ref, err := w.Put(t.Context(), numbers(t, 0, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			head.awaitSession(t, w.SessionID(), 2)
+			second.mu.Lock()
+			defer second.mu.Unlock()
+			if second.objects[ref.ID] == nil {
+				t.Error("the object was put over the connection of the session that has ended")
+			}
+			first.mu.Lock()
+			defer first.mu.Unlock()
+			if !first.closed {
+				t.Error("the connection of the session that has ended stays open")
+			}
+		})
 	}
 }
 

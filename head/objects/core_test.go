@@ -85,6 +85,59 @@ func TestReopenedSessionKeepsWhatItPuts(t *testing.T) {
 	b.expect(y, "IN_MEMORY primary@a session/1111")
 }
 
+// A store that was told to end a session may do so at any time until it has answered: what the session puts after it was opened again
+// would go with the rest. So it cannot be opened again until then.
+func TestSessionWhoseEndIsUnderWayStaysClosed(t *testing.T) {
+	b := newBench(t, 1)
+	a, z := b.store("a"), b.store("z")
+	owner, x, y := b.open('1'), object(1), object(2)
+	a.put(x, owner)
+	z.put(y, owner)
+	b.calm()
+	b.pass(leaseTime + time.Millisecond)
+	open := func(id string) error {
+		_, err := b.core.OpenSession(b.now, id)
+		return err
+	}
+	// The order reaches the store, and its answer does not reach the head.
+	b.core.Answer(a.node, a.session)
+	wantKind(t, open(owner.ID), engine.KindFenced, owner.ID, "node a")
+	b.disconnect(a, false)
+	wantKind(t, open(owner.ID), engine.KindFenced, "node a")
+	b.calm() // z answers.
+	b.pass(2 * leaseTime)
+	wantKind(t, open(owner.ID), engine.KindFenced, "node a") // Also when a is lost: it may be back.
+	// A new id is free at once, and nothing ends what it owns.
+	other := b.open('2')
+	z.put(object(3), other)
+	b.connect(a)
+	b.calm()
+	b.expect(object(3), "IN_MEMORY primary@z session/2222")
+	b.expect(x, "none")
+	// The answer is there.
+	b.open('1')
+	a.put(object(4), owner)
+	b.calm()
+	b.expect(object(4), "IN_MEMORY primary@a session/1111")
+}
+
+// A store that does not come back is forgotten, and the session that it was told of with it.
+func TestForgottenStoreFencesNoSession(t *testing.T) {
+	b := newBench(t, 1)
+	a := b.store("a")
+	owner := b.open('1')
+	a.put(object(1), owner)
+	b.calm()
+	b.pass(leaseTime + time.Millisecond)
+	b.core.Answer(a.node, a.session)
+	b.kill(a)
+	b.pass(leaseTime + time.Millisecond)
+	_, err := b.core.OpenSession(b.now, owner.ID)
+	wantKind(t, err, engine.KindFenced, owner.ID)
+	b.pass(2 * time.Hour)
+	b.open('1')
+}
+
 func TestLostPrimaryWithCacheIsPromoted(t *testing.T) {
 	b := newBench(t, 1)
 	a, z := b.store("a"), b.store("z")

@@ -16,7 +16,8 @@ type session struct {
 	stream uint64
 }
 
-// OpenSession begins or takes up a session, and returns the number of the stream that keeps it from now on.
+// OpenSession begins or takes up a session, and returns the number of the stream that keeps it from now on. A session that has ended can
+// be opened again, but while a store may still carry out the order to end it that is an error of kind engine.KindFenced.
 func (c *Core) OpenSession(now time.Time, id string) (uint64, error) {
 	if err := CheckSession(id); err != nil {
 		return 0, err
@@ -26,12 +27,28 @@ func (c *Core) OpenSession(now time.Time, id string) (uint64, error) {
 		if len(c.sessions) >= c.config.MaxSessions {
 			return 0, engine.Errorf(engine.KindExhausted, "open session", id, "%d sessions are open already", len(c.sessions))
 		}
+		owner := engine.ObjectOwner{Kind: engine.OwnerSession, ID: id}
+		if node, ok := c.mayStillEnd(owner); ok {
+			return 0, engine.Errorf(engine.KindFenced, "open session", id, "it has ended, and node %s was told to end its references and has not answered", node).
+				WithHint("open a session with another id")
+		}
 		s = &session{}
 		c.sessions[id] = s
-		c.reopen(now, engine.ObjectOwner{Kind: engine.OwnerSession, ID: id})
+		c.reopen(now, owner)
 	}
 	s.until, s.stream = now.Add(c.config.LeaseTime), c.next()
 	return s.stream, nil
+}
+
+// mayStillEnd returns a store that may carry out an order to end an owner at any time: one that was told, and has not answered. A lost
+// one counts too until it is forgotten, since it may come back.
+func (c *Core) mayStillEnd(owner engine.ObjectOwner) (engine.NodeID, bool) {
+	for _, s := range c.stores {
+		if o := s.orders[s.ending[owner]]; o != nil && o.carried {
+			return s.id, true
+		}
+	}
+	return "", false
 }
 
 // reopen lets a session own objects that has ended. Orders to end it that are still here would end what it puts from now on.
