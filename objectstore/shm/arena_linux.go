@@ -12,13 +12,13 @@ import (
 )
 
 // Arena is a memfd that is mapped for writing in this process. Its methods are safe for concurrent use; after Close, MakeReady
-// fails, and nobody may touch the memory.
+// and Seal fail, and nobody may touch the memory.
 type Arena struct {
 	// Constant.
 	file *os.File
 	data []byte
 
-	// mu is held while pages are made.
+	// mu is held while pages are made and seals added, so that neither happens to a descriptor that is closed and another file's by then.
 	mu     sync.Mutex
 	closed bool
 	ready  atomic.Int64
@@ -108,6 +108,11 @@ func (a *Arena) makeChunk(end int64) error {
 // Seal makes the kernel refuse every mapping for writing from now on, and every write by descriptor; mappings that exist can
 // still write. No seal can be added later. Sealing again does nothing.
 func (a *Arena) Seal() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return errorf(engine.KindNotFound, a.file.Name(), "the arena is closed")
+	}
 	seals, err := unix.FcntlInt(a.file.Fd(), unix.F_GET_SEALS, 0)
 	if err == nil && seals&unix.F_SEAL_SEAL != 0 {
 		return nil

@@ -231,3 +231,24 @@ func TestArenaRefuses(t *testing.T) {
 		t.Error("made an arena of 2^60 bytes")
 	}
 }
+
+// TestSealOfAClosedArena sees that sealing and closing at the same time touch no other file's descriptor.
+func TestSealOfAClosedArena(t *testing.T) {
+	for range 50 {
+		arena, err := shm.NewArena("race", 1<<16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed := make(chan error, 1)
+		go func() { sealed <- arena.Seal() }()
+		if err := arena.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-sealed; err != nil && engine.KindOf(err) != engine.KindNotFound {
+			t.Errorf("sealing: %v", err)
+		}
+		if err := arena.Seal(); engine.KindOf(err) != engine.KindNotFound {
+			t.Errorf("sealing a closed arena: %v", err)
+		}
+	}
+}

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "run the random history of this seed alone; 0 is many seeds")
-	seeds    = flag.Uint64("seeds", 30, "how many random histories there are; a hundred times as many in the long tests")
+	seeds    = flag.Uint64("seeds", 30, "how many random histories there are; ten times as many in the long tests, and a hundred times in those that run for hours")
 	steps    = flag.Int("steps", 400, "how long a random history is")
 )
 
@@ -26,7 +26,11 @@ func TestRandomHistories(t *testing.T) {
 	t.Run("some", func(t *testing.T) { histories(t, 1, *seeds) })
 	t.Run("many", func(t *testing.T) {
 		testenv.Full(t)
-		histories(t, *seeds+1, *seeds*100)
+		histories(t, *seeds+1, *seeds*10)
+	})
+	t.Run("very many", func(t *testing.T) {
+		testenv.Soak(t)
+		histories(t, *seeds*10+1, *seeds*100)
 	})
 }
 
