@@ -266,10 +266,11 @@ func (o *objects) look() <-chan struct{} {
 		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
 		next := o.connect(ctx, o.found.Load())
+		// The next look goes on from what this one found: begun before that is there, it would dial again.
+		o.found.Store(next)
 		o.mu.Lock()
 		o.looking = nil
 		o.mu.Unlock()
-		o.found.Store(next)
 		close(done)
 		return nil
 	})
