@@ -58,7 +58,7 @@ func mapped(t *testing.T, address uintptr) bool {
 	t.Helper()
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
-		t.Skip("this system does not show mappings")
+		t.Skipf("needs /proc/self/maps to see which memory is shared: %v", err)
 	}
 	for line := range strings.Lines(string(maps)) {
 		fields := strings.Fields(line)
