@@ -30,6 +30,8 @@ type directory struct {
 	changed chan struct{}
 	// late are left out by the next description alone, as what a store tells of right after it.
 	late map[engine.ObjectID]bool
+	// lostAfterDescribe is an object whose store is lost right after the next description of it.
+	lostAfterDescribe engine.ObjectID
 	// onOwned is called when a task has made an output.
 	onOwned func(engine.ObjectID)
 	// restored are the checkpoints that objects were made of.
@@ -72,6 +74,9 @@ func (d *directory) Describe(_ context.Context, ids []engine.ObjectID, names []s
 				info.State = enginev1.ObjectState_OBJECT_STATE_LOST
 			}
 			found = append(found, info)
+			if id == d.lostAfterDescribe {
+				d.lost[id], d.lostAfterDescribe = true, engine.ObjectID{}
+			}
 		}
 	}
 	return found, nil
@@ -380,8 +385,9 @@ func TestLostOutputs(t *testing.T) {
 // An output of a lost worker comes back from its checkpoint, which the log knows, also if the directory never heard of the object.
 func TestLostOutputComesBackFromItsCheckpoint(t *testing.T) {
 	for name, lose := range map[string]func(*directory, engine.ObjectID){
-		"lost":        func(d *directory, id engine.ObjectID) { d.lost[id] = true },
-		"never heard": func(d *directory, id engine.ObjectID) { delete(d.owners, id) },
+		"lost":                  func(d *directory, id engine.ObjectID) { d.lost[id] = true },
+		"never heard":           func(d *directory, id engine.ObjectID) { delete(d.owners, id) },
+		"lost while it is held": func(d *directory, id engine.ObjectID) { d.lostAfterDescribe = id },
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDirectory()

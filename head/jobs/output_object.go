@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -81,8 +82,11 @@ func (o objectOutput) pin(ctx context.Context, ids []engine.ObjectID, expires ti
 	})
 }
 
+// holdTries bounds how often outputs are brought back that are lost again before they are held.
+const holdTries = 3
+
 // hold makes somebody an owner of what the job has committed, and returns the ids. What the directory has not got comes back from its
-// checkpoint: a worker can be lost after it reported its result and before its store was heard.
+// checkpoint: a worker can be lost after it reported its result and before its store was heard, also while its outputs are being held.
 func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.ObjectOwner) (ids []engine.ObjectID, err error) {
 	checkpoints := map[engine.ObjectID]string{}
 	for i, committed := range job.Committed {
@@ -94,9 +98,25 @@ func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.Obj
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	known, err := o.objects.Describe(ctx, ids, nil)
+	for range holdTries {
+		if err = o.bringBack(ctx, checkpoints, owner); err != nil {
+			return nil, err
+		}
+		if err = holdAll(ctx, o.objects, ids, owner); err == nil {
+			return ids, nil
+		}
+		if kind := engine.KindOf(err); kind != engine.KindUnavailable && kind != engine.KindNotFound {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// bringBack makes those objects of their checkpoints that the directory has not got, and somebody an owner of them.
+func (o objectOutput) bringBack(ctx context.Context, checkpoints map[engine.ObjectID]string, owner engine.ObjectOwner) error {
+	known, err := o.objects.Describe(ctx, slices.Collect(maps.Keys(checkpoints)), nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	missing := maps.Clone(checkpoints)
 	for _, info := range known {
@@ -113,17 +133,14 @@ func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.Obj
 			case err == nil:
 				continue
 			case engine.KindOf(err) != engine.KindNotFound:
-				return nil, err
+				return err
 			}
-			return nil, engine.Errorf(engine.KindUnavailable, "hold output", id.String(), "lost with the worker that made it").
+			return engine.Errorf(engine.KindUnavailable, "hold output", id.String(), "lost with the worker that made it").
 				WithHint("sink.object.checkpoint keeps outputs beyond their worker")
 		}
 		uris = append(uris, uri)
 	}
-	if err := restoreAll(ctx, o.objects, uris, owner); err != nil {
-		return nil, err
-	}
-	return ids, holdAll(ctx, o.objects, ids, owner)
+	return restoreAll(ctx, o.objects, uris, owner)
 }
 
 // checkResume implements output.
