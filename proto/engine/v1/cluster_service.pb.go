@@ -462,6 +462,979 @@ func (x *Node) GetReportTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// DrainNodeRequest names a node.
+type DrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// A duration: after that, what still runs is given back and runs elsewhere. Empty: no limit.
+	Within string `protobuf:"bytes,2,opt,name=within,proto3" json:"within,omitempty"`
+	// For the log. May be empty.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetWithin() string {
+	if x != nil {
+		return x.Within
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// DrainNodeResponse carries the node.
+type DrainNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Node          *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DrainNodeResponse) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+// Queue is a share of the cluster.
+type Queue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 200 letters, digits, and ._:/@+-. Always set.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its share beside the other queues that have work. Default (0): 1.
+	Weight float64 `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	// What its tasks may hold at a time, at most; what is not set is not limited. The cpu that is not set is no limit here.
+	Quota *Resources `protobuf:"bytes,3,opt,name=quota,proto3" json:"quota,omitempty"`
+	// A queue of a higher priority comes first, whatever the shares. Default: 0.
+	Priority int32 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	// How many tasks may wait in it. Default (0): 2,000,000.
+	MaxPending    int64 `protobuf:"varint,5,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Queue) Reset() {
+	*x = Queue{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Queue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Queue) ProtoMessage() {}
+
+func (x *Queue) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Queue.ProtoReflect.Descriptor instead.
+func (*Queue) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Queue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Queue) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Queue) GetQuota() *Resources {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
+func (x *Queue) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Queue) GetMaxPending() int64 {
+	if x != nil {
+		return x.MaxPending
+	}
+	return 0
+}
+
+// SetQueueRequest carries a queue.
+type SetQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is to be.
+	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQueueRequest) Reset() {
+	*x = SetQueueRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQueueRequest) ProtoMessage() {}
+
+func (x *SetQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQueueRequest.ProtoReflect.Descriptor instead.
+func (*SetQueueRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SetQueueRequest) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+// SetQueueResponse has no fields.
+type SetQueueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQueueResponse) Reset() {
+	*x = SetQueueResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQueueResponse) ProtoMessage() {}
+
+func (x *SetQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQueueResponse.ProtoReflect.Descriptor instead.
+func (*SetQueueResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{9}
+}
+
+// DeleteQueueRequest names a queue.
+type DeleteQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name. "default" cannot be deleted.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteQueueRequest) Reset() {
+	*x = DeleteQueueRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteQueueRequest) ProtoMessage() {}
+
+func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
+func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteQueueRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DeleteQueueResponse has no fields.
+type DeleteQueueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteQueueResponse) Reset() {
+	*x = DeleteQueueResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteQueueResponse) ProtoMessage() {}
+
+func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
+func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{11}
+}
+
+// ListQueuesRequest has no fields.
+type ListQueuesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesRequest) Reset() {
+	*x = ListQueuesRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesRequest) ProtoMessage() {}
+
+func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
+func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{12}
+}
+
+// ListQueuesResponse carries queues.
+type ListQueuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In order of their names; "default" is always there.
+	Queues        []*QueueStatus `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesResponse) Reset() {
+	*x = ListQueuesResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesResponse) ProtoMessage() {}
+
+func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
+func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListQueuesResponse) GetQueues() []*QueueStatus {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+// QueueStatus is a queue with what goes on in it.
+type QueueStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue.
+	Queue *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// What its tasks hold.
+	Used *Resources `protobuf:"bytes,2,opt,name=used,proto3" json:"used,omitempty"`
+	// Tasks that wait.
+	TasksPending int64 `protobuf:"varint,3,opt,name=tasks_pending,json=tasksPending,proto3" json:"tasks_pending,omitempty"`
+	// Tasks that run.
+	TasksRunning int64 `protobuf:"varint,4,opt,name=tasks_running,json=tasksRunning,proto3" json:"tasks_running,omitempty"`
+	// Jobs that have not ended.
+	Jobs int64 `protobuf:"varint,5,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// The part of the cluster's scarcest resource that it holds, from 0 to 1.
+	Share float64 `protobuf:"fixed64,6,opt,name=share,proto3" json:"share,omitempty"`
+	// The part that it is due while all queues that have work now do.
+	FairShare     float64 `protobuf:"fixed64,7,opt,name=fair_share,json=fairShare,proto3" json:"fair_share,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueStatus) Reset() {
+	*x = QueueStatus{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueStatus) ProtoMessage() {}
+
+func (x *QueueStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueStatus.ProtoReflect.Descriptor instead.
+func (*QueueStatus) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *QueueStatus) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *QueueStatus) GetUsed() *Resources {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+func (x *QueueStatus) GetTasksPending() int64 {
+	if x != nil {
+		return x.TasksPending
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetTasksRunning() int64 {
+	if x != nil {
+		return x.TasksRunning
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetFairShare() float64 {
+	if x != nil {
+		return x.FairShare
+	}
+	return 0
+}
+
+// ListHeadsRequest has no fields.
+type ListHeadsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHeadsRequest) Reset() {
+	*x = ListHeadsRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHeadsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHeadsRequest) ProtoMessage() {}
+
+func (x *ListHeadsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHeadsRequest.ProtoReflect.Descriptor instead.
+func (*ListHeadsRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{15}
+}
+
+// ListHeadsResponse carries heads.
+type ListHeadsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In order of their ids.
+	Heads         []*HeadInfo `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHeadsResponse) Reset() {
+	*x = ListHeadsResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHeadsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHeadsResponse) ProtoMessage() {}
+
+func (x *ListHeadsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHeadsResponse.ProtoReflect.Descriptor instead.
+func (*ListHeadsResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListHeadsResponse) GetHeads() []*HeadInfo {
+	if x != nil {
+		return x.Heads
+	}
+	return nil
+}
+
+// HeadInfo is one head.
+type HeadInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, made when its data folder was.
+	HeadId string `protobuf:"bytes,1,opt,name=head_id,json=headId,proto3" json:"head_id,omitempty"`
+	// The "host:port" where it is reached.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// It leads: jobs, tasks, and workers are with it.
+	Leader bool `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	// It has a vote.
+	Voter         bool `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeadInfo) Reset() {
+	*x = HeadInfo{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadInfo) ProtoMessage() {}
+
+func (x *HeadInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadInfo.ProtoReflect.Descriptor instead.
+func (*HeadInfo) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HeadInfo) GetHeadId() string {
+	if x != nil {
+		return x.HeadId
+	}
+	return ""
+}
+
+func (x *HeadInfo) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *HeadInfo) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *HeadInfo) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+// AddHeadRequest introduces a head.
+type AddHeadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	HeadId string `protobuf:"bytes,1,opt,name=head_id,json=headId,proto3" json:"head_id,omitempty"`
+	// Where it is reached.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Its program version.
+	Version       string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddHeadRequest) Reset() {
+	*x = AddHeadRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddHeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddHeadRequest) ProtoMessage() {}
+
+func (x *AddHeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddHeadRequest.ProtoReflect.Descriptor instead.
+func (*AddHeadRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AddHeadRequest) GetHeadId() string {
+	if x != nil {
+		return x.HeadId
+	}
+	return ""
+}
+
+func (x *AddHeadRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddHeadRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// AddHeadResponse has no fields.
+type AddHeadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddHeadResponse) Reset() {
+	*x = AddHeadResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddHeadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddHeadResponse) ProtoMessage() {}
+
+func (x *AddHeadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddHeadResponse.ProtoReflect.Descriptor instead.
+func (*AddHeadResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{19}
+}
+
+// RemoveHeadRequest names a head.
+type RemoveHeadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	HeadId        string `protobuf:"bytes,1,opt,name=head_id,json=headId,proto3" json:"head_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHeadRequest) Reset() {
+	*x = RemoveHeadRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHeadRequest) ProtoMessage() {}
+
+func (x *RemoveHeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHeadRequest.ProtoReflect.Descriptor instead.
+func (*RemoveHeadRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RemoveHeadRequest) GetHeadId() string {
+	if x != nil {
+		return x.HeadId
+	}
+	return ""
+}
+
+// RemoveHeadResponse has no fields.
+type RemoveHeadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHeadResponse) Reset() {
+	*x = RemoveHeadResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHeadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHeadResponse) ProtoMessage() {}
+
+func (x *RemoveHeadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHeadResponse.ProtoReflect.Descriptor instead.
+func (*RemoveHeadResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{21}
+}
+
+// GetTimelineRequest filters.
+type GetTimelineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this job; empty means everything.
+	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTimelineRequest) Reset() {
+	*x = GetTimelineRequest{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTimelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTimelineRequest) ProtoMessage() {}
+
+func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
+func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetTimelineRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+// GetTimelineResponse carries events.
+type GetTimelineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A complete JSON object each, as chrome://tracing and Perfetto read them.
+	Events        []string `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTimelineResponse) Reset() {
+	*x = GetTimelineResponse{}
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTimelineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTimelineResponse) ProtoMessage() {}
+
+func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_cluster_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
+func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetTimelineResponse) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 var File_engine_v1_cluster_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_cluster_service_proto_rawDesc = "" +
@@ -505,16 +1478,77 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"reportTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*k\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
+	"\x10DrainNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
+	"\x06within\x18\x02 \x01(\tR\x06within\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"8\n" +
+	"\x11DrainNodeResponse\x12#\n" +
+	"\x04node\x18\x01 \x01(\v2\x0f.engine.v1.NodeR\x04node\"\x9c\x01\n" +
+	"\x05Queue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\x01R\x06weight\x12*\n" +
+	"\x05quota\x18\x03 \x01(\v2\x14.engine.v1.ResourcesR\x05quota\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\x05R\bpriority\x12\x1f\n" +
+	"\vmax_pending\x18\x05 \x01(\x03R\n" +
+	"maxPending\"9\n" +
+	"\x0fSetQueueRequest\x12&\n" +
+	"\x05queue\x18\x01 \x01(\v2\x10.engine.v1.QueueR\x05queue\"\x12\n" +
+	"\x10SetQueueResponse\"(\n" +
+	"\x12DeleteQueueRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13DeleteQueueResponse\"\x13\n" +
+	"\x11ListQueuesRequest\"D\n" +
+	"\x12ListQueuesResponse\x12.\n" +
+	"\x06queues\x18\x01 \x03(\v2\x16.engine.v1.QueueStatusR\x06queues\"\xf2\x01\n" +
+	"\vQueueStatus\x12&\n" +
+	"\x05queue\x18\x01 \x01(\v2\x10.engine.v1.QueueR\x05queue\x12(\n" +
+	"\x04used\x18\x02 \x01(\v2\x14.engine.v1.ResourcesR\x04used\x12#\n" +
+	"\rtasks_pending\x18\x03 \x01(\x03R\ftasksPending\x12#\n" +
+	"\rtasks_running\x18\x04 \x01(\x03R\ftasksRunning\x12\x12\n" +
+	"\x04jobs\x18\x05 \x01(\x03R\x04jobs\x12\x14\n" +
+	"\x05share\x18\x06 \x01(\x01R\x05share\x12\x1d\n" +
+	"\n" +
+	"fair_share\x18\a \x01(\x01R\tfairShare\"\x12\n" +
+	"\x10ListHeadsRequest\">\n" +
+	"\x11ListHeadsResponse\x12)\n" +
+	"\x05heads\x18\x01 \x03(\v2\x13.engine.v1.HeadInfoR\x05heads\"k\n" +
+	"\bHeadInfo\x12\x17\n" +
+	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\"]\n" +
+	"\x0eAddHeadRequest\x12\x17\n" +
+	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\"\x11\n" +
+	"\x0fAddHeadResponse\",\n" +
+	"\x11RemoveHeadRequest\x12\x17\n" +
+	"\ahead_id\x18\x01 \x01(\tR\x06headId\"\x14\n" +
+	"\x12RemoveHeadResponse\"+\n" +
+	"\x12GetTimelineRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"-\n" +
+	"\x13GetTimelineResponse\x12\x16\n" +
+	"\x06events\x18\x01 \x03(\tR\x06events*k\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_ALIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x02\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x032\xa3\x01\n" +
+	"\x0fNODE_STATE_DEAD\x10\x032\xee\x05\n" +
 	"\x0eClusterService\x12I\n" +
 	"\n" +
 	"GetCluster\x12\x1c.engine.v1.GetClusterRequest\x1a\x1d.engine.v1.GetClusterResponse\x12F\n" +
-	"\tListNodes\x12\x1b.engine.v1.ListNodesRequest\x1a\x1c.engine.v1.ListNodesResponseB5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
+	"\tListNodes\x12\x1b.engine.v1.ListNodesRequest\x1a\x1c.engine.v1.ListNodesResponse\x12F\n" +
+	"\tDrainNode\x12\x1b.engine.v1.DrainNodeRequest\x1a\x1c.engine.v1.DrainNodeResponse\x12C\n" +
+	"\bSetQueue\x12\x1a.engine.v1.SetQueueRequest\x1a\x1b.engine.v1.SetQueueResponse\x12L\n" +
+	"\vDeleteQueue\x12\x1d.engine.v1.DeleteQueueRequest\x1a\x1e.engine.v1.DeleteQueueResponse\x12I\n" +
+	"\n" +
+	"ListQueues\x12\x1c.engine.v1.ListQueuesRequest\x1a\x1d.engine.v1.ListQueuesResponse\x12F\n" +
+	"\tListHeads\x12\x1b.engine.v1.ListHeadsRequest\x1a\x1c.engine.v1.ListHeadsResponse\x12@\n" +
+	"\aAddHead\x12\x19.engine.v1.AddHeadRequest\x1a\x1a.engine.v1.AddHeadResponse\x12I\n" +
+	"\n" +
+	"RemoveHead\x12\x1c.engine.v1.RemoveHeadRequest\x1a\x1d.engine.v1.RemoveHeadResponse\x12N\n" +
+	"\vGetTimeline\x12\x1d.engine.v1.GetTimelineRequest\x1a\x1e.engine.v1.GetTimelineResponse0\x01B5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
 
 var (
 	file_engine_v1_cluster_service_proto_rawDescOnce sync.Once
@@ -529,7 +1563,7 @@ func file_engine_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_engine_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_engine_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_engine_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_engine_v1_cluster_service_proto_goTypes = []any{
 	(NodeState)(0),                // 0: engine.v1.NodeState
 	(*GetClusterRequest)(nil),     // 1: engine.v1.GetClusterRequest
@@ -537,32 +1571,74 @@ var file_engine_v1_cluster_service_proto_goTypes = []any{
 	(*ListNodesRequest)(nil),      // 3: engine.v1.ListNodesRequest
 	(*ListNodesResponse)(nil),     // 4: engine.v1.ListNodesResponse
 	(*Node)(nil),                  // 5: engine.v1.Node
-	nil,                           // 6: engine.v1.GetClusterResponse.JobsEntry
-	nil,                           // 7: engine.v1.Node.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*Resources)(nil),             // 9: engine.v1.Resources
+	(*DrainNodeRequest)(nil),      // 6: engine.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),     // 7: engine.v1.DrainNodeResponse
+	(*Queue)(nil),                 // 8: engine.v1.Queue
+	(*SetQueueRequest)(nil),       // 9: engine.v1.SetQueueRequest
+	(*SetQueueResponse)(nil),      // 10: engine.v1.SetQueueResponse
+	(*DeleteQueueRequest)(nil),    // 11: engine.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),   // 12: engine.v1.DeleteQueueResponse
+	(*ListQueuesRequest)(nil),     // 13: engine.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),    // 14: engine.v1.ListQueuesResponse
+	(*QueueStatus)(nil),           // 15: engine.v1.QueueStatus
+	(*ListHeadsRequest)(nil),      // 16: engine.v1.ListHeadsRequest
+	(*ListHeadsResponse)(nil),     // 17: engine.v1.ListHeadsResponse
+	(*HeadInfo)(nil),              // 18: engine.v1.HeadInfo
+	(*AddHeadRequest)(nil),        // 19: engine.v1.AddHeadRequest
+	(*AddHeadResponse)(nil),       // 20: engine.v1.AddHeadResponse
+	(*RemoveHeadRequest)(nil),     // 21: engine.v1.RemoveHeadRequest
+	(*RemoveHeadResponse)(nil),    // 22: engine.v1.RemoveHeadResponse
+	(*GetTimelineRequest)(nil),    // 23: engine.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),   // 24: engine.v1.GetTimelineResponse
+	nil,                           // 25: engine.v1.GetClusterResponse.JobsEntry
+	nil,                           // 26: engine.v1.Node.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*Resources)(nil),             // 28: engine.v1.Resources
 }
 var file_engine_v1_cluster_service_proto_depIdxs = []int32{
-	8,  // 0: engine.v1.GetClusterResponse.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 1: engine.v1.GetClusterResponse.total:type_name -> engine.v1.Resources
-	9,  // 2: engine.v1.GetClusterResponse.used:type_name -> engine.v1.Resources
-	6,  // 3: engine.v1.GetClusterResponse.jobs:type_name -> engine.v1.GetClusterResponse.JobsEntry
+	27, // 0: engine.v1.GetClusterResponse.start_time:type_name -> google.protobuf.Timestamp
+	28, // 1: engine.v1.GetClusterResponse.total:type_name -> engine.v1.Resources
+	28, // 2: engine.v1.GetClusterResponse.used:type_name -> engine.v1.Resources
+	25, // 3: engine.v1.GetClusterResponse.jobs:type_name -> engine.v1.GetClusterResponse.JobsEntry
 	5,  // 4: engine.v1.ListNodesResponse.nodes:type_name -> engine.v1.Node
 	0,  // 5: engine.v1.Node.state:type_name -> engine.v1.NodeState
-	9,  // 6: engine.v1.Node.total:type_name -> engine.v1.Resources
-	9,  // 7: engine.v1.Node.used:type_name -> engine.v1.Resources
-	7,  // 8: engine.v1.Node.labels:type_name -> engine.v1.Node.LabelsEntry
-	8,  // 9: engine.v1.Node.join_time:type_name -> google.protobuf.Timestamp
-	8,  // 10: engine.v1.Node.report_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: engine.v1.ClusterService.GetCluster:input_type -> engine.v1.GetClusterRequest
-	3,  // 12: engine.v1.ClusterService.ListNodes:input_type -> engine.v1.ListNodesRequest
-	2,  // 13: engine.v1.ClusterService.GetCluster:output_type -> engine.v1.GetClusterResponse
-	4,  // 14: engine.v1.ClusterService.ListNodes:output_type -> engine.v1.ListNodesResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	28, // 6: engine.v1.Node.total:type_name -> engine.v1.Resources
+	28, // 7: engine.v1.Node.used:type_name -> engine.v1.Resources
+	26, // 8: engine.v1.Node.labels:type_name -> engine.v1.Node.LabelsEntry
+	27, // 9: engine.v1.Node.join_time:type_name -> google.protobuf.Timestamp
+	27, // 10: engine.v1.Node.report_time:type_name -> google.protobuf.Timestamp
+	5,  // 11: engine.v1.DrainNodeResponse.node:type_name -> engine.v1.Node
+	28, // 12: engine.v1.Queue.quota:type_name -> engine.v1.Resources
+	8,  // 13: engine.v1.SetQueueRequest.queue:type_name -> engine.v1.Queue
+	15, // 14: engine.v1.ListQueuesResponse.queues:type_name -> engine.v1.QueueStatus
+	8,  // 15: engine.v1.QueueStatus.queue:type_name -> engine.v1.Queue
+	28, // 16: engine.v1.QueueStatus.used:type_name -> engine.v1.Resources
+	18, // 17: engine.v1.ListHeadsResponse.heads:type_name -> engine.v1.HeadInfo
+	1,  // 18: engine.v1.ClusterService.GetCluster:input_type -> engine.v1.GetClusterRequest
+	3,  // 19: engine.v1.ClusterService.ListNodes:input_type -> engine.v1.ListNodesRequest
+	6,  // 20: engine.v1.ClusterService.DrainNode:input_type -> engine.v1.DrainNodeRequest
+	9,  // 21: engine.v1.ClusterService.SetQueue:input_type -> engine.v1.SetQueueRequest
+	11, // 22: engine.v1.ClusterService.DeleteQueue:input_type -> engine.v1.DeleteQueueRequest
+	13, // 23: engine.v1.ClusterService.ListQueues:input_type -> engine.v1.ListQueuesRequest
+	16, // 24: engine.v1.ClusterService.ListHeads:input_type -> engine.v1.ListHeadsRequest
+	19, // 25: engine.v1.ClusterService.AddHead:input_type -> engine.v1.AddHeadRequest
+	21, // 26: engine.v1.ClusterService.RemoveHead:input_type -> engine.v1.RemoveHeadRequest
+	23, // 27: engine.v1.ClusterService.GetTimeline:input_type -> engine.v1.GetTimelineRequest
+	2,  // 28: engine.v1.ClusterService.GetCluster:output_type -> engine.v1.GetClusterResponse
+	4,  // 29: engine.v1.ClusterService.ListNodes:output_type -> engine.v1.ListNodesResponse
+	7,  // 30: engine.v1.ClusterService.DrainNode:output_type -> engine.v1.DrainNodeResponse
+	10, // 31: engine.v1.ClusterService.SetQueue:output_type -> engine.v1.SetQueueResponse
+	12, // 32: engine.v1.ClusterService.DeleteQueue:output_type -> engine.v1.DeleteQueueResponse
+	14, // 33: engine.v1.ClusterService.ListQueues:output_type -> engine.v1.ListQueuesResponse
+	17, // 34: engine.v1.ClusterService.ListHeads:output_type -> engine.v1.ListHeadsResponse
+	20, // 35: engine.v1.ClusterService.AddHead:output_type -> engine.v1.AddHeadResponse
+	22, // 36: engine.v1.ClusterService.RemoveHead:output_type -> engine.v1.RemoveHeadResponse
+	24, // 37: engine.v1.ClusterService.GetTimeline:output_type -> engine.v1.GetTimelineResponse
+	28, // [28:38] is the sub-list for method output_type
+	18, // [18:28] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_cluster_service_proto_init() }
@@ -577,7 +1653,7 @@ func file_engine_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_cluster_service_proto_rawDesc), len(file_engine_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ClusterService_GetCluster_FullMethodName = "/engine.v1.ClusterService/GetCluster"
-	ClusterService_ListNodes_FullMethodName  = "/engine.v1.ClusterService/ListNodes"
+	ClusterService_GetCluster_FullMethodName  = "/engine.v1.ClusterService/GetCluster"
+	ClusterService_ListNodes_FullMethodName   = "/engine.v1.ClusterService/ListNodes"
+	ClusterService_DrainNode_FullMethodName   = "/engine.v1.ClusterService/DrainNode"
+	ClusterService_SetQueue_FullMethodName    = "/engine.v1.ClusterService/SetQueue"
+	ClusterService_DeleteQueue_FullMethodName = "/engine.v1.ClusterService/DeleteQueue"
+	ClusterService_ListQueues_FullMethodName  = "/engine.v1.ClusterService/ListQueues"
+	ClusterService_ListHeads_FullMethodName   = "/engine.v1.ClusterService/ListHeads"
+	ClusterService_AddHead_FullMethodName     = "/engine.v1.ClusterService/AddHead"
+	ClusterService_RemoveHead_FullMethodName  = "/engine.v1.ClusterService/RemoveHead"
+	ClusterService_GetTimeline_FullMethodName = "/engine.v1.ClusterService/GetTimeline"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -33,6 +41,23 @@ type ClusterServiceClient interface {
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
 	// ListNodes returns every node that is connected, or was within the last hour.
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
+	// DrainNode makes a node finish what it has, move its objects elsewhere, and leave. It returns when the node knows of it; a drain is
+	// durable. Draining a node that drains changes its deadline.
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
+	// SetQueue makes a queue or changes it. It is durable when the call returns.
+	SetQueue(ctx context.Context, in *SetQueueRequest, opts ...grpc.CallOption) (*SetQueueResponse, error)
+	// DeleteQueue removes a queue that nothing waits or runs in.
+	DeleteQueue(ctx context.Context, in *DeleteQueueRequest, opts ...grpc.CallOption) (*DeleteQueueResponse, error)
+	// ListQueues returns all queues with what they hold and what waits.
+	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
+	// ListHeads returns the heads of the cluster. Any head answers it.
+	ListHeads(ctx context.Context, in *ListHeadsRequest, opts ...grpc.CallOption) (*ListHeadsResponse, error)
+	// AddHead makes a head a voter of the cluster. It is called by the head that joins.
+	AddHead(ctx context.Context, in *AddHeadRequest, opts ...grpc.CallOption) (*AddHeadResponse, error)
+	// RemoveHead takes a head out of the cluster.
+	RemoveHead(ctx context.Context, in *RemoveHeadRequest, opts ...grpc.CallOption) (*RemoveHeadResponse, error)
+	// GetTimeline returns what tasks did on which node, as events of Chrome's trace format, one JSON object each.
+	GetTimeline(ctx context.Context, in *GetTimelineRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetTimelineResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -63,6 +88,95 @@ func (c *clusterServiceClient) ListNodes(ctx context.Context, in *ListNodesReque
 	return out, nil
 }
 
+func (c *clusterServiceClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainNodeResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) SetQueue(ctx context.Context, in *SetQueueRequest, opts ...grpc.CallOption) (*SetQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetQueueResponse)
+	err := c.cc.Invoke(ctx, ClusterService_SetQueue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) DeleteQueue(ctx context.Context, in *DeleteQueueRequest, opts ...grpc.CallOption) (*DeleteQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteQueueResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DeleteQueue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQueuesResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListQueues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListHeads(ctx context.Context, in *ListHeadsRequest, opts ...grpc.CallOption) (*ListHeadsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHeadsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListHeads_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) AddHead(ctx context.Context, in *AddHeadRequest, opts ...grpc.CallOption) (*AddHeadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddHeadResponse)
+	err := c.cc.Invoke(ctx, ClusterService_AddHead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RemoveHead(ctx context.Context, in *RemoveHeadRequest, opts ...grpc.CallOption) (*RemoveHeadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveHeadResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RemoveHead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) GetTimeline(ctx context.Context, in *GetTimelineRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetTimelineResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[0], ClusterService_GetTimeline_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetTimelineRequest, GetTimelineResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_GetTimelineClient = grpc.ServerStreamingClient[GetTimelineResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -73,6 +187,23 @@ type ClusterServiceServer interface {
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
 	// ListNodes returns every node that is connected, or was within the last hour.
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
+	// DrainNode makes a node finish what it has, move its objects elsewhere, and leave. It returns when the node knows of it; a drain is
+	// durable. Draining a node that drains changes its deadline.
+	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
+	// SetQueue makes a queue or changes it. It is durable when the call returns.
+	SetQueue(context.Context, *SetQueueRequest) (*SetQueueResponse, error)
+	// DeleteQueue removes a queue that nothing waits or runs in.
+	DeleteQueue(context.Context, *DeleteQueueRequest) (*DeleteQueueResponse, error)
+	// ListQueues returns all queues with what they hold and what waits.
+	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
+	// ListHeads returns the heads of the cluster. Any head answers it.
+	ListHeads(context.Context, *ListHeadsRequest) (*ListHeadsResponse, error)
+	// AddHead makes a head a voter of the cluster. It is called by the head that joins.
+	AddHead(context.Context, *AddHeadRequest) (*AddHeadResponse, error)
+	// RemoveHead takes a head out of the cluster.
+	RemoveHead(context.Context, *RemoveHeadRequest) (*RemoveHeadResponse, error)
+	// GetTimeline returns what tasks did on which node, as events of Chrome's trace format, one JSON object each.
+	GetTimeline(*GetTimelineRequest, grpc.ServerStreamingServer[GetTimelineResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -88,6 +219,30 @@ func (UnimplementedClusterServiceServer) GetCluster(context.Context, *GetCluster
 }
 func (UnimplementedClusterServiceServer) ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
+}
+func (UnimplementedClusterServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedClusterServiceServer) SetQueue(context.Context, *SetQueueRequest) (*SetQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetQueue not implemented")
+}
+func (UnimplementedClusterServiceServer) DeleteQueue(context.Context, *DeleteQueueRequest) (*DeleteQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteQueue not implemented")
+}
+func (UnimplementedClusterServiceServer) ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQueues not implemented")
+}
+func (UnimplementedClusterServiceServer) ListHeads(context.Context, *ListHeadsRequest) (*ListHeadsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHeads not implemented")
+}
+func (UnimplementedClusterServiceServer) AddHead(context.Context, *AddHeadRequest) (*AddHeadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddHead not implemented")
+}
+func (UnimplementedClusterServiceServer) RemoveHead(context.Context, *RemoveHeadRequest) (*RemoveHeadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveHead not implemented")
+}
+func (UnimplementedClusterServiceServer) GetTimeline(*GetTimelineRequest, grpc.ServerStreamingServer[GetTimelineResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetTimeline not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -146,6 +301,143 @@ func _ClusterService_ListNodes_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_SetQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).SetQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_SetQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).SetQueue(ctx, req.(*SetQueueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_DeleteQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DeleteQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DeleteQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DeleteQueue(ctx, req.(*DeleteQueueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListQueues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQueuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListQueues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListQueues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListQueues(ctx, req.(*ListQueuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListHeads_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHeadsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListHeads(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListHeads_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListHeads(ctx, req.(*ListHeadsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_AddHead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddHeadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).AddHead(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_AddHead_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).AddHead(ctx, req.(*AddHeadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RemoveHead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveHeadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RemoveHead(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RemoveHead_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RemoveHead(ctx, req.(*RemoveHeadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_GetTimeline_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetTimelineRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).GetTimeline(m, &grpc.GenericServerStream[GetTimelineRequest, GetTimelineResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_GetTimelineServer = grpc.ServerStreamingServer[GetTimelineResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -161,7 +453,41 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListNodes",
 			Handler:    _ClusterService_ListNodes_Handler,
 		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _ClusterService_DrainNode_Handler,
+		},
+		{
+			MethodName: "SetQueue",
+			Handler:    _ClusterService_SetQueue_Handler,
+		},
+		{
+			MethodName: "DeleteQueue",
+			Handler:    _ClusterService_DeleteQueue_Handler,
+		},
+		{
+			MethodName: "ListQueues",
+			Handler:    _ClusterService_ListQueues_Handler,
+		},
+		{
+			MethodName: "ListHeads",
+			Handler:    _ClusterService_ListHeads_Handler,
+		},
+		{
+			MethodName: "AddHead",
+			Handler:    _ClusterService_AddHead_Handler,
+		},
+		{
+			MethodName: "RemoveHead",
+			Handler:    _ClusterService_RemoveHead_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "GetTimeline",
+			Handler:       _ClusterService_GetTimeline_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "engine/v1/cluster_service.proto",
 }

@@ -48,7 +48,13 @@ type JobSpec struct {
 	// A duration; a job that runs longer since its submission or its last resumption fails with kind "deadline". Default: no limit.
 	Timeout string `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Free pairs by which people find their jobs. At most 64.
-	Labels        map[string]string `protobuf:"bytes,14,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,14,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The queue whose share of the cluster the job uses. Default: "default".
+	Queue string `protobuf:"bytes,15,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Among the jobs of one queue that wait, the larger one comes first. Default: 0.
+	Priority int32 `protobuf:"varint,16,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Where its tasks may run.
+	Placement     *Placement `protobuf:"bytes,17,opt,name=placement,proto3" json:"placement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +152,73 @@ func (x *JobSpec) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *JobSpec) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *JobSpec) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *JobSpec) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// Placement says where the tasks of a job run.
+type Placement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Labels that a node must have. An empty value means that the label exists; "!" before a value means that it differs.
+	NodeLabels    map[string]string `protobuf:"bytes,1,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placement) Reset() {
+	*x = Placement{}
+	mi := &file_engine_v1_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement) ProtoMessage() {}
+
+func (x *Placement) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement.ProtoReflect.Descriptor instead.
+func (*Placement) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Placement) GetNodeLabels() map[string]string {
+	if x != nil {
+		return x.NodeLabels
+	}
+	return nil
+}
+
 // Source is where rows come from. Exactly one kind is set.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -163,7 +236,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_engine_v1_job_proto_msgTypes[1]
+	mi := &file_engine_v1_job_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +248,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[1]
+	mi := &file_engine_v1_job_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +261,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{1}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Source) GetKind() isSource_Kind {
@@ -275,7 +348,7 @@ type CsvSource struct {
 
 func (x *CsvSource) Reset() {
 	*x = CsvSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[2]
+	mi := &file_engine_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +360,7 @@ func (x *CsvSource) String() string {
 func (*CsvSource) ProtoMessage() {}
 
 func (x *CsvSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[2]
+	mi := &file_engine_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +373,7 @@ func (x *CsvSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSource.ProtoReflect.Descriptor instead.
 func (*CsvSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CsvSource) GetPaths() []string {
@@ -359,7 +432,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_engine_v1_job_proto_msgTypes[3]
+	mi := &file_engine_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +444,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[3]
+	mi := &file_engine_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +457,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Column) GetName() string {
@@ -412,7 +485,7 @@ type ParquetSource struct {
 
 func (x *ParquetSource) Reset() {
 	*x = ParquetSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[4]
+	mi := &file_engine_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +497,7 @@ func (x *ParquetSource) String() string {
 func (*ParquetSource) ProtoMessage() {}
 
 func (x *ParquetSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[4]
+	mi := &file_engine_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +510,7 @@ func (x *ParquetSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSource.ProtoReflect.Descriptor instead.
 func (*ParquetSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ParquetSource) GetPaths() []string {
@@ -460,7 +533,7 @@ type ObjectSource struct {
 
 func (x *ObjectSource) Reset() {
 	*x = ObjectSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +545,7 @@ func (x *ObjectSource) String() string {
 func (*ObjectSource) ProtoMessage() {}
 
 func (x *ObjectSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +558,7 @@ func (x *ObjectSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSource.ProtoReflect.Descriptor instead.
 func (*ObjectSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ObjectSource) GetRefs() []string {
@@ -510,7 +583,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +595,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +608,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Batch) GetRows() int64 {
@@ -571,7 +644,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +656,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +669,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Step) GetKind() isStep_Kind {
@@ -713,7 +786,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +798,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +811,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *InferStep) GetModel() string {
@@ -787,7 +860,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +872,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +885,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -856,7 +929,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +941,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +954,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -955,7 +1028,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1040,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1053,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -1008,7 +1081,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1093,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1106,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -1054,7 +1127,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1139,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1152,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -1101,7 +1174,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1186,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1199,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -1152,7 +1225,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1237,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1250,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -1243,7 +1316,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1328,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1341,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -1311,7 +1384,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1396,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1409,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -1386,7 +1459,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1471,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1484,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -1461,7 +1534,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1546,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1559,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -1509,7 +1582,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1594,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1607,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -1555,7 +1628,7 @@ var File_engine_v1_job_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/job.proto\x12\tengine.v1\"\xa5\x03\n" +
+	"\x13engine/v1/job.proto\x12\tengine.v1\"\x8b\x04\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x06source\x18\x02 \x01(\v2\x11.engine.v1.SourceR\x06source\x12&\n" +
@@ -1565,8 +1638,17 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\tresources\x18\x06 \x01(\v2\x14.engine.v1.ResourcesR\tresources\x12&\n" +
 	"\x05retry\x18\a \x01(\v2\x10.engine.v1.RetryR\x05retry\x12\x18\n" +
 	"\atimeout\x18\r \x01(\tR\atimeout\x126\n" +
-	"\x06labels\x18\x0e \x03(\v2\x1e.engine.v1.JobSpec.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x0e \x03(\v2\x1e.engine.v1.JobSpec.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05queue\x18\x0f \x01(\tR\x05queue\x12\x1a\n" +
+	"\bpriority\x18\x10 \x01(\x05R\bpriority\x122\n" +
+	"\tplacement\x18\x11 \x01(\v2\x14.engine.v1.PlacementR\tplacement\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x01\n" +
+	"\tPlacement\x12E\n" +
+	"\vnode_labels\x18\x01 \x03(\v2$.engine.v1.Placement.NodeLabelsEntryR\n" +
+	"nodeLabels\x1a=\n" +
+	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x01\n" +
 	"\x06Source\x12(\n" +
@@ -1686,65 +1768,69 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),       // 0: engine.v1.JobSpec
-	(*Source)(nil),        // 1: engine.v1.Source
-	(*CsvSource)(nil),     // 2: engine.v1.CsvSource
-	(*Column)(nil),        // 3: engine.v1.Column
-	(*ParquetSource)(nil), // 4: engine.v1.ParquetSource
-	(*ObjectSource)(nil),  // 5: engine.v1.ObjectSource
-	(*Batch)(nil),         // 6: engine.v1.Batch
-	(*Step)(nil),          // 7: engine.v1.Step
-	(*InferStep)(nil),     // 8: engine.v1.InferStep
-	(*ModelBatch)(nil),    // 9: engine.v1.ModelBatch
-	(*EmbedStep)(nil),     // 10: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),    // 11: engine.v1.EmbedBatch
-	(*SelectStep)(nil),    // 12: engine.v1.SelectStep
-	(*RenameStep)(nil),    // 13: engine.v1.RenameStep
-	(*CastStep)(nil),      // 14: engine.v1.CastStep
-	(*Sink)(nil),          // 15: engine.v1.Sink
-	(*ObjectSink)(nil),    // 16: engine.v1.ObjectSink
-	(*ParquetSink)(nil),   // 17: engine.v1.ParquetSink
-	(*Resources)(nil),     // 18: engine.v1.Resources
-	(*Retry)(nil),         // 19: engine.v1.Retry
-	(*ColumnInfo)(nil),    // 20: engine.v1.ColumnInfo
-	nil,                   // 21: engine.v1.JobSpec.LabelsEntry
-	nil,                   // 22: engine.v1.InferStep.OutputsEntry
-	nil,                   // 23: engine.v1.RenameStep.ColumnsEntry
-	nil,                   // 24: engine.v1.CastStep.ColumnsEntry
-	nil,                   // 25: engine.v1.Resources.CustomEntry
+	(*Placement)(nil),     // 1: engine.v1.Placement
+	(*Source)(nil),        // 2: engine.v1.Source
+	(*CsvSource)(nil),     // 3: engine.v1.CsvSource
+	(*Column)(nil),        // 4: engine.v1.Column
+	(*ParquetSource)(nil), // 5: engine.v1.ParquetSource
+	(*ObjectSource)(nil),  // 6: engine.v1.ObjectSource
+	(*Batch)(nil),         // 7: engine.v1.Batch
+	(*Step)(nil),          // 8: engine.v1.Step
+	(*InferStep)(nil),     // 9: engine.v1.InferStep
+	(*ModelBatch)(nil),    // 10: engine.v1.ModelBatch
+	(*EmbedStep)(nil),     // 11: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),    // 12: engine.v1.EmbedBatch
+	(*SelectStep)(nil),    // 13: engine.v1.SelectStep
+	(*RenameStep)(nil),    // 14: engine.v1.RenameStep
+	(*CastStep)(nil),      // 15: engine.v1.CastStep
+	(*Sink)(nil),          // 16: engine.v1.Sink
+	(*ObjectSink)(nil),    // 17: engine.v1.ObjectSink
+	(*ParquetSink)(nil),   // 18: engine.v1.ParquetSink
+	(*Resources)(nil),     // 19: engine.v1.Resources
+	(*Retry)(nil),         // 20: engine.v1.Retry
+	(*ColumnInfo)(nil),    // 21: engine.v1.ColumnInfo
+	nil,                   // 22: engine.v1.JobSpec.LabelsEntry
+	nil,                   // 23: engine.v1.Placement.NodeLabelsEntry
+	nil,                   // 24: engine.v1.InferStep.OutputsEntry
+	nil,                   // 25: engine.v1.RenameStep.ColumnsEntry
+	nil,                   // 26: engine.v1.CastStep.ColumnsEntry
+	nil,                   // 27: engine.v1.Resources.CustomEntry
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
-	1,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
-	6,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
-	7,  // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	15, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	18, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	19, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	21, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
-	2,  // 7: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
-	4,  // 8: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
-	5,  // 9: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
-	3,  // 10: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
-	8,  // 11: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	12, // 12: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	13, // 13: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	14, // 14: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	10, // 15: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
-	22, // 16: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	9,  // 17: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	11, // 18: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	23, // 19: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	24, // 20: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	17, // 21: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	16, // 22: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	25, // 23: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	2,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
+	7,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
+	8,  // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
+	16, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	19, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	20, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	22, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	1,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
+	23, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	3,  // 9: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
+	5,  // 10: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
+	6,  // 11: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
+	4,  // 12: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
+	9,  // 13: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	13, // 14: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	14, // 15: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	15, // 16: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	11, // 17: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	24, // 18: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	10, // 19: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	12, // 20: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	25, // 21: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	26, // 22: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	18, // 23: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	17, // 24: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	27, // 25: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -1752,31 +1838,31 @@ func file_engine_v1_job_proto_init() {
 	if File_engine_v1_job_proto != nil {
 		return
 	}
-	file_engine_v1_job_proto_msgTypes[1].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[2].OneofWrappers = []any{
 		(*Source_Csv)(nil),
 		(*Source_Parquet)(nil),
 		(*Source_Object)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[7].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[8].OneofWrappers = []any{
 		(*Step_Infer)(nil),
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
 		(*Step_Cast)(nil),
 		(*Step_Embed)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[15].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[16].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[18].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

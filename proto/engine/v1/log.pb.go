@@ -41,6 +41,10 @@ type LogEntry struct {
 	//	*LogEntry_JobResumed
 	//	*LogEntry_JobForgotten
 	//	*LogEntry_Snapshot
+	//	*LogEntry_QueueSet
+	//	*LogEntry_QueueDeleted
+	//	*LogEntry_NodeDraining
+	//	*LogEntry_NodeDrained
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,6 +175,42 @@ func (x *LogEntry) GetSnapshot() *Snapshot {
 	return nil
 }
 
+func (x *LogEntry) GetQueueSet() *QueueSet {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_QueueSet); ok {
+			return x.QueueSet
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetQueueDeleted() *QueueDeleted {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_QueueDeleted); ok {
+			return x.QueueDeleted
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetNodeDraining() *NodeDraining {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_NodeDraining); ok {
+			return x.NodeDraining
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetNodeDrained() *NodeDrained {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_NodeDrained); ok {
+			return x.NodeDrained
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -220,6 +260,26 @@ type LogEntry_Snapshot struct {
 	Snapshot *Snapshot `protobuf:"bytes,10,opt,name=snapshot,proto3,oneof"`
 }
 
+type LogEntry_QueueSet struct {
+	// A queue was made or changed.
+	QueueSet *QueueSet `protobuf:"bytes,11,opt,name=queue_set,json=queueSet,proto3,oneof"`
+}
+
+type LogEntry_QueueDeleted struct {
+	// A queue was removed.
+	QueueDeleted *QueueDeleted `protobuf:"bytes,12,opt,name=queue_deleted,json=queueDeleted,proto3,oneof"`
+}
+
+type LogEntry_NodeDraining struct {
+	// A node is to drain.
+	NodeDraining *NodeDraining `protobuf:"bytes,13,opt,name=node_draining,json=nodeDraining,proto3,oneof"`
+}
+
+type LogEntry_NodeDrained struct {
+	// A node that was to drain has left.
+	NodeDrained *NodeDrained `protobuf:"bytes,14,opt,name=node_drained,json=nodeDrained,proto3,oneof"`
+}
+
 func (*LogEntry_HeadStarted) isLogEntry_Fact() {}
 
 func (*LogEntry_JobAccepted) isLogEntry_Fact() {}
@@ -238,6 +298,216 @@ func (*LogEntry_JobForgotten) isLogEntry_Fact() {}
 
 func (*LogEntry_Snapshot) isLogEntry_Fact() {}
 
+func (*LogEntry_QueueSet) isLogEntry_Fact() {}
+
+func (*LogEntry_QueueDeleted) isLogEntry_Fact() {}
+
+func (*LogEntry_NodeDraining) isLogEntry_Fact() {}
+
+func (*LogEntry_NodeDrained) isLogEntry_Fact() {}
+
+// QueueSet records a queue as it is from now on.
+type QueueSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue.
+	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueSet) Reset() {
+	*x = QueueSet{}
+	mi := &file_engine_v1_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueSet) ProtoMessage() {}
+
+func (x *QueueSet) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueSet.ProtoReflect.Descriptor instead.
+func (*QueueSet) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *QueueSet) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+// QueueDeleted records that a queue is gone.
+type QueueDeleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueDeleted) Reset() {
+	*x = QueueDeleted{}
+	mi := &file_engine_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueDeleted) ProtoMessage() {}
+
+func (x *QueueDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueDeleted.ProtoReflect.Descriptor instead.
+func (*QueueDeleted) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *QueueDeleted) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// NodeDraining records that a node is to drain; a head that takes over tells it so again.
+type NodeDraining struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// When what still runs is given back. Not set: never.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// For people.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDraining) Reset() {
+	*x = NodeDraining{}
+	mi := &file_engine_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDraining) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDraining) ProtoMessage() {}
+
+func (x *NodeDraining) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
+func (*NodeDraining) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NodeDraining) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *NodeDraining) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *NodeDraining) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// NodeDrained records that a node has left.
+type NodeDrained struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId        string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDrained) Reset() {
+	*x = NodeDrained{}
+	mi := &file_engine_v1_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDrained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDrained) ProtoMessage() {}
+
+func (x *NodeDrained) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDrained.ProtoReflect.Descriptor instead.
+func (*NodeDrained) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *NodeDrained) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
 // HeadStarted begins a term.
 type HeadStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -251,7 +521,7 @@ type HeadStarted struct {
 
 func (x *HeadStarted) Reset() {
 	*x = HeadStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[1]
+	mi := &file_engine_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +533,7 @@ func (x *HeadStarted) String() string {
 func (*HeadStarted) ProtoMessage() {}
 
 func (x *HeadStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[1]
+	mi := &file_engine_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +546,7 @@ func (x *HeadStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadStarted.ProtoReflect.Descriptor instead.
 func (*HeadStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *HeadStarted) GetTerm() uint64 {
@@ -308,7 +578,7 @@ type JobAccepted struct {
 
 func (x *JobAccepted) Reset() {
 	*x = JobAccepted{}
-	mi := &file_engine_v1_log_proto_msgTypes[2]
+	mi := &file_engine_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +590,7 @@ func (x *JobAccepted) String() string {
 func (*JobAccepted) ProtoMessage() {}
 
 func (x *JobAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[2]
+	mi := &file_engine_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +603,7 @@ func (x *JobAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAccepted.ProtoReflect.Descriptor instead.
 func (*JobAccepted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JobAccepted) GetJobId() string {
@@ -370,7 +640,7 @@ type JobPlanned struct {
 
 func (x *JobPlanned) Reset() {
 	*x = JobPlanned{}
-	mi := &file_engine_v1_log_proto_msgTypes[3]
+	mi := &file_engine_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +652,7 @@ func (x *JobPlanned) String() string {
 func (*JobPlanned) ProtoMessage() {}
 
 func (x *JobPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[3]
+	mi := &file_engine_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +665,7 @@ func (x *JobPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPlanned.ProtoReflect.Descriptor instead.
 func (*JobPlanned) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JobPlanned) GetJobId() string {
@@ -423,7 +693,7 @@ type JobStarted struct {
 
 func (x *JobStarted) Reset() {
 	*x = JobStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[4]
+	mi := &file_engine_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +705,7 @@ func (x *JobStarted) String() string {
 func (*JobStarted) ProtoMessage() {}
 
 func (x *JobStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[4]
+	mi := &file_engine_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +718,7 @@ func (x *JobStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStarted.ProtoReflect.Descriptor instead.
 func (*JobStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobStarted) GetJobId() string {
@@ -477,7 +747,7 @@ type TaskCommitted struct {
 
 func (x *TaskCommitted) Reset() {
 	*x = TaskCommitted{}
-	mi := &file_engine_v1_log_proto_msgTypes[5]
+	mi := &file_engine_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +759,7 @@ func (x *TaskCommitted) String() string {
 func (*TaskCommitted) ProtoMessage() {}
 
 func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[5]
+	mi := &file_engine_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +772,7 @@ func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCommitted.ProtoReflect.Descriptor instead.
 func (*TaskCommitted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TaskCommitted) GetJobId() string {
@@ -557,7 +827,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_engine_v1_log_proto_msgTypes[6]
+	mi := &file_engine_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +839,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[6]
+	mi := &file_engine_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +852,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobEnded) GetJobId() string {
@@ -624,7 +894,7 @@ type JobResumed struct {
 
 func (x *JobResumed) Reset() {
 	*x = JobResumed{}
-	mi := &file_engine_v1_log_proto_msgTypes[7]
+	mi := &file_engine_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +906,7 @@ func (x *JobResumed) String() string {
 func (*JobResumed) ProtoMessage() {}
 
 func (x *JobResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[7]
+	mi := &file_engine_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +919,7 @@ func (x *JobResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResumed.ProtoReflect.Descriptor instead.
 func (*JobResumed) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobResumed) GetJobId() string {
@@ -670,7 +940,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_engine_v1_log_proto_msgTypes[8]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +952,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[8]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +965,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobForgotten) GetJobId() string {
@@ -713,14 +983,18 @@ type Snapshot struct {
 	// The cluster's id.
 	ClusterId string `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// All jobs in order of acceptance.
-	Jobs          []*JobSnapshot `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Jobs []*JobSnapshot `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Queues that somebody set, in order of their names.
+	Queues []*Queue `protobuf:"bytes,4,rep,name=queues,proto3" json:"queues,omitempty"`
+	// Nodes that are to drain, in order of their ids.
+	Draining      []*NodeDraining `protobuf:"bytes,5,rep,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +1006,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +1019,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Snapshot) GetTerm() uint64 {
@@ -765,6 +1039,20 @@ func (x *Snapshot) GetClusterId() string {
 func (x *Snapshot) GetJobs() []*JobSnapshot {
 	if x != nil {
 		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Snapshot) GetQueues() []*Queue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *Snapshot) GetDraining() []*NodeDraining {
+	if x != nil {
+		return x.Draining
 	}
 	return nil
 }
@@ -796,7 +1084,7 @@ type JobSnapshot struct {
 
 func (x *JobSnapshot) Reset() {
 	*x = JobSnapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1096,7 @@ func (x *JobSnapshot) String() string {
 func (*JobSnapshot) ProtoMessage() {}
 
 func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1109,7 @@ func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSnapshot.ProtoReflect.Descriptor instead.
 func (*JobSnapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobSnapshot) GetAccepted() *JobAccepted {
@@ -891,7 +1179,7 @@ var File_engine_v1_log_proto protoreflect.FileDescriptor
 
 const file_engine_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x04\n" +
+	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x06\n" +
 	"\bLogEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12;\n" +
 	"\fhead_started\x18\x02 \x01(\v2\x16.engine.v1.HeadStartedH\x00R\vheadStarted\x12;\n" +
@@ -906,8 +1194,22 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"jobResumed\x12>\n" +
 	"\rjob_forgotten\x18\t \x01(\v2\x17.engine.v1.JobForgottenH\x00R\fjobForgotten\x121\n" +
 	"\bsnapshot\x18\n" +
-	" \x01(\v2\x13.engine.v1.SnapshotH\x00R\bsnapshotB\x06\n" +
-	"\x04fact\"@\n" +
+	" \x01(\v2\x13.engine.v1.SnapshotH\x00R\bsnapshot\x122\n" +
+	"\tqueue_set\x18\v \x01(\v2\x13.engine.v1.QueueSetH\x00R\bqueueSet\x12>\n" +
+	"\rqueue_deleted\x18\f \x01(\v2\x17.engine.v1.QueueDeletedH\x00R\fqueueDeleted\x12>\n" +
+	"\rnode_draining\x18\r \x01(\v2\x17.engine.v1.NodeDrainingH\x00R\fnodeDraining\x12;\n" +
+	"\fnode_drained\x18\x0e \x01(\v2\x16.engine.v1.NodeDrainedH\x00R\vnodeDrainedB\x06\n" +
+	"\x04fact\"2\n" +
+	"\bQueueSet\x12&\n" +
+	"\x05queue\x18\x01 \x01(\v2\x10.engine.v1.QueueR\x05queue\"\"\n" +
+	"\fQueueDeleted\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"w\n" +
+	"\fNodeDraining\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"&\n" +
+	"\vNodeDrained\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"@\n" +
 	"\vHeadStarted\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
@@ -940,12 +1242,14 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"JobResumed\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"%\n" +
 	"\fJobForgotten\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"i\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xc8\x01\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12*\n" +
-	"\x04jobs\x18\x03 \x03(\v2\x16.engine.v1.JobSnapshotR\x04jobs\"\xd7\x03\n" +
+	"\x04jobs\x18\x03 \x03(\v2\x16.engine.v1.JobSnapshotR\x04jobs\x12(\n" +
+	"\x06queues\x18\x04 \x03(\v2\x10.engine.v1.QueueR\x06queues\x123\n" +
+	"\bdraining\x18\x05 \x03(\v2\x17.engine.v1.NodeDrainingR\bdraining\"\xd7\x03\n" +
 	"\vJobSnapshot\x122\n" +
 	"\baccepted\x18\x01 \x01(\v2\x16.engine.v1.JobAcceptedR\baccepted\x12;\n" +
 	"\vsubmit_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -972,56 +1276,69 @@ func file_engine_v1_log_proto_rawDescGZIP() []byte {
 	return file_engine_v1_log_proto_rawDescData
 }
 
-var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_engine_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: engine.v1.LogEntry
-	(*HeadStarted)(nil),           // 1: engine.v1.HeadStarted
-	(*JobAccepted)(nil),           // 2: engine.v1.JobAccepted
-	(*JobPlanned)(nil),            // 3: engine.v1.JobPlanned
-	(*JobStarted)(nil),            // 4: engine.v1.JobStarted
-	(*TaskCommitted)(nil),         // 5: engine.v1.TaskCommitted
-	(*JobEnded)(nil),              // 6: engine.v1.JobEnded
-	(*JobResumed)(nil),            // 7: engine.v1.JobResumed
-	(*JobForgotten)(nil),          // 8: engine.v1.JobForgotten
-	(*Snapshot)(nil),              // 9: engine.v1.Snapshot
-	(*JobSnapshot)(nil),           // 10: engine.v1.JobSnapshot
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*JobSpec)(nil),               // 12: engine.v1.JobSpec
-	(*Plan)(nil),                  // 13: engine.v1.Plan
-	(*TaskCounts)(nil),            // 14: engine.v1.TaskCounts
-	(JobState)(0),                 // 15: engine.v1.JobState
-	(*Error)(nil),                 // 16: engine.v1.Error
+	(*QueueSet)(nil),              // 1: engine.v1.QueueSet
+	(*QueueDeleted)(nil),          // 2: engine.v1.QueueDeleted
+	(*NodeDraining)(nil),          // 3: engine.v1.NodeDraining
+	(*NodeDrained)(nil),           // 4: engine.v1.NodeDrained
+	(*HeadStarted)(nil),           // 5: engine.v1.HeadStarted
+	(*JobAccepted)(nil),           // 6: engine.v1.JobAccepted
+	(*JobPlanned)(nil),            // 7: engine.v1.JobPlanned
+	(*JobStarted)(nil),            // 8: engine.v1.JobStarted
+	(*TaskCommitted)(nil),         // 9: engine.v1.TaskCommitted
+	(*JobEnded)(nil),              // 10: engine.v1.JobEnded
+	(*JobResumed)(nil),            // 11: engine.v1.JobResumed
+	(*JobForgotten)(nil),          // 12: engine.v1.JobForgotten
+	(*Snapshot)(nil),              // 13: engine.v1.Snapshot
+	(*JobSnapshot)(nil),           // 14: engine.v1.JobSnapshot
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*Queue)(nil),                 // 16: engine.v1.Queue
+	(*JobSpec)(nil),               // 17: engine.v1.JobSpec
+	(*Plan)(nil),                  // 18: engine.v1.Plan
+	(*TaskCounts)(nil),            // 19: engine.v1.TaskCounts
+	(JobState)(0),                 // 20: engine.v1.JobState
+	(*Error)(nil),                 // 21: engine.v1.Error
 }
 var file_engine_v1_log_proto_depIdxs = []int32{
-	11, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
-	1,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
-	2,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
-	3,  // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
-	4,  // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
-	5,  // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
-	6,  // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
-	7,  // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
-	8,  // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
-	9,  // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
-	12, // 10: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
-	13, // 11: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
-	14, // 12: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
-	15, // 13: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
-	16, // 14: engine.v1.JobEnded.error:type_name -> engine.v1.Error
-	10, // 15: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
-	2,  // 16: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
-	11, // 17: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
-	13, // 18: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
-	11, // 19: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
-	5,  // 20: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
-	6,  // 21: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
-	11, // 22: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
-	11, // 23: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	15, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	5,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
+	6,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
+	7,  // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
+	8,  // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
+	9,  // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
+	10, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
+	11, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
+	12, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
+	13, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
+	1,  // 10: engine.v1.LogEntry.queue_set:type_name -> engine.v1.QueueSet
+	2,  // 11: engine.v1.LogEntry.queue_deleted:type_name -> engine.v1.QueueDeleted
+	3,  // 12: engine.v1.LogEntry.node_draining:type_name -> engine.v1.NodeDraining
+	4,  // 13: engine.v1.LogEntry.node_drained:type_name -> engine.v1.NodeDrained
+	16, // 14: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
+	15, // 15: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
+	17, // 16: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
+	18, // 17: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
+	19, // 18: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
+	20, // 19: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
+	21, // 20: engine.v1.JobEnded.error:type_name -> engine.v1.Error
+	14, // 21: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
+	16, // 22: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
+	3,  // 23: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
+	6,  // 24: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
+	15, // 25: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
+	18, // 26: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
+	15, // 27: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
+	9,  // 28: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
+	10, // 29: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
+	15, // 30: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
+	15, // 31: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_log_proto_init() }
@@ -1029,6 +1346,7 @@ func file_engine_v1_log_proto_init() {
 	if File_engine_v1_log_proto != nil {
 		return
 	}
+	file_engine_v1_cluster_service_proto_init()
 	file_engine_v1_error_proto_init()
 	file_engine_v1_job_proto_init()
 	file_engine_v1_job_service_proto_init()
@@ -1044,6 +1362,10 @@ func file_engine_v1_log_proto_init() {
 		(*LogEntry_JobResumed)(nil),
 		(*LogEntry_JobForgotten)(nil),
 		(*LogEntry_Snapshot)(nil),
+		(*LogEntry_QueueSet)(nil),
+		(*LogEntry_QueueDeleted)(nil),
+		(*LogEntry_NodeDraining)(nil),
+		(*LogEntry_NodeDrained)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1051,7 +1373,7 @@ func file_engine_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_log_proto_rawDesc), len(file_engine_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

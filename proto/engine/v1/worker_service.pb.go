@@ -42,8 +42,16 @@ type SyncRequest struct {
 	// The sequence of the last answer on this stream that the worker has taken in; 0 if none. A lease that was granted in an answer
 	// up to this one and is neither held nor reported is lost.
 	AcknowledgedSequence uint64 `protobuf:"varint,8,opt,name=acknowledged_sequence,json=acknowledgedSequence,proto3" json:"acknowledged_sequence,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Every task of a client that the worker has and that has not ended. In the first message of a stream, which is complete; later
+	// ones carry those that have run for longer than a report interval, with what they say of their progress.
+	HeldTasks []*HeldTask `protobuf:"bytes,9,rep,name=held_tasks,json=heldTasks,proto3" json:"held_tasks,omitempty"`
+	// Tasks of clients that have ended: in the first message of a stream all that are not released, later those that this stream has
+	// not carried.
+	Outcomes []*TaskOutcome `protobuf:"bytes,10,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// Set in the first message of a stream: the sessions of the outcomes in it, in their order.
+	OutcomeSessions []string `protobuf:"bytes,11,rep,name=outcome_sessions,json=outcomeSessions,proto3" json:"outcome_sessions,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SyncRequest) Reset() {
@@ -132,6 +140,27 @@ func (x *SyncRequest) GetAcknowledgedSequence() uint64 {
 	return 0
 }
 
+func (x *SyncRequest) GetHeldTasks() []*HeldTask {
+	if x != nil {
+		return x.HeldTasks
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetOutcomes() []*TaskOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetOutcomeSessions() []string {
+	if x != nil {
+		return x.OutcomeSessions
+	}
+	return nil
+}
+
 // WorkerHello introduces a worker.
 type WorkerHello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -150,7 +179,9 @@ type WorkerHello struct {
 	// Its program version.
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// The head that it was connected to before, if any; a worker never carries leases from one cluster to another.
-	ClusterId     string `protobuf:"bytes,8,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ClusterId string `protobuf:"bytes,8,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The operators that tasks may name here, sorted.
+	Operators     []string `protobuf:"bytes,9,rep,name=operators,proto3" json:"operators,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +270,13 @@ func (x *WorkerHello) GetClusterId() string {
 		return x.ClusterId
 	}
 	return ""
+}
+
+func (x *WorkerHello) GetOperators() []string {
+	if x != nil {
+		return x.Operators
+	}
+	return nil
 }
 
 // LeaseRef names a lease.
@@ -653,7 +691,20 @@ type SyncResponse struct {
 	// Jobs that have ended: the worker forgets them and what it keeps for them.
 	EndedJobs []string `protobuf:"bytes,8,rep,name=ended_jobs,json=endedJobs,proto3" json:"ended_jobs,omitempty"`
 	// Counts the messages of one stream from 1.
-	Sequence      uint64 `protobuf:"varint,9,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,9,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Templates that the task grants in this and later messages refer to; each is sent once a stream. Their numbers are the head's.
+	Templates []*TaskTemplate `protobuf:"bytes,10,rep,name=templates,proto3" json:"templates,omitempty"`
+	// Numbers of templates that no later grant refers to.
+	RetiredTemplates []uint32 `protobuf:"varint,11,rep,packed,name=retired_templates,json=retiredTemplates,proto3" json:"retired_templates,omitempty"`
+	// Tasks of clients that the worker should have from now on.
+	TaskGrants []*TaskGrant `protobuf:"bytes,12,rep,name=task_grants,json=taskGrants,proto3" json:"task_grants,omitempty"`
+	// Tasks that it should not have: it cancels the context of those that run and starts none of the others; each that it has gets an
+	// outcome of state CANCELLED.
+	TaskRevocations []*TaskRevocation `protobuf:"bytes,13,rep,name=task_revocations,json=taskRevocations,proto3" json:"task_revocations,omitempty"`
+	// Ids of tasks whose outcomes nobody needs any more, 16 bytes each: the worker forgets them.
+	ReleasedTasks []byte `protobuf:"bytes,14,opt,name=released_tasks,json=releasedTasks,proto3" json:"released_tasks,omitempty"`
+	// The worker finishes what it has and gets nothing new; once it has ended that, it moves its objects and leaves.
+	Drain         *DrainOrder `protobuf:"bytes,15,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -751,6 +802,167 @@ func (x *SyncResponse) GetSequence() uint64 {
 	return 0
 }
 
+func (x *SyncResponse) GetTemplates() []*TaskTemplate {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetRetiredTemplates() []uint32 {
+	if x != nil {
+		return x.RetiredTemplates
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetTaskGrants() []*TaskGrant {
+	if x != nil {
+		return x.TaskGrants
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetTaskRevocations() []*TaskRevocation {
+	if x != nil {
+		return x.TaskRevocations
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetReleasedTasks() []byte {
+	if x != nil {
+		return x.ReleasedTasks
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetDrain() *DrainOrder {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// TaskRevocation takes a task back.
+type TaskRevocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The 16 bytes of the id.
+	TaskId []byte `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// Only the lease with this epoch; 0 means whichever.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Forget it at once, without an outcome.
+	Forget        bool `protobuf:"varint,3,opt,name=forget,proto3" json:"forget,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRevocation) Reset() {
+	*x = TaskRevocation{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRevocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRevocation) ProtoMessage() {}
+
+func (x *TaskRevocation) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRevocation.ProtoReflect.Descriptor instead.
+func (*TaskRevocation) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TaskRevocation) GetTaskId() []byte {
+	if x != nil {
+		return x.TaskId
+	}
+	return nil
+}
+
+func (x *TaskRevocation) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *TaskRevocation) GetForget() bool {
+	if x != nil {
+		return x.Forget
+	}
+	return false
+}
+
+// DrainOrder is a drain that somebody asked the head for.
+type DrainOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When what still runs is given back, in milliseconds from now. 0: never.
+	WithinMillis int64 `protobuf:"varint,1,opt,name=within_millis,json=withinMillis,proto3" json:"within_millis,omitempty"`
+	// For the log.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainOrder) Reset() {
+	*x = DrainOrder{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainOrder) ProtoMessage() {}
+
+func (x *DrainOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainOrder.ProtoReflect.Descriptor instead.
+func (*DrainOrder) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DrainOrder) GetWithinMillis() int64 {
+	if x != nil {
+		return x.WithinMillis
+	}
+	return 0
+}
+
+func (x *DrainOrder) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // HeadWelcome introduces the head.
 type HeadWelcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -770,7 +982,7 @@ type HeadWelcome struct {
 
 func (x *HeadWelcome) Reset() {
 	*x = HeadWelcome{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[8]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +994,7 @@ func (x *HeadWelcome) String() string {
 func (*HeadWelcome) ProtoMessage() {}
 
 func (x *HeadWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[8]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +1007,7 @@ func (x *HeadWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadWelcome.ProtoReflect.Descriptor instead.
 func (*HeadWelcome) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HeadWelcome) GetProtocolVersion() uint32 {
@@ -848,7 +1060,7 @@ type JobAssignment struct {
 
 func (x *JobAssignment) Reset() {
 	*x = JobAssignment{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[9]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1072,7 @@ func (x *JobAssignment) String() string {
 func (*JobAssignment) ProtoMessage() {}
 
 func (x *JobAssignment) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[9]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1085,7 @@ func (x *JobAssignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAssignment.ProtoReflect.Descriptor instead.
 func (*JobAssignment) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobAssignment) GetJobId() string {
@@ -916,7 +1128,7 @@ type LeaseGrant struct {
 
 func (x *LeaseGrant) Reset() {
 	*x = LeaseGrant{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[10]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1140,7 @@ func (x *LeaseGrant) String() string {
 func (*LeaseGrant) ProtoMessage() {}
 
 func (x *LeaseGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[10]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1153,7 @@ func (x *LeaseGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseGrant.ProtoReflect.Descriptor instead.
 func (*LeaseGrant) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LeaseGrant) GetLease() *LeaseRef {
@@ -1001,7 +1213,7 @@ type SyncObjectsRequest struct {
 
 func (x *SyncObjectsRequest) Reset() {
 	*x = SyncObjectsRequest{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[11]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1225,7 @@ func (x *SyncObjectsRequest) String() string {
 func (*SyncObjectsRequest) ProtoMessage() {}
 
 func (x *SyncObjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[11]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1238,7 @@ func (x *SyncObjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncObjectsRequest.ProtoReflect.Descriptor instead.
 func (*SyncObjectsRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SyncObjectsRequest) GetStore() *ObjectStoreAddress {
@@ -1084,7 +1296,7 @@ type SyncObjectsResponse struct {
 
 func (x *SyncObjectsResponse) Reset() {
 	*x = SyncObjectsResponse{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[12]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1308,7 @@ func (x *SyncObjectsResponse) String() string {
 func (*SyncObjectsResponse) ProtoMessage() {}
 
 func (x *SyncObjectsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[12]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1321,7 @@ func (x *SyncObjectsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncObjectsResponse.ProtoReflect.Descriptor instead.
 func (*SyncObjectsResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SyncObjectsResponse) GetOrders() []*ObjectOrder {
@@ -1151,7 +1363,7 @@ type ObjectOrder struct {
 
 func (x *ObjectOrder) Reset() {
 	*x = ObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[13]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1375,7 @@ func (x *ObjectOrder) String() string {
 func (*ObjectOrder) ProtoMessage() {}
 
 func (x *ObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[13]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1388,7 @@ func (x *ObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectOrder.ProtoReflect.Descriptor instead.
 func (*ObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ObjectOrder) GetNumber() uint64 {
@@ -1352,7 +1564,7 @@ type DeleteObjectsOrder struct {
 
 func (x *DeleteObjectsOrder) Reset() {
 	*x = DeleteObjectsOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[14]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1576,7 @@ func (x *DeleteObjectsOrder) String() string {
 func (*DeleteObjectsOrder) ProtoMessage() {}
 
 func (x *DeleteObjectsOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[14]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1589,7 @@ func (x *DeleteObjectsOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectsOrder.ProtoReflect.Descriptor instead.
 func (*DeleteObjectsOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteObjectsOrder) GetObjectIds() [][]byte {
@@ -1402,7 +1614,7 @@ type OwnObjectOrder struct {
 
 func (x *OwnObjectOrder) Reset() {
 	*x = OwnObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1626,7 @@ func (x *OwnObjectOrder) String() string {
 func (*OwnObjectOrder) ProtoMessage() {}
 
 func (x *OwnObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1639,7 @@ func (x *OwnObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnObjectOrder.ProtoReflect.Descriptor instead.
 func (*OwnObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OwnObjectOrder) GetObjectId() []byte {
@@ -1462,7 +1674,7 @@ type EndOwnerOrder struct {
 
 func (x *EndOwnerOrder) Reset() {
 	*x = EndOwnerOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1686,7 @@ func (x *EndOwnerOrder) String() string {
 func (*EndOwnerOrder) ProtoMessage() {}
 
 func (x *EndOwnerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1699,7 @@ func (x *EndOwnerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOwnerOrder.ProtoReflect.Descriptor instead.
 func (*EndOwnerOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EndOwnerOrder) GetOwner() *ObjectOwner {
@@ -1514,7 +1726,7 @@ type PutObjectOrder struct {
 
 func (x *PutObjectOrder) Reset() {
 	*x = PutObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1738,7 @@ func (x *PutObjectOrder) String() string {
 func (*PutObjectOrder) ProtoMessage() {}
 
 func (x *PutObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1751,7 @@ func (x *PutObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectOrder.ProtoReflect.Descriptor instead.
 func (*PutObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PutObjectOrder) GetObjectId() []byte {
@@ -1581,7 +1793,7 @@ type FetchObjectOrder struct {
 
 func (x *FetchObjectOrder) Reset() {
 	*x = FetchObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1805,7 @@ func (x *FetchObjectOrder) String() string {
 func (*FetchObjectOrder) ProtoMessage() {}
 
 func (x *FetchObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1818,7 @@ func (x *FetchObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchObjectOrder.ProtoReflect.Descriptor instead.
 func (*FetchObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FetchObjectOrder) GetObjectId() []byte {
@@ -1627,7 +1839,7 @@ type DescribeObjectOrder struct {
 
 func (x *DescribeObjectOrder) Reset() {
 	*x = DescribeObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1851,7 @@ func (x *DescribeObjectOrder) String() string {
 func (*DescribeObjectOrder) ProtoMessage() {}
 
 func (x *DescribeObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1864,7 @@ func (x *DescribeObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeObjectOrder.ProtoReflect.Descriptor instead.
 func (*DescribeObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DescribeObjectOrder) GetObjectId() []byte {
@@ -1675,7 +1887,7 @@ type CheckpointObjectOrder struct {
 
 func (x *CheckpointObjectOrder) Reset() {
 	*x = CheckpointObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1899,7 @@ func (x *CheckpointObjectOrder) String() string {
 func (*CheckpointObjectOrder) ProtoMessage() {}
 
 func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1912,7 @@ func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointObjectOrder.ProtoReflect.Descriptor instead.
 func (*CheckpointObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckpointObjectOrder) GetObjectId() []byte {
@@ -1732,7 +1944,7 @@ type RestoreObjectOrder struct {
 
 func (x *RestoreObjectOrder) Reset() {
 	*x = RestoreObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1956,7 @@ func (x *RestoreObjectOrder) String() string {
 func (*RestoreObjectOrder) ProtoMessage() {}
 
 func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1969,7 @@ func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreObjectOrder.ProtoReflect.Descriptor instead.
 func (*RestoreObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RestoreObjectOrder) GetUri() string {
@@ -1796,7 +2008,7 @@ type PromoteObjectOrder struct {
 
 func (x *PromoteObjectOrder) Reset() {
 	*x = PromoteObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2020,7 @@ func (x *PromoteObjectOrder) String() string {
 func (*PromoteObjectOrder) ProtoMessage() {}
 
 func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2033,7 @@ func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteObjectOrder.ProtoReflect.Descriptor instead.
 func (*PromoteObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PromoteObjectOrder) GetObjectId() []byte {
@@ -1862,7 +2074,7 @@ type ObjectOrderResult struct {
 
 func (x *ObjectOrderResult) Reset() {
 	*x = ObjectOrderResult{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2086,7 @@ func (x *ObjectOrderResult) String() string {
 func (*ObjectOrderResult) ProtoMessage() {}
 
 func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2099,7 @@ func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectOrderResult.ProtoReflect.Descriptor instead.
 func (*ObjectOrderResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ObjectOrderResult) GetNumber() uint64 {
@@ -1922,7 +2134,7 @@ var File_engine_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x1egoogle/protobuf/duration.proto\"\xcb\x02\n" +
+	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x14engine/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\xde\x03\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12,\n" +
 	"\x05hello\x18\x02 \x01(\v2\x16.engine.v1.WorkerHelloR\x05hello\x12(\n" +
@@ -1931,7 +2143,12 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x04logs\x18\x05 \x03(\v2\x18.engine.v1.WorkerLogLineR\x04logs\x12\x1a\n" +
 	"\bdraining\x18\x06 \x01(\bR\bdraining\x12\x18\n" +
 	"\agoodbye\x18\a \x01(\bR\agoodbye\x123\n" +
-	"\x15acknowledged_sequence\x18\b \x01(\x04R\x14acknowledgedSequence\"\xd3\x02\n" +
+	"\x15acknowledged_sequence\x18\b \x01(\x04R\x14acknowledgedSequence\x122\n" +
+	"\n" +
+	"held_tasks\x18\t \x03(\v2\x13.engine.v1.HeldTaskR\theldTasks\x122\n" +
+	"\boutcomes\x18\n" +
+	" \x03(\v2\x16.engine.v1.TaskOutcomeR\boutcomes\x12)\n" +
+	"\x10outcome_sessions\x18\v \x03(\tR\x0foutcomeSessions\"\xf1\x02\n" +
 	"\vWorkerHello\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
@@ -1941,7 +2158,8 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x06labels\x18\x06 \x03(\v2\".engine.v1.WorkerHello.LabelsEntryR\x06labels\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\b \x01(\tR\tclusterId\x1a9\n" +
+	"cluster_id\x18\b \x01(\tR\tclusterId\x12\x1c\n" +
+	"\toperators\x18\t \x03(\tR\toperators\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
@@ -1978,7 +2196,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\rWorkerLogLine\x12'\n" +
 	"\x0fworker_sequence\x18\x01 \x01(\x04R\x0eworkerSequence\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12&\n" +
-	"\x04line\x18\x03 \x01(\v2\x12.engine.v1.LogLineR\x04line\"\xaf\x03\n" +
+	"\x04line\x18\x03 \x01(\v2\x12.engine.v1.LogLineR\x04line\"\xe4\x05\n" +
 	"\fSyncResponse\x123\n" +
 	"\x15acknowledged_sequence\x18\x01 \x01(\x04R\x14acknowledgedSequence\x120\n" +
 	"\awelcome\x18\x02 \x01(\v2\x16.engine.v1.HeadWelcomeR\awelcome\x12,\n" +
@@ -1989,7 +2207,23 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x19acknowledged_log_sequence\x18\a \x01(\x04R\x17acknowledgedLogSequence\x12\x1d\n" +
 	"\n" +
 	"ended_jobs\x18\b \x03(\tR\tendedJobs\x12\x1a\n" +
-	"\bsequence\x18\t \x01(\x04R\bsequence\"\xe9\x01\n" +
+	"\bsequence\x18\t \x01(\x04R\bsequence\x125\n" +
+	"\ttemplates\x18\n" +
+	" \x03(\v2\x17.engine.v1.TaskTemplateR\ttemplates\x12+\n" +
+	"\x11retired_templates\x18\v \x03(\rR\x10retiredTemplates\x125\n" +
+	"\vtask_grants\x18\f \x03(\v2\x14.engine.v1.TaskGrantR\n" +
+	"taskGrants\x12D\n" +
+	"\x10task_revocations\x18\r \x03(\v2\x19.engine.v1.TaskRevocationR\x0ftaskRevocations\x12%\n" +
+	"\x0ereleased_tasks\x18\x0e \x01(\fR\rreleasedTasks\x12+\n" +
+	"\x05drain\x18\x0f \x01(\v2\x15.engine.v1.DrainOrderR\x05drain\"W\n" +
+	"\x0eTaskRevocation\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\fR\x06taskId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06forget\x18\x03 \x01(\bR\x06forget\"I\n" +
+	"\n" +
+	"DrainOrder\x12#\n" +
+	"\rwithin_millis\x18\x01 \x01(\x03R\fwithinMillis\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe9\x01\n" +
 	"\vHeadWelcome\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
@@ -2088,7 +2322,7 @@ func file_engine_v1_worker_service_proto_rawDescGZIP() []byte {
 	return file_engine_v1_worker_service_proto_rawDescData
 }
 
-var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*SyncRequest)(nil),           // 0: engine.v1.SyncRequest
 	(*WorkerHello)(nil),           // 1: engine.v1.WorkerHello
@@ -2098,93 +2332,105 @@ var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*TaskResult)(nil),            // 5: engine.v1.TaskResult
 	(*WorkerLogLine)(nil),         // 6: engine.v1.WorkerLogLine
 	(*SyncResponse)(nil),          // 7: engine.v1.SyncResponse
-	(*HeadWelcome)(nil),           // 8: engine.v1.HeadWelcome
-	(*JobAssignment)(nil),         // 9: engine.v1.JobAssignment
-	(*LeaseGrant)(nil),            // 10: engine.v1.LeaseGrant
-	(*SyncObjectsRequest)(nil),    // 11: engine.v1.SyncObjectsRequest
-	(*SyncObjectsResponse)(nil),   // 12: engine.v1.SyncObjectsResponse
-	(*ObjectOrder)(nil),           // 13: engine.v1.ObjectOrder
-	(*DeleteObjectsOrder)(nil),    // 14: engine.v1.DeleteObjectsOrder
-	(*OwnObjectOrder)(nil),        // 15: engine.v1.OwnObjectOrder
-	(*EndOwnerOrder)(nil),         // 16: engine.v1.EndOwnerOrder
-	(*PutObjectOrder)(nil),        // 17: engine.v1.PutObjectOrder
-	(*FetchObjectOrder)(nil),      // 18: engine.v1.FetchObjectOrder
-	(*DescribeObjectOrder)(nil),   // 19: engine.v1.DescribeObjectOrder
-	(*CheckpointObjectOrder)(nil), // 20: engine.v1.CheckpointObjectOrder
-	(*RestoreObjectOrder)(nil),    // 21: engine.v1.RestoreObjectOrder
-	(*PromoteObjectOrder)(nil),    // 22: engine.v1.PromoteObjectOrder
-	(*ObjectOrderResult)(nil),     // 23: engine.v1.ObjectOrderResult
-	nil,                           // 24: engine.v1.WorkerHello.LabelsEntry
-	(*Resources)(nil),             // 25: engine.v1.Resources
-	(*Error)(nil),                 // 26: engine.v1.Error
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*LogLine)(nil),               // 28: engine.v1.LogLine
-	(*JobSpec)(nil),               // 29: engine.v1.JobSpec
-	(*Plan)(nil),                  // 30: engine.v1.Plan
-	(*TaskPlan)(nil),              // 31: engine.v1.TaskPlan
-	(*InputFile)(nil),             // 32: engine.v1.InputFile
-	(*ObjectStoreAddress)(nil),    // 33: engine.v1.ObjectStoreAddress
-	(*ObjectCopy)(nil),            // 34: engine.v1.ObjectCopy
-	(*ObjectStoreUsage)(nil),      // 35: engine.v1.ObjectStoreUsage
-	(*ObjectOwner)(nil),           // 36: engine.v1.ObjectOwner
+	(*TaskRevocation)(nil),        // 8: engine.v1.TaskRevocation
+	(*DrainOrder)(nil),            // 9: engine.v1.DrainOrder
+	(*HeadWelcome)(nil),           // 10: engine.v1.HeadWelcome
+	(*JobAssignment)(nil),         // 11: engine.v1.JobAssignment
+	(*LeaseGrant)(nil),            // 12: engine.v1.LeaseGrant
+	(*SyncObjectsRequest)(nil),    // 13: engine.v1.SyncObjectsRequest
+	(*SyncObjectsResponse)(nil),   // 14: engine.v1.SyncObjectsResponse
+	(*ObjectOrder)(nil),           // 15: engine.v1.ObjectOrder
+	(*DeleteObjectsOrder)(nil),    // 16: engine.v1.DeleteObjectsOrder
+	(*OwnObjectOrder)(nil),        // 17: engine.v1.OwnObjectOrder
+	(*EndOwnerOrder)(nil),         // 18: engine.v1.EndOwnerOrder
+	(*PutObjectOrder)(nil),        // 19: engine.v1.PutObjectOrder
+	(*FetchObjectOrder)(nil),      // 20: engine.v1.FetchObjectOrder
+	(*DescribeObjectOrder)(nil),   // 21: engine.v1.DescribeObjectOrder
+	(*CheckpointObjectOrder)(nil), // 22: engine.v1.CheckpointObjectOrder
+	(*RestoreObjectOrder)(nil),    // 23: engine.v1.RestoreObjectOrder
+	(*PromoteObjectOrder)(nil),    // 24: engine.v1.PromoteObjectOrder
+	(*ObjectOrderResult)(nil),     // 25: engine.v1.ObjectOrderResult
+	nil,                           // 26: engine.v1.WorkerHello.LabelsEntry
+	(*HeldTask)(nil),              // 27: engine.v1.HeldTask
+	(*TaskOutcome)(nil),           // 28: engine.v1.TaskOutcome
+	(*Resources)(nil),             // 29: engine.v1.Resources
+	(*Error)(nil),                 // 30: engine.v1.Error
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*LogLine)(nil),               // 32: engine.v1.LogLine
+	(*TaskTemplate)(nil),          // 33: engine.v1.TaskTemplate
+	(*TaskGrant)(nil),             // 34: engine.v1.TaskGrant
+	(*JobSpec)(nil),               // 35: engine.v1.JobSpec
+	(*Plan)(nil),                  // 36: engine.v1.Plan
+	(*TaskPlan)(nil),              // 37: engine.v1.TaskPlan
+	(*InputFile)(nil),             // 38: engine.v1.InputFile
+	(*ObjectStoreAddress)(nil),    // 39: engine.v1.ObjectStoreAddress
+	(*ObjectCopy)(nil),            // 40: engine.v1.ObjectCopy
+	(*ObjectStoreUsage)(nil),      // 41: engine.v1.ObjectStoreUsage
+	(*ObjectOwner)(nil),           // 42: engine.v1.ObjectOwner
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
 	3,  // 1: engine.v1.SyncRequest.held:type_name -> engine.v1.HeldLease
 	5,  // 2: engine.v1.SyncRequest.results:type_name -> engine.v1.TaskResult
 	6,  // 3: engine.v1.SyncRequest.logs:type_name -> engine.v1.WorkerLogLine
-	25, // 4: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
-	24, // 5: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
-	2,  // 6: engine.v1.HeldLease.lease:type_name -> engine.v1.LeaseRef
-	4,  // 7: engine.v1.HeldLease.counts:type_name -> engine.v1.TaskCounts
-	2,  // 8: engine.v1.TaskResult.lease:type_name -> engine.v1.LeaseRef
-	4,  // 9: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
-	26, // 10: engine.v1.TaskResult.error:type_name -> engine.v1.Error
-	27, // 11: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
-	28, // 12: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
-	8,  // 13: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
-	9,  // 14: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
-	10, // 15: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
-	2,  // 16: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
-	2,  // 17: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
-	27, // 18: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
-	27, // 19: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
-	29, // 20: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
-	30, // 21: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
-	2,  // 22: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
-	31, // 23: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	32, // 24: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
-	33, // 25: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
-	34, // 26: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
-	35, // 27: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
-	23, // 28: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
-	13, // 29: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
-	14, // 30: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
-	15, // 31: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
-	16, // 32: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
-	17, // 33: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
-	18, // 34: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
-	20, // 35: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
-	21, // 36: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
-	22, // 37: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
-	19, // 38: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
-	36, // 39: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
-	36, // 40: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
-	36, // 41: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
-	36, // 42: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
-	36, // 43: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	36, // 44: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	26, // 45: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
-	34, // 46: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
-	0,  // 47: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	11, // 48: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
-	7,  // 49: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	12, // 50: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
-	49, // [49:51] is the sub-list for method output_type
-	47, // [47:49] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	27, // 4: engine.v1.SyncRequest.held_tasks:type_name -> engine.v1.HeldTask
+	28, // 5: engine.v1.SyncRequest.outcomes:type_name -> engine.v1.TaskOutcome
+	29, // 6: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
+	26, // 7: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
+	2,  // 8: engine.v1.HeldLease.lease:type_name -> engine.v1.LeaseRef
+	4,  // 9: engine.v1.HeldLease.counts:type_name -> engine.v1.TaskCounts
+	2,  // 10: engine.v1.TaskResult.lease:type_name -> engine.v1.LeaseRef
+	4,  // 11: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
+	30, // 12: engine.v1.TaskResult.error:type_name -> engine.v1.Error
+	31, // 13: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
+	32, // 14: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
+	10, // 15: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
+	11, // 16: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
+	12, // 17: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
+	2,  // 18: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
+	2,  // 19: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
+	33, // 20: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
+	34, // 21: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
+	8,  // 22: engine.v1.SyncResponse.task_revocations:type_name -> engine.v1.TaskRevocation
+	9,  // 23: engine.v1.SyncResponse.drain:type_name -> engine.v1.DrainOrder
+	31, // 24: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
+	31, // 25: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
+	35, // 26: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
+	36, // 27: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
+	2,  // 28: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
+	37, // 29: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
+	38, // 30: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	39, // 31: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
+	40, // 32: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
+	41, // 33: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
+	25, // 34: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
+	15, // 35: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
+	16, // 36: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
+	17, // 37: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
+	18, // 38: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
+	19, // 39: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
+	20, // 40: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
+	22, // 41: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
+	23, // 42: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
+	24, // 43: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
+	21, // 44: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
+	42, // 45: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
+	42, // 46: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
+	42, // 47: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
+	42, // 48: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
+	42, // 49: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	42, // 50: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	30, // 51: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
+	40, // 52: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
+	0,  // 53: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	13, // 54: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
+	7,  // 55: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	14, // 56: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
+	55, // [55:57] is the sub-list for method output_type
+	53, // [53:55] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
@@ -2197,7 +2443,8 @@ func file_engine_v1_worker_service_proto_init() {
 	file_engine_v1_job_service_proto_init()
 	file_engine_v1_object_proto_init()
 	file_engine_v1_plan_proto_init()
-	file_engine_v1_worker_service_proto_msgTypes[13].OneofWrappers = []any{
+	file_engine_v1_task_proto_init()
+	file_engine_v1_worker_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*ObjectOrder_Delete)(nil),
 		(*ObjectOrder_Own)(nil),
 		(*ObjectOrder_EndOwner)(nil),
@@ -2214,7 +2461,7 @@ func file_engine_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_worker_service_proto_rawDesc), len(file_engine_v1_worker_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
