@@ -1044,7 +1044,11 @@ func (*ListHeadsRequest) Descriptor() ([]byte, []int) {
 type ListHeadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In order of their ids.
-	Heads         []*HeadInfo `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
+	Heads []*HeadInfo `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
+	// The head that answers.
+	HeadId string `protobuf:"bytes,2,opt,name=head_id,json=headId,proto3" json:"head_id,omitempty"`
+	// The cluster that it is of. Empty for a head that has not joined one yet.
+	ClusterId     string `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1084,6 +1088,20 @@ func (x *ListHeadsResponse) GetHeads() []*HeadInfo {
 		return x.Heads
 	}
 	return nil
+}
+
+func (x *ListHeadsResponse) GetHeadId() string {
+	if x != nil {
+		return x.HeadId
+	}
+	return ""
+}
+
+func (x *ListHeadsResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
 }
 
 // HeadInfo is one head.
@@ -1167,7 +1185,9 @@ type AddHeadRequest struct {
 	// Where it is reached.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Its program version.
-	Version       string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The cluster that its data folder is of. Empty for a new folder. Another cluster's is a conflict.
+	ClusterId     string `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,6 +1239,13 @@ func (x *AddHeadRequest) GetAddress() string {
 func (x *AddHeadRequest) GetVersion() string {
 	if x != nil {
 		return x.Version
+	}
+	return ""
+}
+
+func (x *AddHeadRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
 	}
 	return ""
 }
@@ -1510,18 +1537,23 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\x05share\x18\x06 \x01(\x01R\x05share\x12\x1d\n" +
 	"\n" +
 	"fair_share\x18\a \x01(\x01R\tfairShare\"\x12\n" +
-	"\x10ListHeadsRequest\">\n" +
+	"\x10ListHeadsRequest\"v\n" +
 	"\x11ListHeadsResponse\x12)\n" +
-	"\x05heads\x18\x01 \x03(\v2\x13.engine.v1.HeadInfoR\x05heads\"k\n" +
+	"\x05heads\x18\x01 \x03(\v2\x13.engine.v1.HeadInfoR\x05heads\x12\x17\n" +
+	"\ahead_id\x18\x02 \x01(\tR\x06headId\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"k\n" +
 	"\bHeadInfo\x12\x17\n" +
 	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x14\n" +
-	"\x05voter\x18\x04 \x01(\bR\x05voter\"]\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\"|\n" +
 	"\x0eAddHeadRequest\x12\x17\n" +
 	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\tR\aversion\"\x11\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x04 \x01(\tR\tclusterId\"\x11\n" +
 	"\x0fAddHeadResponse\",\n" +
 	"\x11RemoveHeadRequest\x12\x17\n" +
 	"\ahead_id\x18\x01 \x01(\tR\x06headId\"\x14\n" +

@@ -21,6 +21,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NotLeader travels beside an Error, as another detail of google.rpc.Status: the head that was asked does not lead, or ceased to while
+// the call was under way. The call may be repeated at the head that does. Every call of the engine's services may be repeated: what it
+// asks for carries its id.
+type NotLeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the head that leads. Empty while nobody is known to.
+	HeadId string `protobuf:"bytes,1,opt,name=head_id,json=headId,proto3" json:"head_id,omitempty"`
+	// The "host:port" where that one is reached. Empty while nobody is known to lead.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotLeader) Reset() {
+	*x = NotLeader{}
+	mi := &file_engine_v1_error_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotLeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotLeader) ProtoMessage() {}
+
+func (x *NotLeader) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_error_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
+func (*NotLeader) Descriptor() ([]byte, []int) {
+	return file_engine_v1_error_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *NotLeader) GetHeadId() string {
+	if x != nil {
+		return x.HeadId
+	}
+	return ""
+}
+
+func (x *NotLeader) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // Error is a failure as the engine describes it. It travels as a detail of google.rpc.Status and inside of messages.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -40,7 +97,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_engine_v1_error_proto_msgTypes[0]
+	mi := &file_engine_v1_error_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -52,7 +109,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_error_proto_msgTypes[0]
+	mi := &file_engine_v1_error_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -65,7 +122,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_engine_v1_error_proto_rawDescGZIP(), []int{0}
+	return file_engine_v1_error_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Error) GetKind() string {
@@ -107,7 +164,10 @@ var File_engine_v1_error_proto protoreflect.FileDescriptor
 
 const file_engine_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x15engine/v1/error.proto\x12\tengine.v1\"w\n" +
+	"\x15engine/v1/error.proto\x12\tengine.v1\">\n" +
+	"\tNotLeader\x12\x17\n" +
+	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"w\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\toperation\x18\x02 \x01(\tR\toperation\x12\x0e\n" +
@@ -127,9 +187,10 @@ func file_engine_v1_error_proto_rawDescGZIP() []byte {
 	return file_engine_v1_error_proto_rawDescData
 }
 
-var file_engine_v1_error_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_engine_v1_error_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_engine_v1_error_proto_goTypes = []any{
-	(*Error)(nil), // 0: engine.v1.Error
+	(*NotLeader)(nil), // 0: engine.v1.NotLeader
+	(*Error)(nil),     // 1: engine.v1.Error
 }
 var file_engine_v1_error_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -150,7 +211,7 @@ func file_engine_v1_error_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_error_proto_rawDesc), len(file_engine_v1_error_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -94,7 +94,11 @@ type SubmitJobRequest struct {
 	Spec *JobSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	// A name for the submission, unique in the cluster, that makes submitting idempotent. Letters, digits, and "._:/@+-", at most
 	// 200. Default: none.
-	SubmissionId  string `protobuf:"bytes,2,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	SubmissionId string `protobuf:"bytes,2,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	// The id that the job is to have if it is new, made by the client as the head makes them: the time in UTC, and 8 random letters or
+	// digits. It makes it safe to repeat a call whose answer was lost: the job of this id is returned if it has the same spec, and is a
+	// conflict otherwise. Default: the head makes one.
+	JobId         string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +143,13 @@ func (x *SubmitJobRequest) GetSpec() *JobSpec {
 func (x *SubmitJobRequest) GetSubmissionId() string {
 	if x != nil {
 		return x.SubmissionId
+	}
+	return ""
+}
+
+func (x *SubmitJobRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
 	}
 	return ""
 }
@@ -1307,10 +1318,11 @@ var File_engine_v1_job_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bengine/v1/job_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"_\n" +
+	"\x1bengine/v1/job_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n" +
 	"\x10SubmitJobRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
-	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\"Q\n" +
+	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x15\n" +
+	"\x06job_id\x18\x03 \x01(\tR\x05jobId\"Q\n" +
 	"\x11SubmitJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\x12\x1a\n" +
 	"\battached\x18\x02 \x01(\bR\battached\"&\n" +
