@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
@@ -54,6 +55,21 @@ func ParseTaskUID(text string) (TaskUID, error) {
 		return TaskUID{}, Errorf(KindInvalidArgument, "parse task id", "", "%q is not a task id: expected 32 hexadecimal digits that end in 0000", text)
 	}
 	return TaskUID(object), nil
+}
+
+// taskKey is the key of a running task's id in a context.
+type taskKey struct{}
+
+// WithTask returns a context that says which task runs under it. Tasks that a program submits under such a context are that task's
+// children.
+func WithTask(ctx context.Context, id TaskUID) context.Context {
+	return context.WithValue(ctx, taskKey{}, id)
+}
+
+// TaskFrom returns the task that runs under a context, and reports whether there is one.
+func TaskFrom(ctx context.Context) (TaskUID, bool) {
+	id, ok := ctx.Value(taskKey{}).(TaskUID)
+	return id, ok
 }
 
 // Producer returns the id that a task would have whose output the object is, and the output's number from 0. Whether there is such a

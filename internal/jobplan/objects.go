@@ -205,11 +205,16 @@ func (o ObjectOutput) CheckpointURI(task int) string {
 	if o.Checkpoint == "" {
 		return ""
 	}
-	folder, settings := o.Checkpoint, ""
+	return CheckpointURI(o.Checkpoint, o.ID(task))
+}
+
+// CheckpointURI is where the checkpoint of an object in a folder, or s3://bucket/prefix, is kept.
+func CheckpointURI(folder string, id engine.ObjectID) string {
+	settings := ""
 	if i := strings.IndexByte(folder, '?'); i >= 0 && !filepath.IsAbs(folder) {
 		folder, settings = folder[:i], folder[i:] // An address in S3 may say how to reach it.
 	}
-	return strings.TrimRight(folder, "/") + "/" + o.ID(task).String() + ".arrows" + settings
+	return strings.TrimRight(folder, "/") + "/" + id.String() + ".arrows" + settings
 }
 
 func (o ObjectOutput) part(task int) string             { return o.ID(task).String() }
