@@ -2,6 +2,7 @@ package jobplan
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/f708428e/engine"
@@ -57,9 +58,9 @@ func openModels(ctx context.Context, spec *enginev1.JobSpec) (models, error) {
 func (m stepModel) pin(step int) *enginev1.ModelPin {
 	switch {
 	case m.infer != nil:
-		return &enginev1.ModelPin{Step: int32(step), Path: m.infer.Path, Digest: m.infer.Digest} //nolint:gosec // A job has few steps.
+		return &enginev1.ModelPin{Step: int32(step), Path: m.infer.Path, Digest: m.infer.Digest, SizeBytes: m.sizeBytes()} //nolint:gosec // A job has few steps.
 	case m.embed != nil:
-		return &enginev1.ModelPin{Step: int32(step), Path: m.embed.Path, Digest: m.embed.Digest} //nolint:gosec // See above.
+		return &enginev1.ModelPin{Step: int32(step), Path: m.embed.Path, Digest: m.embed.Digest, SizeBytes: m.sizeBytes()} //nolint:gosec // See above.
 	default:
 		return nil
 	}
@@ -88,19 +89,41 @@ func (m models) verify(plan *enginev1.Plan) error {
 	return nil
 }
 
+// sizeBytes is the length of the model's files. One that cannot be looked at counts nothing: whoever opens it will say so.
+func (m stepModel) sizeBytes() (sum int64) {
+	root, files := m.files()
+	for _, name := range files {
+		if info, err := os.Stat(filepath.Join(root, filepath.FromSlash(name))); err == nil {
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+// files are the names of the model's files under a folder.
+func (m stepModel) files() (root string, names []string) {
+	switch {
+	case m.infer != nil && m.infer.Path == m.infer.ONNXPath:
+		return filepath.Dir(m.infer.Path), m.infer.Files
+	case m.infer != nil:
+		return m.infer.Path, m.infer.Files
+	case m.embed != nil:
+		return m.embed.Folder, m.embed.Files
+	default:
+		return "", nil
+	}
+}
+
 // paths are all that belongs to a model: its folder or file, and what that refers to.
 func (m stepModel) paths() []string {
-	var root string
-	var paths, files []string
+	var paths []string
 	switch {
 	case m.infer != nil:
-		root, files, paths = m.infer.Path, m.infer.Files, []string{m.infer.Path, m.infer.ONNXPath}
-		if m.infer.Path == m.infer.ONNXPath {
-			root = filepath.Dir(m.infer.Path)
-		}
+		paths = []string{m.infer.Path, m.infer.ONNXPath}
 	case m.embed != nil:
-		root, files, paths = m.embed.Folder, m.embed.Files, []string{m.embed.Path}
+		paths = []string{m.embed.Path}
 	}
+	root, files := m.files()
 	for _, name := range files {
 		paths = append(paths, filepath.Join(root, filepath.FromSlash(name)))
 	}

@@ -48,7 +48,7 @@ func Validate(spec *enginev1.JobSpec) error {
 		return invalid("job", "a text is not UTF-8: %w", err)
 	}
 	for _, check := range []func(*enginev1.JobSpec) error{
-		validateHead, validateSource, validateBatch, validateSteps, validateSink, validateLimits,
+		validateHead, validateSource, validateBatch, validateSteps, validateSink, validateLimits, validateQueue,
 	} {
 		if err := check(spec); err != nil {
 			return err
@@ -312,6 +312,36 @@ func validateLimits(spec *enginev1.JobSpec) error {
 	}
 	_, err := Timeout(spec)
 	return err
+}
+
+// maxPriority bounds priorities, so that there is always room above and below.
+const maxPriority = 1_000_000
+
+func validateQueue(spec *enginev1.JobSpec) error {
+	if name := spec.GetQueue(); name != "" && engine.CheckSubmissionID(name) != nil {
+		return invalid("queue", "%q is no name of a queue: use 1 to 200 letters, digits, and ._:/@+-", name)
+	}
+	if p := spec.GetPriority(); p < -maxPriority || p > maxPriority {
+		return invalid("priority", "%d must be between -%d and %d", p, maxPriority, maxPriority)
+	}
+	const field = "placement.node_labels"
+	wanted := spec.GetPlacement().GetNodeLabels()
+	if len(wanted) > maxLabels {
+		return invalid(field, "%d labels, at most %d are allowed", len(wanted), maxLabels)
+	}
+	for _, key := range sortedKeys(wanted) {
+		switch {
+		case key == "":
+			return invalid(field, "a label has no name")
+		case len(key) > maxLabelKeyBytes:
+			return invalid(field, "the name %.20q… has %d bytes, at most %d are allowed", key, len(key), maxLabelKeyBytes)
+		case len(wanted[key]) > maxLabelValueBytes:
+			return invalid(field+"."+key, "%d bytes, at most %d are allowed", len(wanted[key]), maxLabelValueBytes)
+		case wanted[key] == "!":
+			return invalid(field+"."+key, `"!" must be followed by the value that a node must not have`)
+		}
+	}
+	return nil
 }
 
 // oneASCII returns the one ASCII character of a field, or 0 for an empty text. NUL, which would mean the same, is refused.

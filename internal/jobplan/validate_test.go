@@ -45,6 +45,7 @@ func TestValidateAccepts(t *testing.T) {
 		one("steps", `[{"infer": {"model": "/m", "inputs": ["a"], "output": "y", "batch": {"rows": 5}}}, {"select": {"columns": ["a"]}},
 			{"rename": {"columns": {"a": "b", "b": "a"}}}, {"cast": {"columns": {"a": "long"}}}]`),
 		job(map[string]string{"timeout": `"1h30m"`, "retry": `{"max_attempts": 1}`, "labels": `{"team": "wine"}`, "name": `"Nachtlauf ü"`}),
+		job(map[string]string{"queue": `"team/etl"`, "priority": `-5`, "placement": `{"node_labels": {"zone": "a", "gpu": "", "spot": "!yes"}}`}),
 	} {
 		if err := jobplan.Validate(parse(t, "", text)); err != nil {
 			t.Errorf("%s: %v", text, err)
@@ -146,6 +147,10 @@ func TestValidateRefuses(t *testing.T) {
 		{one("retry", `{"max_attempts": -1}`), "retry.max_attempts: -1 must be between 1 and 1000, or 0 for 3"},
 		{one("timeout", `"soon"`), `timeout: "soon" is not a duration: write numbers with ms, s, m, h, or d, such as 90s or 1h30m`},
 		{one("timeout", `"0s"`), `timeout: "0s" must be longer than zero`},
+		{one("queue", `"my queue"`), `queue: "my queue" is no name of a queue: use 1 to 200 letters, digits, and ._:/@+-`},
+		{one("priority", `1000001`), "priority: 1000001 must be between -1000000 and 1000000"},
+		{one("placement", `{"node_labels": {"": "a"}}`), "placement.node_labels: a label has no name"},
+		{one("placement", `{"node_labels": {"spot": "!"}}`), `placement.node_labels.spot: "!" must be followed by the value that a node must not have`},
 	} {
 		wantError(t, jobplan.Validate(parse(t, "", test.text)), engine.KindInvalidArgument, "", test.want)
 	}

@@ -203,7 +203,9 @@ type ModelPin struct {
 	// Absolute path.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// "sha256:" and 64 hexadecimal digits over the files of the model.
-	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The length of its files: about the memory that its weights take on a node, however many tasks use them. 0: unknown.
+	SizeBytes     int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -257,6 +259,13 @@ func (x *ModelPin) GetDigest() string {
 		return x.Digest
 	}
 	return ""
+}
+
+func (x *ModelPin) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
 }
 
 // TaskPlan is one task: some splits in, one file or object out.
@@ -478,11 +487,13 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12.\n" +
 	"\x13modified_unix_nanos\x18\x03 \x01(\x03R\x11modifiedUnixNanos\x12\x1b\n" +
-	"\tobject_id\x18\x04 \x01(\fR\bobjectId\"J\n" +
+	"\tobject_id\x18\x04 \x01(\fR\bobjectId\"i\n" +
 	"\bModelPin\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\tR\x06digest\"H\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\"H\n" +
 	"\bTaskPlan\x12(\n" +
 	"\x06splits\x18\x01 \x03(\v2\x10.engine.v1.SplitR\x06splits\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\tR\x04part\"\xbc\x01\n" +
