@@ -22,6 +22,7 @@ import (
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/onnx"
+	"github.com/f708428e/engine/runtime/operator"
 	"github.com/f708428e/engine/worker"
 )
 
@@ -63,6 +64,9 @@ type WorkerConfig struct {
 	ONNXRuntime string
 	// Models replaces ONNX Runtime, for tests. The node closes it.
 	Models runtime.Loader
+	// Operators are those that tasks of clients may name, beside the ones that every worker has. Nil means operator.Default: what the
+	// program has registered before it starts the node.
+	Operators *operator.Registry
 	// Allocator provides the memory of record batches. Nil means Go's heap.
 	Allocator memory.Allocator
 	// Version is the program's version, for people.
@@ -184,6 +188,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.Cl
 	workerConfig := worker.Config{
 		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
+		Operators: config.Operators,
 	}
 	if !config.ObjectStore.Disabled {
 		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Logger); err != nil {
@@ -263,6 +268,10 @@ func (n *Node) watch() {
 	select {
 	case <-headDone:
 	case <-workerDone:
+		if n.head != nil && n.worker.worker.Drained() {
+			// The head goes on without it.
+			<-headDone
+		}
 	case <-objectsDone:
 	}
 	close(n.done)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -92,9 +93,11 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 	}()
 	var sent, acknowledged uint64
 	var goodbye uint64 // The report that said goodbye.
-	report := func() error {
+	report := func(due bool) error {
 		sent++
-		message := w.table.report(sent, acknowledged, time.Now())
+		now := time.Now()
+		message := w.table.report(sent, acknowledged, now)
+		w.granted.Report(message, due, now)
 		if sent == 1 {
 			message.Hello = proto.CloneOf(hello)
 			message.Hello.ClusterId = w.table.cluster()
@@ -104,7 +107,7 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 		}
 		return stream.Send(message)
 	}
-	err = report()
+	err = report(true)
 	ticker := time.NewTicker(defaultReportInterval)
 	defer ticker.Stop()
 	for err == nil {
@@ -118,14 +121,20 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 				}
 			}
 			w.begin(w.table.take(answer))
+			w.granted.Take(answer)
+			if order := answer.GetDrain(); order != nil {
+				w.draining.Do(func() {
+					w.group.Go("drain", func(ctx context.Context) error { return w.obeyDrain(ctx, order) })
+				})
+			}
 			if goodbye != 0 && answer.GetAcknowledgedSequence() >= goodbye {
 				close(w.table.saidGoodbye)
 				return nil
 			}
 		case <-w.table.wake:
-			err = report()
+			err = report(false)
 		case <-ticker.C:
-			err = report()
+			err = report(true)
 		case err = <-failed:
 			return streamError(err)
 		case <-ctx.Done():
@@ -155,12 +164,20 @@ func streamError(err error) error {
 // begin starts the attempts of new leases.
 func (w *Worker) begin(leases []*lease) {
 	for _, l := range leases {
+		// Tasks of clients start only in what is left beside the leases of jobs.
+		resources, err := jobplan.Resources(l.job.assignment.GetSpec())
+		if err != nil {
+			resources = engine.Resources{} // The attempt says what is wrong.
+		}
+		giveBack := w.granted.Hold(resources, l.devices)
 		started := w.tasks.Go("task "+l.task.String(), func(ctx context.Context) error {
+			defer giveBack()
 			defer context.AfterFunc(ctx, func() { l.revoke(errRevoked) })()
 			w.table.finish(l, w.attempt(l.revoked, l))
 			return nil
 		})
 		if !started {
+			giveBack()
 			l.revoke(errRevoked)
 		}
 	}

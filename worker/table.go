@@ -290,6 +290,16 @@ func (t *table) dropAll() {
 	t.dropLocked(maps.Clone(t.leases))
 }
 
+// giveBack revokes all leases: the next report does not list them, and the head grants them to others.
+func (t *table) giveBack() {
+	t.mu.Lock()
+	t.dropLocked(maps.Clone(t.leases))
+	close(t.changed)
+	t.changed = make(chan struct{})
+	t.mu.Unlock()
+	t.signal()
+}
+
 // sayGoodbye makes the next report the last one: no attempt runs any more. The channel is closed when the head has acknowledged it.
 func (t *table) sayGoodbye() <-chan struct{} {
 	t.mu.Lock()

@@ -1,13 +1,18 @@
 // Package worker runs tasks: it keeps one stream to the head, holds the leases that the head grants, and publishes each task's
 // output once. sync.go speaks the protocol, table.go holds what the worker has, attempt.go runs one attempt,
-// output.go is where its part goes.
+// output.go is where its part goes. The tasks of clients are package worker/tasks; taskstep.go has the operators that every worker
+// offers to them.
 package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow/memory"
@@ -19,6 +24,8 @@ import (
 	"github.com/f708428e/engine/objectstore"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/operator"
+	"github.com/f708428e/engine/worker/tasks"
 )
 
 // Config is what a worker is made of.
@@ -41,6 +48,12 @@ type Config struct {
 	// ModelFolder is where graphs are kept that are made of models which have weights alone. Empty means the folder engine/models in
 	// the user's cache folder.
 	ModelFolder string
+	// Operators are those that tasks of clients may name, beside the ones that every worker has; what is registered after Start does not
+	// count. Nil means operator.Default.
+	Operators *operator.Registry
+	// Evacuate is called when the head has ordered a drain and all tasks have ended: it brings away what others still need of this
+	// worker, which then leaves, whether that failed or not. It may block until ctx ends. Nil means that there is nothing.
+	Evacuate func(context.Context) error
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.
@@ -62,8 +75,13 @@ type Worker struct {
 	group  *lifecycle.Group
 	tasks  *lifecycle.Group
 	table  *table
-	joined chan struct{}
-	once   sync.Once
+	// granted are the tasks of clients; what else is called a task here belongs to jobs.
+	granted *tasks.Tasks
+	joined  chan struct{}
+	once    sync.Once
+	// draining begins the drain that the head orders, once; drained is set when the worker has left because of it.
+	draining sync.Once
+	drained  atomic.Bool
 }
 
 // Start begins to work for the head at the other end of the connection. The worker runs until Stop, or until the head refuses it
@@ -98,6 +116,15 @@ func Start(config Config) (*Worker, error) {
 		ProtocolVersion: config.ProtocolVersion, NodeId: string(w.id), Host: host, Pid: int64(os.Getpid()),
 		Total: rpc.ResourcesToProto(config.Resources), Labels: config.Labels, Version: config.Version,
 	}
+	if config.Operators == nil {
+		config.Operators = operator.Default
+	}
+	operators := config.Operators.Funcs()
+	maps.Copy(operators, w.builtIn())
+	hello.Operators = slices.Sorted(maps.Keys(operators))
+	w.granted = tasks.New(tasks.Config{
+		Node: w.id, Operators: operators, Total: config.Resources, Store: config.Store, Fetch: config.Fetch, Wake: w.table.signal, Logger: config.Logger,
+	})
 	w.group.Go("sync", func(ctx context.Context) error { return w.sync(ctx, hello) })
 	return w, nil
 }
@@ -114,16 +141,19 @@ func (w *Worker) Done() <-chan struct{} { return w.group.Done() }
 // Err returns the failure that ended the worker, or nil.
 func (w *Worker) Err() error { return w.group.Err() }
 
-// Drain tells the head to grant nothing more, and waits until the worker holds nothing or ctx ends.
+// Drain tells the head to grant nothing more, and waits until the worker holds nothing, and the head knows how everything ended, or ctx
+// ends.
 func (w *Worker) Drain(ctx context.Context) error {
 	w.table.drain()
 	for {
 		empty, changed := w.table.idle()
-		if empty {
+		ended, told := w.granted.Idle()
+		if empty && ended {
 			return nil
 		}
 		select {
 		case <-changed:
+		case <-told:
 		case <-w.group.Done():
 			return nil
 		case <-ctx.Done():
@@ -136,7 +166,8 @@ func (w *Worker) Drain(ctx context.Context) error {
 // tasks. Call Drain first to let them finish.
 func (w *Worker) Stop(ctx context.Context) error {
 	w.table.dropAll()
-	err := w.tasks.Stop(ctx)
+	w.granted.Drop()
+	err := errors.Join(w.tasks.Stop(ctx), w.granted.Stop(ctx))
 	select {
 	case <-w.table.sayGoodbye():
 	case <-w.group.Done():

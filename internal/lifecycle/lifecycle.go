@@ -70,13 +70,18 @@ func (g *Group) Err() error {
 	return g.err
 }
 
-// Stop ends the group and waits until its goroutines have returned, or until ctx is done, in which case the error names those
-// that still run.
-func (g *Group) Stop(ctx context.Context) error {
+// End begins to end the group, as Stop does, without waiting; a goroutine of the group may call it.
+func (g *Group) End() {
 	g.mu.Lock()
 	g.stopped = true
 	g.mu.Unlock()
 	g.cancel(errStopped)
+}
+
+// Stop ends the group and waits until its goroutines have returned, or until ctx is done, in which case the error names those
+// that still run.
+func (g *Group) Stop(ctx context.Context) error {
+	g.End()
 	ended := make(chan struct{})
 	go func() { // lifecycle: ends with the group's last goroutine.
 		g.wg.Wait()

@@ -1,0 +1,57 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// leaveWithin bounds what a worker still waits for once it has drained: operators that do not return, and the head's last answer.
+const leaveWithin = 10 * time.Second
+
+// obeyDrain finishes what the worker holds, gives back what has not ended in time, has objects brought away, and leaves. The worker is
+// then done, without an error.
+func (w *Worker) obeyDrain(ctx context.Context, order *enginev1.DrainOrder) error {
+	within := time.Duration(order.GetWithinMillis()) * time.Millisecond
+	w.config.Logger.InfoContext(ctx, "draining by order of the head", "reason", order.GetReason(), "within", within)
+	finishing, cancel := ctx, func() {}
+	if within > 0 {
+		finishing, cancel = context.WithTimeout(ctx, within)
+	}
+	err := w.Drain(finishing)
+	cancel()
+	if err != nil && ctx.Err() == nil {
+		w.config.Logger.WarnContext(ctx, "what has not ended in time is given back", "within", within)
+		w.table.giveBack()
+		w.granted.GiveBack()
+		err = w.Drain(ctx)
+	}
+	if err == nil && w.config.Evacuate != nil {
+		if err := w.config.Evacuate(ctx); err != nil && ctx.Err() == nil {
+			w.config.Logger.WarnContext(ctx, "not everything could be brought away before leaving", "error", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // Stop has overtaken the drain.
+	}
+	leaving, done := context.WithTimeout(ctx, leaveWithin)
+	defer done()
+	w.table.dropAll()
+	if err := w.tasks.Stop(leaving); err != nil {
+		w.config.Logger.WarnContext(ctx, "attempts still run", "error", err)
+	}
+	if err := w.granted.Stop(leaving); err != nil {
+		w.config.Logger.WarnContext(ctx, "operators still run", "error", err)
+	}
+	select {
+	case <-w.table.sayGoodbye():
+	case <-leaving.Done():
+	}
+	w.drained.Store(true)
+	w.group.End()
+	return nil
+}
+
+// Drained reports whether the worker has left because the head had ordered it to.
+func (w *Worker) Drained() bool { return w.drained.Load() }
