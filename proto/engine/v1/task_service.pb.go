@@ -83,7 +83,8 @@ func (PlacementStrategy) EnumDescriptor() ([]byte, []int) {
 	return file_engine_v1_task_service_proto_rawDescGZIP(), []int{0}
 }
 
-// RunTasksRequest is what a client sends. All fields are optional, but for session_id in the first message.
+// RunTasksRequest is what a client sends. All fields are optional, but for session_id in the first message. The head takes in the fields
+// in their order: a message may cancel tasks that it submits.
 type RunTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session, open at ObjectService.OpenSession. In the first message of a stream.
@@ -95,9 +96,11 @@ type RunTasksRequest struct {
 	// Tasks to cancel.
 	Cancellations []*TaskCancellation `protobuf:"bytes,4,rep,name=cancellations,proto3" json:"cancellations,omitempty"`
 	// Ids of tasks whose outcomes are taken in, 16 bytes each: the head and its workers forget them.
-	Acknowledged  []byte `protobuf:"bytes,5,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Acknowledged []byte `protobuf:"bytes,5,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Numbers of templates that this stream names no more: no later task refers to them, and none of those that do is unfinished.
+	RetiredTemplates []uint32 `protobuf:"varint,6,rep,packed,name=retired_templates,json=retiredTemplates,proto3" json:"retired_templates,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RunTasksRequest) Reset() {
@@ -161,6 +164,13 @@ func (x *RunTasksRequest) GetCancellations() []*TaskCancellation {
 func (x *RunTasksRequest) GetAcknowledged() []byte {
 	if x != nil {
 		return x.Acknowledged
+	}
+	return nil
+}
+
+func (x *RunTasksRequest) GetRetiredTemplates() []uint32 {
+	if x != nil {
+		return x.RetiredTemplates
 	}
 	return nil
 }
@@ -1586,14 +1596,15 @@ var File_engine_v1_task_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_task_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1cengine/v1/task_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x14engine/v1/task.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n" +
+	"\x1cengine/v1/task_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x14engine/v1/task.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x02\n" +
 	"\x0fRunTasksRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x125\n" +
 	"\ttemplates\x18\x02 \x03(\v2\x17.engine.v1.TaskTemplateR\ttemplates\x12/\n" +
 	"\x05tasks\x18\x03 \x03(\v2\x19.engine.v1.TaskSubmissionR\x05tasks\x12A\n" +
 	"\rcancellations\x18\x04 \x03(\v2\x1b.engine.v1.TaskCancellationR\rcancellations\x12\"\n" +
-	"\facknowledged\x18\x05 \x01(\fR\facknowledged\"]\n" +
+	"\facknowledged\x18\x05 \x01(\fR\facknowledged\x12+\n" +
+	"\x11retired_templates\x18\x06 \x03(\rR\x10retiredTemplates\"]\n" +
 	"\x10TaskCancellation\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\fR\x06taskId\x12\x1a\n" +
 	"\bchildren\x18\x02 \x01(\bR\bchildren\x12\x14\n" +
