@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+	"github.com/f708428e/engine/scheduler"
 )
 
 // Config holds what does not change while a head runs.
@@ -28,6 +30,9 @@ type Config struct {
 	// Full reports whether objects wait for room in a node's object store: it then gets no tasks whose output is objects. It must not call
 	// the dispatcher. Nil means that no store is full.
 	Full func(engine.NodeID) bool
+	// HangAfter is how long the attempt of a job's task may go on without a change of its counts, once it had one, before it is said to
+	// hang. Zero means a minute.
+	HangAfter time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -39,6 +44,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RetryBackoff == 0 {
 		c.RetryBackoff = 200 * time.Millisecond
+	}
+	if c.HangAfter == 0 {
+		c.HangAfter = time.Minute
 	}
 	return c
 }
@@ -53,89 +61,6 @@ const (
 	commitRetry = 5 * time.Second
 )
 
-// Run is one run of a job: it has another one after each resumption.
-type Run struct {
-	Job engine.JobID
-	// Number counts the runs; events carry it, so that a late one is not taken for one of the next run.
-	Number int32
-}
-
-// Job is what the core needs to know of a job to run it.
-type Job struct {
-	ID engine.JobID
-	// Run is the number that events of this run carry.
-	Run  int32
-	Spec *enginev1.JobSpec
-	Plan *enginev1.Plan
-	// Request is what one task needs.
-	Request engine.Resources
-	// MaxAttempts bounds the attempts at one task.
-	MaxAttempts int
-	// Done reports which tasks are committed already. Nil means none.
-	Done func(task int) bool
-	// AssignAfter is the time before which no task is granted, because a worker may still hold it under a lease of an earlier term.
-	// Workers that do are adopted at once.
-	AssignAfter time.Time
-}
-
-type taskState uint8
-
-// waiting → leased → committing → done
-//
-//	^─────────┴──────────┘
-const (
-	taskWaiting taskState = iota
-	taskLeased
-	taskCommitting
-	taskDone
-)
-
-// task is one task of an active job.
-type task struct {
-	state taskState
-	// epoch is that of the last lease granted or adopted; 0 if none was in this term.
-	epoch engine.Epoch
-	// worker holds the lease; set only while leased or committing.
-	worker *worker
-	// attempts counts leases that were granted.
-	attempts int32
-	// notBefore is when the next attempt may begin.
-	notBefore time.Time
-	// devices are the GPUs of the lease; set only while leased.
-	devices []int32
-	// counts is what the attempt has done; set only while leased or committing.
-	counts *enginev1.TaskCounts
-	// sent says that the worker knows of the lease: it was told, or has reported it.
-	sent bool
-	// grantedIn is the sequence of the answer that carried the grant; 0 once the worker has reported the lease.
-	grantedIn uint64
-	// result is what waits for its commit; set only while committing.
-	result *enginev1.TaskResult
-}
-
-// job is a job while it has tasks to run.
-type job struct {
-	Job
-	order int64
-	tasks []task
-	// queue holds the waiting tasks in order of their index.
-	queue []int
-	// delayedUntil is when the last of them may begin.
-	delayedUntil time.Time
-	running      int
-	done         int
-	lost         int64
-	started      bool
-	ended        bool
-	reason       string
-	// lastPlaced orders jobs by their last grant, or their arrival.
-	lastPlaced int64
-	// idleSince is since when tasks have waited and none has run; zero while that is not so.
-	idleSince time.Time
-}
-
-func (j *job) runID() Run { return Run{Job: j.ID, Number: j.Run} }
-
 // worker is a node that has joined in this term.
 type worker struct {
 	id       engine.NodeID
@@ -144,10 +69,15 @@ type worker struct {
 	joined   time.Time
 	reported time.Time
 	// session counts the streams of this worker; 0 while none is open.
-	session  uint64
-	dead     bool
+	session uint64
+	dead    bool
+	// draining is what the worker says itself.
 	draining bool
 	leases   map[engine.TaskID]struct{}
+	// used is what its leases hold, models counts them by the weights that they use, and loaded are those.
+	used   usage
+	models map[string]int
+	loaded []string
 
 	// What the next answer carries, and what this session has heard already.
 	welcomed     bool
@@ -164,14 +94,33 @@ type worker struct {
 
 // Core is the state machine. It is not safe for concurrent use.
 type Core struct {
-	config   Config
-	jobs     map[engine.JobID]*job
+	config Config
+	// clock is the time of the last input.
+	clock time.Time
+	jobs  map[engine.JobID]*job
+	// classes finds a job's class by its key, byClass by its id; ordered has them all.
+	classes, byClass map[string]*class
+	ordered          []*class
+	// pauses end with time.
+	pauses   pauseHeap
 	workers  map[engine.NodeID]*worker
 	sessions uint64
-	orders   int64 // Counts arrivals and placements.
-	stalled  []stalledCommit
+	// queues are the shares that somebody has set, drains the nodes that are to leave.
+	queues []scheduler.Queue
+	drains map[engine.NodeID]*drain
+	// scratch is memory that passes use again.
+	scratch struct {
+		nodes   []scheduler.Node
+		gpus    []scheduler.GPU
+		classes []scheduler.Class
+	}
+	// orders counts arrivals, lastStamp orders arrivals and placements.
+	orders, lastStamp int64
+	stalled           []stalledCommit
+	// changed are the workers for which there may be an answer.
+	changed []*worker
 	// stale says that a pass of the scheduler might grant something. nextPass is the time before which none is made, because
-	// many jobs make it dear; lookAt is when one is due even if nothing happens: a pause ends, or reasons should be renewed.
+	// many classes or nodes make it dear; lookAt is when one is due even if nothing happens, so that reasons are renewed.
 	stale     bool
 	nextPass  time.Time
 	lookAt    time.Time
@@ -191,6 +140,8 @@ type Events struct {
 	Failed []Failure
 	// Lines are for the jobs' logs.
 	Lines []Line
+	// Drained are nodes that were to leave and have; DrainsKnown are those that have heard of it, or are gone.
+	Drained, DrainsKnown []engine.NodeID
 	// Wake are the workers for which there is an answer.
 	Wake []engine.NodeID
 }
@@ -222,22 +173,41 @@ func NewCore(config Config) *Core {
 	return &Core{
 		config:    config,
 		jobs:      map[engine.JobID]*job{},
+		classes:   map[string]*class{},
+		byClass:   map[string]*class{},
 		workers:   map[engine.NodeID]*worker{},
+		drains:    map[engine.NodeID]*drain{},
 		lastEpoch: engine.Epoch(config.Term << 32),
 	}
 }
 
 // Take returns the events since the last call.
 func (c *Core) Take() Events {
-	for _, id := range slices.Sorted(maps.Keys(c.workers)) {
-		if w := c.workers[id]; w.dirty && w.session != 0 {
-			w.dirty = false
-			c.events.Wake = append(c.events.Wake, id)
+	for _, w := range c.changed {
+		if w.dirty = false; w.session != 0 && c.workers[w.id] == w {
+			c.events.Wake = append(c.events.Wake, w.id)
 		}
 	}
+	clear(c.changed)
+	c.changed = c.changed[:0]
+	slices.Sort(c.events.Wake)
 	events := c.events
 	c.events = Events{}
 	return events
+}
+
+// touch makes sure that a worker's stream looks for an answer.
+func (c *Core) touch(w *worker) {
+	if !w.dirty {
+		w.dirty = true
+		c.changed = append(c.changed, w)
+	}
+}
+
+// stamp returns a number that is larger than every one before, and about the time.
+func (c *Core) stamp(now time.Time) int64 {
+	c.lastStamp = max(c.lastStamp+1, now.UnixNano())
+	return c.lastStamp
 }
 
 // AddJob makes the job's tasks run. A job that is there already is left as it is.
@@ -245,9 +215,10 @@ func (c *Core) AddJob(now time.Time, added Job) {
 	if _, ok := c.jobs[added.ID]; ok {
 		return
 	}
+	c.clock = now
 	c.orders++
 	defer func() { c.lastEpoch++ }()
-	j := &job{Job: added, order: c.orders, lastPlaced: c.orders, tasks: make([]task, len(added.Plan.GetTasks()))}
+	j := &job{Job: added, order: c.orders, lastPlaced: c.stamp(now), tasks: make([]task, len(added.Plan.GetTasks())), held: now.Before(added.AssignAfter)}
 	for i := range j.tasks {
 		if added.AssignAfter.IsZero() {
 			// Nobody can hold a lease of this run of the job yet: one from before it was stopped is not adopted.
@@ -257,14 +228,20 @@ func (c *Core) AddJob(now time.Time, added Job) {
 			j.tasks[i].state = taskDone
 			j.done++
 		} else {
-			j.queue = append(j.queue, i)
+			j.queue = append(j.queue, int32(i)) //nolint:gosec // A plan has fewer tasks.
 		}
 	}
+	j.Done = nil // It may hold on to much.
+	j.locate()
 	c.jobs[j.ID] = j
 	if j.done == len(j.tasks) {
 		j.ended = true
 		c.events.Finished = append(c.events.Finished, j.runID())
-		return
+	}
+	c.join(j)
+	c.recount(j)
+	if j.held {
+		c.pause(added.AssignAfter, j, -1)
 	}
 	c.schedule(now)
 }
@@ -275,18 +252,19 @@ func (c *Core) RemoveJob(now time.Time, id engine.JobID) {
 	if !ok {
 		return
 	}
-	delete(c.jobs, id)
 	for i := range j.tasks {
 		if t := &j.tasks[i]; t.worker != nil {
 			c.revoke(t.worker, engine.TaskID{Job: id, Index: i}, t.epoch)
 			c.release(j, i)
 		}
 	}
+	c.leave(j)
+	delete(c.jobs, id)
 	for _, w := range c.workers {
 		if _, knows := w.knows[id]; knows {
 			delete(w.knows, id)
 			w.endedJobs = append(w.endedJobs, string(id))
-			w.dirty = true
+			c.touch(w)
 		}
 	}
 	c.schedule(now)
@@ -301,8 +279,8 @@ func (c *Core) Committed(now time.Time, id engine.TaskID, epoch engine.Epoch) {
 	t := &j.tasks[id.Index]
 	c.line(j.ID, "INFO", "task finished", map[string]string{
 		"task": strconv.Itoa(id.Index), "worker": string(t.worker.id),
-		"rows":    strconv.FormatInt(t.result.GetCounts().GetRowsWritten(), 10),
-		"seconds": strconv.FormatFloat(t.result.GetElapsed().AsDuration().Seconds(), 'f', 3, 64),
+		"rows":    strconv.FormatInt(t.lease.result.GetCounts().GetRowsWritten(), 10),
+		"seconds": strconv.FormatFloat(t.lease.result.GetElapsed().AsDuration().Seconds(), 'f', 3, 64),
 	})
 	c.settle(t.worker, id, epoch)
 	c.release(j, id.Index)
@@ -345,18 +323,24 @@ func (c *Core) offerAgain(now time.Time) {
 
 // Tick lets time pass: leases that have ended are taken back, pauses that are over end.
 func (c *Core) Tick(now time.Time) {
-	for _, id := range slices.Sorted(maps.Keys(c.workers)) {
-		w := c.workers[id]
+	c.clock = now
+	var silent []*worker
+	for id, w := range c.workers {
 		switch silence := now.Sub(w.reported); {
 		case !w.dead && silence > c.config.LeaseTime:
-			w.session = 0 // What it still says on its stream is refused; it has to come back.
-			c.bury(now, w, "worker lost: no report within its lease time", false)
+			silent = append(silent, w)
 		case w.dead && silence > deadNodeMemory:
 			delete(c.workers, id)
 		}
 	}
+	slices.SortFunc(silent, func(a, b *worker) int { return strings.Compare(string(a.id), string(b.id)) })
+	for _, w := range silent {
+		w.session = 0 // What it still says on its stream is refused; it has to come back.
+		c.bury(now, w, "worker lost: no report within its lease time", false)
+	}
+	c.forgetDrains(now)
 	c.offerAgain(now)
-	if c.stale || !now.Before(c.lookAt) {
+	if c.stale || !now.Before(c.lookAt) || c.pauseEnded(now) {
 		c.schedule(now)
 	}
 }
@@ -412,6 +396,7 @@ func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause er
 func (c *Core) fail(j *job, err error) {
 	if !j.ended {
 		j.ended = true
+		c.recount(j)
 		c.events.Failed = append(c.events.Failed, Failure{Run: j.runID(), Err: err})
 	}
 }
@@ -422,14 +407,29 @@ func (c *Core) release(j *job, index int) {
 	if t.worker == nil {
 		return
 	}
-	id := engine.TaskID{Job: j.ID, Index: index}
+	id, w := engine.TaskID{Job: j.ID, Index: index}, t.worker
 	c.stale = true
-	delete(t.worker.leases, id)
-	t.worker.grants = slices.DeleteFunc(t.worker.grants, func(other engine.TaskID) bool { return other == id })
-	t.worker, t.counts, t.devices, t.result, t.sent, t.grantedIn = nil, nil, nil, nil, false, 0
-	if t.state == taskLeased {
-		j.running--
+	delete(w.leases, id)
+	if !t.sent {
+		w.grants = slices.DeleteFunc(w.grants, func(other engine.TaskID) bool { return other == id })
 	}
+	if t.state == taskLeased {
+		c.count(j, w, t.lease.devices, -1)
+	}
+	t.worker, t.lease, t.sent = nil, nil, false
+}
+
+// count adds n leases of a job's tasks, negative to take them away, to all sums.
+func (c *Core) count(j *job, w *worker, devices []int32, n int) {
+	k := j.class
+	j.running += n
+	k.Running += n
+	if k.RunningOn[w.id] += n; k.RunningOn[w.id] == 0 {
+		delete(k.RunningOn, w.id)
+	}
+	w.used.add(k.need, devices, int64(n))
+	w.load(k.Weights, n)
+	c.recount(j)
 }
 
 func (c *Core) line(id engine.JobID, level, message string, attributes map[string]string) {
@@ -438,13 +438,13 @@ func (c *Core) line(id engine.JobID, level, message string, attributes map[strin
 
 func (c *Core) revoke(w *worker, id engine.TaskID, epoch engine.Epoch) {
 	w.revocations = append(w.revocations, leaseRef(id, epoch))
-	w.dirty = true
+	c.touch(w)
 }
 
 func (c *Core) settle(w *worker, id engine.TaskID, epoch engine.Epoch) {
 	if w != nil {
 		w.settled = append(w.settled, leaseRef(id, epoch))
-		w.dirty = true
+		c.touch(w)
 	}
 }
 

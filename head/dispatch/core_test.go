@@ -127,7 +127,7 @@ func (b *bench) report(w *fakeWorker) *enginev1.SyncResponse {
 }
 
 func (b *bench) hear(w *fakeWorker) *enginev1.SyncResponse {
-	answer := b.core.Answer(w.id, w.session)
+	answer := b.core.Answer(b.now, w.id, w.session)
 	if answer == nil {
 		b.t.Fatalf("no answer for %s", w.id)
 	}
@@ -302,7 +302,7 @@ func TestGrantThatWasLostWithItsStreamIsMadeAgain(t *testing.T) {
 	b := newBench(t, 1)
 	w := b.worker("w", 1)
 	b.addJob("j", 1, 3, nil, time.Time{})
-	if answer := b.core.Answer(w.id, w.session); len(answer.GetGrants()) != 1 {
+	if answer := b.core.Answer(b.now, w.id, w.session); len(answer.GetGrants()) != 1 {
 		t.Fatal("no grant")
 	}
 	// The answer is lost with the stream; the worker comes back with nothing.
@@ -319,8 +319,8 @@ func TestGrantOnItsWayIsNotLost(t *testing.T) {
 	b := newBench(t, 1)
 	w := b.worker("w", 1)
 	b.addJob("j", 1, 3, nil, time.Time{})
-	answer := b.core.Answer(w.id, w.session) // Sent, not yet received.
-	if err := b.tell(w); err != nil {        // Crosses it.
+	answer := b.core.Answer(b.now, w.id, w.session) // Sent, not yet received.
+	if err := b.tell(w); err != nil {               // Crosses it.
 		t.Fatal(err)
 	}
 	if view, _ := b.core.Job("j"); view.Lost != 0 || view.Running != 1 {
@@ -537,7 +537,7 @@ func runHistory(t *testing.T, seed uint64) {
 			b.worker(fresh, 2)
 			reported[fresh] = b.now
 		case action < 14: // The stream breaks; an answer may be lost with it.
-			b.core.Answer(w.id, w.session)
+			b.core.Answer(b.now, w.id, w.session)
 			b.core.Disconnect(w.id, w.session)
 			b.connect(w)
 			reported[w.id] = b.now

@@ -148,7 +148,7 @@ func (d *Dispatcher) AcknowledgeLogs(node engine.NodeID, session, sequence uint6
 func (d *Dispatcher) Answer(node engine.NodeID, session uint64) *enginev1.SyncResponse {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.core.Answer(node, session)
+	return d.core.Answer(d.now(), node, session)
 }
 
 // Disconnect ends a session.

@@ -19,6 +19,16 @@ type JobView struct {
 	Lost int64
 	// Live sums what the attempts that run now have done.
 	Live *enginev1.TaskCounts
+	// Hanging are the tasks whose attempts have done nothing for too long, in order of their index.
+	Hanging []HangingTask
+}
+
+// HangingTask is a job's task that does not get on.
+type HangingTask struct {
+	Index int
+	Node  engine.NodeID
+	// Quiet is for how long.
+	Quiet time.Duration
 }
 
 // Job returns the view of a job, or false if it has no tasks to run.
@@ -27,16 +37,58 @@ func (c *Core) Job(id engine.JobID) (JobView, bool) {
 	if j == nil {
 		return JobView{}, false
 	}
-	view := JobView{Reason: j.reason, Running: int64(j.running), Waiting: int64(len(j.queue)), Lost: j.lost, Live: &enginev1.TaskCounts{}}
-	if j.running == 0 && len(j.queue) == 0 {
+	waiting := len(j.queue) + j.delayed
+	view := JobView{Reason: c.reason(j), Running: int64(j.running), Waiting: int64(waiting), Lost: j.lost, Live: &enginev1.TaskCounts{}}
+	if j.running == 0 && waiting == 0 {
 		return view, true
 	}
 	for i := range j.tasks {
-		if t := &j.tasks[i]; t.state == taskLeased || t.state == taskCommitting {
-			AddCounts(view.Live, t.counts)
+		t := &j.tasks[i]
+		if t.lease == nil {
+			continue
+		}
+		AddCounts(view.Live, t.lease.counts)
+		if quiet := c.quiet(t); quiet > 0 {
+			view.Hanging = append(view.Hanging, HangingTask{Index: i, Node: t.worker.id, Quiet: quiet})
 		}
 	}
 	return view, true
+}
+
+// quiet is for how long a task has done nothing; zero if that is not too long.
+func (c *Core) quiet(t *task) time.Duration {
+	if t.state != taskLeased || t.lease.progressed.IsZero() {
+		return 0
+	}
+	if quiet := c.clock.Sub(t.lease.progressed); quiet > c.config.HangAfter {
+		return quiet
+	}
+	return 0
+}
+
+// reason is why the tasks of a job wait. Of a job that runs it is no news that some of its tasks wait.
+func (c *Core) reason(j *job) string {
+	switch {
+	case j.running > 0 || j.ended:
+		return ""
+	case j.held:
+		return "waiting for workers that may still have its tasks"
+	case len(j.queue) > 0 && len(c.stalled) > 0:
+		return "waiting for the head's log, which takes no results"
+	case len(j.queue) > 0:
+		return j.class.reason
+	case j.delayed > 0:
+		return "an attempt was lost; another one begins after a pause"
+	default:
+		return ""
+	}
+}
+
+// sameCounts reports whether an attempt has done nothing between two reports.
+func sameCounts(a, b *enginev1.TaskCounts) bool {
+	return a.GetRowsRead() == b.GetRowsRead() && a.GetRowsWritten() == b.GetRowsWritten() && a.GetRowsRejected() == b.GetRowsRejected() &&
+		a.GetBytesRead() == b.GetBytesRead() && a.GetBytesWritten() == b.GetBytesWritten() && a.GetBatches() == b.GetBatches() &&
+		a.GetTextsTruncated() == b.GetTextsTruncated()
 }
 
 // AddCounts adds b, which may be nil, to sum.
@@ -68,13 +120,13 @@ func (c *Core) Nodes() []NodeView {
 	for _, id := range slices.Sorted(maps.Keys(c.workers)) {
 		w := c.workers[id]
 		view := NodeView{
-			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: c.used(w),
+			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: w.used.resources(),
 			Running: len(w.leases), Joined: w.joined, Reported: w.reported,
 		}
 		switch {
 		case w.dead:
 			view.State = enginev1.NodeState_NODE_STATE_DEAD
-		case w.draining:
+		case w.draining, c.drains[id] != nil:
 			view.State = enginev1.NodeState_NODE_STATE_DRAINING
 		}
 		views = append(views, view)
@@ -85,7 +137,7 @@ func (c *Core) Nodes() []NodeView {
 // Tasks returns how many tasks wait for a worker and how many workers hold.
 func (c *Core) Tasks() (waiting, running int64) {
 	for _, j := range c.jobs {
-		waiting += int64(len(j.queue))
+		waiting += int64(len(j.queue) + j.delayed)
 		running += int64(j.running)
 	}
 	return waiting, running

@@ -2,7 +2,7 @@ package dispatch
 
 import (
 	"fmt"
-	"maps"
+	"slices"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -10,64 +10,68 @@ import (
 )
 
 const (
-	// passPerJob is the pause after a pass for each job that waited in it: with ten thousand of them, a pass takes milliseconds.
-	passPerJob = 4 * time.Microsecond
-	// fewJobs is how many may wait without any pause.
-	fewJobs = 100
+	// A pass costs about so much for each class, node, and task that it places; one that costs more than freePass is followed by a pause
+	// of the same length, so that large clusters spend at most half of the time on passes.
+	passPerClass = 300 * time.Nanosecond
+	passPerNode  = 300 * time.Nanosecond
+	passPerTask  = 500 * time.Nanosecond
+	freePass     = 200 * time.Microsecond
+	// maxPlacements bounds what one pass places, and so how long it takes.
+	maxPlacements = 10_000
 	// lookEvery is how long reasons stay as they are at most.
 	lookEvery = time.Second
 )
 
-// schedule grants what can be granted now, or soon if the last pass was a moment ago: Tick makes up for it.
+// schedule grants what can be granted now, or soon if the last pass was a moment ago: Due says when.
 func (c *Core) schedule(now time.Time) {
 	c.stale = true
-	if now.Before(c.nextPass) || len(c.stalled) > 0 {
+	if now.Before(c.nextPass) {
 		return
 	}
 	c.stale = false
 	c.lookAt = now.Add(lookEvery)
-	waiting := c.pass(now)
-	if waiting > fewJobs {
-		c.nextPass = now.Add(time.Duration(waiting) * passPerJob)
+	c.endPauses(now)
+	cost := c.pass(now)
+	if cost > freePass {
+		c.nextPass = now.Add(cost)
 	}
 }
 
-// pass asks the scheduler and grants what it says. It returns how many jobs had tasks to place.
-func (c *Core) pass(now time.Time) (jobs int) {
-	var classes, storing []scheduler.Class
-	for id, j := range c.jobs {
-		ready := c.ready(j, now)
-		if ready == 0 || j.running > 0 {
-			j.idleSince = time.Time{}
-		} else if j.idleSince.IsZero() {
-			j.idleSince = now
-		}
-		if ready < len(j.queue) {
-			c.lookLater(now, j)
-		}
-		if ready == 0 {
-			continue
-		}
-		class := scheduler.Class{
-			ID: string(id), Request: j.Request, Pending: ready, Running: j.running, LastPlaced: j.lastPlaced, Order: j.order,
-			Overdue: !j.idleSince.IsZero() && now.Sub(j.idleSince) > overdueAfter,
-		}
-		if j.Spec.GetSink().GetObject() != nil {
-			storing = append(storing, class)
-		} else {
-			classes = append(classes, class)
-		}
+// Due returns when a pass that had to wait may be made; zero if none waits.
+func (c *Core) Due() time.Time {
+	if !c.stale {
+		return time.Time{}
 	}
-	jobs = len(classes) + len(storing)
-	full := c.fullStores(len(storing) > 0)
+	return c.nextPass
+}
+
+// pass asks the scheduler and does what it says. It returns about how long that took.
+func (c *Core) pass(now time.Time) time.Duration {
+	storing := c.describe(now)
+	full := c.fullStores(storing)
 	if len(full) == 0 {
-		c.place(now, append(classes, storing...), nil)
-		return jobs
+		return c.decide(now, nil, func(*class) bool { return true })
 	}
 	// Who reads objects comes first: that is how stores become empty.
-	c.place(now, classes, nil)
-	c.place(now, storing, full)
-	return jobs
+	cost := c.decide(now, nil, func(k *class) bool { return !k.storing })
+	c.describe(now)
+	return cost + c.decide(now, full, func(k *class) bool { return k.storing })
+}
+
+// describe brings what the scheduler hears of the jobs' classes up to date. It reports whether objects are to be stored.
+func (c *Core) describe(now time.Time) (storing bool) {
+	for _, k := range c.ordered {
+		switch {
+		case k.Pending == 0 || k.Running > 0:
+			k.idleSince = time.Time{}
+		case k.idleSince.IsZero():
+			k.idleSince = now
+		}
+		k.Overdue = !k.idleSince.IsZero() && now.Sub(k.idleSince) > overdueAfter
+		k.Prefer = k.preferred()
+		storing = storing || k.storing && k.Pending > 0
+	}
+	return storing
 }
 
 // fullStores returns the nodes whose object store has no room at the moment.
@@ -86,50 +90,129 @@ func (c *Core) fullStores(wanted bool) (full map[engine.NodeID]bool) {
 	return full
 }
 
-// place asks the scheduler for nodes, apart from some, and grants what it says.
-func (c *Core) place(now time.Time, classes []scheduler.Class, apart map[engine.NodeID]bool) {
-	if len(classes) == 0 {
-		return
+// decide makes one decision of the scheduler over all nodes but those apart, for the classes that take part; the others count with what
+// they hold. It returns about how long that took.
+func (c *Core) decide(now time.Time, apart map[engine.NodeID]bool, takesPart func(*class) bool) time.Duration {
+	s := scheduler.Snapshot{
+		Nodes: c.nodes(apart), Classes: c.scratch.classes[:0], Queues: c.queues, Now: now, MaxPlacements: maxPlacements,
 	}
-	snapshot := scheduler.Snapshot{Classes: classes}
-	for _, w := range c.workers {
-		if w.dead || w.session == 0 || apart[w.id] {
+	for _, k := range c.ordered {
+		if k.Pending == 0 && k.Running == 0 {
 			continue
 		}
-		node := scheduler.Node{ID: w.id, Total: w.total, Labels: w.hello.GetLabels(), Unschedulable: w.draining}
-		node.Used, node.GPUs = c.used(w), c.gpus(w)
-		snapshot.Nodes = append(snapshot.Nodes, node)
-	}
-	plan := scheduler.Decide(snapshot)
-	for _, placement := range plan.Placements {
-		j, w := c.jobs[engine.JobID(placement.Class)], c.workers[placement.Node]
-		c.orders++
-		j.lastPlaced = c.orders
-		for i := range placement.Count {
-			if len(w.leases) >= maxLeases(w) {
-				break // The rest waits for the end of some of these.
-			}
-			index := j.pop(now)
-			if i < len(placement.Devices) {
-				for _, device := range placement.Devices[i] {
-					j.tasks[index].devices = append(j.tasks[index].devices, int32(device)) //nolint:gosec // A node has few.
-				}
-			}
-			c.grant(j, index, w)
+		s.Classes = append(s.Classes, k.Class)
+		if len(c.stalled) > 0 || !takesPart(k) {
+			s.Classes[len(s.Classes)-1].Pending = 0
+			continue
 		}
+		k.reason = ""
+	}
+	plan := scheduler.Decide(s)
+	c.scratch.classes = s.Classes
+	placed := 0
+	for _, p := range plan.Placements {
+		placed += p.Count
+		c.placeJobs(now, c.byClass[p.Class], p)
+	}
+	for _, p := range plan.Preemptions {
+		c.preemptJobs(c.byClass[p.Class], p)
 	}
 	for _, waiting := range plan.Waiting {
-		j := c.jobs[engine.JobID(waiting.Class)]
-		reason := waiting.Reason
-		if len(apart) > 0 {
-			if reason = fmt.Sprintf("the object stores of %d nodes are full", len(apart)); len(snapshot.Nodes) > 0 {
-				reason += "; of the others: " + waiting.Reason
+		c.explain(c.byClass[waiting.Class], waiting, len(apart), len(s.Nodes))
+	}
+	c.stale = c.stale || plan.More
+	return time.Duration(len(s.Classes))*passPerClass + time.Duration(len(s.Nodes))*passPerNode + time.Duration(placed)*passPerTask
+}
+
+// noOperators is what a node has that names none: to the scheduler, nil means all.
+var noOperators = []string{}
+
+// nodes describes the connected workers to the scheduler, but for those apart. The slice is valid until the next call.
+func (c *Core) nodes(apart map[engine.NodeID]bool) []scheduler.Node {
+	nodes, gpus := c.scratch.nodes[:0], c.scratch.gpus[:0]
+	for id, w := range c.workers {
+		if w.dead || w.session == 0 || apart[id] {
+			continue
+		}
+		node := scheduler.Node{
+			ID: id, Total: w.total, Used: w.used.resources(), Labels: w.hello.GetLabels(), Models: w.loaded, Operators: w.hello.GetOperators(),
+			Unschedulable: w.draining || c.drains[id] != nil || len(w.leases) >= maxLeases(w),
+		}
+		if node.Operators == nil {
+			node.Operators = noOperators
+		}
+		if w.total.GPU >= 1 {
+			first := len(gpus)
+			gpus = w.used.gpus(w.total, gpus)
+			node.GPUs = gpus[first:len(gpus):len(gpus)]
+		}
+		nodes = append(nodes, node)
+	}
+	c.scratch.nodes, c.scratch.gpus = nodes, gpus
+	return nodes
+}
+
+// placeJobs grants tasks of jobs.
+func (c *Core) placeJobs(now time.Time, k *class, p scheduler.Placement) {
+	w := c.workers[p.Node]
+	for i := range p.Count {
+		if len(w.leases) >= maxLeases(w) {
+			break // The rest waits for the end of some of these.
+		}
+		j := k.waiting[0]
+		var devices []int32
+		if i < len(p.Devices) {
+			for _, device := range p.Devices[i] {
+				devices = append(devices, int32(device)) //nolint:gosec // A node has few.
 			}
 		}
-		if j.running == 0 {
-			j.reason = reason // Of a job that runs it is no news that some of its tasks wait.
+		j.lastPlaced = c.stamp(now)
+		k.LastPlaced = j.lastPlaced
+		c.grant(j, j.pop(w.id), w, devices)
+	}
+}
+
+// preemptJobs takes running tasks of jobs back, those first that were granted last. It costs them no attempt.
+func (c *Core) preemptJobs(k *class, p scheduler.Preemption) {
+	w := c.workers[p.Node]
+	var running []engine.TaskID
+	for id := range w.leases {
+		if j := c.jobs[id.Job]; j.class == k && j.tasks[id.Index].state == taskLeased {
+			running = append(running, id)
 		}
-		if waiting.Infeasible && c.config.FailInfeasible && len(snapshot.Nodes) > 0 && len(apart) == 0 {
+	}
+	slices.SortFunc(running, func(a, b engine.TaskID) int {
+		if c.jobs[a.Job].tasks[a.Index].epoch > c.jobs[b.Job].tasks[b.Index].epoch {
+			return -1
+		}
+		return 1
+	})
+	for _, id := range running[:min(p.Count, len(running))] {
+		j := c.jobs[id.Job]
+		t := &j.tasks[id.Index]
+		c.revoke(w, id, t.epoch)
+		t.attempts--
+		c.release(j, id.Index)
+		// What the worker still says of the lease comes too late, or it would be adopted again.
+		c.lastEpoch++
+		t.epoch = c.lastEpoch
+		c.enqueue(j, id.Index, time.Time{})
+		c.line(j.ID, "INFO", "task taken back for a queue that is due its place", map[string]string{
+			"task": fmt.Sprint(id.Index), "worker": string(w.id), "queue": k.Queue,
+		})
+	}
+}
+
+// explain keeps why a class waits, and ends its jobs if it can never be placed.
+func (c *Core) explain(k *class, waiting scheduler.Waiting, apart, nodes int) {
+	k.reason = waiting.Reason
+	if apart > 0 {
+		if k.reason = fmt.Sprintf("the object stores of %d nodes are full", apart); nodes > 0 {
+			k.reason += "; of the others: " + waiting.Reason
+		}
+	}
+	if waiting.Infeasible && c.config.FailInfeasible && nodes > 0 && apart == 0 {
+		for _, j := range slices.Clone(k.waiting) {
 			c.fail(j, engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
 				WithHint("ask for less in resources:, or run the job on a cluster that has it"))
 		}
@@ -139,91 +222,46 @@ func (c *Core) place(now time.Time, classes []scheduler.Class, apart map[engine.
 // maxLeases bounds what a worker holds at a time, so that requests for next to nothing do not start thousands of attempts at once.
 func maxLeases(w *worker) int { return max(64, int(16*w.total.CPU)) }
 
-// lookLater makes a pass due when a job's pauses end.
-func (c *Core) lookLater(now time.Time, j *job) {
-	for _, at := range []time.Time{j.delayedUntil, j.AssignAfter} {
-		if at.After(now) && at.Before(c.lookAt) {
-			c.lookAt = at
-		}
-	}
-}
-
-// used sums what the leases on a worker hold. Results that wait for their commit hold nothing any more.
-func (c *Core) used(w *worker) engine.Resources {
-	var sum engine.Resources
-	for id := range w.leases {
-		if j := c.jobs[id.Job]; j != nil && j.tasks[id.Index].state == taskLeased {
-			sum = AddResources(sum, j.Request)
-		}
-	}
-	return sum
-}
-
-// gpus says what each device of a worker has free.
-func (c *Core) gpus(w *worker) []scheduler.GPU {
-	devices := int(w.total.GPU)
-	if devices == 0 {
-		return nil
-	}
-	free := make([]scheduler.GPU, devices)
-	for i := range free {
-		free[i] = scheduler.GPU{Free: 1, FreeMemoryBytes: w.total.GPUMemoryBytes / int64(devices)}
-	}
-	for id := range w.leases {
-		j := c.jobs[id.Job]
-		if j == nil || j.tasks[id.Index].state != taskLeased {
-			continue
-		}
-		held := j.tasks[id.Index].devices
-		for _, device := range held {
-			if device >= 0 && int(device) < devices {
-				// A task has parts of one device, or all of several.
-				free[device].Free -= j.Request.GPU / float64(len(held))
-				free[device].FreeMemoryBytes -= j.Request.GPUMemoryBytes / int64(len(held))
-			}
-		}
-	}
-	return free
-}
-
-// AddResources returns the sum of a and b.
-func AddResources(a, b engine.Resources) engine.Resources {
-	sum := engine.Resources{
-		CPU: a.CPU + b.CPU, GPU: a.GPU + b.GPU,
-		MemoryBytes: a.MemoryBytes + b.MemoryBytes, GPUMemoryBytes: a.GPUMemoryBytes + b.GPUMemoryBytes,
-	}
-	if len(a.Custom)+len(b.Custom) > 0 {
-		sum.Custom = maps.Clone(a.Custom)
-		if sum.Custom == nil {
-			sum.Custom = map[string]float64{}
-		}
-		for name, v := range b.Custom {
-			sum.Custom[name] += v
-		}
-	}
-	return sum
-}
-
 // grant leases a task, which is in no queue, to a worker.
-func (c *Core) grant(j *job, index int, w *worker) {
+func (c *Core) grant(j *job, index int, w *worker, devices []int32) {
 	c.lastEpoch++
 	t := &j.tasks[index]
 	t.attempts++
 	t.epoch = c.lastEpoch
-	c.hold(j, index, w)
+	c.hold(j, index, w, devices)
 	w.grants = append(w.grants, engine.TaskID{Job: j.ID, Index: index})
-	w.dirty = true
+	c.touch(w)
 }
 
 // hold records that a worker has the task's lease.
-func (c *Core) hold(j *job, index int, w *worker) {
+func (c *Core) hold(j *job, index int, w *worker, devices []int32) {
 	t := &j.tasks[index]
-	t.state, t.worker, t.sent, t.grantedIn = taskLeased, w, false, 0
+	t.state, t.worker, t.sent, t.lease = taskLeased, w, false, &taskLease{devices: devices}
 	w.leases[engine.TaskID{Job: j.ID, Index: index}] = struct{}{}
-	j.running++
-	j.reason = ""
+	c.count(j, w, devices, 1)
 	if !j.started {
 		j.started = true
 		c.events.Started = append(c.events.Started, j.ID)
+	}
+}
+
+// load counts n more tasks that use a model: its memory is taken once.
+func (w *worker) load(model scheduler.Weights, n int) {
+	if model.Digest == "" {
+		return
+	}
+	before := w.models[model.Digest]
+	after := before + n
+	w.models[model.Digest] = after
+	switch {
+	case before == 0 && after > 0:
+		w.used.memory += model.Bytes
+		w.used.gpuMemory += model.GPUBytes
+		w.loaded = append(w.loaded, model.Digest)
+	case before > 0 && after == 0:
+		delete(w.models, model.Digest)
+		w.used.memory -= model.Bytes
+		w.used.gpuMemory -= model.GPUBytes
+		w.loaded = slices.DeleteFunc(w.loaded, func(digest string) bool { return digest == model.Digest })
 	}
 }

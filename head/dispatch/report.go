@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -31,7 +30,7 @@ func (c *Core) Connect(now time.Time, hello *enginev1.WorkerHello) (uint64, erro
 	id := engine.NodeID(hello.GetNodeId())
 	w, ok := c.workers[id]
 	if !ok {
-		w = &worker{id: id, joined: now, leases: map[engine.TaskID]struct{}{}}
+		w = &worker{id: id, joined: now, leases: map[engine.TaskID]struct{}{}, models: map[string]int{}}
 		c.workers[id] = w
 	}
 	c.sessions++
@@ -58,13 +57,17 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 		return engine.Errorf(engine.KindFenced, "report", string(id), "this stream was replaced or its worker's lease has ended")
 	}
 	first := w.acknowledged == 0
+	c.clock = now
 	w.reported, w.acknowledged, w.draining = now, report.GetSequence(), report.GetDraining()
-	w.dirty = true
+	c.touch(w)
 	foreign := report.GetHello() != nil && report.GetHello().GetClusterId() != "" && report.GetHello().GetClusterId() != c.config.ClusterID
-	claimed := map[engine.TaskID]struct{}{}
+	var claimed map[engine.TaskID]struct{}
+	if len(w.leases)+len(report.GetHeld())+len(report.GetResults()) > 0 {
+		claimed = make(map[engine.TaskID]struct{}, len(w.leases))
+	}
 	for _, held := range report.GetHeld() {
 		task := taskOf(held.GetLease())
-		if foreign || !c.renew(w, task, held) {
+		if foreign || !c.renew(now, w, task, held) {
 			c.revoke(w, task, engine.Epoch(held.GetLease().GetEpoch()))
 			continue
 		}
@@ -77,17 +80,19 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 			c.settle(w, task, engine.Epoch(result.GetLease().GetEpoch()))
 		}
 	}
-	for _, task := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
-		if _, ok := claimed[task]; ok {
-			continue
-		}
-		j := c.jobs[task.Job]
-		t := &j.tasks[task.Index]
+	var missing []engine.TaskID
+	for task := range w.leases {
+		t := &c.jobs[task.Job].tasks[task.Index]
 		// A grant that the worker has not seen yet, it cannot report. What a new session does not begin with, it will never have.
-		if t.state == taskLeased && (first || t.sent && t.grantedIn <= report.GetAcknowledgedSequence()) {
-			c.attemptLost(now, j, task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
+		if _, ok := claimed[task]; !ok && t.state == taskLeased && (first || t.sent && t.lease.grantedIn <= report.GetAcknowledgedSequence()) {
+			missing = append(missing, task)
 		}
 	}
+	slices.SortFunc(missing, compareTasks)
+	for _, task := range missing {
+		c.attemptLost(now, c.jobs[task.Job], task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
+	}
+	c.hearDrain(w, report)
 	if report.GetGoodbye() {
 		c.bury(now, w, "the worker stopped", true)
 	}
@@ -103,7 +108,7 @@ func taskOf(lease *enginev1.LeaseRef) engine.TaskID {
 
 // renew keeps a lease that a worker holds, adopts one that nobody else was granted since, and reports false for one that the
 // worker must drop.
-func (c *Core) renew(w *worker, id engine.TaskID, held *enginev1.HeldLease) bool {
+func (c *Core) renew(now time.Time, w *worker, id engine.TaskID, held *enginev1.HeldLease) bool {
 	j, t := c.find(id)
 	epoch := engine.Epoch(held.GetLease().GetEpoch())
 	if t == nil || j.ended {
@@ -111,20 +116,31 @@ func (c *Core) renew(w *worker, id engine.TaskID, held *enginev1.HeldLease) bool
 	}
 	switch {
 	case t.state == taskLeased && t.worker == w && t.epoch == epoch:
+		if !slices.Equal(t.lease.devices, held.GetGpuDevices()) {
+			w.used.add(j.class.need, t.lease.devices, -1)
+			w.used.add(j.class.need, held.GetGpuDevices(), 1)
+			t.lease.devices = held.GetGpuDevices()
+		}
 	case t.state == taskWaiting && epoch >= t.epoch:
-		j.dequeue(id.Index)
+		c.dequeue(j, id.Index)
 		t.epoch = epoch
 		t.attempts = max(t.attempts, 1)
-		c.hold(j, id.Index, w)
+		c.hold(j, id.Index, w, held.GetGpuDevices())
 	case t.state == taskLeased && epoch > t.epoch:
 		c.revoke(t.worker, id, t.epoch)
 		c.release(j, id.Index)
 		t.epoch = epoch
-		c.hold(j, id.Index, w)
+		c.hold(j, id.Index, w, held.GetGpuDevices())
 	default:
 		return false
 	}
-	t.counts, t.devices, t.sent, t.grantedIn = held.GetCounts(), held.GetGpuDevices(), true, 0
+	if counts := held.GetCounts(); counts != nil {
+		if !sameCounts(counts, t.lease.counts) {
+			t.lease.progressed = now
+		}
+		t.lease.counts = counts
+	}
+	t.sent, t.lease.grantedIn = true, 0
 	w.knows[id.Job] = struct{}{} // It has the job from an earlier session.
 	return true
 }
@@ -159,14 +175,14 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		}
 		c.release(j, id.Index)
 	} else {
-		j.dequeue(id.Index)
+		c.dequeue(j, id.Index)
 	}
 	t.epoch = epoch
 	if failure := result.GetError(); failure != nil {
 		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
 		return false
 	}
-	t.state, t.worker, t.counts, t.result = taskCommitting, w, result.GetCounts(), result
+	t.state, t.worker, t.lease = taskCommitting, w, &taskLease{counts: result.GetCounts(), result: result}
 	w.leases[id] = struct{}{}
 	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
 		JobId: string(id.Job), Task: int32(id.Index), Counts: result.GetCounts(), PartSizeBytes: result.GetPartSizeBytes(), //nolint:gosec // A plan has fewer tasks.
@@ -192,12 +208,12 @@ func (c *Core) takeFailure(now time.Time, w *worker, j *job, index int, failure 
 func (c *Core) AcknowledgeLogs(id engine.NodeID, session, sequence uint64) {
 	if w := c.workers[id]; w != nil && w.session == session && sequence > w.logSequence {
 		w.logSequence = sequence
-		w.dirty = true
+		c.touch(w)
 	}
 }
 
 // Answer returns what a worker should hold, as far as its session has not heard it, or nil if the session has ended.
-func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncResponse {
+func (c *Core) Answer(now time.Time, id engine.NodeID, session uint64) *enginev1.SyncResponse {
 	w := c.workers[id]
 	if w == nil || w.session != session {
 		return nil
@@ -205,7 +221,7 @@ func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncResponse {
 	w.sequence++
 	answer := &enginev1.SyncResponse{
 		Sequence: w.sequence, AcknowledgedSequence: w.acknowledged, AcknowledgedLogSequence: w.logSequence,
-		Revocations: w.revocations, Settled: w.settled, EndedJobs: w.endedJobs,
+		Revocations: w.revocations, Settled: w.settled, EndedJobs: w.endedJobs, Drain: c.drains[id].order(now, w),
 	}
 	if !w.welcomed {
 		w.welcomed = true
@@ -217,13 +233,13 @@ func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncResponse {
 	for _, granted := range w.grants {
 		j := c.jobs[granted.Job]
 		t := &j.tasks[granted.Index]
-		t.sent, t.grantedIn = true, w.sequence
+		t.sent, t.lease.grantedIn = true, w.sequence
 		if _, knows := w.knows[j.ID]; !knows {
 			w.knows[j.ID] = struct{}{}
 			answer.Jobs = append(answer.Jobs, assignment(j))
 		}
 		grant := &enginev1.LeaseGrant{
-			Lease: leaseRef(granted, t.epoch), Task: j.Plan.GetTasks()[granted.Index], Attempt: t.attempts, GpuDevices: t.devices,
+			Lease: leaseRef(granted, t.epoch), Task: j.Plan.GetTasks()[granted.Index], Attempt: t.attempts, GpuDevices: t.lease.devices,
 		}
 		for _, split := range grant.GetTask().GetSplits() {
 			grant.Inputs = append(grant.Inputs, j.Plan.GetInputs()[split.GetInput()])
