@@ -49,6 +49,8 @@ type Group struct {
 	Strategy engine.PlacementStrategy
 	// Selector is as in Class.
 	Selector map[string]string
+	// Overdue is as in Class. The nodes that an overdue group needs are kept for it, however many.
+	Overdue bool
 }
 
 // Bundle is what a placed bundle of a group has on a node.
@@ -56,6 +58,8 @@ type Bundle struct {
 	// Group and Index name the bundle.
 	Group string
 	Index int
+	// Queue is the queue that Total counts towards, rather than what the tasks hold that run in it. Empty means "default".
+	Queue string
 	// Total is what it holds of the node, Used what the tasks hold that run in it.
 	Total, Used engine.Resources
 	// Devices are the node's GPUs that it holds, by index, and what each has free for its tasks.
@@ -142,8 +146,12 @@ type Class struct {
 	Weights Weights
 	// Preemptible says that its running tasks may be taken back for a queue that is below its share, since they can run again.
 	Preemptible bool
-	// RunningOn counts its running tasks by node. It is needed of preemptible classes alone.
+	// RunningOn counts its running tasks by node, but for those that are being taken back. It is needed of preemptible classes, and makes
+	// those with Spread spread over more than one decision.
 	RunningOn map[engine.NodeID]int
+	// Leaving counts, by node, its running tasks that were taken back and still hold their request: nothing more is taken back for who
+	// will fit once they have gone. They count as running.
+	Leaving map[engine.NodeID]int
 	// Since is when the oldest of its pending tasks arrived. Zero means unknown.
 	Since time.Time
 }
@@ -206,6 +214,9 @@ type Waiting struct {
 	Count int
 	// Infeasible is set when there are nodes and none of them could run such a task even if it were idle.
 	Infeasible bool
+	// OverShare is set when its queue holds more than its share while another queue waits: who refills the places of ended tasks by
+	// himself must not refill those of this class.
+	OverShare bool
 	// KeptNode is the node that takes no work of others until this class fits there. Empty unless the class is overdue.
 	KeptNode engine.NodeID
 	// Reason is for people: "needs gpu: 1, no node has it", "all nodes are busy".
