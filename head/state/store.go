@@ -3,11 +3,13 @@ package state
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,6 +29,16 @@ type Config struct {
 	Trouble func(error)
 	// Now tells the time that entries carry. Nil means time.Now.
 	Now func() time.Time
+	// HeadID names this head. Empty means the one that Dir holds, which is made once.
+	HeadID string
+	// Address is the "host:port" at which the other heads reach this one.
+	Address string
+	// Transport carries raft's messages between heads; Close closes it if it can be closed. Nil means that this head is alone.
+	Transport raft.Transport
+	// Join says that a new folder begins no cluster: another head adds this one to its own. NewClusterID is then not used.
+	Join bool
+	// Logger hears of elections and of trouble between heads. Nil means that nobody does.
+	Logger *slog.Logger
 }
 
 // Store makes entries durable and applies them. What the state refuses is never made durable. It is safe for concurrent use.
@@ -46,6 +58,9 @@ type Store struct {
 	// state is what is durable; only the writer changes it.
 	mu    sync.RWMutex
 	state *State
+
+	terms chan Term
+	lost  chan struct{}
 
 	// Set by Open and never changed.
 	tornBytes      int64
@@ -96,7 +111,7 @@ func Open(config Config) (*Store, error) {
 	}
 	s := &Store{
 		config: config, lock: lock, state: New(),
-		wake: make(chan struct{}, 1), closed: make(chan struct{}),
+		wake: make(chan struct{}, 1), closed: make(chan struct{}), terms: make(chan Term, 1), lost: make(chan struct{}),
 	}
 	s.file, s.sizeBytes, s.tornBytes, err = openLog(config.Dir, s.replayed)
 	if err != nil {
@@ -112,6 +127,7 @@ func Open(config Config) (*Store, error) {
 	if err := s.Propose(context.Background(), &enginev1.LogEntry{Fact: &enginev1.LogEntry_HeadStarted{HeadStarted: started}}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.terms <- Term{Number: started.GetTerm(), Lost: s.lost}
 	return s, nil
 }
 
@@ -390,6 +406,8 @@ func (s *Store) Close() error {
 		s.queueMu.Unlock()
 		s.signal()
 		<-s.closed
+		close(s.lost)
+		close(s.terms)
 		err = errors.Join(s.closeErr, s.file.Close(), s.lock.Close())
 	})
 	return err
