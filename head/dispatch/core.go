@@ -78,6 +78,8 @@ type worker struct {
 	used   usage
 	models map[string]int
 	loaded []string
+	// leaving are leases that were taken back and whose work may not have ended.
+	leaving []leaving
 
 	// What the next answer carries, and what this session has heard already.
 	welcomed     bool
@@ -106,8 +108,9 @@ type Core struct {
 	workers  map[engine.NodeID]*worker
 	sessions uint64
 	// queues are the shares that somebody has set, drains the nodes that are to leave.
-	queues []scheduler.Queue
-	drains map[engine.NodeID]*drain
+	queues     []scheduler.Queue
+	wireQueues []*enginev1.Queue
+	drains     map[engine.NodeID]*drain
 	// scratch is memory that passes use again.
 	scratch struct {
 		nodes   []scheduler.Node
@@ -254,8 +257,7 @@ func (c *Core) RemoveJob(now time.Time, id engine.JobID) {
 	}
 	for i := range j.tasks {
 		if t := &j.tasks[i]; t.worker != nil {
-			c.revoke(t.worker, engine.TaskID{Job: id, Index: i}, t.epoch)
-			c.release(j, i)
+			c.takeBack(j, i)
 		}
 	}
 	c.leave(j)
@@ -348,6 +350,7 @@ func (c *Core) Tick(now time.Time) {
 // bury takes everything back from a worker. What one gives back gracefully costs no attempt, and it still hears that it was heard.
 func (c *Core) bury(now time.Time, w *worker, why string, graceful bool) {
 	w.dead = true
+	c.allHaveLeft(w)
 	for _, id := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
 		if j, ok := c.jobs[id.Job]; ok && j.tasks[id.Index].state == taskLeased {
 			if t := &j.tasks[id.Index]; graceful && t.sent {

@@ -20,6 +20,8 @@ type Hooks struct {
 	Failed   func(Failure)
 	// Line adds a line to a job's log.
 	Line func(Line)
+	// Drained tells that a node has left which was to. It may be nil.
+	Drained func(engine.NodeID)
 }
 
 // Dispatcher is the shell around Core: it gives it the time, guards it with one lock, and passes on what it decides. It is safe for
@@ -30,8 +32,12 @@ type Dispatcher struct {
 
 	mu   sync.Mutex
 	core *Core
-	// wakes has one channel for each open session.
-	wakes map[engine.NodeID]wake
+	// wakes has one channel for each open session, drains one for each node whose hearing of its drain somebody waits for.
+	wakes  map[engine.NodeID]wake
+	drains map[engine.NodeID]chan struct{}
+	// due is when Run is to look again before its next tick; it has been told if that is not zero.
+	due  time.Time
+	soon chan struct{}
 }
 
 type wake struct {
@@ -44,20 +50,30 @@ func NewDispatcher(config Config, hooks Hooks, now func() time.Time) *Dispatcher
 	if now == nil {
 		now = time.Now
 	}
-	return &Dispatcher{hooks: hooks, now: now, core: NewCore(config), wakes: map[engine.NodeID]wake{}}
+	return &Dispatcher{hooks: hooks, now: now, core: NewCore(config), wakes: map[engine.NodeID]wake{},
+		drains: map[engine.NodeID]chan struct{}{}, soon: make(chan struct{}, 1)}
 }
 
 // Run lets time pass until ctx ends.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	ticker := time.NewTicker(min(20*time.Millisecond, d.core.config.LeaseTime/10))
 	defer ticker.Stop()
+	early := time.NewTimer(time.Hour)
+	defer early.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			d.do(func(core *Core, now time.Time) { core.Tick(now) })
+		case <-early.C:
+		case <-d.soon:
+			d.mu.Lock()
+			due := d.due
+			d.mu.Unlock()
+			early.Reset(max(0, due.Sub(d.now())))
+			continue
 		case <-ctx.Done():
 			return nil
 		}
+		d.do(func(core *Core, now time.Time) { core.Tick(now) })
 	}
 }
 
@@ -72,7 +88,26 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 		default: // It is awake already, or has no session.
 		}
 	}
+	for _, node := range events.DrainsKnown {
+		if heard := d.drains[node]; heard != nil {
+			close(heard)
+			delete(d.drains, node)
+		}
+	}
+	if due := d.core.Due(); !due.Equal(d.due) {
+		if d.due = due; !due.IsZero() {
+			select {
+			case d.soon <- struct{}{}:
+			default: // Run has yet to hear of an earlier one, and will see this one.
+			}
+		}
+	}
 	d.mu.Unlock()
+	for _, node := range events.Drained {
+		if d.hooks.Drained != nil {
+			d.hooks.Drained(node)
+		}
+	}
 	for _, line := range events.Lines {
 		d.hooks.Line(line)
 	}
@@ -159,6 +194,32 @@ func (d *Dispatcher) Disconnect(node engine.NodeID, session uint64) {
 			delete(d.wakes, node)
 		}
 	})
+}
+
+// Drain orders a node to finish what it has and leave; see Core.Drain. The channel is closed when the node knows, or is gone.
+func (d *Dispatcher) Drain(node engine.NodeID, deadline time.Time, reason string) (known <-chan struct{}) {
+	d.do(func(core *Core, now time.Time) {
+		core.Drain(now, node, deadline, reason)
+		if d.drains[node] == nil {
+			d.drains[node] = make(chan struct{})
+		}
+		known = d.drains[node]
+	})
+	return known
+}
+
+// SetQueues tells what the queues are from now on. Those that are not given have weight 1 and no quota.
+func (d *Dispatcher) SetQueues(queues []*enginev1.Queue) error {
+	var err error
+	d.do(func(core *Core, now time.Time) { err = core.SetQueues(now, queues) })
+	return err
+}
+
+// Queues returns the queues that are set or have work, in order of their names.
+func (d *Dispatcher) Queues() []QueueView {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.Queues()
 }
 
 // Job returns what the dispatcher knows of a job, or false if it has no tasks to run.

@@ -190,9 +190,8 @@ func (c *Core) preemptJobs(k *class, p scheduler.Preemption) {
 	for _, id := range running[:min(p.Count, len(running))] {
 		j := c.jobs[id.Job]
 		t := &j.tasks[id.Index]
-		c.revoke(w, id, t.epoch)
 		t.attempts--
-		c.release(j, id.Index)
+		c.takeBack(j, id.Index)
 		// What the worker still says of the lease comes too late, or it would be adopted again.
 		c.lastEpoch++
 		t.epoch = c.lastEpoch

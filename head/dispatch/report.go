@@ -92,6 +92,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	for _, task := range missing {
 		c.attemptLost(now, c.jobs[task.Job], task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
 	}
+	c.hearLeaving(w, report, first)
 	c.hearDrain(w, report)
 	if report.GetGoodbye() {
 		c.bury(now, w, "the worker stopped", true)
@@ -245,6 +246,11 @@ func (c *Core) Answer(now time.Time, id engine.NodeID, session uint64) *enginev1
 			grant.Inputs = append(grant.Inputs, j.Plan.GetInputs()[split.GetInput()])
 		}
 		answer.Grants = append(answer.Grants, grant)
+	}
+	for i := range w.leaving {
+		if l := &w.leaving[i]; l.revokedIn == 0 {
+			l.revokedIn = w.sequence
+		}
 	}
 	w.grants, w.revocations, w.settled, w.endedJobs = nil, nil, nil, nil
 	return answer
