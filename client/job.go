@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -170,16 +169,19 @@ func (j *Job) Logs(ctx context.Context, options LogOptions, see func(*enginev1.L
 // stopped is an error of the caller's own function, which ends the loop as it is.
 type stopped struct{ error }
 
-// follow calls stream again while the head is away; stream calls alive with every message. The first connection is not retried. op
-// and id name what ctx's end interrupts.
+// follow calls stream again while the head is away; stream calls alive with every message. A head that cannot be reached at first is
+// not waited for. op and id name what ctx's end interrupts.
 func follow(ctx context.Context, op, id string, stream func(ctx context.Context, alive func()) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var lostSince time.Time // When the last stream broke; zero while none has said anything since.
 	heard := false
-	pause := 50 * time.Millisecond
+	var backoff rpc.Backoff
 	for {
-		err := stream(ctx, func() { heard, lostSince, pause = true, time.Time{}, 50*time.Millisecond })
+		err := stream(ctx, func() {
+			heard, lostSince = true, time.Time{}
+			backoff.Reset()
+		})
 		if lostSince.IsZero() {
 			lostSince = time.Now()
 		}
@@ -192,15 +194,9 @@ func follow(ctx context.Context, op, id string, stream func(ctx context.Context,
 		case ctx.Err() != nil:
 			return engine.WrapError(op, id, context.Cause(ctx))
 		case engine.KindOf(err) != engine.KindUnavailable && !errors.Is(err, io.EOF),
-			!heard, time.Since(lostSince) > reconnectFor:
+			!heard && rpc.IsNotLeader(err) == nil, time.Since(lostSince) > reconnectFor:
 			return err
 		}
-		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
-		pause = min(2*pause, 2*time.Second)
+		backoff.Wait(ctx, nil)
 	}
 }

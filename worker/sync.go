@@ -4,58 +4,27 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-const (
-	minReconnect = 50 * time.Millisecond
-	maxReconnect = 2 * time.Second
-	// defaultReportInterval holds until the head has said its own.
-	defaultReportInterval = time.Second
-)
+// defaultReportInterval holds until the head has said its own.
+const defaultReportInterval = time.Second
 
-// sync keeps a stream to the head until ctx ends, the worker has said goodbye, or the head refuses it for good.
+// sync keeps a stream to the head that leads until ctx ends, the worker has said goodbye, or the head refuses it for good.
 func (w *Worker) sync(ctx context.Context, hello *enginev1.WorkerHello) error {
-	pause := minReconnect
 	giveUp := time.Now().Add(w.config.ConnectTimeout)
-	for {
-		began := time.Now()
-		err := w.session(ctx, hello)
-		switch kind := engine.KindOf(err); {
-		case err == nil, ctx.Err() != nil:
-			return nil //nolint:nilerr // The worker ends because it was told to.
-		case kind == engine.KindVersion, kind == engine.KindUnauthenticated, kind == engine.KindPermission, kind == engine.KindInvalidArgument:
-			return err
-		case !w.hasJoined() && time.Now().After(giveUp):
-			return err
-		}
-		level := slog.LevelDebug // One line is enough while the head stays away.
-		if time.Since(began) > maxReconnect || pause == minReconnect {
-			level = slog.LevelWarn
-		}
-		w.config.Logger.Log(ctx, level, "the stream to the head ended; connecting again", "error", err)
-		if time.Since(began) > maxReconnect {
-			pause = minReconnect
-		}
-		// Many workers that lost the same head must not come back at the same instant.
-		wait := time.Duration(float64(pause) * (0.5 + rand.Float64())) //nolint:gosec // Jitter needs no secrecy.
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		}
-		pause = min(2*pause, maxReconnect)
+	keeper := rpc.Keeper{
+		Stream: "worker", Logger: w.config.Logger,
+		GiveUp: func() bool { return !w.hasJoined() && time.Now().After(giveUp) },
 	}
+	return keeper.Keep(ctx, func(ctx context.Context) error { return w.session(ctx, hello) })
 }
 
 func (w *Worker) hasJoined() bool {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
 
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -62,7 +63,11 @@ func ToStatus(err error) error {
 	}
 	wire := ToProto(err)
 	s := status.New(codeOf[engine.KindOf(err)], Text(err.Error()))
-	if detailed, detailErr := s.WithDetails(wire); detailErr == nil {
+	details := []protoadapt.MessageV1{wire}
+	if leader := notLeaderToProto(err); leader != nil {
+		details = append(details, leader)
+	}
+	if detailed, detailErr := s.WithDetails(details...); detailErr == nil {
 		s = detailed
 	}
 	return s.Err()
@@ -81,17 +86,34 @@ func FromStatus(operation string, err error) error {
 	if !ok {
 		return engine.WrapError(operation, "", err)
 	}
+	var wire *enginev1.Error
+	var leader *enginev1.NotLeader
 	for _, detail := range s.Details() {
-		if wire, ok := detail.(*enginev1.Error); ok {
-			return FromProto(wire)
+		switch detail := detail.(type) {
+		case *enginev1.Error:
+			wire = detail
+		case *enginev1.NotLeader:
+			leader = detail
 		}
+	}
+	if wire != nil {
+		return withNotLeader(FromProto(wire), leader)
 	}
 	kind, ok := kindOf[s.Code()]
 	if !ok {
 		kind = engine.KindInternal
 	}
-	return engine.Errorf(kind, operation, "", "%s", s.Message())
+	return &engine.Error{Kind: kind, Op: operation, Err: &foreignError{s.Code(), s.Message()}}
 }
+
+// foreignError is what gRPC itself, or something in between, has failed with.
+type foreignError struct {
+	code    codes.Code
+	message string
+}
+
+// Error returns the message.
+func (e *foreignError) Error() string { return e.message }
 
 func isEngineError(err error) bool {
 	var e *engine.Error

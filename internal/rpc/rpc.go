@@ -27,8 +27,11 @@ const (
 	MaxMessageBytes = 64 << 20
 	// CallTimeout is the deadline of a unary call whose caller set none.
 	CallTimeout = 30 * time.Second
-	// keepAlive is how long a silent connection is trusted before it is probed.
-	keepAlive = 15 * time.Second
+	// keepAlive is how long a silent connection is trusted before it is probed, and probeWithin how long the answer may take.
+	keepAlive   = 10 * time.Second
+	probeWithin = 5 * time.Second
+	// opConnect is the operation of an error of the connection itself: the peer cannot be reached, or went away while it was asked.
+	opConnect = "connect"
 )
 
 // NewServer makes a gRPC server with the engine's limits. A handler's error travels with its kind, a panic in a handler
@@ -39,7 +42,7 @@ func NewServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.MaxConcurrentStreams(10_000),
 		grpc.ConnectionTimeout(10 * time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive, Timeout: keepAlive}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive, Timeout: probeWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAlive / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
 			defer recoverAs(logger, info.FullMethod, &err)
@@ -76,7 +79,7 @@ func Dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) 
 	conn, err := grpc.NewClient(address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAlive, Timeout: keepAlive, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAlive, Timeout: probeWithin, PermitWithoutStream: true}),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, callOptions ...grpc.CallOption) error {
 			ctx, cancel := withDefaultTimeout(ctx)
 			defer cancel()
@@ -108,7 +111,7 @@ func fromCall(ctx context.Context, address string, err error) error {
 	converted := FromStatus("call "+address, err)
 	var e *engine.Error
 	if errors.As(converted, &e) && e.Kind == engine.KindUnavailable && e.Op == "call "+address {
-		return engine.Errorf(engine.KindUnavailable, "connect", address, "%w", e.Err).
+		return engine.Errorf(engine.KindUnavailable, opConnect, address, "%w", e.Err).
 			WithHint("is a head running there? `engine start --head` starts one")
 	}
 	return converted

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,8 +16,6 @@ import (
 )
 
 const (
-	minReconnect = 50 * time.Millisecond
-	maxReconnect = 2 * time.Second
 	// gatherFor is how long changes are gathered before they are told.
 	gatherFor = 3 * time.Millisecond
 	// usageInterval is how often the store's usage is told if it has changed.
@@ -34,49 +30,11 @@ const (
 // errRelist ends a stream because the store cannot tell what has changed since the last message.
 var errRelist = engine.Errorf(engine.KindUnavailable, "sync objects", "", "more has changed than the store remembers; telling everything again")
 
-// keepInSync keeps a stream to the head until ctx ends, the head has heard that this is the end, or it refuses the stream for good.
+// keepInSync keeps a stream to the head that leads until ctx ends, the head has heard that this is the end, or it refuses the stream for
+// good.
 func (o *Objects) keepInSync(ctx context.Context) error {
 	defer close(o.left)
-	pause := minReconnect
-	for {
-		began := time.Now()
-		err := o.session(ctx)
-		switch kind := engine.KindOf(err); {
-		case err == nil, ctx.Err() != nil, o.isLeaving():
-			return nil // It ends because it was told to.
-		case kind == engine.KindVersion, kind == engine.KindUnauthenticated, kind == engine.KindPermission, kind == engine.KindInvalidArgument:
-			return err
-		}
-		level := slog.LevelDebug // One line is enough while the head stays away.
-		if time.Since(began) > maxReconnect || pause == minReconnect {
-			level = slog.LevelWarn
-		}
-		o.config.Logger.Log(ctx, level, "the object store's stream to the head ended; connecting again", "error", err)
-		if time.Since(began) > maxReconnect {
-			pause = minReconnect
-		}
-		// Many workers that lost the same head must not come back at the same instant.
-		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.
-		select {
-		case <-timer.C:
-		case <-o.leaving:
-			timer.Stop()
-			return nil
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		}
-		pause = min(2*pause, maxReconnect)
-	}
-}
-
-func (o *Objects) isLeaving() bool {
-	select {
-	case <-o.leaving:
-		return true
-	default:
-		return false
-	}
+	return rpc.Keeper{Stream: "object store", Logger: o.config.Logger, Leaving: o.leaving}.Keep(ctx, o.session)
 }
 
 // session is one stream. It returns nil when the head has heard that this is the end.

@@ -1,0 +1,353 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/lifecycle"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+const (
+	// askWithin is how long one head may take to say who leads; one that hangs must not keep the others from being asked.
+	askWithin = time.Second
+	// electWithin is how long a call waits for a leader while heads can be reached but none of them leads.
+	electWithin = 10 * time.Second
+	// learnInterval is how often a connection that is used asks again which heads there are.
+	learnInterval = 10 * time.Second
+)
+
+// Heads is a connection to the head that leads a cluster, whichever that is. It knows some heads by address and learns of the others
+// from them. A unary call that meets a head which does not lead, or whose connection breaks, is repeated at the head that leads,
+// within its deadline; so every call must be one that may be repeated. A stream that ends so is the caller's to open again, and then
+// goes to the head that leads. While no head can be reached at all, calls fail at once.
+//
+// It is safe for concurrent use. Close ends what is under way.
+type Heads struct {
+	options []grpc.DialOption
+	given   []string
+	group   *lifecycle.Group
+	// leader is the head that last said that it leads; nil while there is none.
+	leader atomic.Pointer[peer]
+	// finding holds a token while somebody looks for the leader, so that others wait for the result.
+	finding chan struct{}
+	// learnedAt is when the heads were last asked for, in nanoseconds since 1970.
+	learnedAt atomic.Int64
+
+	mu     sync.Mutex
+	closed bool
+	// hint is where the leader was said to be.
+	hint string
+	// learned are the heads that a head has told.
+	learned []string
+	peers   map[string]*peer
+}
+
+// peer is a connection to one head. Its fields are constant.
+type peer struct {
+	address string
+	conn    *grpc.ClientConn
+}
+
+// SplitAddresses takes a list such as "a:1,b:2" apart. An empty list is an error of kind engine.KindInvalidArgument.
+func SplitAddresses(list string) ([]string, error) {
+	var addresses []string
+	for address := range strings.SplitSeq(list, ",") {
+		if address = strings.TrimSpace(address); address != "" && !slices.Contains(addresses, address) {
+			addresses = append(addresses, address)
+		}
+	}
+	if len(addresses) == 0 {
+		return nil, engine.Errorf(engine.KindInvalidArgument, opConnect, list, "the address of a head is required").WithHint("write HOST:PORT")
+	}
+	return addresses, nil
+}
+
+// DialHeads makes a connection to the heads at a list of addresses, such as "a:1,b:2": one is enough. Nothing is connected before the
+// first call. The options are those of Dial.
+func DialHeads(list string, options ...grpc.DialOption) (*Heads, error) {
+	addresses, err := SplitAddresses(list)
+	if err != nil {
+		return nil, err
+	}
+	h := &Heads{
+		options: options, given: addresses, group: lifecycle.NewGroup(context.Background(), "heads"),
+		finding: make(chan struct{}, 1), peers: map[string]*peer{},
+	}
+	// What gRPC refuses to connect to is refused now.
+	for _, address := range addresses {
+		if _, err := h.peer(address); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+	}
+	return h, nil
+}
+
+// Close ends all calls and frees the connections.
+func (h *Heads) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	peers := h.peers
+	h.peers = nil
+	h.mu.Unlock()
+	var errs []error
+	for _, p := range peers {
+		errs = append(errs, p.conn.Close())
+	}
+	return errors.Join(append(errs, h.group.Stop(context.Background()))...)
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (h *Heads) Invoke(ctx context.Context, method string, request, reply any, options ...grpc.CallOption) error {
+	ctx, cancel := withDefaultTimeout(ctx)
+	defer cancel()
+	return h.atLeader(ctx, func(p *peer) error { return p.conn.Invoke(ctx, method, request, reply, options...) })
+}
+
+// NewStream implements grpc.ClientConnInterface. It blocks while the heads elect a leader, 30 s at most.
+func (h *Heads) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	var stream grpc.ClientStream
+	looking, cancel := withDefaultTimeout(ctx)
+	defer cancel()
+	err := h.atLeader(looking, func(p *peer) error {
+		opened, err := p.conn.NewStream(ctx, desc, method, options...)
+		stream = &headStream{ClientStream: opened, heads: h, peer: p}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return stream, nil
+}
+
+// atLeader calls the leader, and again for as long as who that is changes, or ctx ends.
+func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
+	var backoff Backoff
+	for {
+		p, err := h.find(ctx)
+		if err != nil {
+			return err
+		}
+		if err = call(p); err == nil {
+			h.learnSometimes(p)
+			return nil
+		}
+		if !h.lost(p, err) || ctx.Err() != nil {
+			return err
+		}
+		if !backoff.Fresh() {
+			backoff.Wait(ctx, nil)
+		} else {
+			backoff.pause = minPause / 2 // The first time it goes to the next head at once.
+		}
+	}
+}
+
+// lost reports whether err means that p does not lead, or is away, and forgets it then.
+func (h *Heads) lost(p *peer, err error) bool {
+	leader := IsNotLeader(err)
+	if leader == nil && !isAway(err) {
+		return false
+	}
+	h.leader.CompareAndSwap(p, nil)
+	if leader != nil && leader.Address != "" {
+		h.mu.Lock()
+		h.hint = leader.Address
+		h.mu.Unlock()
+	}
+	return true
+}
+
+// isAway reports whether err is the connection's own, so that the head may or may not have done what it was asked for.
+func isAway(err error) bool {
+	var e *engine.Error
+	return errors.As(err, &e) && e.Kind == engine.KindUnavailable && e.Op == opConnect
+}
+
+// find returns the leader. It waits for an election for as long as one head at least can be reached.
+func (h *Heads) find(ctx context.Context) (*peer, error) {
+	if p := h.leader.Load(); p != nil {
+		return p, nil
+	}
+	select {
+	case h.finding <- struct{}{}:
+		defer func() { <-h.finding }()
+	case <-ctx.Done():
+		return nil, contextError(ctx, "find the head that leads")
+	}
+	electing, cancel := context.WithTimeout(ctx, electWithin)
+	defer cancel()
+	var backoff Backoff
+	elects := false // Heads were reached, and none led.
+	for {
+		if p := h.leader.Load(); p != nil {
+			return p, nil
+		}
+		p, reached, err := h.ask(electing)
+		elects = elects || reached
+		switch {
+		case p != nil:
+			h.leader.Store(p)
+			return p, nil
+		case ctx.Err() != nil && (!elects || errors.Is(ctx.Err(), context.Canceled)):
+			return nil, contextError(ctx, "find the head that leads")
+		case electing.Err() != nil && elects:
+			return nil, NewNotLeader("find the head that leads", "", "", nil)
+		case !reached:
+			return nil, err
+		}
+		backoff.Wait(electing, nil)
+	}
+}
+
+// ask asks each head that is known once, first the one that is said to lead. reached tells whether any has answered; if not, err is why
+// the first did not.
+func (h *Heads) ask(ctx context.Context) (leader *peer, reached bool, err error) {
+	asked := map[string]bool{}
+	for {
+		address := h.next(asked)
+		if address == "" {
+			return nil, reached, err
+		}
+		asked[address] = true
+		p, askErr := h.peer(address)
+		if askErr == nil {
+			var leads bool
+			if leads, askErr = h.askOne(ctx, p); leads {
+				return p, true, nil
+			}
+		}
+		if askErr == nil {
+			reached = true
+		} else if err == nil {
+			err = askErr
+		}
+	}
+}
+
+// next returns the head to ask next, or "".
+func (h *Heads) next(asked map[string]bool) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hint != "" && !asked[h.hint] {
+		return h.hint
+	}
+	for _, all := range [][]string{h.learned, h.given} {
+		for _, address := range all {
+			if !asked[address] {
+				return address
+			}
+		}
+	}
+	return ""
+}
+
+// askOne asks a head whether it leads, and learns which heads there are.
+func (h *Heads) askOne(ctx context.Context, p *peer) (leads bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var response *enginev1.ListHeadsResponse
+	response, err = enginev1.NewClusterServiceClient(p.conn).ListHeads(ctx, &enginev1.ListHeadsRequest{})
+	if isUnimplemented(err) {
+		return true, nil // A server that does not know of several heads is alone.
+	}
+	if err != nil {
+		return false, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.learnedAt.Store(time.Now().UnixNano())
+	h.hint = ""
+	learned := make([]string, 0, len(response.GetHeads()))
+	for _, head := range response.GetHeads() {
+		own := head.GetHeadId() == response.GetHeadId()
+		switch {
+		case own && head.GetLeader():
+			leads = true
+		case head.GetLeader():
+			h.hint = head.GetAddress()
+		}
+		// The address that it was reached at may be another one than it has for its peers, and is the better one here.
+		if !own && head.GetAddress() != "" {
+			learned = append(learned, head.GetAddress())
+		} else if own {
+			learned = append(learned, p.address)
+		}
+	}
+	if len(learned) > 0 {
+		h.learned = learned
+	}
+	return leads, nil
+}
+
+// learnSometimes learns which heads there are if that was long ago. It does not block.
+func (h *Heads) learnSometimes(p *peer) {
+	last, now := h.learnedAt.Load(), time.Now()
+	if now.Sub(time.Unix(0, last)) < learnInterval || !h.learnedAt.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	h.group.Go("learn heads", func(ctx context.Context) error {
+		if leads, err := h.askOne(ctx, p); err == nil && !leads {
+			h.leader.CompareAndSwap(p, nil)
+		}
+		return nil
+	})
+}
+
+// peer returns the connection to a head. One that has failed is replaced: gRPC would wait before it tries again.
+func (h *Heads) peer(address string) (*peer, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, engine.Errorf(engine.KindCanceled, opConnect, address, "the connection is closed")
+	}
+	p := h.peers[address]
+	if p != nil {
+		if state := p.conn.GetState(); state != connectivity.TransientFailure && state != connectivity.Shutdown {
+			return p, nil
+		}
+		delete(h.peers, address)
+		_ = p.conn.Close() // Nothing is on a connection that has failed.
+	}
+	conn, err := Dial(address, h.options...)
+	if err != nil {
+		return nil, err
+	}
+	p = &peer{address: address, conn: conn}
+	h.peers[address] = p
+	return p, nil
+}
+
+// isUnimplemented reports whether a server lacks the method that it was asked for.
+func isUnimplemented(err error) bool {
+	var foreign *foreignError
+	return errors.As(err, &foreign) && foreign.code == codes.Unimplemented
+}
+
+// headStream is a stream to the head that led when it was opened.
+type headStream struct {
+	grpc.ClientStream
+	heads *Heads
+	peer  *peer
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s *headStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err != nil {
+		s.heads.lost(s.peer, err)
+		return err
+	}
+	s.heads.learnSometimes(s.peer)
+	return nil
+}
