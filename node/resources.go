@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -9,12 +10,34 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/runtime/cuda"
 )
 
 // DefaultResources is what this machine offers: the cores that the process may use (affinity and cgroup quota counted, rounded up
-// by the Go runtime), and the memory of the machine or of the smallest cgroup limit above the process.
+// by the Go runtime), the memory of the machine or of the smallest cgroup limit above the process, and the GPUs that CUDA sees. A
+// driver that fails has none; `engine doctor` says why.
 func DefaultResources() engine.Resources {
-	return engine.Resources{CPU: float64(runtime.GOMAXPROCS(0)), MemoryBytes: memoryBytes()}
+	r := engine.Resources{CPU: float64(runtime.GOMAXPROCS(0)), MemoryBytes: memoryBytes()}
+	if driver, err := cuda.Probe(); err == nil {
+		SetGPUs(&r, float64(len(driver.Devices)))
+	}
+	return r
+}
+
+// SetGPUs makes r offer count GPUs, the first of those that CUDA sees, with their memory. The scheduler takes all GPUs of a node for
+// equal, so each counts with what the smallest has. GPUs that CUDA does not see have no memory to offer, and no models run on them.
+func SetGPUs(r *engine.Resources, count float64) {
+	r.GPU, r.GPUMemoryBytes = count, 0
+	driver, err := cuda.Probe()
+	n := int(math.Ceil(count))
+	if err != nil || n <= 0 || n > len(driver.Devices) {
+		return
+	}
+	smallest := driver.Devices[0].MemoryBytes
+	for _, device := range driver.Devices[:n] {
+		smallest = min(smallest, device.MemoryBytes)
+	}
+	r.GPUMemoryBytes = int64(n) * smallest
 }
 
 // memoryBytes returns 0 if the system does not tell.

@@ -46,8 +46,8 @@ type CacheStats struct {
 }
 
 // Cache is a Loader that loads each model once and keeps it while it is used, and afterwards as long as the bounds allow; the
-// least recently used goes first. Requests with the same digest, threads and outputs share a model. It is safe for concurrent
-// use.
+// least recently used goes first. Requests with the same digest, threads, outputs, device and bound of its memory share a model, and
+// that bound. A device whose memory does not suffice for a model is freed of those that nobody uses. It is safe for concurrent use.
 type Cache struct {
 	loader Loader
 	config CacheConfig
@@ -67,6 +67,9 @@ type cacheKey struct {
 	digest  string
 	threads int
 	outputs string
+	device  Device
+	// gpuMemory is zero on the CPU.
+	gpuMemory int64
 }
 
 type cacheEntry struct {
@@ -106,7 +109,10 @@ func (c *Cache) Load(ctx context.Context, request LoadRequest) (Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, engine.WrapError("load model", request.Path, err)
 	}
-	key := cacheKey{digest: request.Digest, threads: max(request.Threads, 1)}
+	key := cacheKey{digest: request.Digest, threads: max(request.Threads, 1), device: request.Device}
+	if _, ok := request.Device.GPU(); ok {
+		key.gpuMemory = request.GPUMemoryBytes
+	}
 	if request.Outputs != nil {
 		names := slices.Clone(request.Outputs)
 		slices.Sort(names)
@@ -161,6 +167,16 @@ func (c *Cache) load(ctx context.Context, entry *cacheEntry, request LoadRequest
 		close(entry.ready)
 	}()
 	model, err := c.loader.Load(ctx, request)
+	if _, gpu := request.Device.GPU(); gpu && err != nil && engine.KindOf(err) == engine.KindExhausted {
+		// Models that wait for their next use hold memory that the scheduler counts as free.
+		if idle := c.evictFrom(request.Device); len(idle) > 0 {
+			if errClose := closeEntries(idle); errClose != nil {
+				err = errors.Join(err, errClose)
+			} else {
+				model, err = c.loader.Load(ctx, request)
+			}
+		}
+	}
 	if err == nil {
 		if info, statErr := os.Stat(request.Path); statErr == nil {
 			entry.bytes = info.Size()
@@ -178,21 +194,38 @@ func (c *Cache) release(entry *cacheEntry) error {
 	}
 	var evicted []*cacheEntry
 	for !c.closed && c.idle.Len() > 0 && (len(c.entries) > c.config.MaxModels || c.stats.Bytes > c.config.MaxBytes) {
-		evicted = append(evicted, c.evict())
+		evicted = append(evicted, c.evict(c.idle.Back()))
 	}
 	c.settle()
 	c.mu.Unlock()
 	return closeEntries(evicted)
 }
 
-// evict forgets the least recently used idle entry.
-func (c *Cache) evict() *cacheEntry {
-	oldest := c.idle.Remove(c.idle.Back()).(*cacheEntry)
-	oldest.idle = nil
-	delete(c.entries, oldest.key)
-	c.stats.Bytes -= oldest.bytes
+// evict forgets an idle entry, which the caller closes without holding mu.
+func (c *Cache) evict(element *list.Element) *cacheEntry {
+	entry := c.idle.Remove(element).(*cacheEntry)
+	entry.idle = nil
+	delete(c.entries, entry.key)
+	c.stats.Bytes -= entry.bytes
 	c.stats.Evictions++
-	return oldest
+	return entry
+}
+
+// evictFrom forgets all idle entries of a device.
+func (c *Cache) evictFrom(device Device) (evicted []*cacheEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil // Close closes them.
+	}
+	for element := c.idle.Front(); element != nil; {
+		next := element.Next()
+		if element.Value.(*cacheEntry).key.device == device {
+			evicted = append(evicted, c.evict(element))
+		}
+		element = next
+	}
+	return evicted
 }
 
 // settle wakes Close when only idle models are left.
@@ -245,7 +278,7 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 		c.mu.Lock()
 		var all []*cacheEntry
 		for c.idle.Len() > 0 {
-			all = append(all, c.evict())
+			all = append(all, c.evict(c.idle.Back()))
 		}
 		c.mu.Unlock()
 		c.err = errors.Join(closeEntries(all), c.loader.Close())

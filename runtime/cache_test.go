@@ -164,6 +164,95 @@ func TestCacheFailures(t *testing.T) {
 	closeAll(t, cache)
 }
 
+func TestCacheKeepsDevicesApart(t *testing.T) {
+	loader := fake.New()
+	loader.SetGPUs(2)
+	cache := newCache(t, loader, runtime.CacheConfig{})
+	cpu := request(t, "one")
+	bounded := cpu
+	bounded.GPUMemoryBytes = 1 << 30 // The CPU has no such bound.
+	first, second, smaller := cpu, cpu, cpu
+	first.Device, second.Device = runtime.GPU(0), runtime.GPU(1)
+	smaller.Device, smaller.GPUMemoryBytes = runtime.GPU(1), 1<<30
+	var models []interface{ Close() error }
+	for range 2 {
+		for _, r := range []runtime.LoadRequest{cpu, bounded, first, second, smaller} {
+			models = append(models, load(t, cache, r))
+		}
+	}
+	if zero, one, two := loader.Loads(runtime.Device{}), loader.Loads(runtime.GPU(0)), loader.Loads(runtime.GPU(1)); zero != 1 || one != 1 || two != 2 {
+		t.Errorf("%d loads on the CPU, %d and %d on GPUs", zero, one, two)
+	}
+	missing := cpu
+	missing.Device = runtime.GPU(2)
+	if m, err := cache.Load(t.Context(), missing); m != nil || engine.KindOf(err) != engine.KindUnavailable {
+		t.Errorf("got %v, %v", m, err)
+	}
+	closeAll(t, models...)
+	closeAll(t, cache)
+}
+
+// smallGPU has memory for a number of models on each GPU.
+type smallGPU struct {
+	*fake.Loader
+	mu     sync.Mutex
+	room   int
+	loaded map[runtime.Device]int // guarded by mu
+}
+
+func (l *smallGPU) Load(ctx context.Context, r runtime.LoadRequest) (runtime.Model, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, gpu := r.Device.GPU(); gpu && l.loaded[r.Device] == l.room {
+		return nil, engine.Errorf(engine.KindExhausted, "load model", r.Path, "out of memory")
+	}
+	m, err := l.Loader.Load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	l.loaded[r.Device]++
+	return &smallModel{m, l, r.Device}, nil
+}
+
+type smallModel struct {
+	runtime.Model
+	loader *smallGPU
+	device runtime.Device
+}
+
+func (m *smallModel) Close() error {
+	m.loader.mu.Lock()
+	defer m.loader.mu.Unlock()
+	m.loader.loaded[m.device]--
+	return m.Model.Close()
+}
+
+// TestCacheFreesADevice loads a model where others that nobody uses any more hold the memory.
+func TestCacheFreesADevice(t *testing.T) {
+	loader := &smallGPU{Loader: fake.New(), room: 2, loaded: map[runtime.Device]int{}}
+	loader.SetGPUs(2)
+	cache := newCache(t, loader, runtime.CacheConfig{})
+	on := func(digest string, gpu int) runtime.LoadRequest {
+		r := request(t, digest)
+		r.Device = runtime.GPU(gpu)
+		return r
+	}
+	cpu := request(t, "a")
+	closeAll(t, load(t, cache, cpu), load(t, cache, on("a", 0)), load(t, cache, on("b", 0)), load(t, cache, on("a", 1)))
+	inUse := load(t, cache, on("c", 0))
+	if got := cache.Stats(); got.Evictions != 2 || got.Models != 3 || got.InUse != 1 {
+		t.Errorf("%+v", got)
+	}
+	also := load(t, cache, on("d", 0))
+	if _, err := cache.Load(t.Context(), on("e", 0)); engine.KindOf(err) != engine.KindExhausted {
+		t.Errorf("a device full of models in use: %v", err)
+	}
+	closeAll(t, inUse, also, cache)
+	if open := loader.Stats().Open; open != 0 {
+		t.Errorf("%d models are open", open)
+	}
+}
+
 // slowLoader holds loads until told.
 type slowLoader struct {
 	runtime.Loader

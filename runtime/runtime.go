@@ -70,12 +70,19 @@ type LoadRequest struct {
 	Threads int
 	// Outputs names the outputs that will be asked for; others need not be computed. Nil means all that are tensors.
 	Outputs []string
+	// Device is where the model runs. Tensors stay in the machine's memory; what a GPU needs of them is copied.
+	Device Device
+	// GPUMemoryBytes bounds what the model takes of a GPU's memory for its weights and for calls, all at once; above it they fail with
+	// kind engine.KindExhausted. What CUDA itself takes, some hundred MiB a process and device, is not counted. Zero means no bound.
+	GPUMemoryBytes int64
 }
 
 // Loader loads models. It is safe for concurrent use.
 type Loader interface {
 	// Load returns the model in the request's file, which the caller closes. It blocks until the model is ready. A file that
-	// does not exist is of kind engine.KindNotFound; one that is no model, or a model that cannot be run, of engine.KindModel.
+	// does not exist is of kind engine.KindNotFound; one that is no model, or a model that cannot be run, of engine.KindModel. A device
+	// that is not there, or that the loader cannot use, is of kind engine.KindUnavailable: no other takes its place. One without the
+	// memory for the model is of kind engine.KindExhausted.
 	Load(ctx context.Context, request LoadRequest) (Model, error)
 	// Close releases what the loader holds. Models that it loaded are closed by those who loaded them. It may be called more
 	// than once.

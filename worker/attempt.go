@@ -118,7 +118,15 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 
 // write reads the task's splits, applies the steps, and writes what they make into out.
 func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, out draft) (err error) {
-	steps, err := w.build(ctx, program, l.job)
+	held, err := jobplan.Resources(l.job.assignment.GetSpec())
+	if err != nil {
+		return err
+	}
+	place, err := placeModels(held, l.devices)
+	if err != nil {
+		return err
+	}
+	steps, err := w.build(ctx, program, l.job, place)
 	if err != nil {
 		return err
 	}

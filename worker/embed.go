@@ -42,11 +42,15 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 	}
 	model, err := w.config.Models.Load(ctx, runtime.LoadRequest{
 		Path: path, Digest: op.Model.Digest, Threads: program.Threads, Outputs: []string{op.Model.Output},
+		Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.models = append(s.models, model)
+	if _, gpu := s.place.device.GPU(); gpu && op.BatchTokens == 0 {
+		op.BatchTokens = embedding.GPUBatchTokens
+	}
 	embedder, err := embedding.New(embedding.Config{
 		Model: model, Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
 		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows,

@@ -14,6 +14,7 @@ import (
 
 // steps are a job's operators, made for one attempt and used by its goroutine alone.
 type steps struct {
+	place     modelPlace
 	operators []operator.Operator
 	models    []runtime.Model
 	// embed is the first operator that embeds, if there is one; before is how many come before it. See copyAhead.
@@ -22,9 +23,10 @@ type steps struct {
 	embedded []embedded
 }
 
-// build makes the operators of a program. Models come from the worker's cache: attempts share their sessions.
-func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntry) (_ *steps, err error) {
-	s := &steps{}
+// build makes the operators of a program, whose models run at place. Models come from the worker's cache: attempts share their
+// sessions.
+func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntry, place modelPlace) (_ *steps, err error) {
+	s := &steps{place: place}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -69,7 +71,9 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 }
 
 func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *steps, schema *arrow.Schema, op jobplan.InferOp) (operator.Operator, error) {
-	request := runtime.LoadRequest{Path: op.ONNXPath, Digest: op.Digest, Threads: program.Threads}
+	request := runtime.LoadRequest{
+		Path: op.ONNXPath, Digest: op.Digest, Threads: program.Threads, Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
+	}
 	for _, output := range op.Outputs {
 		request.Outputs = append(request.Outputs, output.Name)
 	}

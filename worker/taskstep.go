@@ -61,8 +61,13 @@ func (w *Worker) runStep(
 		return nil, err
 	}
 	program := *b.program
-	program.Threads = max(1, int(math.Ceil(operator.Resources(ctx).CPU)))
-	steps, err := w.build(ctx, &program, &b.entry)
+	held := operator.Resources(ctx)
+	place, err := placeModels(held, operator.Devices(ctx))
+	if err != nil {
+		return nil, err
+	}
+	program.Threads = max(1, int(math.Ceil(held.CPU)))
+	steps, err := w.build(ctx, &program, &b.entry, place)
 	if err != nil {
 		return nil, err
 	}

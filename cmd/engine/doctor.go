@@ -84,8 +84,8 @@ func (a *app) examine(ctx context.Context, f doctorFlags) (doctorView, error) {
 		}
 		dataDir = filepath.Join(cache, "engine")
 	}
-	library, onnx := checkONNX(f.onnxRuntime)
-	checks := []check{onnx, checkGPU(library), checkMemory(), checkSharedMemory(), checkReadMemory(ctx), checkDescriptors(), checkFolder(dataDir), a.checkClock()}
+	loader, onnx := checkONNX(f.onnxRuntime)
+	checks := []check{onnx, checkGPU(loader), checkMemory(), checkSharedMemory(), checkReadMemory(ctx), checkDescriptors(), checkFolder(dataDir), a.checkClock()}
 	checks = append(checks, a.checkPorts(ctx)...)
 	if f.s3 != "" {
 		checks = append(checks, checkBucket(ctx, f.s3))

@@ -19,42 +19,55 @@ import (
 	"github.com/f708428e/engine/blob/open"
 	"github.com/f708428e/engine/node"
 	"github.com/f708428e/engine/objectstore"
+	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/cuda"
 	"github.com/f708428e/engine/runtime/onnx"
 )
 
-// checkONNX loads ONNX Runtime and tells where it is.
-func checkONNX(explicit string) (library string, c check) {
+// checkONNX loads ONNX Runtime and tells where it is. The loader is nil if there is none.
+func checkONNX(explicit string) (*onnx.Loader, check) {
 	const name = "onnx runtime"
 	loader, err := onnx.New(onnx.Config{Library: explicit})
 	if err != nil {
-		return "", failedBy(name, "", err)
+		return nil, failedBy(name, "", err)
 	}
 	loaded, err := loader.Library()
 	if err != nil {
-		return "", failedBy(name, "", err)
+		return nil, failedBy(name, "", err)
 	}
-	return loaded.Path, passed(name, "%s, %s", loaded.Version, loaded.Path)
+	return loader, passed(name, "%s, %s", loaded.Version, loaded.Path)
 }
 
-// checkGPU looks for NVIDIA's devices, and for the part of ONNX Runtime that uses them.
-func checkGPU(library string) check {
+// checkGPU looks for NVIDIA's devices, and tries whether ONNX Runtime can use them.
+func checkGPU(loader *onnx.Loader) check {
 	const name = "gpu"
-	devices, _ := filepath.Glob("/dev/nvidia[0-9]*") // the pattern is good
-	driver, err := os.ReadFile("/proc/driver/nvidia/version")
+	driver, err := cuda.Probe()
+	nodes, _ := filepath.Glob("/dev/nvidia[0-9]*") // the pattern is good
 	switch {
-	case len(devices) == 0 && err != nil:
+	case engine.KindOf(err) == engine.KindNotFound && err != nil && len(nodes) == 0:
 		return passed(name, "none; models run on the CPU")
-	case len(devices) == 0:
-		return warned(name, "in a container, give it the devices (docker run --gpus all, or the NVIDIA device plugin of Kubernetes)", "a driver but no device")
 	case err != nil:
-		return warned(name, "install NVIDIA's driver", "%s but no driver", plural(len(devices), "device"))
+		c := failedBy(name, "install NVIDIA's driver", err)
+		c.Status = checkWarn
+		return c
+	case len(driver.Devices) == 0:
+		return warned(name, "in a container, give it the devices (docker run --gpus all, or the NVIDIA device plugin of Kubernetes); see CUDA_VISIBLE_DEVICES",
+			"a driver for CUDA %s but no device", driver.Version)
 	}
-	line, _, _ := strings.Cut(strings.TrimSpace(string(driver)), "\n")
-	provider := filepath.Join(filepath.Dir(library), "libonnxruntime_providers_cuda.so")
-	if _, err := os.Stat(provider); library == "" || err != nil {
-		return warned(name, "point --onnxruntime at a GPU build of ONNX Runtime to use them", "%s (%s), but this ONNX Runtime has no CUDA provider", plural(len(devices), "device"), line)
+	devices := make([]string, len(driver.Devices))
+	for i, d := range driver.Devices {
+		devices[i] = fmt.Sprintf("%s: %s (%s)", runtime.GPU(i), d.Name, engine.FormatSize(d.MemoryBytes))
 	}
-	return passed(name, "%s (%s)", plural(len(devices), "device"), line)
+	found := fmt.Sprintf("%s; the driver is for CUDA %s", strings.Join(devices, ", "), driver.Version)
+	if loader == nil {
+		return warned(name, "", "%s", found)
+	}
+	if err := loader.CheckCUDA(); err != nil {
+		c := failedBy(name, "", err)
+		c.Status, c.Found = checkWarn, found+"; models cannot run there: "+c.Found
+		return c
+	}
+	return passed(name, "%s; models can run there", found)
 }
 
 // checkMemory tells how large a store would be.

@@ -88,7 +88,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` of the node; default: a folder in the user's cache")
 	flags.BoolVar(&f.block, "block", false, "stay in the foreground")
 	flags.Float64Var(&f.cpus, "num-cpus", 0, "the cores that the worker offers, `N`; default: those that this process may use; 0 with --head: no worker")
-	flags.Float64Var(&f.gpus, "num-gpus", 0, "the GPUs that the worker offers, `N`")
+	flags.Float64Var(&f.gpus, "num-gpus", 0, "the GPUs that the worker offers, `N`; default: those that CUDA sees")
 	flags.StringVar(&f.memory, "memory", "", "the memory that the worker offers, a `SIZE` such as 8GiB; default: that of the machine or its cgroup")
 	flags.StringVar(&f.custom, "resources", "", `further resources that the worker offers, as `+"`JSON`"+` such as '{"license": 2}'`)
 	flags.StringToStringVar(&f.labels, "labels", nil, "labels of the worker, `KEY=VALUE` pairs separated by commas")
@@ -112,7 +112,7 @@ func (f startFlags) resources() (engine.Resources, error) {
 		r.CPU = f.cpus
 	}
 	if f.gpusGiven {
-		r.GPU = f.gpus
+		node.SetGPUs(&r, f.gpus)
 	}
 	if f.memory != "" {
 		bytes, err := engine.ParseSize(f.memory)

@@ -24,6 +24,8 @@ type Options struct {
 	Workers int
 	// CPU is what each offers. Zero means 2.
 	CPU float64
+	// GPU is how many GPUs each offers, whether there are any or not, with 1 GiB of memory each.
+	GPU int
 	// LeaseTime is how long a silent worker keeps its tasks. Zero means 500 ms.
 	LeaseTime time.Duration
 	// TargetSplitBytes is how large a split of the input should be. Zero means the planner's default.
@@ -126,7 +128,7 @@ func (c *Cluster) AddWorker() *node.Node {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	w, err := node.StartWorker(ctx, node.WorkerConfig{
-		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU}, Models: c.options.Models(), Allocator: c.memory, Version: "test", Logger: Logger(),
+		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU, GPU: float64(c.options.GPU), GPUMemoryBytes: int64(c.options.GPU) << 30}, Models: c.options.Models(), Allocator: c.memory, Version: "test", Logger: Logger(),
 		ObjectStore: node.ObjectStoreConfig{
 			MemoryBytes: max(0, c.options.StoreBytes), DataDir: c.t.TempDir(), FlightPort: -1, Disabled: c.options.StoreBytes < 0,
 		},

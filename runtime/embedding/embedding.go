@@ -34,7 +34,7 @@ type Config struct {
 	// Normalize scales the vectors to unit length.
 	Normalize bool
 	// BatchTokens is how many tokens one call of the model has at most, padding included. A longer text has a call of its own.
-	// Zero means CPUBatchTokens.
+	// Zero means CPUBatchTokens. For a model on a GPU GPUBatchTokens is a good one.
 	BatchTokens int
 	// BatchRows is how many texts one call has at most. Zero means that BatchTokens alone decides.
 	BatchRows int

@@ -27,6 +27,7 @@ func TestLoader(t *testing.T, loader runtime.Loader) {
 		"Scalar":           testScalar,
 		"Mismatch":         testMismatch,
 		"BadFiles":         testBadFiles,
+		"BadDevice":        testBadDevice,
 		"Concurrent":       testConcurrent,
 		"Canceled":         testCanceled,
 		"Closed":           testClosed,
@@ -301,6 +302,18 @@ func testBadFiles(t *testing.T, loader runtime.Loader) {
 	_, err = loader.Load(t.Context(), runtime.LoadRequest{Path: t.TempDir()})
 	if err == nil {
 		t.Error("a folder was loaded")
+	}
+}
+
+// testBadDevice asks for GPUs that no machine has. Nothing takes their place.
+func testBadDevice(t *testing.T, loader runtime.Loader) {
+	path := WriteModel(t, LinearModel(engine.Float32, 0, 1))
+	for _, number := range []int{4096, -2} {
+		m, err := loader.Load(t.Context(), runtime.LoadRequest{Path: path, Digest: "test", Device: runtime.GPU(number), GPUMemoryBytes: 1 << 20})
+		wantKind(t, err, engine.KindUnavailable, "CUDA")
+		if m != nil {
+			t.Errorf("GPU %d: got a model", number)
+		}
 	}
 }
 

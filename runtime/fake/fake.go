@@ -37,6 +37,8 @@ type Loader struct {
 	faults Faults
 	spared int
 	stats  Stats
+	gpus   int
+	loads  map[runtime.Device]int
 }
 
 var _ runtime.Loader = (*Loader)(nil)
@@ -59,6 +61,20 @@ func (l *Loader) SetFaults(faults Faults) {
 	l.faults, l.spared = faults, faults.SparedRuns
 }
 
+// SetGPUs says how many GPUs there are to load models on, at first none. They compute like the CPU.
+func (l *Loader) SetGPUs(count int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gpus = count
+}
+
+// Loads counts the successful loads on a device.
+func (l *Loader) Loads(device runtime.Device) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loads[device]
+}
+
 // Stats returns the counts.
 func (l *Loader) Stats() Stats {
 	l.mu.Lock()
@@ -76,10 +92,13 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 		return nil, engine.WrapError(op, request.Path, err)
 	}
 	l.mu.Lock()
-	fault := l.faults.Load
+	fault, gpus := l.faults.Load, l.gpus
 	l.mu.Unlock()
 	if fault != nil {
 		return nil, engine.WrapError(op, request.Path, fault)
+	}
+	if number, ok := request.Device.GPU(); ok && (number < 0 || number >= gpus) {
+		return nil, engine.Errorf(engine.KindUnavailable, op, request.Path, "use CUDA %s: there is no such device: there are %d here", request.Device, gpus)
 	}
 	data, err := os.ReadFile(request.Path)
 	if err != nil {
@@ -109,6 +128,10 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 	defer l.mu.Unlock()
 	l.stats.Loads++
 	l.stats.Open++
+	if l.loads == nil {
+		l.loads = map[runtime.Device]int{}
+	}
+	l.loads[request.Device]++
 	return m, nil
 }
 

@@ -101,7 +101,8 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 	if err := ctx.Err(); err != nil {
 		return nil, engine.WrapError(op, request.Path, err)
 	}
-	if _, err := l.Library(); err != nil {
+	library, err := l.Library()
+	if err != nil {
 		return nil, err
 	}
 	if err := checkModelFile(request.Path); err != nil {
@@ -109,6 +110,14 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 	}
 	fail := func(err error) error { return modelError(op, request.Path, err) }
 
+	options, err := sessionOptions(max(request.Threads, 1), ort.GraphOptimizationLevelEnableAll)
+	if err != nil {
+		return nil, fail(err)
+	}
+	defer func() { _ = options.Destroy() }()
+	if err := useDevice(options, library, request.Device, request.GPUMemoryBytes); err != nil {
+		return nil, engine.WrapError(op, request.Path, err)
+	}
 	plain, err := sessionOptions(1, ort.GraphOptimizationLevelDisableAll)
 	if err != nil {
 		return nil, fail(err)
@@ -130,11 +139,6 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 	for i := range inputs {
 		inputNames[i] = inputs[i].Name
 	}
-	options, err := sessionOptions(max(request.Threads, 1), ort.GraphOptimizationLevelEnableAll)
-	if err != nil {
-		return nil, fail(err)
-	}
-	defer func() { _ = options.Destroy() }()
 	m.session, err = ort.NewDynamicAdvancedSession(request.Path, inputNames, names, options)
 	if err != nil {
 		return nil, fail(err)

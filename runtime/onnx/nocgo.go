@@ -30,5 +30,8 @@ func (*Loader) Warm() {}
 // Library returns the error of New.
 func (*Loader) Library() (Library, error) { return Library{}, errNoCgo }
 
+// CheckCUDA returns the error of New.
+func (*Loader) CheckCUDA() error { return errNoCgo }
+
 // Close does nothing.
 func (*Loader) Close() error { return nil }
