@@ -31,7 +31,9 @@ type bench struct {
 	// results and answers are those that the core told, by their numbers.
 	results map[uint64]objects.Result
 	answers map[uint64]objects.Answer
-	losses  []objects.Loss
+	// news are what the subscriber has heard, a line each.
+	news   []string
+	losses []objects.Loss
 }
 
 func newBench(t *testing.T, term uint64) *bench {
@@ -55,6 +57,7 @@ func (b *bench) take() {
 		b.answers[answer.Waiter] = answer
 	}
 	b.losses = append(b.losses, events.Losses...)
+	b.hear(events.News)
 }
 
 func (b *bench) pass(d time.Duration) {

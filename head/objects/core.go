@@ -81,6 +81,9 @@ type Core struct {
 	departed *recent[engine.ObjectID]
 	waiters  map[uint64]*waiter
 	awaited  map[engine.ObjectID]*awaited
+	// watches are the objects that the subscriber waits for; learned says that the stores of an earlier head's time have been waited for.
+	watches map[engine.ObjectID]*watch
+	learned bool
 	// waiting counts the ids of all waiters.
 	waiting int
 	// numbers counts orders, streams, and waiters.
@@ -98,6 +101,8 @@ type Events struct {
 	Answers []Answer
 	// Losses are what was lost with stores.
 	Losses []Loss
+	// News are for the subscriber.
+	News News
 }
 
 // Result is how a request ended.
@@ -141,6 +146,7 @@ func NewCore(now time.Time, config Config) *Core {
 		ended: newRecent[engine.ObjectOwner](config.MaxDeleted), deleted: newRecent[engine.ObjectID](config.MaxDeleted),
 		freed: newRecent[engine.ObjectID](config.MaxDeleted), departed: newRecent[engine.ObjectID](config.MaxDeparted),
 		waiters: map[uint64]*waiter{}, awaited: map[engine.ObjectID]*awaited{},
+		watches: map[engine.ObjectID]*watch{}, learned: config.Term <= 1,
 	}
 	c.departed.forget = c.forgetDeparted
 	return c
@@ -171,8 +177,7 @@ func (c *Core) wake(s *store) { c.awake[s.id] = s }
 func (c *Core) Tick(now time.Time) {
 	for id, s := range c.sessions {
 		if now.After(s.until) {
-			delete(c.sessions, id)
-			c.EndOwner(now, engine.ObjectOwner{Kind: engine.OwnerSession, ID: id})
+			c.endSession(now, id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.stores)) {
@@ -195,6 +200,7 @@ func (c *Core) Tick(now time.Time) {
 		}
 	}
 	c.settleAll(now)
+	c.endLearning(now)
 }
 
 // next numbers an order, stream, or waiter.

@@ -25,6 +25,10 @@ type Directory struct {
 	wakes   map[engine.NodeID]wake
 	results map[uint64]chan Result
 	answers map[uint64]chan Answer
+	// hear is the subscriber, news are what it has not heard, and spreading says that somebody is telling it.
+	hear      func(News)
+	news      []News
+	spreading bool
 }
 
 type wake struct {
@@ -93,7 +97,14 @@ func (d *Directory) do(step func(core *Core, now time.Time)) {
 			waiting <- answer
 		}
 	}
+	told := d.hear != nil && !events.News.isEmpty()
+	if told {
+		d.news = append(d.news, events.News)
+	}
 	d.mu.Unlock()
+	if told {
+		d.spread()
+	}
 	for _, loss := range events.Losses {
 		level := slog.LevelInfo
 		if loss.Lost > 0 {

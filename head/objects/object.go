@@ -245,6 +245,9 @@ func (c *Core) drop(now time.Time, o *object, r *replica, lost bool) {
 	c.departed.add(now, o.id)
 	c.own(now, o)
 	c.settle(now, o)
+	if _, _, made := o.id.Producer(); made && c.watches[o.id] == nil && o.checkpoint == "" {
+		c.lost(o.id)
+	}
 	c.tell(o.id)
 }
 

@@ -74,9 +74,14 @@ func (c *Core) RenewSession(now time.Time, id string, stream uint64) bool {
 // CloseSession ends a session whose client says goodbye on its stream.
 func (c *Core) CloseSession(now time.Time, id string, stream uint64) {
 	if s := c.sessions[id]; s != nil && s.stream == stream {
-		delete(c.sessions, id)
-		c.EndOwner(now, engine.ObjectOwner{Kind: engine.OwnerSession, ID: id})
+		c.endSession(now, id)
 	}
+}
+
+func (c *Core) endSession(now time.Time, id string) {
+	delete(c.sessions, id)
+	c.events.News.EndedSessions = append(c.events.News.EndedSessions, id)
+	c.EndOwner(now, engine.ObjectOwner{Kind: engine.OwnerSession, ID: id})
 }
 
 // CheckSession returns an error of kind engine.KindInvalidArgument unless id is one that a client may choose.

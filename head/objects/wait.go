@@ -117,16 +117,24 @@ func (w *waiter) see(v verdict, err error, times int) {
 
 // tell follows a change of what can be said of an object.
 func (c *Core) tell(id engine.ObjectID) {
-	a := c.awaited[id]
-	if a == nil {
+	a, w := c.awaited[id], c.watches[id]
+	if a == nil && w == nil {
 		return
 	}
 	v, err := c.judge(id)
-	c.turn(a, v, err)
+	if w != nil {
+		c.notice(id, v)
+	}
+	if a != nil {
+		c.turn(a, v, err)
+	}
 }
 
 // failWaiters ends the waits that need an object which cannot be brought back now. It may be tried again by the next one.
 func (c *Core) failWaiters(id engine.ObjectID, err error) {
+	if c.watches[id] != nil {
+		c.lost(id)
+	}
 	a := c.awaited[id]
 	if a == nil {
 		return
