@@ -224,6 +224,9 @@ func (a *admission) forget(s *shape) {
 	a.waiting = a.waiting[:last]
 }
 
+// has reports whether the node has a device.
+func (a *admission) has(device int32) bool { return device >= 0 && int(device) < len(a.devices) }
+
 func (a *admission) fits(t *task) bool {
 	for _, n := range t.shape.needs {
 		if a.free[n.resource] < n.amount {
@@ -232,7 +235,7 @@ func (a *admission) fits(t *task) bool {
 	}
 	share := t.shape.share(t.devices)
 	for _, d := range t.devices {
-		if int(d) < len(a.devices) && a.devices[d] < share {
+		if a.has(d) && a.devices[d] < share {
 			return false
 		}
 	}
@@ -248,7 +251,7 @@ func (a *admission) takeShape(s *shape, devices []int32, times int64) {
 	}
 	share := s.share(devices)
 	for _, d := range devices {
-		if int(d) < len(a.devices) {
+		if a.has(d) {
 			a.devices[d] -= times * share
 		}
 	}

@@ -108,6 +108,9 @@ func (t *Tasks) fetched(r *task, err error) {
 			t.sayChangedLocked()
 		}
 	}
+	if r.phase == ended {
+		r.arguments = nil
+	}
 	started := t.admitLocked(nil)
 	t.mu.Unlock()
 	t.start(started)

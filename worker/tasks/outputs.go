@@ -146,9 +146,12 @@ func checkpoint(ctx context.Context, store *objectstore.Store, d *draft, owner e
 	uri, err := store.Checkpoint(ctx, d.id, folder)
 	if engine.KindOf(err) == engine.KindConflict && err != nil {
 		store.Delete(d.id)
-		uri = jobplan.CheckpointURI(folder, d.id)
-		if _, err = store.Restore(ctx, uri, objectstore.DefaultDomain, []engine.ObjectOwner{owner}); err == nil {
+		_, err = store.Restore(ctx, jobplan.CheckpointURI(folder, d.id), objectstore.DefaultDomain, []engine.ObjectOwner{owner})
+		if err == nil {
 			_, err = adopt(ctx, store, d, owner, inline)
+		}
+		if err == nil {
+			uri, err = store.Checkpoint(ctx, d.id, folder)
 		}
 	}
 	d.wire.Checkpoint = uri

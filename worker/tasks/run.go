@@ -26,7 +26,7 @@ type result struct {
 var errTimeout = errors.New("timeout")
 
 // abandonAfter is how long an operator may go on after its time is over before its task ends without it.
-const abandonAfter = 5 * time.Second
+var abandonAfter = 5 * time.Second // a variable for tests
 
 // maxErrorBytes bounds the text of an error in an outcome.
 const maxErrorBytes = 4 << 10
@@ -36,8 +36,9 @@ func (t *Tasks) attempt(ctx context.Context, r *task) result {
 	group := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if !t.arm(r, cancel) {
-		return result{dropped: true}
+	number, ok := t.arm(r, cancel)
+	if !ok {
+		return result{} // finish knows why.
 	}
 	if timeout := r.template.timeout; timeout > 0 {
 		var stop context.CancelFunc
@@ -46,7 +47,7 @@ func (t *Tasks) attempt(ctx context.Context, r *task) result {
 		abandon := time.AfterFunc(timeout+abandonAfter, func() { t.abandon(r) })
 		defer abandon.Stop()
 	}
-	outputs, made, err := t.run(ctx, r)
+	outputs, made, err := t.run(ctx, r, number)
 	elapsed := time.Since(r.began)
 	switch {
 	case err == nil:
@@ -66,12 +67,13 @@ func (t *Tasks) attempt(ctx context.Context, r *task) result {
 	}}
 }
 
-// arm lets a revocation end the context of a task from now on. It reports false if the task was taken back already.
-func (t *Tasks) arm(r *task, cancel context.CancelCauseFunc) bool {
+// arm lets a revocation end the context of a task from now on, and returns the attempt's number: a newer grant may change it. It reports
+// false if the task was taken back already.
+func (t *Tasks) arm(r *task, cancel context.CancelCauseFunc) (number int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.cancel = cancel
-	return r.phase != ended && !r.revoked
+	return int(r.attempt), r.phase != ended && !r.revoked
 }
 
 func (t *Tasks) tooLong(r *task) error {
@@ -95,7 +97,7 @@ func (t *Tasks) abandon(r *task) {
 }
 
 // run reads the arguments, calls the operator, and keeps what it returns.
-func (t *Tasks) run(ctx context.Context, r *task) (outputs []*enginev1.TaskOutput, made []engine.ObjectID, err error) {
+func (t *Tasks) run(ctx context.Context, r *task, number int) (outputs []*enginev1.TaskOutput, made []engine.ObjectID, err error) {
 	args, err := t.openArguments(ctx, r)
 	if err != nil {
 		return nil, nil, err
@@ -105,7 +107,7 @@ func (t *Tasks) run(ctx context.Context, r *task) (outputs []*enginev1.TaskOutpu
 			arg.Release()
 		}
 	}()
-	results, err := t.call(ctx, r, args)
+	results, err := t.call(ctx, r, number, args)
 	defer func() {
 		for i := range results {
 			results[i].Release()
@@ -124,7 +126,7 @@ func (t *Tasks) run(ctx context.Context, r *task) (outputs []*enginev1.TaskOutpu
 }
 
 // call calls the operator. A panic costs the attempt, not the worker.
-func (t *Tasks) call(ctx context.Context, r *task, args []*operator.Table) (results []operator.Output, err error) {
+func (t *Tasks) call(ctx context.Context, r *task, number int, args []*operator.Table) (results []operator.Output, err error) {
 	name := r.template.wire.GetOperator()
 	defer func() {
 		if p := recover(); p != nil {
@@ -133,7 +135,7 @@ func (t *Tasks) call(ctx context.Context, r *task, args []*operator.Table) (resu
 		}
 	}()
 	info := &operator.Task{
-		ID: r.id, Attempt: int(r.attempt), Resources: r.template.resources, Logger: t.config.Logger, Operator: name,
+		ID: r.id, Attempt: number, Resources: r.template.resources, Logger: t.config.Logger, Operator: name,
 		Report: func(done, total float64) { r.progress.report(r.began, done, total) },
 	}
 	for _, d := range r.devices {
@@ -159,7 +161,7 @@ func (t *Tasks) failure(r *task, err error) *enginev1.TaskOutcome {
 		wire.Message = rpc.Text(wire.GetMessage()[:maxErrorBytes]) + " …"
 	}
 	return &enginev1.TaskOutcome{
-		TaskId: r.wireID, State: enginev1.TaskState_TASK_STATE_FAILED, Error: wire, NodeId: string(t.config.Node), Attempts: r.attempt, Epoch: r.epoch,
+		TaskId: r.wireID, State: enginev1.TaskState_TASK_STATE_FAILED, Error: wire, NodeId: string(t.config.Node),
 	}
 }
 

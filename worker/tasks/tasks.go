@@ -168,6 +168,9 @@ func (t *Tasks) grantLocked(grant *enginev1.TaskGrant) {
 	case template.err != nil:
 		t.endLocked(r, t.failure(r, template.err))
 		return
+	case slices.ContainsFunc(r.devices, func(d int32) bool { return !t.admission.has(d) }):
+		t.endLocked(r, t.failure(r, engine.Errorf(engine.KindInternal, opRun, id.String(), "the head grants the devices %v, node %s has %d", r.devices, t.config.Node, len(t.admission.devices))))
+		return
 	}
 	r.shape = template.shape
 	if t.isHere(r.arguments) {
@@ -236,9 +239,12 @@ func (t *Tasks) forgetAllLocked() {
 
 // endLocked gives a task its outcome.
 func (t *Tasks) endLocked(r *task, outcome *enginev1.TaskOutcome) {
+	if r.phase == waiting {
+		r.arguments = nil // Nobody reads them any more.
+	}
 	r.phase = ended
+	outcome.Epoch, outcome.Attempts = r.epoch, r.attempt
 	r.outcome = outcome
-	r.arguments = nil
 	t.active--
 	t.telling.add(r)
 	t.config.Wake()
@@ -303,19 +309,17 @@ func (t *Tasks) finish(r *task, res result) (next *task) {
 	t.mu.Lock()
 	t.running--
 	t.admission.take(r, -1)
-	r.cancel = nil
+	r.cancel, r.arguments = nil, nil
 	var unwanted []engine.ObjectID
 	switch {
 	case r.phase == ended: // It was forgotten, or has its outcome already.
 		unwanted = res.made
-	case res.dropped:
-		t.forgetLocked(r)
 	case r.revoked:
 		unwanted = res.made
 		t.endLocked(r, t.cancelled(r))
+	case res.dropped:
+		t.forgetLocked(r)
 	default:
-		// A newer grant of the same task may have come while it ran.
-		res.outcome.Epoch, res.outcome.Attempts = r.epoch, r.attempt
 		t.endLocked(r, res.outcome)
 	}
 	started := t.admitLocked(&next)
