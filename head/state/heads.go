@@ -30,6 +30,9 @@ type Term struct {
 // that nobody took before the next one begins is dropped. The channel is closed by Close.
 func (s *Store) Terms() <-chan Term { return s.terms }
 
+// HeadID returns the id of this head, which its data folder keeps.
+func (s *Store) HeadID() string { return s.config.HeadID }
+
 // Leader returns the id and the address of the head that leads; both are empty while this head knows of none.
 func (s *Store) Leader() (headID, address string) { return s.config.HeadID, s.config.Address }
 
