@@ -34,28 +34,43 @@ const (
 	dimsGPU
 )
 
+// What a queue holds has dimensions of its own, since devices are counted there rather than compared.
+const (
+	holdCPU = iota
+	holdMemory
+	holdGPU
+	holdGPUMemory
+	holdsPlain
+)
+
 // layout says which dimensions this pass has.
 type layout struct {
 	gpu bool
-	// custom are the names of the custom resources that some class requests, sorted.
+	// custom are the names of the custom resources that some class or group requests, sorted.
 	custom []string
 	// width is the number of dimensions; firstCustom the index of the first custom one.
 	width, firstCustom int
 }
 
-func newLayout(classes []Class) layout {
+func newLayout(s *Snapshot) layout {
 	l := layout{firstCustom: dimsPlain}
-	names := map[string]bool{}
-	for i := range classes {
-		r := &classes[i].Request
+	add := func(r *engine.Resources) {
 		l.gpu = l.gpu || r.GPU > 0 || r.GPUMemoryBytes > 0
 		for name, v := range r.Custom {
-			if v > 0 {
-				names[name] = true
+			if v > 0 && !slices.Contains(l.custom, name) {
+				l.custom = append(l.custom, name)
 			}
 		}
 	}
-	l.custom = slices.Sorted(maps.Keys(names))
+	for i := range s.Classes {
+		add(&s.Classes[i].Request)
+	}
+	for i := range s.Groups {
+		for b := range s.Groups[i].Bundles {
+			add(&s.Groups[i].Bundles[b])
+		}
+	}
+	slices.Sort(l.custom)
 	if l.gpu {
 		l.firstCustom = dimsGPU
 	}
@@ -63,14 +78,17 @@ func newLayout(classes []Class) layout {
 	return l
 }
 
+// holds is the number of dimensions of what a queue holds.
+func (l *layout) holds() int { return holdsPlain + len(l.custom) }
+
 // amount is one dimension of a request; it is never zero.
 type amount struct {
 	dim   int
 	value int64
 }
 
-// shape is a request in integers, shared by all classes whose requests are equal.
-type shape struct {
+// need is a request in integers.
+type need struct {
 	// bad says why no node could ever run it. Empty for most.
 	bad     string
 	amounts []amount
@@ -78,76 +96,133 @@ type shape struct {
 	// alone, part is zero.
 	devices            int
 	part, deviceMemory int64
-
-	// share is the part of the cluster's scarcest resource that one task takes. Set once the cluster is known.
+	// holds is the same as a queue counts it, and share the part of the cluster's scarcest resource.
+	holds []amount
 	share float64
-	// exhausted is set, for each group of nodes, when none there has room; during a pass that never changes back.
-	exhausted [groups]bool
-	// current is the node that took the last task of this shape, or -1.
-	current int
-	// verdict is set by explain, once for all classes of the shape.
-	verdict *verdict
 }
 
-// free reports whether the request is for nothing at all.
-func (s *shape) free() bool { return s.bad == "" && s.devices == 0 && len(s.amounts) == 0 }
+// nothing reports whether the request is for nothing at all.
+func (n *need) nothing() bool { return n.bad == "" && n.devices == 0 && len(n.amounts) == 0 }
 
-// shapeKey is equal for equal requests.
-type shapeKey struct {
-	cpu, gpu          float64
-	memory, gpuMemory int64
-	custom            string
-}
-
-func keyOf(r *engine.Resources) shapeKey {
-	k := shapeKey{cpu: r.CPU, gpu: r.GPU, memory: r.MemoryBytes, gpuMemory: r.GPUMemoryBytes}
-	if len(r.Custom) > 0 {
-		var text []byte
-		for _, name := range slices.Sorted(maps.Keys(r.Custom)) {
-			text = strconv.AppendQuote(text, name)
-			text = strconv.AppendFloat(text, r.Custom[name], 'g', -1, 64)
-		}
-		k.custom = string(text)
-	}
-	return k
-}
-
-func newShape(r engine.Resources, l layout) *shape {
-	s := &shape{current: -1}
+// needOf converts a request; loads is what comes on top of it on a node that has not loaded its model.
+func (l *layout) needOf(r *engine.Resources, loads Weights) need {
+	var n need
 	if err := r.Validate(); err != nil {
-		s.bad = err.Error()
-		return s
+		n.bad = err.Error()
+		return n
 	}
+	n.amounts = make([]amount, 0, 4)
 	add := func(dim int, value int64) {
 		if value > 0 {
-			s.amounts = append(s.amounts, amount{dim, value})
+			n.amounts = append(n.amounts, amount{dim, value})
 		}
 	}
 	add(dimCPU, ceilUnits(r.CPU))
-	add(dimMemory, r.MemoryBytes)
+	add(dimMemory, r.MemoryBytes+bytesOf(loads.Bytes))
 	gpu := ceilUnits(r.GPU)
 	switch {
 	case gpu > unit && gpu%unit != 0:
-		s.bad = "needs gpu: " + number(gpu) + ", a request for more than one must be a whole number"
-		return s
+		n.bad = "needs gpu: " + number(gpu) + ", a request for more than one must be a whole number"
+		return n
 	case gpu >= unit:
-		s.devices, s.part = int(gpu/unit), unit
-		add(dimDevices, int64(s.devices))
+		n.devices, n.part = int(gpu/unit), unit
+		add(dimDevices, int64(n.devices))
 	case gpu > 0:
-		s.devices, s.part = 1, gpu
+		n.devices, n.part = 1, gpu
 		add(dimPart, gpu)
 	case r.GPUMemoryBytes > 0:
-		s.devices = 1
+		n.devices = 1
 	}
-	if s.devices > 0 {
-		n := int64(s.devices)
-		s.deviceMemory = (r.GPUMemoryBytes + n - 1) / n
-		add(dimDeviceMemory, s.deviceMemory)
+	if n.devices > 0 {
+		d := int64(n.devices)
+		n.deviceMemory = (r.GPUMemoryBytes + bytesOf(loads.GPUBytes) + d - 1) / d
+		add(dimDeviceMemory, n.deviceMemory)
 	}
 	for i, name := range l.custom {
 		add(l.firstCustom+i, ceilUnits(r.Custom[name]))
 	}
-	return s
+	return n
+}
+
+// hold fills in what a queue counts of the need.
+func (n *need) hold(p *pass) {
+	if n.bad != "" {
+		return
+	}
+	n.holds = make([]amount, 0, len(n.amounts))
+	add := func(dim int, value int64) {
+		if value > 0 {
+			n.holds = append(n.holds, amount{dim, value})
+			if total := p.total[dim]; total > 0 {
+				n.share = max(n.share, float64(value)/total)
+			}
+		}
+	}
+	for _, a := range n.amounts {
+		switch {
+		case a.dim < dimsPlain:
+			add(a.dim, a.value)
+		case a.dim >= p.firstCustom:
+			add(a.dim-p.firstCustom+holdsPlain, a.value)
+		}
+	}
+	add(holdGPU, int64(n.devices)*n.part)
+	add(holdGPUMemory, int64(n.devices)*n.deviceMemory)
+}
+
+// shape is what all classes of one queue have in common whose tasks are alike.
+type shape struct {
+	need
+	// first is what the first task on a node takes that has not loaded the model; nil without a model.
+	first *need
+	model *model
+	queue *share
+	where *where
+	// inBundle is set when the tasks run in what their queue already holds.
+	inBundle bool
+	// current is the node that took the last task of this shape, or -1.
+	current int
+	// exhausted is set, for each group of nodes, when none there has room; during a pass that never changes back.
+	exhausted [groups]bool
+	// dead is set once nothing of this shape is placed any more, capped if that is for the queue's quota.
+	dead, capped bool
+	// live is how many claims of the shape are in the queue's heap.
+	live int
+	// verdict and reason are set by explain, once for all classes of the shape.
+	verdict   *verdict
+	reason    string
+	overShare bool
+	// keptNote says whose kept node would have room for it.
+	keptNote  string
+	keptKnown bool
+}
+
+// shapeKey is equal for equal shapes.
+type shapeKey struct {
+	queue             *share
+	cpu, gpu          float64
+	memory, gpuMemory int64
+	custom            string
+	weights           Weights
+	where             whereKey
+}
+
+// plainKey makes the key of a class without custom resources and with nothing that restricts where it runs.
+func plainKey(q *share, c *Class) shapeKey {
+	r := &c.Request
+	return shapeKey{queue: q, cpu: r.CPU, gpu: r.GPU, memory: r.MemoryBytes, gpuMemory: r.GPUMemoryBytes, weights: c.Weights}
+}
+
+func customKey(custom map[string]float64) string {
+	if len(custom) == 0 {
+		return ""
+	}
+	var text []byte
+	for _, name := range slices.Sorted(maps.Keys(custom)) {
+		text = strconv.AppendQuote(text, name)
+		text = strconv.AppendFloat(text, custom[name], 'g', -1, 64)
+	}
+	return string(text)
 }
 
 // ceilUnits rounds up, floorUnits down. What is within a billionth of a whole number of units is that number, so

@@ -13,7 +13,7 @@ func TestDecide(t *testing.T) {
 		return []scheduler.Class{{ID: "c", Request: request, Pending: pending}}
 	}
 	placed := func(count int, devices ...[]int) []scheduler.Placement {
-		return []scheduler.Placement{{Class: "c", Node: "n", Count: count, Devices: devices}}
+		return []scheduler.Placement{{Class: "c", Node: "n", Count: count, Devices: devices, Bundle: -1}}
 	}
 	tests := []struct {
 		name    string

@@ -10,32 +10,46 @@ const (
 // packBelow is the score under which a node is filled before the next one is touched. Half is Ray's default.
 const packBelow = 0.5
 
-// member is a node during a pass. What it has free is in the leaf of its group's tree.
+// member is a node during a pass, or a bundle of a placement group on one.
 type member struct {
 	*Node
-	// rank is the node's position in order of id, leaf its position in its group.
-	rank, leaf, group int
-	// cpu and memory are what the node offers, for the score.
+	// bundle is nil for a node; host is the node's own member, and that of the node on which the bundle lies.
+	bundle *Bundle
+	host   int
+	// rank is the position in the order of the plan.
+	rank, group int
+	// version grows with each change, so that trees know which leaves to read again.
+	version uint32
+	// closed is set when it takes nothing: it drains or is kept.
+	closed bool
+	// cpu and memory are what it offers, for the score.
 	cpu, memory int64
-	// devices is nil when no class of this pass needs GPUs.
+	// devices is nil when no class of this pass needs GPUs; numbers has their indexes where they are not 0, 1, 2 and so on.
 	devices []device
+	numbers []int
 	// The sums over the devices, and what is taken of them.
 	gpu, gpuUsed, gpuMemory, gpuMemoryUsed int64
 	// score is the used fraction of the resource that is used most. It only grows during a pass.
 	score float64
-	// closed is set when the node takes nothing: it drains or is kept.
-	closed bool
 }
 
 // device is what one GPU has free.
 type device struct{ part, memory int64 }
 
 // gpus counts the node's whole devices.
-func (n *Node) gpus() int { return int(floorUnits(n.Total.GPU) / unit) }
+func (n *Node) gpus() int {
+	if n.Total.GPU == 0 {
+		return 0
+	}
+	return int(floorUnits(n.Total.GPU) / unit)
+}
 
-// init reads the node's amounts, writes what it would have free if idle and what it has free now, and computes the score.
-func (m *member) init(l layout, idle, free []int64) {
+// init reads the amounts, writes what would be free if it were idle and what is free now, and computes the score.
+func (m *member) init(l *layout, idle, free []int64) {
 	total, used := &m.Total, &m.Used
+	if m.bundle != nil {
+		total, used = &m.bundle.Total, &m.bundle.Used
+	}
 	m.cpu, m.memory = floorUnits(total.CPU), bytesOf(total.MemoryBytes)
 	idle[dimCPU], idle[dimMemory] = m.cpu, m.memory
 	free[dimCPU] = max(0, m.cpu-ceilUnits(used.CPU))
@@ -45,7 +59,22 @@ func (m *member) init(l layout, idle, free []int64) {
 		idle[d] = floorUnits(total.Custom[name])
 		free[d] = max(0, idle[d]-ceilUnits(used.Custom[name]))
 	}
-	if n := int64(m.gpus()); n > 0 {
+	switch n := int64(m.gpus()); {
+	case m.bundle != nil:
+		if n = int64(len(m.bundle.Devices)); n > 0 && l.gpu {
+			m.gpuMemory = bytesOf(total.GPUMemoryBytes)
+			idle[dimPart], idle[dimDeviceMemory] = min(unit, floorUnits(total.GPU)), m.gpuMemory/n
+			if idle[dimPart] == unit {
+				idle[dimDevices] = n
+			}
+			m.numbers, m.devices = m.bundle.Devices, make([]device, n)
+			for i := range min(int(n), len(m.bundle.GPUs)) {
+				g := m.bundle.GPUs[i]
+				m.devices[i] = device{min(idle[dimPart], floorUnits(g.Free)), min(idle[dimDeviceMemory], bytesOf(g.FreeMemoryBytes))}
+			}
+			m.sumDevices(free)
+		}
+	case n > 0:
 		m.gpu, m.gpuMemory = n*unit, bytesOf(total.GPUMemoryBytes)
 		m.gpuUsed, m.gpuMemoryUsed = min(m.gpu, ceilUnits(used.GPU)), min(m.gpuMemory, bytesOf(used.GPUMemoryBytes))
 		if l.gpu {
@@ -57,7 +86,7 @@ func (m *member) init(l layout, idle, free []int64) {
 	m.rate(free)
 }
 
-// initDevices takes the devices from the snapshot. Where it does not list them, they are filled from the first.
+// initDevices takes a node's devices from the snapshot. Where it does not list them, they are filled from the first.
 func (m *member) initDevices() {
 	m.devices = make([]device, m.gpus())
 	each := m.gpuMemory / int64(len(m.devices))
@@ -115,19 +144,19 @@ func (m *member) treeScore() float64 {
 	}
 }
 
-// pick returns the devices for one task of s, or nil when they have no room: whole devices by index, a part of a device where
-// the least is left over that still fits, so that whole devices stay whole.
-func (m *member) pick(s *shape) []int {
-	if s.devices == 1 {
-		if i := m.pickOne(s); i >= 0 {
+// pick returns the positions of the devices for one task, or nil when they have no room: whole devices in order, a part of a device
+// where the least is left over that still fits, so that whole devices stay whole.
+func pick(devices []device, n *need) []int {
+	if n.devices == 1 {
+		if i := pickOne(devices, n); i >= 0 {
 			return []int{i}
 		}
 		return nil
 	}
 	var found []int
-	for i, d := range m.devices {
-		if d.part >= s.part && d.memory >= s.deviceMemory {
-			if found = append(found, i); len(found) == s.devices {
+	for i, d := range devices {
+		if d.part >= n.part && d.memory >= n.deviceMemory {
+			if found = append(found, i); len(found) == n.devices {
 				return found
 			}
 		}
@@ -135,49 +164,57 @@ func (m *member) pick(s *shape) []int {
 	return nil
 }
 
-func (m *member) pickOne(s *shape) int {
+func pickOne(devices []device, n *need) int {
 	best := -1
-	for i, d := range m.devices {
-		if d.part < s.part || d.memory < s.deviceMemory {
+	for i, d := range devices {
+		if d.part < n.part || d.memory < n.deviceMemory {
 			continue
 		}
-		if best < 0 || d.part < m.devices[best].part || d.part == m.devices[best].part && d.memory < m.devices[best].memory {
+		if best < 0 || d.part < devices[best].part || d.part == devices[best].part && d.memory < devices[best].memory {
 			best = i
 		}
 	}
 	return best
 }
 
-// fits is pick without the answer.
-func (m *member) fits(s *shape) bool {
-	if s.devices == 1 {
-		return m.pickOne(s) >= 0
+// hasDevices is pick without the answer.
+func hasDevices(devices []device, n *need) bool {
+	if n.devices == 0 {
+		return true
 	}
-	n := 0
-	for _, d := range m.devices {
-		if d.part >= s.part && d.memory >= s.deviceMemory {
-			n++
+	count := 0
+	for _, d := range devices {
+		if d.part >= n.part && d.memory >= n.deviceMemory {
+			if count++; count == n.devices {
+				return true
+			}
 		}
 	}
-	return n >= s.devices
+	return false
 }
 
-// take gives one task its share. The caller has made sure that it fits.
-func (m *member) take(s *shape, free []int64) (devices []int) {
-	for _, a := range s.amounts {
-		if a.dim < dimsPlain || s.devices == 0 || a.dim >= dimsGPU {
+// take gives one task its share and returns the indexes of its devices. The caller has made sure that it fits.
+func (m *member) take(n *need, free []int64) (devices []int) {
+	m.version++
+	for _, a := range n.amounts {
+		if a.dim < dimsPlain || n.devices == 0 || a.dim >= dimsGPU {
 			free[a.dim] -= a.value
 		}
 	}
-	if s.devices > 0 {
-		devices = m.pick(s)
+	if n.devices > 0 {
+		devices = pick(m.devices, n)
 		for _, i := range devices {
-			m.devices[i].part -= s.part
-			m.devices[i].memory -= s.deviceMemory
-			m.gpuUsed += s.part
-			m.gpuMemoryUsed += s.deviceMemory
+			m.devices[i].part -= n.part
+			m.devices[i].memory -= n.deviceMemory
+			m.gpuUsed += n.part
+			m.gpuMemoryUsed += n.deviceMemory
 		}
 		m.sumDevices(free)
+		if m.numbers != nil {
+			for k, i := range devices {
+				devices[k] = m.numbers[i]
+			}
+		}
 	}
 	m.rate(free)
 	return devices

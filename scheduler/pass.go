@@ -5,32 +5,60 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/f708428e/engine"
 )
 
 // pass is the working state of one decision. What is free only shrinks during a pass and scores only grow, so what did
 // not fit once need not be tried again.
 type pass struct {
 	layout
-	// members are the nodes, one group after the other, each in order of id.
+	now time.Time
+	// budget is how many tasks may still be placed; more is set when it ran out.
+	budget int
+	more   bool
+	// members are the nodes, one group after the other, each in order of id, and then the bundles on them; nodes counts the former.
 	members []member
+	nodes   int
 	// first is the index of each group's first member.
 	first [groups]int
-	trees [groups]*tree
-	// idle has width amounts for each member: what it would have free if it ran nothing.
-	idle []int64
+	// free and idle have width amounts for each member: what it has free, and what it would have if it ran nothing.
+	free, idle []int64
+	// everyone lists the nodes; everywhere is their place.
+	everyone   []int32
+	everywhere where
+	wheres     map[whereKey]*where
+	labels     map[string]map[string][]int32
+	known      known
+	models     []*model
 	// open counts the nodes that take work at all; least is, for each dimension, the smallest idle amount among them.
 	open  int
 	least []int64
-	// claims are all classes in the order of the plan; queue holds those that may still get something.
-	claims []claim
-	queue  queue
+	// total is what the cluster offers, by dimension of what is held, draining nodes included, since what they run counts as held;
+	// perTotal is one by it, or 0.
+	total, perTotal []float64
+	// shares are the queues, of which queue holds those that may still get something.
+	shares    []*share
+	byName    map[string]*share
+	lastQueue *share
+	queue     shares
+	// shapes has those of the pass by key, and lastShape what was asked for last.
+	shapes    map[shapeKey]*shape
+	lastShape *shape
+	lastKey   shapeKey
+	// claims are all classes in the order of the plan, placings the groups.
+	claims   []claim
+	placings []placing
 	// granted lists placements as they are made; devices has the GPUs of each grant that takes some, by index in granted.
 	granted []grant
 	devices map[int][][]int
 	// latest is larger than each claim's last.
 	latest int64
-	// keeps are the classes that have a node kept for them.
-	keeps []*claim
+	// keeps are the nodes that are kept.
+	keeps []kept
+	// preempted are the tasks to take back.
+	preempted []Preemption
 }
 
 // grant is a number of tasks of one class that went to one node in a row.
@@ -42,336 +70,382 @@ type grant struct {
 // joins reports whether both belong into one placement.
 func (g grant) joins(h grant) bool { return g.claim == h.claim && g.member == h.member }
 
-func newPass(s Snapshot) *pass {
-	p := &pass{layout: newLayout(s.Classes), devices: map[int][][]int{}}
-	p.addNodes(s.Nodes)
-	p.addClasses(s.Classes)
+func newPass(s *Snapshot) *pass {
+	p := &pass{layout: newLayout(s), now: s.Now, budget: math.MaxInt}
+	if s.MaxPlacements > 0 {
+		p.budget = s.MaxPlacements
+	}
+	p.addNodes(s)
+	p.addQueues(s)
+	p.addClasses(s)
 	return p
 }
 
-func (p *pass) addNodes(nodes []Node) {
-	sorted := make([]*Node, len(nodes))
-	for i := range nodes {
-		sorted[i] = &nodes[i]
-	}
-	byID := func(a, b *Node) int { return cmp.Compare(a.ID, b.ID) }
-	if !slices.IsSortedFunc(sorted, byID) {
-		slices.SortFunc(sorted, byID)
-	}
-	p.members = make([]member, 0, len(sorted))
-	p.idle = make([]int64, len(sorted)*p.width)
-	for g := range groups {
-		p.first[g] = len(p.members)
-		for rank, n := range sorted {
-			if (n.gpus() > 0) == (g == groupGPU) {
-				p.members = append(p.members, member{Node: n, rank: rank, leaf: len(p.members) - p.first[g], group: g, closed: n.Unschedulable})
-			}
+// run places what can be placed.
+func (p *pass) run() {
+	p.serveOverdue()
+	p.dealAll()
+	for len(p.queue) > 0 {
+		q := p.queue[0]
+		c := q.claims[0]
+		if c.pending == 0 {
+			p.retire(q, c) // Something before the turns has placed all of it.
+			continue
 		}
-		t := newTree(len(p.members)-p.first[g], p.width)
-		for i := p.first[g]; i < len(p.members); i++ {
-			m := &p.members[i]
-			m.init(p.layout, p.idleOf(i), t.leaf(m.leaf))
-			t.least[t.size+m.leaf] = m.treeScore()
-			if m.closed {
-				continue
-			}
-			if p.open++; p.least == nil {
-				p.least = slices.Clone(p.idleOf(i))
-			}
-			for d, v := range p.idleOf(i) {
-				p.least[d] = min(p.least[d], v)
-			}
+		if p.budget <= 0 {
+			p.more = true
+			return
 		}
-		t.build()
-		p.trees[g] = t
+		if !p.serve(q, c) {
+			p.skip(q, c)
+			continue
+		}
+		if c.pending > 0 {
+			q.claims.down(0)
+			p.queue.down(0)
+		} else {
+			p.retire(q, c)
+		}
 	}
 }
 
-func (p *pass) addClasses(classes []Class) {
-	p.claims = make([]claim, len(classes))
-	for i := range classes {
-		p.claims[i].Class = &classes[i]
+// serve places the next task of c, or the group that c stands for.
+func (p *pass) serve(q *share, c *claim) bool {
+	s := c.shape
+	if s.dead {
+		return false
 	}
-	slices.SortFunc(p.claims, func(a, b claim) int {
-		return cmp.Or(cmp.Compare(a.Order, b.Order), strings.Compare(a.ID, b.ID))
-	})
-	cluster := p.cluster()
-	shapes := map[shapeKey]*shape{}
-	p.queue = make(queue, 0, len(classes))
+	if !s.inBundle && q.lacks(&s.need) >= 0 {
+		s.capped = true
+		p.bury(s)
+		return false
+	}
+	if c.group != nil {
+		return p.placeGroup(c)
+	}
+	node := p.choose(c)
+	if node < 0 {
+		p.bury(s)
+		return false
+	}
+	p.place(c, node)
+	return true
+}
+
+// bury marks a shape of which nothing is placed any more.
+func (p *pass) bury(s *shape) {
+	s.dead = true
+	s.queue.live -= s.live
+}
+
+// retire takes the first claim of the first queue off, since nothing of it is left.
+func (p *pass) retire(q *share, c *claim) {
+	if !c.shape.dead {
+		c.shape.live--
+		q.live--
+	}
+	if q.claims.drop(); len(q.claims) > 0 {
+		p.queue.down(0)
+	} else {
+		p.queue.drop()
+	}
+}
+
+// skip takes the first claim of the first queue off, since nothing of it can be placed; a node may be kept for it. The whole queue goes
+// when the same is true of all that is left of it.
+func (p *pass) skip(q *share, c *claim) {
+	if c.group != nil && !c.shape.dead {
+		p.bury(c.shape)
+	}
+	if c.keepable() {
+		q.overdue--
+		if c.kept < 0 && !c.shape.capped {
+			p.keep(c)
+		}
+	}
+	q.claims.drop()
+	if len(q.claims) == 0 || q.live == 0 && (q.overdue == 0 || len(p.keeps) >= p.maxKeeps()) {
+		p.queue.drop()
+	}
+}
+
+func (p *pass) addNodes(s *Snapshot) {
+	nodes := s.Nodes
+	sorted := true
+	for i := 1; i < len(nodes) && sorted; i++ {
+		sorted = nodes[i-1].ID <= nodes[i].ID
+	}
+	if !sorted {
+		nodes = slices.Clone(nodes)
+		slices.SortStableFunc(nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	bundles := 0
+	if slices.ContainsFunc(s.Classes, func(c Class) bool { return c.Group != "" }) {
+		for i := range nodes {
+			bundles += len(nodes[i].Bundles)
+		}
+	}
+	p.nodes = len(nodes)
+	p.members = make([]member, 0, p.nodes+bundles)
+	amounts := make([]int64, 2*(p.nodes+bundles)*p.width)
+	p.free, p.idle = amounts[:len(amounts)/2], amounts[len(amounts)/2:]
+	p.everyone = make([]int32, p.nodes)
+	sums := make([]float64, 2*p.holds())
+	p.total, p.perTotal = sums[:p.holds()], sums[p.holds():]
+	for g := range groups {
+		p.first[g] = len(p.members)
+		rank := 0
+		for i := range nodes {
+			n := &nodes[i]
+			if (n.gpus() > 0) == (g == groupGPU) {
+				p.addMember(member{Node: n, host: len(p.members), rank: rank, group: g, closed: n.Unschedulable})
+			}
+			if rank++; bundles > 0 {
+				rank += len(n.Bundles)
+			}
+		}
+	}
+	for d, v := range p.total {
+		if v > 0 {
+			p.perTotal[d] = 1 / v
+		}
+	}
+	for i := range p.everyone {
+		p.everyone[i] = int32(i)
+	}
+	for g := range groups {
+		to := p.nodes
+		if g == groupPlain {
+			to = p.first[groupGPU]
+		}
+		p.everywhere.pools[g] = &pool{members: p.everyone[p.first[g]:to]}
+	}
+	p.everywhere.count = p.nodes
+	for host := 0; host < p.nodes && bundles > 0; host++ {
+		n := p.members[host].Node
+		for b := range n.Bundles {
+			m := member{Node: n, bundle: &n.Bundles[b], host: host, rank: p.members[host].rank + 1 + b, group: p.members[host].group, closed: n.Unschedulable}
+			p.addMember(m)
+		}
+	}
+}
+
+func (p *pass) addMember(m member) {
+	i := len(p.members)
+	p.members = append(p.members, m)
+	own := &p.members[i]
+	own.init(&p.layout, p.idleOf(i), p.freeOf(i))
+	if m.bundle != nil {
+		return
+	}
+	for d, v := range p.idleOf(i) {
+		switch {
+		case d < dimsPlain:
+			p.total[d] += float64(v)
+		case d >= p.firstCustom:
+			p.total[d-p.firstCustom+holdsPlain] += float64(v)
+		}
+	}
+	p.total[holdGPU] += float64(own.gpu)
+	p.total[holdGPUMemory] += float64(own.gpuMemory)
+	if own.closed {
+		return
+	}
+	if p.open++; p.least == nil {
+		p.least = slices.Clone(p.idleOf(i))
+	}
+	for d, v := range p.idleOf(i) {
+		p.least[d] = min(p.least[d], v)
+	}
+}
+
+func (p *pass) addClasses(s *Snapshot) {
+	p.claims = make([]claim, len(s.Classes))
+	for i, at := range classOrder(s.Classes) {
+		p.claims[i].Class = &s.Classes[at]
+	}
+	waiting := 0
 	for i := range p.claims {
 		c := &p.claims[i]
-		key := keyOf(&c.Request)
-		s := shapes[key]
-		if s == nil {
-			s = newShape(c.Request, p.layout)
-			s.share = cluster.share(s, p.layout)
-			shapes[key] = s
-		}
-		c.shape, c.place, c.kept = s, i, -1
+		c.place, c.kept, c.priority, c.last = i, -1, c.Priority, c.LastPlaced
 		c.pending, c.held = max(0, c.Pending), max(0, c.Running)
-		c.share = float64(c.held) * s.share
-		c.last = c.LastPlaced
+		c.shape = p.shapeOf(c)
+		q := c.shape.queue
+		c.share = float64(c.held) * c.shape.share
+		if c.held > 0 && !c.shape.inBundle {
+			p.hold(q, c.shape.holds, int64(c.held))
+		}
+		if c.held+c.pending > 0 {
+			q.active = true
+		}
+		q.last = max(q.last, c.last)
 		p.latest = max(p.latest, c.last)
-		if c.pending > 0 && s.bad == "" {
-			p.queue = append(p.queue, c)
+		if c.pending > 0 && c.shape.bad == "" {
+			waiting++
+			c.spread = c.Spread || c.shape.nothing()
+			p.wish(c)
+		}
+	}
+	for i := range p.nodes {
+		for b := range p.members[i].Bundles {
+			bundle := &p.members[i].Bundles[b]
+			q := p.queueOf(bundle.Queue)
+			q.active = true
+			n := p.needOf(&bundle.Total, Weights{})
+			n.hold(p)
+			p.hold(q, n.holds, 1)
+		}
+	}
+	p.addGroups(s)
+	p.entitle()
+	p.fillQueues(waiting)
+}
+
+// fillQueues puts what waits into its queues, and these in order.
+func (p *pass) fillQueues(waiting int) {
+	counts := waiting + len(p.placings)
+	if counts == 0 {
+		return
+	}
+	if len(p.shares) == 1 {
+		p.shares[0].claims = make(claims, 0, counts)
+	}
+	enter := func(c *claim) {
+		q := c.shape.queue
+		q.claims = append(q.claims, c)
+		q.live++
+		c.shape.live++
+		if c.keepable() {
+			q.overdue++
+		}
+	}
+	for i := range p.placings {
+		if c := &p.placings[i].claim; c.shape.bad == "" {
+			enter(c)
+		}
+	}
+	for i := range p.claims {
+		if c := &p.claims[i]; c.pending > 0 && c.shape.bad == "" {
+			enter(c)
+		}
+	}
+	for _, q := range p.shares {
+		q.claims.build()
+		if len(q.claims) > 0 {
+			p.queue = append(p.queue, q)
 		}
 	}
 	p.queue.build()
 }
 
-// idleOf returns what member i would have free if it ran nothing.
+// classOrder returns the indexes of the classes in the order of the plan.
+func classOrder(classes []Class) []int32 {
+	type entry struct {
+		order int64
+		at    int32
+	}
+	entries := make([]int32, len(classes))
+	sorted := true
+	before := func(a, b int32) int {
+		x, y := &classes[a], &classes[b]
+		return cmp.Or(cmp.Compare(x.Order, y.Order), strings.Compare(x.ID, y.ID))
+	}
+	for i := range classes {
+		entries[i] = int32(i)
+		sorted = sorted && (i == 0 || before(int32(i-1), int32(i)) <= 0)
+	}
+	if sorted {
+		return entries
+	}
+	// The keys beside the indexes, since most comparisons need no more.
+	keyed := make([]entry, len(classes))
+	for i := range classes {
+		keyed[i] = entry{classes[i].Order, int32(i)}
+	}
+	slices.SortFunc(keyed, func(a, b entry) int {
+		if a.order != b.order {
+			return cmp.Compare(a.order, b.order)
+		}
+		return cmp.Or(strings.Compare(classes[a.at].ID, classes[b.at].ID), cmp.Compare(a.at, b.at))
+	})
+	for i := range keyed {
+		entries[i] = keyed[i].at
+	}
+	return entries
+}
+
+// shapeOf returns the shape that a class shares with those like it.
+func (p *pass) shapeOf(c *claim) *shape {
+	q := p.queueOf(c.Queue)
+	key := plainKey(q, c.Class)
+	key.custom = customKey(c.Request.Custom)
+	if key.weights.Digest == "" {
+		key.weights = Weights{}
+	}
+	if len(c.Selector) > 0 {
+		key.where.selector = selectorKey(c.Selector)
+	}
+	key.where.operator = c.Operator
+	if !c.Soft {
+		key.where.node = c.Node
+	}
+	if c.Group != "" {
+		key.where.group, key.where.bundle = c.Group, max(c.Bundle, -1)
+	}
+	if p.lastShape != nil && p.lastKey == key {
+		return p.lastShape
+	}
+	s := p.shapes[key]
+	if s == nil {
+		s = &shape{need: p.needOf(&c.Request, Weights{}), queue: q, current: -1, inBundle: c.Group != ""}
+		s.hold(p)
+		s.where = p.whereOf(key.where, c.Selector)
+		if key.weights.Digest != "" {
+			s.model = p.modelOf(key.weights)
+			loads := key.weights
+			if s.inBundle {
+				loads.Bytes = 0 // What a bundle's tasks load lies on the node, for all of them.
+			}
+			first := p.needOf(&c.Request, loads)
+			s.first = &first
+		}
+		if p.lastShape != nil {
+			if p.shapes == nil {
+				p.shapes = map[shapeKey]*shape{p.lastKey: p.lastShape}
+			}
+			p.shapes[key] = s
+		}
+	}
+	p.lastShape, p.lastKey = s, key
+	return s
+}
+
+// wish resolves the nodes that a class would like best.
+func (p *pass) wish(c *claim) {
+	if c.Soft && c.Node != "" {
+		c.wishes = p.wishFor(c, c.Node)
+	}
+	for _, id := range c.Prefer {
+		c.wishes = append(c.wishes, p.wishFor(c, id)...)
+	}
+}
+
+func (p *pass) wishFor(c *claim, id engine.NodeID) []int32 {
+	if c.shape.inBundle {
+		var found []int32
+		for _, i := range c.shape.where.pools[groupPlain].members {
+			if p.members[i].ID == id {
+				found = append(found, i)
+			}
+		}
+		return found
+	}
+	if i := p.locate(id); i >= 0 && p.allows(c.shape.where, i) {
+		return []int32{int32(i)}
+	}
+	return nil
+}
+
+// idleOf returns what member i would have free if it ran nothing, freeOf what it has free now.
 func (p *pass) idleOf(i int) []int64 { return p.idle[i*p.width : (i+1)*p.width : (i+1)*p.width] }
-
-// freeOf returns what it has free now.
-func (p *pass) freeOf(i int) []int64 {
-	m := &p.members[i]
-	return p.trees[m.group].leaf(m.leaf)
-}
-
-// sums is what the whole cluster offers, draining nodes included, since what they run counts as held.
-type sums struct {
-	plain          []float64
-	gpu, gpuMemory float64
-}
-
-func (p *pass) cluster() sums {
-	c := sums{plain: make([]float64, p.width)}
-	for i := range p.members {
-		m := &p.members[i]
-		for d, v := range p.idleOf(i) {
-			c.plain[d] += float64(v)
-		}
-		c.gpu += float64(m.gpu)
-		c.gpuMemory += float64(m.gpuMemory)
-	}
-	return c
-}
-
-// share returns the dominant share of one task.
-func (c sums) share(s *shape, l layout) float64 {
-	var most float64
-	add := func(amount int64, total float64) {
-		if total > 0 {
-			most = max(most, float64(amount)/total)
-		}
-	}
-	for _, a := range s.amounts {
-		if a.dim < dimsPlain || a.dim >= l.firstCustom {
-			add(a.value, c.plain[a.dim])
-		}
-	}
-	add(int64(s.devices)*s.part, c.gpu)
-	add(int64(s.devices)*s.deviceMemory, c.gpuMemory)
-	return most
-}
-
-// deal spreads the tasks that request nothing evenly over the open nodes, those without GPU if there are any. They hold no
-// share, so they need not take turns with the others.
-func (p *pass) deal() {
-	rest := p.queue[:0]
-	var open []int
-	for _, c := range p.queue {
-		if !c.shape.free() || p.open == 0 {
-			rest = append(rest, c)
-			continue
-		}
-		if open == nil {
-			open = p.dealTo()
-		}
-		each, more := c.pending/len(open), c.pending%len(open)
-		for i, node := range open {
-			count := each
-			if i < more {
-				count++
-			}
-			if count == 0 {
-				break
-			}
-			p.granted = append(p.granted, grant{claim: int32(c.place), member: int32(node), count: count})
-		}
-		c.pending = 0
-	}
-	if len(rest) < len(p.queue) {
-		p.queue = rest
-		p.queue.build()
-	}
-}
-
-func (p *pass) dealTo() []int {
-	var open []int
-	for g := range groups {
-		for i := p.first[g]; i < len(p.members) && p.members[i].group == g; i++ {
-			if !p.members[i].closed {
-				open = append(open, i)
-			}
-		}
-		if len(open) > 0 {
-			break
-		}
-	}
-	return open
-}
-
-// choose returns the node for the next task of a shape, or -1.
-func (p *pass) choose(s *shape) int {
-	if i := s.current; i >= 0 {
-		// Nodes before this one had no room and have none now, so as long as it is being packed it stays the first.
-		if m := &p.members[i]; !m.closed && m.score < packBelow && p.fitsNow(i, s) {
-			return i
-		}
-	}
-	for g := range groups {
-		if s.exhausted[g] || s.devices > 0 && g == groupPlain {
-			continue
-		}
-		walk := search{tree: p.trees[g], amounts: s.amounts}
-		if s.devices > 0 {
-			walk.fits = func(leaf int) bool { return p.members[p.first[g]+leaf].fits(s) }
-		}
-		if leaf, _ := walk.best(never); leaf >= 0 {
-			s.current = p.first[g] + leaf
-			return s.current
-		}
-		s.exhausted[g] = true
-	}
-	return -1
-}
-
-func (p *pass) fitsNow(i int, s *shape) bool {
-	return covers(p.freeOf(i), s) && (s.devices == 0 || p.members[i].fits(s))
-}
-
-// fitsIdle reports whether member i could run a task of s if it ran nothing else.
-func (p *pass) fitsIdle(i int, s *shape) bool {
-	return (s.devices == 0 || p.members[i].group == groupGPU) && covers(p.idleOf(i), s)
-}
-
-func covers(free []int64, s *shape) bool {
-	for _, a := range s.amounts {
-		if free[a.dim] < a.value {
-			return false
-		}
-	}
-	return true
-}
-
-// place gives one task of c to a node that fits.
-func (p *pass) place(c *claim, node int) {
-	m := &p.members[node]
-	devices := m.take(c.shape, p.freeOf(node))
-	p.trees[m.group].update(m.leaf, m.treeScore())
-	c.pending--
-	c.held++
-	c.share = float64(c.held) * c.shape.share
-	p.latest++
-	c.last = p.latest
-	n := c.granted - 1
-	if n >= 0 && p.granted[n].member == int32(node) {
-		p.granted[n].count++
-	} else {
-		n = len(p.granted)
-		p.granted = append(p.granted, grant{claim: int32(c.place), member: int32(node), count: 1})
-		c.granted = n + 1
-	}
-	if devices != nil {
-		p.devices[n] = append(p.devices[n], devices)
-	}
-}
-
-// maxKeeps bounds how many nodes are kept in one pass: what is kept works less.
-func (p *pass) maxKeeps() int { return min(16, max(1, p.open/10)) }
-
-// keep closes the node that lacks least for an overdue class that holds nothing and fits nowhere. Because nothing else goes
-// there, the lack shrinks from pass to pass, and the class, whose share is the smallest, gets its turn in the end.
-func (p *pass) keep(c *claim) {
-	if !c.Overdue || c.held > 0 || len(p.keeps) >= p.maxKeeps() {
-		return
-	}
-	best, lack := -1, math.Inf(1)
-	for i := range p.members {
-		if p.members[i].closed || !p.fitsIdle(i, c.shape) {
-			continue
-		}
-		free, idle, most := p.freeOf(i), p.idleOf(i), 0.0
-		for _, a := range c.shape.amounts {
-			if missing := a.value - free[a.dim]; missing > 0 {
-				most = max(most, float64(missing)/float64(idle[a.dim]))
-			}
-		}
-		if most < lack {
-			best, lack = i, most
-		}
-	}
-	if best < 0 {
-		return
-	}
-	m := &p.members[best]
-	m.closed = true
-	p.trees[m.group].update(m.leaf, never)
-	c.kept = best
-	p.keeps = append(p.keeps, c)
-}
-
-// plan puts the grants in order, joins those of the same class and node, and explains the rest.
-func (p *pass) plan() Plan {
-	order := p.order()
-	pairs := 0
-	for n, i := range order {
-		if n == 0 || !p.granted[i].joins(p.granted[order[n-1]]) {
-			pairs++
-		}
-	}
-	var plan Plan
-	if pairs > 0 {
-		plan.Placements = make([]Placement, 0, pairs)
-	}
-	for n, i := range order {
-		g := p.granted[i]
-		if n == 0 || !g.joins(p.granted[order[n-1]]) {
-			plan.Placements = append(plan.Placements, Placement{Class: p.claims[g.claim].ID, Node: p.members[g.member].ID})
-		}
-		last := &plan.Placements[len(plan.Placements)-1]
-		last.Count += g.count
-		last.Devices = append(last.Devices, p.devices[int(i)]...)
-	}
-	for i := range p.claims {
-		if c := &p.claims[i]; c.pending > 0 {
-			plan.Waiting = append(plan.Waiting, p.explain(c))
-		}
-	}
-	return plan
-}
-
-// order returns the indexes of the grants by class, then by node, then as they were made: two stable counting sorts, since
-// there may be a million of them.
-func (p *pass) order() []int32 {
-	byNode := make([]int32, len(p.granted))
-	byClass := make([]int32, len(p.granted))
-	starts := make([]int32, max(len(p.members), len(p.claims))+1)
-	for _, g := range p.granted {
-		starts[p.members[g.member].rank+1]++
-	}
-	accumulate(starts)
-	for i, g := range p.granted {
-		next := &starts[p.members[g.member].rank]
-		byNode[*next] = int32(i)
-		*next++
-	}
-	clear(starts)
-	for _, g := range p.granted {
-		starts[g.claim+1]++
-	}
-	accumulate(starts)
-	for _, i := range byNode {
-		next := &starts[p.granted[i].claim]
-		byClass[*next] = i
-		*next++
-	}
-	return byClass
-}
-
-func accumulate(counts []int32) {
-	for i := 1; i < len(counts); i++ {
-		counts[i] += counts[i-1]
-	}
-}
+func (p *pass) freeOf(i int) []int64 { return p.free[i*p.width : (i+1)*p.width : (i+1)*p.width] }

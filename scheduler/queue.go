@@ -1,24 +1,35 @@
 package scheduler
 
-// claim is a class during a pass.
+// claim is a class during a pass, or a placement group.
 type claim struct {
 	*Class
 	shape *shape
-	// place is the class's position in the order of the plan.
+	// group is nil for a class.
+	group *placing
+	// place is the class's position in the order of the plan; groups come before all classes.
 	place int
 	// pending is what is left to place; held is what runs or was placed in this pass; share is what held amounts to.
 	pending, held int
 	share         float64
-	// last is LastPlaced, or later than all of them once the class got something in this pass.
-	last int64
+	// priority is as in Class, last is LastPlaced, or later than all of them once the class got something in this pass.
+	priority int
+	last     int64
+	// wishes are the nodes to try first.
+	wishes []int32
+	// spread is set when its tasks are to be spread, spreading once they are.
+	spread    bool
+	spreading spreading
 	// granted is one more than the index of the last grant in pass.granted; zero is none.
 	granted int
 	// kept is the node that is kept for the class, or -1.
 	kept int
 }
 
-// before reports whether the next placement belongs to c rather than d. It is a strict order.
+// before reports whether the next placement of their queue belongs to c rather than d. It is a strict order.
 func (c *claim) before(d *claim) bool {
+	if c.priority != d.priority {
+		return c.priority > d.priority
+	}
 	if c.share != d.share {
 		return c.share < d.share
 	}
@@ -28,29 +39,70 @@ func (c *claim) before(d *claim) bool {
 	return c.place < d.place
 }
 
-// queue is a binary heap of the classes that may still get something; the first is next.
-type queue []*claim
+// keepable reports whether a node may be kept for c.
+func (c *claim) keepable() bool {
+	if c.group != nil {
+		return c.group.Overdue
+	}
+	return c.Overdue && c.held == 0
+}
 
-func (q queue) build() {
+// claims is a binary heap of the classes of one queue that may still get something; the first is next.
+type claims []*claim
+
+func (q claims) build() {
 	for i := len(q)/2 - 1; i >= 0; i-- {
 		q.down(i)
 	}
 }
 
-// fix restores the order after the first one's share grew.
-func (q queue) fix() { q.down(0) }
-
 // drop removes the first.
-func (q *queue) drop() {
+func (q *claims) drop() {
 	old := *q
 	last := len(old) - 1
 	old[0] = old[last]
 	old[last] = nil
 	*q = old[:last]
-	q.fix()
+	q.down(0)
 }
 
-func (q queue) down(i int) {
+// down restores the order after the share at i grew.
+func (q claims) down(i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(q) {
+			return
+		}
+		if r := child + 1; r < len(q) && q[r].before(q[child]) {
+			child = r
+		}
+		if !q[child].before(q[i]) {
+			return
+		}
+		q[i], q[child] = q[child], q[i]
+		i = child
+	}
+}
+
+// shares is the same of the queues that have such classes.
+type shares []*share
+
+func (q shares) build() {
+	for i := len(q)/2 - 1; i >= 0; i-- {
+		q.down(i)
+	}
+}
+
+func (q *shares) drop() {
+	old := *q
+	last := len(old) - 1
+	old[0] = old[last]
+	old[last] = nil
+	*q = old[:last]
+	q.down(0)
+}
+
+func (q shares) down(i int) {
 	for {
 		child := 2*i + 1
 		if child >= len(q) {

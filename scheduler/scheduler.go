@@ -227,22 +227,9 @@ type Waiting struct {
 // use and does not block. Amounts that engine.Resources.Validate refuses make a class infeasible; in a node they
 // count as zero.
 func Decide(s Snapshot) Plan {
-	p := newPass(s)
-	p.deal()
-	for len(p.queue) > 0 {
-		c := p.queue[0]
-		node := p.choose(c.shape)
-		if node < 0 {
-			p.queue.drop()
-			p.keep(c)
-			continue
-		}
-		p.place(c, node)
-		if c.pending == 0 {
-			p.queue.drop()
-		} else {
-			p.queue.fix()
-		}
-	}
+	p := newPass(&s)
+	p.run()
+	p.noteWaiting()
+	p.preempt()
 	return p.plan()
 }

@@ -64,38 +64,22 @@ func (t *tree) update(i int, score float64) {
 	}
 }
 
-// search is one walk through a tree.
+// search is one walk through the tree of a pool.
 type search struct {
 	*tree
-	amounts []amount
-	// fits decides at a leaf whether the node really has room. Nil when the amounts alone decide.
-	fits func(i int) bool
+	pass *pass
+	pool *pool
+	need *need
 }
 
-// covers reports whether entry e has all amounts free.
-func (s *search) covers(e int) bool {
-	free := s.entry(e)
-	for _, a := range s.amounts {
-		if free[a.dim] < a.value {
-			return false
-		}
-	}
-	return true
-}
-
-// best returns the first node with the smallest score among those that fit and score below limit, and that score; or -1.
-func (s *search) best(limit float64) (int, float64) { return s.below(1, limit, false) }
-
-// below searches under entry e. With equal set, a score of just limit is good enough as well.
+// below returns the first leaf under entry e with the smallest score among those that have room and score below limit, and that score;
+// or -1. With equal set, a score of just limit is good enough as well.
 func (s *search) below(e int, limit float64, equal bool) (int, float64) {
-	if least := s.least[e]; least > limit || least == limit && !equal || !s.covers(e) {
+	if least := s.least[e]; least > limit || least == limit && !equal || !covers(s.entry(e), s.need) {
 		return -1, limit
 	}
 	if e >= s.size {
-		if i := e - s.size; s.fits == nil || s.fits(i) {
-			return i, s.least[e]
-		}
-		return -1, limit
+		return s.look(e, limit, equal)
 	}
 	left, right := 2*e, 2*e+1
 	if s.least[right] < s.least[left] {
@@ -117,4 +101,20 @@ func (s *search) below(e int, limit float64, equal bool) (int, float64) {
 		return i, better
 	}
 	return found, score
+}
+
+// look is below for a leaf, which it reads again if it is behind.
+func (s *search) look(e int, limit float64, equal bool) (int, float64) {
+	leaf := e - s.size
+	m := &s.pass.members[s.pool.members[leaf]]
+	if s.pool.seen[leaf] != m.version {
+		s.pass.refresh(s.pool, leaf)
+		if least := s.least[e]; least > limit || least == limit && !equal || !covers(s.entry(e), s.need) {
+			return -1, limit
+		}
+	}
+	if !hasDevices(m.devices, s.need) {
+		return -1, limit
+	}
+	return leaf, s.least[e]
 }
