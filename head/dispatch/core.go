@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/tasks"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/scheduler"
 )
@@ -33,6 +34,10 @@ type Config struct {
 	// HangAfter is how long the attempt of a job's task may go on without a change of its counts, once it had one, before it is said to
 	// hang. Zero means a minute.
 	HangAfter time.Duration
+	// Tasks bounds the tasks of clients; its Term, Started, and LeaseTime are set by the core.
+	Tasks tasks.Config
+	// Started is when this head began to lead. Required where workers may have tasks of an earlier one.
+	Started time.Time
 }
 
 func (c Config) withDefaults() Config {
@@ -100,6 +105,7 @@ type Core struct {
 	// clock is the time of the last input.
 	clock time.Time
 	jobs  map[engine.JobID]*job
+	tasks *tasks.Core
 	// classes finds a job's class by its key, byClass by its id; ordered has them all.
 	classes, byClass map[string]*class
 	ordered          []*class
@@ -110,12 +116,15 @@ type Core struct {
 	// queues are the shares that somebody has set, drains the nodes that are to leave.
 	queues     []scheduler.Queue
 	wireQueues []*enginev1.Queue
-	drains     map[engine.NodeID]*drain
+	// tallies counts the tasks of jobs that have ended, by the jobs' names.
+	tallies map[string]*tally
+	drains  map[engine.NodeID]*drain
 	// scratch is memory that passes use again.
 	scratch struct {
 		nodes   []scheduler.Node
 		gpus    []scheduler.GPU
 		classes []scheduler.Class
+		groups  []scheduler.Group
 	}
 	// orders counts arrivals, lastStamp orders arrivals and placements.
 	orders, lastStamp int64
@@ -145,6 +154,11 @@ type Events struct {
 	Lines []Line
 	// Drained are nodes that were to leave and have; DrainsKnown are those that have heard of it, or are gone.
 	Drained, DrainsKnown []engine.NodeID
+	// Sessions are clients' sessions for whose streams there is a response, Groups placement groups that were placed.
+	Sessions []string
+	Groups   []engine.PlacementGroupID
+	// Wanted are objects of which the directory shall tell, Unwanted those of which it need not any more.
+	Wanted, Unwanted []engine.ObjectID
 	// Wake are the workers for which there is an answer.
 	Wake []engine.NodeID
 }
@@ -173,19 +187,23 @@ type Line struct {
 // NewCore makes a core without jobs and workers.
 func NewCore(config Config) *Core {
 	config = config.withDefaults()
+	config.Tasks.Term, config.Tasks.Started, config.Tasks.LeaseTime = config.Term, config.Started, config.LeaseTime
 	return &Core{
 		config:    config,
+		tasks:     tasks.New(config.Tasks),
 		jobs:      map[engine.JobID]*job{},
 		classes:   map[string]*class{},
 		byClass:   map[string]*class{},
 		workers:   map[engine.NodeID]*worker{},
 		drains:    map[engine.NodeID]*drain{},
+		tallies:   map[string]*tally{},
 		lastEpoch: engine.Epoch(config.Term << 32),
 	}
 }
 
 // Take returns the events since the last call.
 func (c *Core) Take() Events {
+	c.tell()
 	for _, w := range c.changed {
 		if w.dirty = false; w.session != 0 && c.workers[w.id] == w {
 			c.events.Wake = append(c.events.Wake, w.id)
@@ -260,6 +278,9 @@ func (c *Core) RemoveJob(now time.Time, id engine.JobID) {
 			c.takeBack(j, i)
 		}
 	}
+	if left := int64(len(j.tasks) - j.done); left > 0 {
+		c.tallyOf(j).cancelled += left - j.failed
+	}
 	c.leave(j)
 	delete(c.jobs, id)
 	for _, w := range c.workers {
@@ -284,6 +305,9 @@ func (c *Core) Committed(now time.Time, id engine.TaskID, epoch engine.Epoch) {
 		"rows":    strconv.FormatInt(t.lease.result.GetCounts().GetRowsWritten(), 10),
 		"seconds": strconv.FormatFloat(t.lease.result.GetElapsed().AsDuration().Seconds(), 'f', 3, 64),
 	})
+	counted := c.tallyOf(j)
+	counted.succeeded++
+	counted.nanos += int64(t.lease.result.GetElapsed().AsDuration())
 	c.settle(t.worker, id, epoch)
 	c.release(j, id.Index)
 	j.tasks[id.Index].state = taskDone
@@ -336,13 +360,14 @@ func (c *Core) Tick(now time.Time) {
 		}
 	}
 	slices.SortFunc(silent, func(a, b *worker) int { return strings.Compare(string(a.id), string(b.id)) })
+	c.tasks.Tick(now)
 	for _, w := range silent {
 		w.session = 0 // What it still says on its stream is refused; it has to come back.
 		c.bury(now, w, "worker lost: no report within its lease time", false)
 	}
 	c.forgetDrains(now)
 	c.offerAgain(now)
-	if c.stale || !now.Before(c.lookAt) || c.pauseEnded(now) {
+	if c.stale || c.tasks.Stale() || !now.Before(c.lookAt) || c.pauseEnded(now) {
 		c.schedule(now)
 	}
 }
@@ -351,6 +376,7 @@ func (c *Core) Tick(now time.Time) {
 func (c *Core) bury(now time.Time, w *worker, why string, graceful bool) {
 	w.dead = true
 	c.allHaveLeft(w)
+	c.tasks.Leave(now, w.id, graceful)
 	for _, id := range slices.SortedFunc(maps.Keys(w.leases), compareTasks) {
 		if j, ok := c.jobs[id.Job]; ok && j.tasks[id.Index].state == taskLeased {
 			if t := &j.tasks[id.Index]; graceful && t.sent {
@@ -383,6 +409,7 @@ func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause er
 	}
 	c.release(j, index)
 	j.lost++
+	c.tallyOf(j).lost++
 	attributes := map[string]string{"task": strconv.Itoa(index), "attempt": strconv.Itoa(int(t.attempts)), "worker": string(w.id), "error": cause.Error()}
 	if int(t.attempts) >= j.MaxAttempts {
 		c.line(j.ID, "ERROR", "task failed in its last attempt", attributes)
@@ -399,6 +426,8 @@ func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause er
 func (c *Core) fail(j *job, err error) {
 	if !j.ended {
 		j.ended = true
+		j.failed = 1
+		c.tallyOf(j).failed++
 		c.recount(j)
 		c.events.Failed = append(c.events.Failed, Failure{Run: j.runID(), Err: err})
 	}

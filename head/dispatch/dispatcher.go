@@ -22,6 +22,9 @@ type Hooks struct {
 	Line func(Line)
 	// Drained tells that a node has left which was to. It may be nil.
 	Drained func(engine.NodeID)
+	// Watch asks the directory to tell of objects, by Dispatcher.HearObjects, and Unwatch not to any more. They are called one after the
+	// other. Nil means that there is no directory.
+	Watch, Unwatch func([]engine.ObjectID)
 }
 
 // Dispatcher is the shell around Core: it gives it the time, guards it with one lock, and passes on what it decides. It is safe for
@@ -35,10 +38,18 @@ type Dispatcher struct {
 	// wakes has one channel for each open session, drains one for each node whose hearing of its drain somebody waits for.
 	wakes  map[engine.NodeID]wake
 	drains map[engine.NodeID]chan struct{}
+	// streams has one channel for each open stream of a client's tasks, groups one for each placement group that somebody waits for.
+	streams map[string]wake
+	groups  map[engine.PlacementGroupID]chan struct{}
+	// watches are what the directory is to be told, in order; watching says that somebody is telling it.
+	watches  []watchOrder
+	watching bool
 	// due is when Run is to look again before its next tick; it has been told if that is not zero.
 	due  time.Time
 	soon chan struct{}
 }
+
+type watchOrder struct{ wanted, unwanted []engine.ObjectID }
 
 type wake struct {
 	session uint64
@@ -50,8 +61,11 @@ func NewDispatcher(config Config, hooks Hooks, now func() time.Time) *Dispatcher
 	if now == nil {
 		now = time.Now
 	}
+	if config.Started.IsZero() {
+		config.Started = now()
+	}
 	return &Dispatcher{hooks: hooks, now: now, core: NewCore(config), wakes: map[engine.NodeID]wake{},
-		drains: map[engine.NodeID]chan struct{}{}, soon: make(chan struct{}, 1)}
+		drains: map[engine.NodeID]chan struct{}{}, streams: map[string]wake{}, groups: map[engine.PlacementGroupID]chan struct{}{}, soon: make(chan struct{}, 1)}
 }
 
 // Run lets time pass until ctx ends.
@@ -94,6 +108,19 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 			delete(d.drains, node)
 		}
 	}
+	for _, session := range events.Sessions {
+		select {
+		case d.streams[session].signal <- struct{}{}:
+		default: // It is awake already, or has no stream.
+		}
+	}
+	for _, id := range events.Groups {
+		d.tellGroup(id)
+	}
+	watch := len(events.Wanted)+len(events.Unwanted) > 0 && d.hooks.Watch != nil
+	if watch {
+		d.watches = append(d.watches, watchOrder{events.Wanted, events.Unwanted})
+	}
 	if due := d.core.Due(); !due.Equal(d.due) {
 		if d.due = due; !due.IsZero() {
 			select {
@@ -103,6 +130,9 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 		}
 	}
 	d.mu.Unlock()
+	if watch {
+		d.tellDirectory()
+	}
 	for _, node := range events.Drained {
 		if d.hooks.Drained != nil {
 			d.hooks.Drained(node)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+	"github.com/f708428e/engine/scheduler"
 )
 
 // JobView is what the core knows of a running job beyond its durable state.
@@ -119,9 +120,11 @@ func (c *Core) Nodes() []NodeView {
 	views := make([]NodeView, 0, len(c.workers))
 	for _, id := range slices.Sorted(maps.Keys(c.workers)) {
 		w := c.workers[id]
+		used := scheduler.Node{ID: id, Total: w.total, Used: w.used.resources(), GPUs: w.used.gpus(w.total, nil)}
+		c.tasks.Occupy(&used)
 		view := NodeView{
-			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: w.used.resources(),
-			Running: len(w.leases), Joined: w.joined, Reported: w.reported,
+			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: used.Used,
+			Running: len(w.leases) + c.tasks.Running(id), Joined: w.joined, Reported: w.reported,
 		}
 		switch {
 		case w.dead:
@@ -139,6 +142,10 @@ func (c *Core) Tasks() (waiting, running int64) {
 	for _, j := range c.jobs {
 		waiting += int64(len(j.queue) + j.delayed)
 		running += int64(j.running)
+	}
+	for _, use := range c.tasks.Queues() {
+		waiting += use.Pending
+		running += use.Running
 	}
 	return waiting, running
 }

@@ -37,12 +37,13 @@ func (c *Core) schedule(now time.Time) {
 	}
 }
 
-// Due returns when a pass that had to wait may be made; zero if none waits.
+// Due returns when Tick has something to do; zero if nothing but the usual ticks.
 func (c *Core) Due() time.Time {
-	if !c.stale {
-		return time.Time{}
+	due := c.tasks.Due()
+	if c.stale && (due.IsZero() || c.nextPass.Before(due)) {
+		due = c.nextPass
 	}
-	return c.nextPass
+	return due
 }
 
 // pass asks the scheduler and does what it says. It returns about how long that took.
@@ -53,6 +54,7 @@ func (c *Core) pass(now time.Time) time.Duration {
 		return c.decide(now, nil, func(*class) bool { return true })
 	}
 	// Who reads objects comes first: that is how stores become empty.
+	// Clients' tasks are not held up: they may be the ones that empty a store, and one that cannot put its output fails or waits alone.
 	cost := c.decide(now, nil, func(k *class) bool { return !k.storing })
 	c.describe(now)
 	return cost + c.decide(now, full, func(k *class) bool { return k.storing })
@@ -107,25 +109,41 @@ func (c *Core) decide(now time.Time, apart map[engine.NodeID]bool, takesPart fun
 		}
 		k.reason = ""
 	}
+	jobClasses := len(s.Classes)
+	s.Classes = c.tasks.Classes(now, s.Classes)
+	if apart == nil {
+		s.Groups = c.tasks.Groups(now, c.scratch.groups[:0])
+		c.scratch.groups = s.Groups
+	} else {
+		for i := range s.Classes[jobClasses:] {
+			s.Classes[jobClasses+i].Pending = 0 // They took part in the decision over all nodes.
+		}
+	}
 	plan := scheduler.Decide(s)
 	c.scratch.classes = s.Classes
 	placed := 0
+	if apart == nil {
+		placed = c.act(now, &plan)
+	}
 	for _, p := range plan.Placements {
-		placed += p.Count
-		c.placeJobs(now, c.byClass[p.Class], p)
+		if k := c.byClass[p.Class]; k != nil {
+			placed += p.Count
+			c.placeJobs(now, k, p)
+		}
 	}
 	for _, p := range plan.Preemptions {
-		c.preemptJobs(c.byClass[p.Class], p)
+		if k := c.byClass[p.Class]; k != nil {
+			c.preemptJobs(k, p)
+		}
 	}
 	for _, waiting := range plan.Waiting {
-		c.explain(c.byClass[waiting.Class], waiting, len(apart), len(s.Nodes))
+		if k := c.byClass[waiting.Class]; k != nil {
+			c.explain(k, waiting, len(apart), len(s.Nodes))
+		}
 	}
 	c.stale = c.stale || plan.More
 	return time.Duration(len(s.Classes))*passPerClass + time.Duration(len(s.Nodes))*passPerNode + time.Duration(placed)*passPerTask
 }
-
-// noOperators is what a node has that names none: to the scheduler, nil means all.
-var noOperators = []string{}
 
 // nodes describes the connected workers to the scheduler, but for those apart. The slice is valid until the next call.
 func (c *Core) nodes(apart map[engine.NodeID]bool) []scheduler.Node {
@@ -135,17 +153,15 @@ func (c *Core) nodes(apart map[engine.NodeID]bool) []scheduler.Node {
 			continue
 		}
 		node := scheduler.Node{
-			ID: id, Total: w.total, Used: w.used.resources(), Labels: w.hello.GetLabels(), Models: w.loaded, Operators: w.hello.GetOperators(),
-			Unschedulable: w.draining || c.drains[id] != nil || len(w.leases) >= maxLeases(w),
-		}
-		if node.Operators == nil {
-			node.Operators = noOperators
+			ID: id, Total: w.total, Used: w.used.resources(), Labels: w.hello.GetLabels(), Models: w.loaded, Operators: w.operators(),
+			Unschedulable: w.draining || c.drains[id] != nil,
 		}
 		if w.total.GPU >= 1 {
 			first := len(gpus)
 			gpus = w.used.gpus(w.total, gpus)
 			node.GPUs = gpus[first:len(gpus):len(gpus)]
 		}
+		c.tasks.Occupy(&node)
 		nodes = append(nodes, node)
 	}
 	c.scratch.nodes, c.scratch.gpus = nodes, gpus

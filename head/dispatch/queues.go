@@ -38,6 +38,7 @@ func (c *Core) SetQueues(now time.Time, wire []*enginev1.Queue) error {
 		})
 	}
 	c.queues, c.wireQueues = queues, wire
+	c.tasks.SetQueues(wire)
 	c.clock = now
 	c.schedule(now)
 	return nil
@@ -67,6 +68,12 @@ func (c *Core) Queues() []QueueView {
 		v := view(k.Queue)
 		v.Running += int64(k.Running)
 		v.Used = AddResources(v.Used, k.need.times(int64(k.Running)))
+	}
+	for name, use := range c.tasks.Queues() {
+		v := view(name)
+		v.Pending += use.Pending
+		v.Running += use.Running
+		v.Used = AddResources(v.Used, use.Used)
 	}
 	total := engine.Resources{}
 	for _, w := range c.workers {

@@ -33,6 +33,9 @@ func (c *Core) Connect(now time.Time, hello *enginev1.WorkerHello) (uint64, erro
 		w = &worker{id: id, joined: now, leases: map[engine.TaskID]struct{}{}, models: map[string]int{}}
 		c.workers[id] = w
 	}
+	if w.session != 0 {
+		c.tasks.Disconnect(id)
+	}
 	c.sessions++
 	w.hello, w.total, w.session = hello, total, c.sessions
 	w.reported, w.dead, w.draining = now, false, false
@@ -46,6 +49,7 @@ func (c *Core) Connect(now time.Time, hello *enginev1.WorkerHello) (uint64, erro
 func (c *Core) Disconnect(id engine.NodeID, session uint64) {
 	if w := c.workers[id]; w != nil && w.session == session {
 		w.session = 0
+		c.tasks.Disconnect(id)
 	}
 }
 
@@ -92,12 +96,13 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	for _, task := range missing {
 		c.attemptLost(now, c.jobs[task.Job], task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
 	}
+	c.hearTasks(now, w, report, first, foreign)
 	c.hearLeaving(w, report, first)
 	c.hearDrain(w, report)
 	if report.GetGoodbye() {
 		c.bury(now, w, "the worker stopped", true)
 	}
-	if c.stale || first {
+	if c.stale || first || c.tasks.Stale() {
 		c.schedule(now)
 	}
 	return nil
@@ -253,6 +258,7 @@ func (c *Core) Answer(now time.Time, id engine.NodeID, session uint64) *enginev1
 		}
 	}
 	w.grants, w.revocations, w.settled, w.endedJobs = nil, nil, nil, nil
+	c.tasks.Fill(id, answer)
 	return answer
 }
 

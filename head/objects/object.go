@@ -270,6 +270,7 @@ func (c *Core) lasting(id engine.ObjectID, r *replica) []engine.ObjectOwner {
 // free ends an object whose primary copy was given up, because nobody owns it: its caches go too.
 func (c *Core) free(now time.Time, o *object) {
 	c.freed.add(now, o.id)
+	c.tellFreed(o.id)
 	for _, r := range o.replicas {
 		c.deleteCopies(r.store, o.id)
 	}

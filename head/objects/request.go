@@ -202,6 +202,7 @@ func (c *Core) Delete(now time.Time, ids []engine.ObjectID) (numbers []uint64) {
 	at := map[*store][]engine.ObjectID{}
 	for _, id := range ids {
 		c.deleted.add(now, id)
+		c.tellFreed(id)
 		o := c.objects[id]
 		if o == nil {
 			c.tell(id)

@@ -14,6 +14,8 @@ type News struct {
 	Unknown []engine.ObjectID
 	// Lost are objects whose every copy is gone and that have no checkpoint, if they are watched or a task's output.
 	Lost []engine.ObjectID
+	// Freed are outputs of tasks that nobody owns any more, or that were deleted.
+	Freed []engine.ObjectID
 	// EndedSessions have ended, by their clients or because those were silent.
 	EndedSessions []string
 }
@@ -27,7 +29,7 @@ type Location struct {
 }
 
 func (n *News) isEmpty() bool {
-	return len(n.Known)+len(n.Unknown)+len(n.Lost)+len(n.EndedSessions) == 0
+	return len(n.Known)+len(n.Unknown)+len(n.Lost)+len(n.Freed)+len(n.EndedSessions) == 0
 }
 
 // watch is an object that the subscriber waits for.
@@ -89,6 +91,13 @@ func (c *Core) notice(id engine.ObjectID, v verdict) {
 
 // lost tells the subscriber of an object that is gone.
 func (c *Core) lost(id engine.ObjectID) { c.events.News.Lost = append(c.events.News.Lost, id) }
+
+// tellFreed tells the subscriber of an object that is not wanted any more.
+func (c *Core) tellFreed(id engine.ObjectID) {
+	if _, _, made := id.Producer(); made {
+		c.events.News.Freed = append(c.events.News.Freed, id)
+	}
+}
 
 // endLearning tells of the watched objects that no store has told of.
 func (c *Core) endLearning(now time.Time) {
