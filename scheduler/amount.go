@@ -107,9 +107,11 @@ func (n *need) nothing() bool { return n.bad == "" && n.devices == 0 && len(n.am
 // needOf converts a request; loads is what comes on top of it on a node that has not loaded its model.
 func (l *layout) needOf(r *engine.Resources, loads Weights) need {
 	var n need
-	if err := r.Validate(); err != nil {
-		n.bad = err.Error()
-		return n
+	if !ordinary(r) {
+		if err := r.Validate(); err != nil {
+			n.bad = err.Error()
+			return n
+		}
 	}
 	n.amounts = make([]amount, 0, 4)
 	add := func(dim int, value int64) {
@@ -142,6 +144,12 @@ func (l *layout) needOf(r *engine.Resources, loads Weights) need {
 		add(l.firstCustom+i, ceilUnits(r.Custom[name]))
 	}
 	return n
+}
+
+// ordinary reports whether a request needs no closer look, as most do.
+func ordinary(r *engine.Resources) bool {
+	return len(r.Custom) == 0 && r.CPU >= 0 && r.CPU <= 1e6 && r.GPU >= 0 && r.GPU <= 1e6 &&
+		r.MemoryBytes >= 0 && r.MemoryBytes <= 1<<50 && r.GPUMemoryBytes >= 0 && r.GPUMemoryBytes <= 1<<50
 }
 
 // hold fills in what a queue counts of the need.
@@ -188,8 +196,10 @@ type shape struct {
 	dead, capped bool
 	// live is how many claims of the shape are in the queue's heap.
 	live int
+	key  shapeKey
 	// verdict and reason are set by explain, once for all classes of the shape.
-	verdict   *verdict
+	verdict   verdict
+	judged    bool
 	reason    string
 	overShare bool
 	// keptNote says whose kept node would have room for it.

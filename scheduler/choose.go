@@ -112,6 +112,10 @@ func (p *pass) place(c *claim, node int) {
 		}
 		p.load(s.model, m.host)
 	}
+	if pl := p.foundIn; pl != nil && m.score >= packBelow && int(pl.members[p.foundAt]) == node {
+		p.refresh(pl, p.foundAt) // The next search begins there otherwise, in vain.
+	}
+	p.foundIn = nil
 	c.pending--
 	c.held++
 	c.share = float64(c.held) * s.share

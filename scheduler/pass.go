@@ -28,10 +28,16 @@ type pass struct {
 	// everyone lists the nodes; everywhere is their place.
 	everyone   []int32
 	everywhere where
-	wheres     map[whereKey]*where
+	wheres     []*where
+	whereByKey map[whereKey]*where
 	labels     map[string]map[string][]int32
 	known      known
-	models     []*model
+	// operators is set when some node says which it knows.
+	operators bool
+	models    []*model
+	// foundIn and foundAt are the leaf that the last search has found.
+	foundIn *pool
+	foundAt int
 	// open counts the nodes that take work at all; least is, for each dimension, the smallest idle amount among them.
 	open  int
 	least []int64
@@ -43,10 +49,11 @@ type pass struct {
 	byName    map[string]*share
 	lastQueue *share
 	queue     shares
-	// shapes has those of the pass by key, and lastShape what was asked for last.
-	shapes    map[shapeKey]*shape
-	lastShape *shape
-	lastKey   shapeKey
+	// shapes has those of the pass, shapeByKey as well if there are many, and lastShape is what was asked for last.
+	shapes     []*shape
+	shapeByKey map[shapeKey]*shape
+	lastShape  *shape
+	lastClass  *Class
 	// claims are all classes in the order of the plan, placings the groups.
 	claims   []claim
 	placings []placing
@@ -234,6 +241,7 @@ func (p *pass) addMember(m member) {
 	i := len(p.members)
 	p.members = append(p.members, m)
 	own := &p.members[i]
+	p.operators = p.operators || m.Operators != nil
 	own.init(&p.layout, p.idleOf(i), p.freeOf(i))
 	if m.bundle != nil {
 		return
@@ -376,6 +384,10 @@ func classOrder(classes []Class) []int32 {
 
 // shapeOf returns the shape that a class shares with those like it.
 func (p *pass) shapeOf(c *claim) *shape {
+	if p.lastShape != nil && alike(p.lastClass, c.Class) {
+		return p.lastShape
+	}
+	p.lastClass = c.Class
 	q := p.queueOf(c.Queue)
 	key := plainKey(q, c.Class)
 	key.custom = customKey(c.Request.Custom)
@@ -385,19 +397,18 @@ func (p *pass) shapeOf(c *claim) *shape {
 	if len(c.Selector) > 0 {
 		key.where.selector = selectorKey(c.Selector)
 	}
-	key.where.operator = c.Operator
+	if p.operators {
+		key.where.operator = c.Operator
+	}
 	if !c.Soft {
 		key.where.node = c.Node
 	}
 	if c.Group != "" {
 		key.where.group, key.where.bundle = c.Group, max(c.Bundle, -1)
 	}
-	if p.lastShape != nil && p.lastKey == key {
-		return p.lastShape
-	}
-	s := p.shapes[key]
+	s := p.findShape(key)
 	if s == nil {
-		s = &shape{need: p.needOf(&c.Request, Weights{}), queue: q, current: -1, inBundle: c.Group != ""}
+		s = &shape{need: p.needOf(&c.Request, Weights{}), queue: q, current: -1, inBundle: c.Group != "", key: key}
 		s.hold(p)
 		s.where = p.whereOf(key.where, c.Selector)
 		if key.weights.Digest != "" {
@@ -409,15 +420,45 @@ func (p *pass) shapeOf(c *claim) *shape {
 			first := p.needOf(&c.Request, loads)
 			s.first = &first
 		}
-		if p.lastShape != nil {
-			if p.shapes == nil {
-				p.shapes = map[shapeKey]*shape{p.lastKey: p.lastShape}
-			}
-			p.shapes[key] = s
+		if p.shapes = append(p.shapes, s); p.shapeByKey != nil {
+			p.shapeByKey[key] = s
 		}
 	}
-	p.lastShape, p.lastKey = s, key
+	p.lastShape = s
 	return s
+}
+
+// alike reports whether two classes have one shape, as far as that is seen at a glance.
+func alike(a, b *Class) bool {
+	x, y := &a.Request, &b.Request
+	return x.CPU == y.CPU && x.MemoryBytes == y.MemoryBytes && x.GPU == y.GPU && x.GPUMemoryBytes == y.GPUMemoryBytes &&
+		len(x.Custom)+len(y.Custom)+len(a.Selector)+len(b.Selector) == 0 &&
+		a.Queue == b.Queue && a.Operator == b.Operator && a.Node == b.Node && a.Soft == b.Soft &&
+		a.Group == b.Group && a.Bundle == b.Bundle && a.Weights == b.Weights
+}
+
+// few is up to how many things a look at each is cheaper than a map.
+const few = 8
+
+func (p *pass) findShape(key shapeKey) *shape {
+	if p.lastShape != nil && p.lastShape.key == key {
+		return p.lastShape
+	}
+	if p.shapeByKey == nil {
+		for _, s := range p.shapes {
+			if s.key == key {
+				return s
+			}
+		}
+		if len(p.shapes) < few {
+			return nil
+		}
+		p.shapeByKey = make(map[shapeKey]*shape, 4*few)
+		for _, s := range p.shapes {
+			p.shapeByKey[s.key] = s
+		}
+	}
+	return p.shapeByKey[key]
 }
 
 // wish resolves the nodes that a class would like best.

@@ -49,6 +49,7 @@ func (p *pass) best(pl *pool, n *need) int {
 		}
 		s := search{tree: pl.tree, pass: p, pool: pl, need: n}
 		if leaf, _ := s.below(1, never, false); leaf >= 0 {
+			p.foundIn, p.foundAt = pl, leaf
 			return int(pl.members[leaf])
 		}
 		return -1

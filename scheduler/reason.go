@@ -18,15 +18,14 @@ type verdict struct {
 }
 
 // judged returns the verdict on the shape of a class.
-func (p *pass) judged(c *claim) *verdict {
-	if c.shape.verdict == nil {
-		var v verdict
+func (p *pass) judged(c *claim) verdict {
+	if s := c.shape; !s.judged {
+		s.judged = true
 		if c.group != nil {
-			v = p.judgeGroup(c.group)
+			s.verdict = p.judgeGroup(c.group)
 		} else {
-			v = p.judge(c)
+			s.verdict = p.judge(c)
 		}
-		c.shape.verdict = &v
 	}
 	return c.shape.verdict
 }
@@ -36,6 +35,9 @@ func (p *pass) feasible(c *claim) bool { return p.judged(c).reason == "" }
 
 // noteWaiting finds out which queues have something that only lacks room.
 func (p *pass) noteWaiting() {
+	if len(p.shares) == 1 {
+		return // Nobody is there who could be kept back for it.
+	}
 	note := func(c *claim) {
 		if c.pending > 0 && !c.shape.queue.waits && !c.shape.capped && p.feasible(c) {
 			c.shape.queue.waits = true
@@ -118,11 +120,7 @@ func (p *pass) whyBusy(c *claim) (reason string, overShare bool) {
 	if !s.dead && p.more {
 		return "this decision has placed as many tasks as it may, the next one goes on", overShare
 	}
-	words := wordsFor(s.where)
-	reason = words.busy
-	if s.where.node == "" && !s.inBundle && !covers(p.least, s.needAlone()) {
-		reason = words.largeBusy
-	}
+	reason = s.where.nodes(!covers(p.least, s.needAlone())) + s.where.verb() + "busy"
 	if first != "" {
 		reason = first + "; " + reason
 	}
@@ -137,25 +135,53 @@ func (s *shape) needAlone() *need {
 	return &s.need
 }
 
-// words are what reasons call the nodes of a place.
-type words struct{ none, largest, busy, largeBusy, draining, largeDraining string }
-
-func wordsFor(w *where) words {
+// nodes is what reasons call the nodes of a place, or those that are large enough.
+func (w *where) nodes(large bool) string {
 	switch {
 	case w.group != "" && w.bundle >= 0:
-		b := fmt.Sprintf("bundle %d of placement group %s", w.bundle, w.group)
-		return words{b + " does not have it", b, b + " is busy", b + " is busy", "the node of " + b + " is draining", "the node of " + b + " is draining"}
+		return "bundle " + strconv.Itoa(w.bundle) + " of placement group " + w.group
 	case w.group != "":
-		b := "bundles of placement group " + w.group
-		return words{"none of the " + b + " has it", "the largest of the " + b, "all " + b + " are busy", "all " + b + " are busy", "the nodes of all " + b + " are draining", "the nodes of all " + b + " are draining"}
+		return "all bundles of placement group " + w.group
 	case w.node != "":
-		n := "node " + string(w.node)
-		return words{n + " does not have it", n, n + " is busy", n + " is busy", n + " is draining", n + " is draining"}
+		return "node " + string(w.node)
+	case large:
+		return "all nodes" + w.with() + " that are large enough"
+	default:
+		return "all nodes" + w.with()
 	}
-	with := w.with()
-	return words{
-		"no node" + with + " has it", "the largest node" + with, "all nodes" + with + " are busy", "all nodes" + with + " that are large enough are busy",
-		"all nodes" + with + " are draining", "all nodes" + with + " that are large enough are draining",
+}
+
+// single reports whether there is one node or bundle at most.
+func (w *where) single() bool { return w.node != "" || w.group != "" && w.bundle >= 0 }
+
+func (w *where) verb() string {
+	if w.single() {
+		return " is "
+	}
+	return " are "
+}
+
+// largest is what reasons call the one that has most.
+func (w *where) largest() string {
+	switch {
+	case w.single():
+		return w.nodes(false)
+	case w.group != "":
+		return "the largest bundle of placement group " + w.group
+	default:
+		return "the largest node" + w.with()
+	}
+}
+
+// none says that no node of the place has something.
+func (w *where) none() string {
+	switch {
+	case w.single():
+		return w.nodes(false) + " does not have it"
+	case w.group != "":
+		return "no bundle of placement group " + w.group + " has it"
+	default:
+		return "no node" + w.with() + " has it"
 	}
 }
 
@@ -194,7 +220,6 @@ func (p *pass) judge(c *claim) verdict {
 	if s.where.count == 0 {
 		return p.judgeWhere(s.where)
 	}
-	words := wordsFor(s.where)
 	draining := 0
 	for i := range s.where.members() {
 		if p.fitsIdle(i, s) {
@@ -206,9 +231,9 @@ func (p *pass) judge(c *claim) verdict {
 	}
 	switch {
 	case draining == s.where.count:
-		return verdict{reason: words.draining}
+		return verdict{reason: s.where.nodes(false) + s.where.verb() + "draining"}
 	case draining > 0:
-		return verdict{reason: words.largeDraining}
+		return verdict{reason: s.where.nodes(true) + s.where.verb() + "draining"}
 	}
 	n := s.needAlone()
 	for _, a := range n.amounts {
@@ -223,11 +248,11 @@ func (p *pass) judge(c *claim) verdict {
 		switch {
 		case most >= a.value:
 		case most == 0:
-			return verdict{true, asked + ", " + words.none}
+			return verdict{true, asked + ", " + s.where.none()}
 		case a.dim == dimDeviceMemory && p.gpu:
 			return verdict{true, asked + " on one device, the largest device has " + p.write(amount{a.dim, most}, nil)}
 		default:
-			return verdict{true, asked + ", " + words.largest + " has " + p.write(amount{a.dim, most}, nil)}
+			return verdict{true, asked + ", " + s.where.largest() + " has " + p.write(amount{a.dim, most}, nil)}
 		}
 	}
 	return verdict{true, "needs " + c.Request.String() + " on one node, no node" + s.where.with() + " has all of it"}

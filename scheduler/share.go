@@ -128,7 +128,6 @@ func (p *pass) queueOf(name string) *share {
 }
 
 func (p *pass) findQueue(name string) *share {
-	const few = 16
 	if p.byName == nil {
 		for _, q := range p.shares {
 			if q.name == name {
@@ -138,7 +137,7 @@ func (p *pass) findQueue(name string) *share {
 		if len(p.shares) < few {
 			return nil
 		}
-		p.byName = make(map[string]*share, 2*few)
+		p.byName = make(map[string]*share, 4*few)
 		for _, q := range p.shares {
 			p.byName[q.name] = q
 		}

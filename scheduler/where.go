@@ -84,7 +84,7 @@ func (p *pass) whereOf(key whereKey, selector map[string]string) *where {
 	if key == (whereKey{}) {
 		return &p.everywhere
 	}
-	if w := p.wheres[key]; w != nil {
+	if w := p.findWhere(key); w != nil {
 		return w
 	}
 	w := &where{whereKey: key, terms: termsOf(selector)}
@@ -108,11 +108,28 @@ func (p *pass) whereOf(key whereKey, selector map[string]string) *where {
 		w.split(p, list)
 	}
 	w.count = len(list)
-	if p.wheres == nil {
-		p.wheres = map[whereKey]*where{}
+	if p.wheres = append(p.wheres, w); p.whereByKey != nil {
+		p.whereByKey[key] = w
 	}
-	p.wheres[key] = w
 	return w
+}
+
+func (p *pass) findWhere(key whereKey) *where {
+	if p.whereByKey == nil {
+		for _, w := range p.wheres {
+			if w.whereKey == key {
+				return w
+			}
+		}
+		if len(p.wheres) < few {
+			return nil
+		}
+		p.whereByKey = make(map[whereKey]*where, 4*few)
+		for _, w := range p.wheres {
+			p.whereByKey[w.whereKey] = w
+		}
+	}
+	return p.whereByKey[key]
 }
 
 // split makes the pools of nodes in the order of the members. If all are in it, the pools are those of everywhere, with their trees.
