@@ -193,6 +193,7 @@ func (t *Tasks) revokeLocked(revocations []*enginev1.TaskRevocation) (unknown []
 			unknown = append(unknown, revocation)
 		case revocation.GetForget():
 			t.forgetLocked(r)
+		case r.phase == running && revocation.GetUnlessBegun(): // It ends as it would have.
 		case r.phase == running:
 			r.revoked = true
 			t.cancelLocked(r, errRevoked)

@@ -387,7 +387,9 @@ type TaskSubmission struct {
 	// The arguments in order. At most 1,000.
 	Arguments []*TaskArgument `protobuf:"bytes,3,rep,name=arguments,proto3" json:"arguments,omitempty"`
 	// The 16 bytes of the task that submitted this one. Empty if a client did.
-	ParentTaskId  []byte `protobuf:"bytes,4,opt,name=parent_task_id,json=parentTaskId,proto3" json:"parent_task_id,omitempty"`
+	ParentTaskId []byte `protobuf:"bytes,4,opt,name=parent_task_id,json=parentTaskId,proto3" json:"parent_task_id,omitempty"`
+	// The client has sent it before, on another stream: after a restart of the head a worker may have it.
+	Again         bool `protobuf:"varint,5,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +450,13 @@ func (x *TaskSubmission) GetParentTaskId() []byte {
 		return x.ParentTaskId
 	}
 	return nil
+}
+
+func (x *TaskSubmission) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 // TaskArgument is one argument. Exactly one field is set.
@@ -934,12 +943,13 @@ const file_engine_v1_task_proto_rawDesc = "" +
 	"\x06bundle\x18\x06 \x01(\x05R\x06bundle\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x01\n" +
 	"\x0eTaskSubmission\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\fR\x06taskId\x12\x1a\n" +
 	"\btemplate\x18\x02 \x01(\rR\btemplate\x125\n" +
 	"\targuments\x18\x03 \x03(\v2\x17.engine.v1.TaskArgumentR\targuments\x12$\n" +
-	"\x0eparent_task_id\x18\x04 \x01(\fR\fparentTaskId\"A\n" +
+	"\x0eparent_task_id\x18\x04 \x01(\fR\fparentTaskId\x12\x14\n" +
+	"\x05again\x18\x05 \x01(\bR\x05again\"A\n" +
 	"\fTaskArgument\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\xbd\x02\n" +

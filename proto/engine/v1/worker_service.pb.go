@@ -852,7 +852,9 @@ type TaskRevocation struct {
 	// Only the lease with this epoch; 0 means whichever.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Forget it at once, without an outcome.
-	Forget        bool `protobuf:"varint,3,opt,name=forget,proto3" json:"forget,omitempty"`
+	Forget bool `protobuf:"varint,3,opt,name=forget,proto3" json:"forget,omitempty"`
+	// Leave it alone if it has begun.
+	UnlessBegun   bool `protobuf:"varint,4,opt,name=unless_begun,json=unlessBegun,proto3" json:"unless_begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -904,6 +906,13 @@ func (x *TaskRevocation) GetEpoch() uint64 {
 func (x *TaskRevocation) GetForget() bool {
 	if x != nil {
 		return x.Forget
+	}
+	return false
+}
+
+func (x *TaskRevocation) GetUnlessBegun() bool {
+	if x != nil {
+		return x.UnlessBegun
 	}
 	return false
 }
@@ -2215,11 +2224,12 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"taskGrants\x12D\n" +
 	"\x10task_revocations\x18\r \x03(\v2\x19.engine.v1.TaskRevocationR\x0ftaskRevocations\x12%\n" +
 	"\x0ereleased_tasks\x18\x0e \x01(\fR\rreleasedTasks\x12+\n" +
-	"\x05drain\x18\x0f \x01(\v2\x15.engine.v1.DrainOrderR\x05drain\"W\n" +
+	"\x05drain\x18\x0f \x01(\v2\x15.engine.v1.DrainOrderR\x05drain\"z\n" +
 	"\x0eTaskRevocation\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\fR\x06taskId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06forget\x18\x03 \x01(\bR\x06forget\"I\n" +
+	"\x06forget\x18\x03 \x01(\bR\x06forget\x12!\n" +
+	"\funless_begun\x18\x04 \x01(\bR\vunlessBegun\"I\n" +
 	"\n" +
 	"DrainOrder\x12#\n" +
 	"\rwithin_millis\x18\x01 \x01(\x03R\fwithinMillis\x12\x16\n" +
