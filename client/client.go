@@ -1,4 +1,4 @@
-// Package client is the Go client: it submits jobs and follows them, and puts and gets objects. A Client is safe for concurrent use;
+// Package client is the Go client: it submits jobs and follows them, runs tasks, and puts and gets objects. A Client is safe for concurrent use;
 // every call takes a context, and one without a deadline gets 30 seconds, except for those that wait for a job or objects, or say
 // otherwise.
 //
@@ -22,6 +22,7 @@ type Client struct {
 	jobs    enginev1.JobServiceClient
 	cluster enginev1.ClusterServiceClient
 	objects *objects
+	tasks   *tasks
 	conn    io.Closer
 }
 
@@ -54,11 +55,12 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 // New returns a client over a connection that the caller owns and closes, after the client. Its errors are converted only if the
 // connection was made by Dial or by a node.
 func New(conn grpc.ClientConnInterface) *Client {
-	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), objects: newObjects(conn)}
+	objects := newObjects(conn)
+	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), objects: objects, tasks: newTasks(conn, objects)}
 }
 
-// Close ends the client's session, and with it the references to objects that it holds, and frees the connections that the client made.
-// Calls in flight fail. Tables that are open stay readable. It waits at most some seconds, for a head that does not answer.
+// Close ends the client's session, and with it its tasks and the references to objects that it holds, and frees the connections that the
+// client made. Calls in flight fail. Tables that are open stay readable. It waits at most some seconds, for a head that does not answer.
 func (c *Client) Close() error {
 	err := c.objects.close()
 	if c.conn != nil {

@@ -37,3 +37,10 @@ func (c *Client) AgeStores() {
 
 // SessionID is the id of the client's session.
 func (c *Client) SessionID() string { return c.objects.session.id() }
+
+// RecentTasks is how many tasks that have ended are remembered.
+func (c *Client) RecentTasks() int {
+	c.tasks.mu.Lock()
+	defer c.tasks.mu.Unlock()
+	return len(c.tasks.recent.byID)
+}

@@ -52,6 +52,8 @@ type fakeHead struct {
 	calls  []string
 	// changed is closed and replaced at each message of a session.
 	changed chan struct{}
+	// tasks is its TaskService; nil if it has none.
+	tasks *fakeTasks
 }
 
 func newFakeHead(stores ...*enginev1.ObjectStoreAddress) *fakeHead {
@@ -402,6 +404,9 @@ func newWorld(t testing.TB, head *fakeHead) *world {
 		l := bufconn.Listen(1 << 16)
 		server := rpc.NewServer(slog.New(slog.DiscardHandler))
 		enginev1.RegisterObjectServiceServer(server, head)
+		if head.tasks != nil {
+			enginev1.RegisterTaskServiceServer(server, head.tasks)
+		}
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()
 		mu.Lock()

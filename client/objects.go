@@ -157,9 +157,14 @@ func (r reasons) Unwrap() []error { return r }
 // Errors are of kind engine.KindNotFound for an object that nobody knows, engine.KindUnavailable for one whose copies are all gone or out
 // of reach, engine.KindInvalidArgument for a reference of another cluster, engine.KindCorrupt if every copy is damaged, and
 // engine.KindExhausted if this machine's store has no room for a copy.
+//
+// Of a task's output, Get waits until the task has ended, as long as ctx lasts, and returns the task's own error if it has failed.
 func (c *Client) Get(ctx context.Context, ref engine.ObjectRef) (*Table, error) {
 	if err := c.objects.check(ctx, "get object", ref); err != nil {
 		return nil, err
+	}
+	if task, output, ok := ref.ID.Producer(); ok {
+		return c.getOutput(ctx, ref, task, output)
 	}
 	return c.objects.get(ctx, ref.ID)
 }
