@@ -25,6 +25,8 @@ import (
 type Book struct {
 	dir        string
 	unreadable atomic.Int64
+	// floor is a number below that of each line that is added from now on.
+	floor atomic.Uint64
 
 	// mu guards the map alone; no file is touched under it.
 	mu   sync.Mutex
@@ -60,6 +62,10 @@ func New(dir string) *Book {
 
 // UnreadableLines is how many lines of the files opened so far are damaged. Readers do not see them.
 func (b *Book) UnreadableLines() int64 { return b.unreadable.Load() }
+
+// Begin makes the numbers of further lines begin above floor. Another head may have numbered lines that this one has not, below that;
+// who follows a log asks for what comes after the last number seen.
+func (b *Book) Begin(floor uint64) { b.floor.Store(floor) }
 
 // path returns where a job's log is.
 func (b *Book) path(id engine.JobID) string { return filepath.Join(b.dir, string(id)+".jsonl") }
@@ -131,7 +137,7 @@ func (b *Book) Append(id engine.JobID, lines ...*enginev1.LogLine) error {
 		return err
 	}
 	defer l.mu.Unlock()
-	return l.append(lines)
+	return l.append(b.floor.Load(), lines)
 }
 
 // AppendFromWorker adds lines that a worker sent, leaving out those that the log has already.
@@ -156,21 +162,22 @@ func (b *Book) AppendFromWorker(id engine.JobID, sent ...*enginev1.WorkerLogLine
 		line.Attributes[workerSequenceKey] = strconv.FormatUint(s.GetWorkerSequence(), 10)
 		lines = append(lines, line)
 	}
-	if err := l.append(lines); err != nil {
+	if err := l.append(b.floor.Load(), lines); err != nil {
 		return err
 	}
 	l.fromWorker = last
 	return nil
 }
 
-// append writes lines with their numbers, all or none. The caller holds the lock.
-func (l *log) append(lines []*enginev1.LogLine) error {
+// append writes lines with their numbers, which are above floor, all or none. The caller holds the lock.
+func (l *log) append(floor uint64, lines []*enginev1.LogLine) error {
 	if len(lines) == 0 {
 		return nil
 	}
 	var buffer []byte
+	before := max(l.sequence, floor)
 	for i, line := range lines {
-		line.Sequence = l.sequence + uint64(i) + 1
+		line.Sequence = before + uint64(i) + 1
 		text, err := protojson.Marshal(line)
 		if err != nil {
 			return engine.Errorf(engine.KindInternal, "write job log", l.path, "%w", err)
@@ -182,17 +189,17 @@ func (l *log) append(lines []*enginev1.LogLine) error {
 	if err != nil {
 		return engine.WrapError("write job log", l.path, err)
 	}
-	before, err := file.Seek(0, io.SeekEnd)
+	end, err := file.Seek(0, io.SeekEnd)
 	if err == nil {
 		if _, err = file.Write(buffer); err != nil {
-			err = errors.Join(err, file.Truncate(before))
+			err = errors.Join(err, file.Truncate(end))
 		}
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		l.known = false // A part may be there.
 		return engine.WrapError("write job log", l.path, err)
 	}
-	l.sequence += uint64(len(lines))
+	l.sequence = before + uint64(len(lines))
 	close(l.changed)
 	l.changed = make(chan struct{})
 	return nil

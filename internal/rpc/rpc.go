@@ -65,6 +65,12 @@ func recoverAs(logger *slog.Logger, method string, err *error) {
 	}
 }
 
+// Guard calls handle, and makes an internal error of a panic in it, which it logs with its stack, as the server does for its handlers.
+func Guard(logger *slog.Logger, method string, handle func() error) (err error) {
+	defer recoverAs(logger, method, &err)
+	return handle()
+}
+
 func withDefaultTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
