@@ -71,10 +71,9 @@ func (w *Worker) runStep(
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, steps.close()) }()
 	var records []arrow.Record
 	defer func() {
-		if err != nil {
+		if err = errors.Join(err, steps.close()); err != nil {
 			for _, record := range records {
 				record.Release()
 			}
@@ -83,16 +82,25 @@ func (w *Worker) runStep(
 	}()
 	done := int64(0)
 	for _, record := range args[0].Records() {
-		plain := array.NewRecord(program.SourceSchema, record.Columns(), record.NumRows())
-		made, err := applyAll(ctx, steps.operators, plain)
-		if err != nil {
-			return nil, explain(err, func(row int64) string { return "row " + strconv.FormatInt(done+row, 10) })
+		for lo := int64(0); lo < record.NumRows() || lo == 0; lo += jobplan.DefaultBatchRows {
+			made, err := applyRows(ctx, steps.operators, program.SourceSchema, record, lo)
+			if err != nil {
+				return nil, explain(err, func(row int64) string { return "row " + strconv.FormatInt(done+row, 10) })
+			}
+			records = append(records, made)
+			done += made.NumRows()
+			operator.Progress(ctx, float64(done), float64(args[0].Rows()))
 		}
-		records = append(records, made)
-		done += record.NumRows()
-		operator.Progress(ctx, float64(done), float64(args[0].Rows()))
 	}
 	return []operator.Output{operator.Records(program.OutputSchema, records...)}, nil
+}
+
+// applyRows gives a record batch's worth of rows from lo, under the schema that the operators were made for, to operators one after the
+// other.
+func applyRows(ctx context.Context, operators []operator.Operator, schema *arrow.Schema, record arrow.Record, lo int64) (arrow.Record, error) {
+	plain := array.NewRecord(schema, record.Columns(), record.NumRows())
+	defer plain.Release()
+	return applyAll(ctx, operators, plain.NewSlice(lo, min(lo+jobplan.DefaultBatchRows, record.NumRows())))
 }
 
 // chooseText sets the columns of a step embed that names none: the only column of text.
