@@ -211,7 +211,7 @@ func (t *tasks) endUnsent(h *TaskHandle, err error) {
 // endAll ends all unfinished tasks, or those that were submitted. t.mu is held.
 func (t *tasks) endAll(err error, submittedOnly bool) {
 	for _, h := range t.unfinished {
-		if !submittedOnly || h.submitted {
+		if !submittedOnly || h.submitted != 0 {
 			state := engine.TaskFailed
 			if engine.KindOf(err) == engine.KindCanceled {
 				state = engine.TaskCancelled
@@ -228,7 +228,8 @@ func (t *tasks) cancel(h *TaskHandle, options CancelOptions) {
 		return
 	}
 	if h.refused {
-		// Nobody else knows it, and the head may not take it soon.
+		// The head does not know it, and may not take it soon.
+		h.submitted = 0
 		t.end(h, &TaskResult{State: engine.TaskCancelled}, engine.Errorf(engine.KindCanceled, "run task", h.id.String(), "it was cancelled before the head took it"))
 		return
 	}

@@ -25,8 +25,10 @@ type TaskHandle struct {
 	// The lock of tasks guards the rest. template and args are there until the task has ended.
 	template *template
 	args     []engine.Arg
-	// queued says that the task is still to be sent, refused that this is after a pause, and submitted that it was sent at least once.
-	queued, refused, submitted bool
+	// queued says that the task is still to be sent, and refused that this is after a pause. submitted is the stream that it was sent on last;
+	// 0 if on none.
+	queued, refused bool
+	submitted       uint64
 	// cancelled is how the task was cancelled, nil if it was not.
 	cancelled *CancelOptions
 	// waiting are those to be told; nil if nobody waits.

@@ -58,7 +58,7 @@ func (r *recent) blamed(args []engine.Arg) error {
 			continue
 		}
 		id, _, ok := args[i].Ref.ID.Producer()
-		if h := r.byID[id]; ok && h != nil && h.err != nil && !h.submitted {
+		if h := r.byID[id]; ok && h != nil && h.err != nil && h.submitted == 0 {
 			return engine.WrapError("make argument", args[i].Ref.ID.String(), h.err)
 		}
 	}

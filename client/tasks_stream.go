@@ -176,6 +176,7 @@ func (t *tasks) takeRefusals(refusals []*enginev1.TaskRefusal) {
 			continue
 		}
 		if h.cancelled != nil {
+			h.submitted = 0 // the head does not know it
 			t.end(h, &TaskResult{State: engine.TaskCancelled}, engine.Errorf(engine.KindCanceled, "run task", h.id.String(), "it was cancelled before the head took it"))
 			continue
 		}
@@ -264,14 +265,15 @@ func (t *tasks) next() *enginev1.RunTasksRequest {
 			t.end(h, &TaskResult{State: engine.TaskFailed}, engine.WrapError("run task", h.id.String(), err))
 			continue
 		}
-		h.queued, h.submitted = false, true
+		h.queued = false
 		number, first := t.templates.number(h.template, t.stream)
 		if first {
 			request.Templates = append(request.Templates, h.template.wire)
 			size += len(h.template.wire.GetParams()) + templateBytes
 		}
 		submission := &tasks[len(request.Tasks)]
-		submission.TaskId, submission.Template = h.id[:], number
+		submission.TaskId, submission.Template, submission.Again = h.id[:], number, h.submitted != 0 && h.submitted != t.stream
+		h.submitted = t.stream
 		if !h.parent.IsZero() {
 			submission.ParentTaskId = h.parent[:]
 		}

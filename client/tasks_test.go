@@ -458,6 +458,9 @@ func TestRefusals(t *testing.T) {
 	}
 	tasks.mu.Lock()
 	defer tasks.mu.Unlock()
+	if slices.ContainsFunc(tasks.known, func(s submission) bool { return s.GetAgain() }) {
+		t.Error("a task that was refused counts as one that a worker may have")
+	}
 	order := slices.DeleteFunc(slices.Clone(tasks.known), func(s submission) bool {
 		return s.template.GetQueue() != "full" || engine.TaskUID(s.GetTaskId()) == gone.ID()
 	})
@@ -484,7 +487,7 @@ func TestStreamBreaks(t *testing.T) {
 	tasks.breakStream(engine.Errorf(engine.KindUnavailable, "run tasks", "", "the head stops"))
 	tasks.awaitKnown(t, 100)
 	for i, task := range tasks.known {
-		if engine.TaskUID(task.GetTaskId()) != handles[i].ID() || string(task.template.GetParams()) != fmt.Sprint(i%3) {
+		if engine.TaskUID(task.GetTaskId()) != handles[i].ID() || string(task.template.GetParams()) != fmt.Sprint(i%3) || !task.GetAgain() {
 			t.Fatalf("task %d is %v", i, task)
 		}
 	}
