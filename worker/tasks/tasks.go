@@ -191,6 +191,7 @@ func (t *Tasks) revokeLocked(revocations []*enginev1.TaskRevocation) (unknown []
 		switch {
 		case r == nil || revocation.GetEpoch() != 0 && revocation.GetEpoch() != r.epoch:
 			unknown = append(unknown, revocation)
+		case revocation.GetUnlessBegun() && (r.phase == running || r.phase == ended):
 		case revocation.GetForget():
 			t.forgetLocked(r)
 		case r.phase == running && revocation.GetUnlessBegun(): // It ends as it would have.

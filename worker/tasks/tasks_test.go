@@ -194,8 +194,17 @@ func TestRevocation(t *testing.T) {
 	}
 	h.revoke(forgotten, true)
 	h.tasks.Take(&enginev1.SyncResponse{TaskRevocations: []*enginev1.TaskRevocation{{TaskId: runs[:], Epoch: 99}, {TaskId: []byte("x")}, {TaskId: make([]byte, 16)}}})
-	if held := h.connect("cluster").GetHeldTasks(); len(held) != 1 || engine.TaskUID(held[0].GetTaskId()) != runs || held[0].GetTemplate().GetOperator() != "gate" {
+	held := h.connect("cluster").GetHeldTasks()
+	h.template(&enginev1.TaskTemplate{Number: 2, Operator: "gate"})
+	if len(held) != 1 || engine.TaskUID(held[0].GetTaskId()) != runs || held[0].GetTemplate().GetOperator() != "gate" {
 		t.Errorf("held are %v, expected the one that runs, whose other lease was revoked", held)
+	}
+	next := h.grant(2)
+	for _, id := range []engine.TaskUID{runs, next} {
+		h.tasks.Take(&enginev1.SyncResponse{TaskRevocations: []*enginev1.TaskRevocation{{TaskId: id[:], UnlessBegun: true}}})
+	}
+	if outcome := h.outcome(next); outcome.GetState() != cancelled || h.outcomes[runs] != nil {
+		t.Errorf("one that had not begun: %v; one that had: %v", outcome, h.outcomes[runs])
 	}
 	h.revoke(runs, false)
 	if outcome := h.outcome(runs); outcome.GetState() != cancelled || outcome.GetRunNanos() <= 0 {
