@@ -102,11 +102,11 @@ head cannot be reached; 5 if the head refused; 130 if it was interrupted.`,
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.address, "address", defaultAddress, "the head's `HOST:PORT`; the environment variable "+addressEnv+" sets the default")
+	flags.StringVar(&a.address, "address", defaultAddress, "the head's `HOST:PORT`, or that of several heads, separated by commas; the environment variable "+addressEnv+" sets the default")
 	flags.StringVarP(&a.output, "output", "o", "table", "print data in this `FORMAT`: table, json, or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no summary on standard error")
 	root.AddCommand(a.runCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.submitCommand(), a.jobCommand(), a.listCommand(),
-		a.getCommand(), a.nodeCommand(), a.queueCommand(), a.memoryCommand(), a.objectCommand(), a.modelCommand(), a.doctorCommand(), a.versionCommand(), a.docsCommand())
+		a.getCommand(), a.nodeCommand(), a.queueCommand(), a.taskCommand(), a.summaryCommand(), a.memoryCommand(), a.objectCommand(), a.modelCommand(), a.doctorCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

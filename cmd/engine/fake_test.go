@@ -52,6 +52,8 @@ type fakeHead struct {
 	nodes    []*enginev1.Node
 	// objects answers for objects; nil means that the head has no such service.
 	objects *fakeObjects
+	// tasks answers for tasks; nil means that the head has no such service.
+	tasks *fakeTasks
 }
 
 func (h *fakeHead) called(name string) (*enginev1.Job, error) {
@@ -194,6 +196,9 @@ func newConsole(t *testing.T, head *fakeHead) *console {
 	enginev1.RegisterClusterServiceServer(server, head)
 	if head.objects != nil {
 		enginev1.RegisterObjectServiceServer(server, head.objects)
+	}
+	if head.tasks != nil {
+		enginev1.RegisterTaskServiceServer(server, head.tasks)
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

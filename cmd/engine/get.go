@@ -24,7 +24,7 @@ func (a *app) getCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  a.group,
 	}
-	cmd.AddCommand(a.getObjectCommand())
+	cmd.AddCommand(a.getObjectCommand(), a.getTaskCommand())
 	return cmd
 }
 
@@ -95,15 +95,9 @@ func findObject(ctx context.Context, c *client.Client, name string) (engine.Obje
 }
 
 func (a *app) describeObject(w io.Writer, v objectView) error {
-	crc, accessed, created := "", "", ""
+	crc := ""
 	if v.CRC32C != nil {
 		crc = fmt.Sprintf("%08x", *v.CRC32C)
-	}
-	if v.CreateTime != nil {
-		created = v.CreateTime.Format("2006-01-02 15:04:05Z") + " (" + a.age(v.CreateTime) + " ago)"
-	}
-	if v.AccessTime != nil {
-		accessed = v.AccessTime.Format("2006-01-02 15:04:05Z") + " (" + a.age(v.AccessTime) + " ago)"
 	}
 	var owners, holders []string
 	for _, o := range v.Owners {
@@ -134,8 +128,8 @@ func (a *app) describeObject(w io.Writer, v objectView) error {
 		"state", v.State,
 		"size", fmt.Sprintf("%s (%s bytes)", engine.FormatSize(v.SizeBytes), count(v.SizeBytes)),
 		"rows", fmt.Sprintf("%s in %s", count(v.Rows), plural(v.Batches, "record batch")),
-		"created", created,
-		"accessed", accessed,
+		"created", a.whenAgo(v.CreateTime),
+		"accessed", a.whenAgo(v.AccessTime),
 		"owners", strings.Join(owners, "\n"),
 		"holders", strings.Join(holders, "\n"),
 		"pins", count(v.Pins),

@@ -18,7 +18,7 @@ func (a *app) listCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  a.group,
 	}
-	cmd.AddCommand(a.listNodesCommand(), a.listObjectsCommand())
+	cmd.AddCommand(a.listNodesCommand(), a.listObjectsCommand(), a.listTasksCommand())
 	return cmd
 }
 

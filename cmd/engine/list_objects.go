@@ -97,6 +97,14 @@ func (a *app) objectTable(w io.Writer, objects []objectView) error {
 	return nil
 }
 
+// whenAgo is when something was, and how long ago that is, or nothing if that is not known.
+func (a *app) whenAgo(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.Format("2006-01-02 15:04:05Z") + " (" + a.age(t) + " ago)"
+}
+
 // age is how long ago something was, or nothing if that is not known.
 func (a *app) age(t *time.Time) string {
 	if t == nil {
