@@ -41,3 +41,19 @@ func BenchmarkNoopStream(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 	b.ReportMetric(float64(b.N)/float64(messages), "tasks/message")
 }
+
+// BenchmarkNoopRoundTrip grants one task at a time and waits for its outcome: what the worker adds to how long somebody waits.
+func BenchmarkNoopRoundTrip(b *testing.B) {
+	_, head := startWorker(b, nil)
+	l, _ := head.next(b)
+	l.send(&enginev1.SyncResponse{Templates: []*enginev1.TaskTemplate{{Number: 1, Operator: "noop"}}})
+	for b.Loop() {
+		id := engine.NewTaskUID()
+		l.send(&enginev1.SyncResponse{TaskGrants: []*enginev1.TaskGrant{{
+			Task: &enginev1.TaskSubmission{TaskId: id[:], Template: 1}, Epoch: 1, Attempt: 1, SessionId: "0123456789abcdef0123456789abcdef",
+		}}})
+		l.outcome(id)
+		delete(l.outcomes, id)
+		l.send(&enginev1.SyncResponse{ReleasedTasks: id[:]})
+	}
+}

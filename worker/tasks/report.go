@@ -89,8 +89,8 @@ func (t *Tasks) Report(message *enginev1.SyncRequest, due bool, now time.Time) {
 		t.telling.sent = message.GetSequence()
 	}
 	if due {
-		for _, r := range t.tasks {
-			if r.phase == running && now.Sub(r.began) >= t.interval {
+		for r := t.running.oldest; r != nil && now.Sub(r.began) >= t.interval; r = r.after {
+			if r.phase == running {
 				message.HeldTasks = append(message.HeldTasks, r.held(now, false))
 			}
 		}

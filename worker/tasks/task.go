@@ -55,8 +55,41 @@ type task struct {
 	began time.Time
 	// outcome is set when it has ended and the head has not released it.
 	outcome *enginev1.TaskOutcome
+	// before and after are its neighbours in the list of those that run.
+	before, after *task
 
 	progress progress
+}
+
+// runners is the list of what has a goroutine, in the order in which it began.
+type runners struct {
+	oldest, newest *task
+	count          int
+}
+
+func (l *runners) add(t *task) {
+	l.count++
+	if t.before = l.newest; t.before != nil {
+		t.before.after = t
+	} else {
+		l.oldest = t
+	}
+	l.newest = t
+}
+
+func (l *runners) remove(t *task) {
+	l.count--
+	if t.before != nil {
+		t.before.after = t.after
+	} else {
+		l.oldest = t.after
+	}
+	if t.after != nil {
+		t.after.before = t.before
+	} else {
+		l.newest = t.before
+	}
+	t.before, t.after = nil, nil
 }
 
 // progress is what a task says of itself while it runs.

@@ -67,9 +67,10 @@ type Tasks struct {
 	tasks    map[engine.TaskUID]*task
 	// templates are those of the stream.
 	templates map[uint32]*template
-	// order counts the grants, active the tasks of the table that have not ended, running what has a goroutine.
-	order           uint64
-	active, running int
+	// order counts the grants, active the tasks of the table that have not ended.
+	order   uint64
+	active  int
+	running runners
 	// toFetch are the tasks whose arguments are to be brought here, in order; fetchers counts who does that.
 	toFetch  []*task
 	fetchers int
@@ -270,7 +271,7 @@ func (t *Tasks) admitLocked(mine **task) (started []*task) {
 		t.fetchers++
 	}
 	var now time.Time
-	for t.running < maxRunning && t.telling.kept < maxOutcomes {
+	for t.running.count < maxRunning && t.telling.kept < maxOutcomes {
 		r := t.admission.next()
 		if r == nil {
 			break
@@ -280,7 +281,7 @@ func (t *Tasks) admitLocked(mine **task) (started []*task) {
 		}
 		r.phase = running
 		r.began = now
-		t.running++
+		t.running.add(r)
 		if mine != nil && *mine == nil {
 			*mine = r
 		} else {
@@ -309,7 +310,7 @@ func (t *Tasks) lane(ctx context.Context, r *task) {
 // finish gives back what a task took, keeps its outcome, and returns what the goroutine runs next, or nil.
 func (t *Tasks) finish(r *task, res result) (next *task) {
 	t.mu.Lock()
-	t.running--
+	t.running.remove(r)
 	t.admission.take(r, -1)
 	r.cancel, r.arguments = nil, nil
 	var unwanted []engine.ObjectID
