@@ -38,6 +38,7 @@ func newRig(t *testing.T, config jobs.Config) *rig {
 	if r.store, err = state.Open(state.Config{Dir: r.dir, NewClusterID: "c"}); err != nil {
 		t.Fatal(err)
 	}
+	<-r.store.Terms()
 	r.group = lifecycle.NewGroup(context.Background(), "jobs")
 	r.manager = jobs.New(config, r.store, joblog.New(filepath.Join(r.dir, "logs")), r.group, slog.New(slog.DiscardHandler))
 	r.manager.Attach(dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 1}, r.manager.Hooks(), nil))
@@ -137,6 +138,7 @@ func TestOldJobsAreForgottenOnceAndTheLogStaysReadable(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the next head cannot start: %v", err)
 	}
+	<-again.Terms()
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}

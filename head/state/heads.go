@@ -1,7 +1,12 @@
 package state
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"slices"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/f708428e/engine"
 )
@@ -26,35 +31,239 @@ type Term struct {
 	Lost <-chan struct{}
 }
 
+// reign is a term from inside.
+type reign struct {
+	// term is set by the writer before the reign takes proposals.
+	term uint64
+	lost chan struct{}
+}
+
 // Terms delivers each term in which this head leads, as soon as its beginning is durable and everything before it is applied. A term
 // that nobody took before the next one begins is dropped. The channel is closed by Close.
 func (s *Store) Terms() <-chan Term { return s.terms }
 
-// HeadID returns the id of this head, which its data folder keeps.
-func (s *Store) HeadID() string { return s.config.HeadID }
-
 // Leader returns the id and the address of the head that leads; both are empty while this head knows of none.
-func (s *Store) Leader() (headID, address string) { return s.config.HeadID, s.config.Address }
+func (s *Store) Leader() (headID, address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leader.ID, s.leader.Address
+}
 
 // LeaderChanged returns a channel that is closed when what Leader answers changes next.
-func (s *Store) LeaderChanged() <-chan struct{} { return s.lost }
+func (s *Store) LeaderChanged() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
 
-// Heads returns the heads of the cluster in order of their ids.
+// Heads returns the heads of the cluster in order of their ids, as far as this head knows: none before a head that joins is added.
 func (s *Store) Heads() []Head {
-	return []Head{{ID: s.config.HeadID, Address: s.config.Address, Voter: true, Leader: true}}
+	leader, _ := s.Leader()
+	var heads []Head
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		id := string(server.ID)
+		heads = append(heads, Head{ID: id, Address: fromRaft(server.Address), Voter: server.Suffrage == raft.Voter, Leader: id == leader})
+	}
+	slices.SortFunc(heads, func(a, b Head) int { return cmp.Compare(a.ID, b.ID) })
+	return heads
 }
 
-// AddHead makes a head a member of the cluster, and returns when it has caught up and has a vote. Only the leader can: elsewhere it is
-// an error of kind engine.KindUnavailable that names the leader. Adding a head that is there changes its address, or nothing. A head
-// that has the address under another id is removed: its data folder is gone.
-func (s *Store) AddHead(context.Context, string, string) error {
-	return engine.Errorf(engine.KindUnavailable, "add head", "", "this head is alone")
+func fromRaft(address raft.ServerAddress) string {
+	if address == alone {
+		return ""
+	}
+	return string(address)
 }
 
-// RemoveHead takes a head out of the cluster. Only the leader can.
-func (s *Store) RemoveHead(context.Context, string) error {
-	return engine.Errorf(engine.KindUnavailable, "remove head", "", "this head is alone")
+// watch follows who leads, and begins and ends this head's own reigns.
+func (s *Store) watch(ctx context.Context) error {
+	var r *reign
+	end := func() {
+		if r == nil {
+			return
+		}
+		s.mu.Lock()
+		if s.ruling == r {
+			s.ruling = nil
+		}
+		s.mu.Unlock()
+		close(r.lost)
+		r = nil
+	}
+	defer end()
+	for {
+		s.learnLeader()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.observed:
+		case leads := <-s.notify:
+			end()
+			if !leads {
+				s.writer.signal() // What waits is answered.
+				continue
+			}
+			r = &reign{lost: make(chan struct{})}
+			select {
+			case <-s.writer.begins: // One that has been lost meanwhile.
+			default:
+			}
+			s.writer.begins <- r
+		}
+	}
 }
 
-// HandOver makes another head lead, if there is one that has a vote and has caught up. What is proposed meanwhile fails.
-func (s *Store) HandOver(context.Context) error { return nil }
+func (s *Store) learnLeader() {
+	address, id := s.raft.LeaderWithID()
+	leader := Head{ID: string(id), Address: fromRaft(address)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if leader != s.leader {
+		s.leader = leader
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+}
+
+// rule makes a reign take proposals, and announces its term, unless it has been lost.
+func (s *Store) rule(r *reign) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-r.lost:
+		return
+	default:
+	}
+	if s.closing || s.failure != nil {
+		return
+	}
+	s.ruling = r
+	select {
+	case <-s.terms:
+	default:
+	}
+	s.terms <- Term{Number: r.term, Lost: r.lost}
+}
+
+// readdress changes this head's address in the configuration if it has another one than when it last led.
+func (s *Store) readdress() error {
+	self := raft.ServerID(s.config.HeadID)
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		if server.ID == self && server.Address != s.config.address() {
+			return engine.WrapError("change address", s.config.HeadID, s.raft.AddVoter(self, s.config.address(), 0, 0).Error())
+		}
+	}
+	return nil
+}
+
+// leads returns the present reign, or an error that names the leader.
+func (s *Store) leads(operation string) (*reign, error) {
+	s.mu.Lock()
+	r := s.ruling
+	s.mu.Unlock()
+	if r == nil {
+		return nil, s.notLeading(operation, nil)
+	}
+	return r, nil
+}
+
+// AddHead makes a head a member of the cluster, and returns when it has caught up and has a vote. It has none before, so that a head
+// that cannot be reached does not stop the others: one that does not answer until ctx ends is removed again. Only the leader can:
+// elsewhere it is an error of kind engine.KindUnavailable that names the leader. Adding a head that is there changes its address, or
+// nothing. A head that has the address under another id is removed: its data folder is gone.
+func (s *Store) AddHead(ctx context.Context, id, address string) error {
+	const operation = "add head"
+	if id == "" || address == "" {
+		return engine.Errorf(engine.KindInvalidArgument, operation, id, "it has no id or no address")
+	}
+	r, err := s.leads(operation)
+	if err != nil {
+		return err
+	}
+	known := false
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		switch {
+		case string(server.ID) == id && string(server.Address) == address && server.Suffrage == raft.Voter:
+			return nil
+		case string(server.ID) == id:
+			known = true
+		case string(server.Address) == address:
+			if string(server.ID) == s.config.HeadID {
+				return engine.Errorf(engine.KindConflict, operation, id, "%s is the leader's own address", address)
+			}
+			if err := s.settle(operation, s.raft.RemoveServer(server.ID, 0, 0)); err != nil {
+				return err
+			}
+		}
+	}
+	s.link.forget(raft.ServerID(id))
+	added := s.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, 0)
+	if err := s.settle(operation, added); err != nil {
+		return err
+	}
+	for {
+		held, more := s.link.progress(raft.ServerID(id))
+		if held >= added.Index() {
+			break
+		}
+		select {
+		case <-more:
+		case <-r.lost:
+			return s.notLeading(operation, nil)
+		case <-ctx.Done():
+			err := engine.Errorf(engine.KindUnavailable, operation, id, "it does not answer at %s: %w", address, context.Cause(ctx))
+			if !known {
+				return errors.Join(err, s.settle(operation, s.raft.RemoveServer(raft.ServerID(id), 0, 0)))
+			}
+			return err
+		}
+	}
+	return s.settle(operation, s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, 0))
+}
+
+// RemoveHead takes a head out of the cluster; without a majority that answers, that cannot be done. Only the leader can, also itself:
+// it then ceases to lead.
+func (s *Store) RemoveHead(_ context.Context, id string) error {
+	const operation = "remove head"
+	if _, err := s.leads(operation); err != nil {
+		return err
+	}
+	servers := s.raft.GetConfiguration().Configuration().Servers
+	if !slices.ContainsFunc(servers, func(server raft.Server) bool { return string(server.ID) == id }) {
+		return engine.Errorf(engine.KindNotFound, operation, id, "no such head")
+	}
+	if len(servers) == 1 {
+		return engine.Errorf(engine.KindInvalidArgument, operation, id, "it is the only head")
+	}
+	return s.settle(operation, s.raft.RemoveServer(raft.ServerID(id), 0, 0))
+}
+
+// HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or cannot. What is proposed
+// meanwhile fails. At a head that does not lead, or is alone, it does nothing.
+func (s *Store) HandOver(context.Context) error {
+	if _, err := s.leads("hand over"); err != nil {
+		return nil
+	}
+	others := slices.ContainsFunc(s.raft.GetConfiguration().Configuration().Servers, func(server raft.Server) bool {
+		return server.Suffrage == raft.Voter && string(server.ID) != s.config.HeadID
+	})
+	if !others {
+		return nil
+	}
+	return s.settle("hand over", s.raft.LeadershipTransfer())
+}
+
+// settle waits for a change of the configuration.
+func (s *Store) settle(operation string, future raft.Future) error {
+	err := future.Error()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader):
+		return s.notLeading(operation, nil)
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return engine.Errorf(engine.KindUnavailable, operation, "", "%w", err)
+	default:
+		return engine.WrapError(operation, "", err)
+	}
+}

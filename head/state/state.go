@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
@@ -27,7 +26,14 @@ type State struct {
 	jobs         map[engine.JobID]*Job
 	order        []engine.JobID
 	bySubmission map[string]engine.JobID
+	queues       map[string]*enginev1.Queue
+	draining     map[string]*enginev1.NodeDraining
+	// owner marks the jobs that are this state's alone; the others are shared with a clone, and are copied before they change.
+	owner *owner
 }
+
+// owner is a mark; it is not empty because all empty ones may be the same.
+type owner struct{ _ byte }
 
 // Job is what is durable of one job. Messages in it are never changed once they are set, so readers may keep them.
 type Job struct {
@@ -52,6 +58,8 @@ type Job struct {
 	// Resumptions counts how often the job was resumed, ResumeTime is when it last was.
 	Resumptions int32
 	ResumeTime  time.Time
+
+	owner *owner
 }
 
 // State returns where the job stands.
@@ -68,7 +76,11 @@ func (j *Job) State() engine.JobState {
 
 // New returns an empty state.
 func New() *State {
-	return &State{jobs: map[engine.JobID]*Job{}, bySubmission: map[string]engine.JobID{}}
+	return &State{
+		jobs: map[engine.JobID]*Job{}, bySubmission: map[string]engine.JobID{},
+		queues: map[string]*enginev1.Queue{}, draining: map[string]*enginev1.NodeDraining{},
+		owner: new(owner),
+	}
 }
 
 // Job returns a job by its id or its submission id, or nil.
@@ -97,6 +109,30 @@ func (s *State) Jobs() []*Job {
 		jobs = append(jobs, s.jobs[id])
 	}
 	return jobs
+}
+
+// JobCount returns how many jobs there are.
+func (s *State) JobCount() int { return len(s.order) }
+
+// Queue returns a queue that somebody set, or nil.
+func (s *State) Queue(name string) *enginev1.Queue { return s.queues[name] }
+
+// Queues returns the queues that somebody set, in order of their names. They may be kept, and must not be changed.
+func (s *State) Queues() []*enginev1.Queue {
+	queues := make([]*enginev1.Queue, 0, len(s.queues))
+	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
+		queues = append(queues, s.queues[name])
+	}
+	return queues
+}
+
+// Draining returns the nodes that are to drain, in order of their ids. They may be kept, and must not be changed.
+func (s *State) Draining() []*enginev1.NodeDraining {
+	nodes := make([]*enginev1.NodeDraining, 0, len(s.draining))
+	for _, id := range slices.Sorted(maps.Keys(s.draining)) {
+		nodes = append(nodes, s.draining[id])
+	}
+	return nodes
 }
 
 // Apply takes in one entry. An entry that contradicts the state, or whose kind is unknown, is an error of kind engine.KindCorrupt
@@ -149,8 +185,31 @@ func (s *State) Apply(entry *enginev1.LogEntry) error {
 		})
 	case *enginev1.LogEntry_JobForgotten:
 		return s.forget(engine.JobID(fact.JobForgotten.GetJobId()))
+	case *enginev1.LogEntry_QueueSet:
+		return s.setQueue(fact.QueueSet.GetQueue())
+	case *enginev1.LogEntry_QueueDeleted:
+		name := fact.QueueDeleted.GetName()
+		if s.queues[name] == nil {
+			return contradiction("queue %q is deleted but does not exist", name)
+		}
+		delete(s.queues, name)
+		return nil
+	case *enginev1.LogEntry_NodeDraining:
+		return s.drain(fact.NodeDraining)
+	case *enginev1.LogEntry_NodeDrained:
+		id := fact.NodeDrained.GetNodeId()
+		if s.draining[id] == nil {
+			return contradiction("node %q has drained but was not to", id)
+		}
+		delete(s.draining, id)
+		return nil
 	case *enginev1.LogEntry_Snapshot:
-		return s.restore(fact.Snapshot)
+		fresh := New()
+		if err := fresh.add(fact.Snapshot); err != nil {
+			return err
+		}
+		*s = *fresh
+		return nil
 	default:
 		return contradiction("entry of an unknown kind %T: was this log written by a newer version?", fact)
 	}
@@ -165,7 +224,29 @@ func (s *State) change(id string, change func(*Job) error) error {
 	if !ok {
 		return contradiction("job %s does not exist", id)
 	}
+	if job.owner != s.owner {
+		copied := *job
+		copied.Committed, copied.owner = slices.Clone(job.Committed), s.owner
+		job = &copied
+		s.jobs[job.ID] = job
+	}
 	return change(job)
+}
+
+func (s *State) setQueue(queue *enginev1.Queue) error {
+	if queue.GetName() == "" {
+		return contradiction("a queue without a name")
+	}
+	s.queues[queue.GetName()] = queue
+	return nil
+}
+
+func (s *State) drain(node *enginev1.NodeDraining) error {
+	if node.GetNodeId() == "" {
+		return contradiction("a drain without a node")
+	}
+	s.draining[node.GetNodeId()] = node
+	return nil
 }
 
 func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
@@ -179,7 +260,7 @@ func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
 		}
 		s.bySubmission[name] = id
 	}
-	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), Spec: accepted.GetSpec(), SubmitTime: at}
+	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), Spec: accepted.GetSpec(), SubmitTime: at, owner: s.owner}
 	s.order = append(s.order, id)
 	return nil
 }
@@ -214,81 +295,6 @@ func (j *Job) commit(committed *enginev1.TaskCommitted) error {
 		j.CommittedCount++
 	}
 	return nil
-}
-
-// Snapshot returns the whole state as one entry's fact.
-func (s *State) Snapshot() *enginev1.Snapshot {
-	snapshot := &enginev1.Snapshot{Term: s.Term, ClusterId: s.ClusterID}
-	for _, job := range s.Jobs() {
-		saved := &enginev1.JobSnapshot{
-			Accepted:    &enginev1.JobAccepted{JobId: string(job.ID), SubmissionId: job.SubmissionID, Spec: job.Spec},
-			SubmitTime:  timestamppb.New(job.SubmitTime),
-			Plan:        job.Plan,
-			StartTime:   timeToProto(job.StartTime),
-			Ended:       job.Ended,
-			EndTime:     timeToProto(job.EndTime),
-			Resumptions: job.Resumptions,
-			ResumeTime:  timeToProto(job.ResumeTime),
-		}
-		for _, committed := range job.Committed {
-			if committed != nil {
-				saved.Committed = append(saved.Committed, committed)
-			}
-		}
-		snapshot.Jobs = append(snapshot.Jobs, saved)
-	}
-	return snapshot
-}
-
-func (s *State) restore(snapshot *enginev1.Snapshot) error {
-	fresh := New()
-	fresh.Term, fresh.ClusterID = snapshot.GetTerm(), snapshot.GetClusterId()
-	for _, saved := range snapshot.GetJobs() {
-		if err := fresh.accept(saved.GetAccepted(), saved.GetSubmitTime().AsTime()); err != nil {
-			return err
-		}
-		job := fresh.jobs[engine.JobID(saved.GetAccepted().GetJobId())]
-		job.StartTime, job.EndTime, job.ResumeTime = timeFromProto(saved.GetStartTime()), timeFromProto(saved.GetEndTime()), timeFromProto(saved.GetResumeTime())
-		job.Ended, job.Resumptions = saved.GetEnded(), saved.GetResumptions()
-		if saved.GetPlan() != nil {
-			job.setPlan(saved.GetPlan())
-		}
-		for _, committed := range saved.GetCommitted() {
-			if err := job.commit(committed); err != nil {
-				return err
-			}
-		}
-	}
-	*s = *fresh
-	return nil
-}
-
-// clone returns a copy that changes by itself. The messages, which never change, are shared.
-func (s *State) clone() *State {
-	c := &State{
-		Term: s.Term, ClusterID: s.ClusterID,
-		jobs: make(map[engine.JobID]*Job, len(s.jobs)), order: slices.Clone(s.order), bySubmission: maps.Clone(s.bySubmission),
-	}
-	for id, job := range s.jobs {
-		copied := *job
-		copied.Committed = slices.Clone(job.Committed)
-		c.jobs[id] = &copied
-	}
-	return c
-}
-
-func timeToProto(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
-}
-
-func timeFromProto(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.AsTime()
 }
 
 // SameSpec reports whether two submissions ask for the same job.

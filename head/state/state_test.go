@@ -2,7 +2,6 @@ package state_test
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -26,12 +25,27 @@ func open(t *testing.T, config state.Config) *state.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lead(t, store)
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return store
+}
+
+// lead waits until a store leads.
+func lead(t *testing.T, store *state.Store) state.Term {
+	t.Helper()
+	select {
+	case term := <-store.Terms():
+		return term
+	case <-store.Failed():
+		t.Fatal(store.Err())
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not lead")
+	}
+	return state.Term{}
 }
 
 func accepted(id, submission string) *enginev1.LogEntry {
@@ -201,95 +215,6 @@ func TestSecondHeadIsRefused(t *testing.T) {
 	}
 }
 
-// TestLogCutAnywhere cuts the log at every byte: what is left must open, hold a prefix of the entries, and accept new ones.
-func TestLogCutAnywhere(t *testing.T) {
-	dir := t.TempDir()
-	store := open(t, state.Config{Dir: dir})
-	for i := range 3 {
-		if err := store.Propose(context.Background(), accepted(fmt.Sprintf("job-%d", i), "")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := os.ReadFile(filepath.Join(dir, "head.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	last := -1
-	for size := range whole {
-		cut := t.TempDir()
-		if err := os.WriteFile(filepath.Join(cut, "head.log"), whole[:size], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		again, err := state.Open(state.Config{Dir: cut, NewClusterID: "x"})
-		if err != nil {
-			t.Fatalf("log cut at byte %d of %d: %v", size, len(whole), err)
-		}
-		jobs := 0
-		again.View(func(s *state.State) { jobs = len(s.Jobs()) })
-		if jobs < last || jobs > last+1 && last >= 0 {
-			t.Fatalf("log cut at byte %d has %d jobs, one byte before it had %d", size, jobs, last)
-		}
-		last = jobs
-		if err := again.Propose(context.Background(), accepted("new", "")); err != nil {
-			t.Fatalf("log cut at byte %d takes no new entry: %v", size, err)
-		}
-		if err := again.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if last != 2 {
-		t.Fatalf("one byte short, the log has %d jobs, want 2", last)
-	}
-}
-
-func TestDamagedLogIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	store := open(t, state.Config{Dir: dir})
-	for i := range 3 {
-		if err := store.Propose(context.Background(), accepted(fmt.Sprintf("job-%d", i), "")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "head.log")
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const magic = 18
-	first := magic + 8 + int(binary.LittleEndian.Uint32(whole[magic:]))
-	for name, test := range map[string]struct {
-		change func([]byte) []byte
-		kind   engine.Kind
-	}{
-		"a flipped bit in an inner record": {func(b []byte) []byte { b[magic+12] ^= 1; return b }, engine.KindCorrupt},
-		"a length of zero between records": {func(b []byte) []byte { binary.LittleEndian.PutUint32(b[first:], 0); return b }, engine.KindCorrupt},
-		"another format":                   {func(b []byte) []byte { copy(b, "engine-head-log 9\n"); return b }, engine.KindVersion},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if err := os.WriteFile(path, test.change(append([]byte(nil), whole...)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := state.Open(state.Config{Dir: dir, NewClusterID: "x"}); engine.KindOf(err) != test.kind {
-				t.Fatalf("error %v, want kind %s", err, test.kind)
-			}
-		})
-	}
-	// Zeros at the end are what a file system leaves that grew the file before it wrote the record.
-	if err := os.WriteFile(path, append(append([]byte(nil), whole...), make([]byte, 5000)...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	again := open(t, state.Config{Dir: dir})
-	if again.TornBytes() != 5000 {
-		t.Fatalf("%d bytes were cut off, want 5000", again.TornBytes())
-	}
-}
-
 func TestConditionSeesWhatCameBefore(t *testing.T) {
 	store := open(t, state.Config{Dir: t.TempDir()})
 	var won, lost int
@@ -339,6 +264,7 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		<-store.Terms()
 		var known int
 		store.View(func(s *state.State) { known = len(s.Jobs()) })
 		for i := known; ; i++ {
@@ -378,6 +304,7 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		lead(t, store)
 		var found int
 		store.View(func(s *state.State) { found = len(s.Jobs()) })
 		if found < acknowledged {

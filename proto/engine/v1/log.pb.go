@@ -256,7 +256,7 @@ type LogEntry_JobForgotten struct {
 }
 
 type LogEntry_Snapshot struct {
-	// The whole state, in the first record of a log that was compacted.
+	// The whole state, in the first record of a log that a head of version 1 of the format compacted.
 	Snapshot *Snapshot `protobuf:"bytes,10,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -306,6 +306,61 @@ func (*LogEntry_NodeDraining) isLogEntry_Fact() {}
 
 func (*LogEntry_NodeDrained) isLogEntry_Fact() {}
 
+// LogGroup is what the head hands to raft at a time: entries that become durable together, in the order in which they are applied.
+type LogGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The term of the head that made it. The group is void in any other term: it was made without knowing what came in between.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The entries. They were tried in this order on the state that they are applied to, so none of them is refused.
+	Entries       []*LogEntry `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogGroup) Reset() {
+	*x = LogGroup{}
+	mi := &file_engine_v1_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogGroup) ProtoMessage() {}
+
+func (x *LogGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogGroup.ProtoReflect.Descriptor instead.
+func (*LogGroup) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *LogGroup) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *LogGroup) GetEntries() []*LogEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
 // QueueSet records a queue as it is from now on.
 type QueueSet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -317,7 +372,7 @@ type QueueSet struct {
 
 func (x *QueueSet) Reset() {
 	*x = QueueSet{}
-	mi := &file_engine_v1_log_proto_msgTypes[1]
+	mi := &file_engine_v1_log_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +384,7 @@ func (x *QueueSet) String() string {
 func (*QueueSet) ProtoMessage() {}
 
 func (x *QueueSet) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[1]
+	mi := &file_engine_v1_log_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +397,7 @@ func (x *QueueSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueSet.ProtoReflect.Descriptor instead.
 func (*QueueSet) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *QueueSet) GetQueue() *Queue {
@@ -363,7 +418,7 @@ type QueueDeleted struct {
 
 func (x *QueueDeleted) Reset() {
 	*x = QueueDeleted{}
-	mi := &file_engine_v1_log_proto_msgTypes[2]
+	mi := &file_engine_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +430,7 @@ func (x *QueueDeleted) String() string {
 func (*QueueDeleted) ProtoMessage() {}
 
 func (x *QueueDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[2]
+	mi := &file_engine_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +443,7 @@ func (x *QueueDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueDeleted.ProtoReflect.Descriptor instead.
 func (*QueueDeleted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *QueueDeleted) GetName() string {
@@ -413,7 +468,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_engine_v1_log_proto_msgTypes[3]
+	mi := &file_engine_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +480,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[3]
+	mi := &file_engine_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +493,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeDraining) GetNodeId() string {
@@ -473,7 +528,7 @@ type NodeDrained struct {
 
 func (x *NodeDrained) Reset() {
 	*x = NodeDrained{}
-	mi := &file_engine_v1_log_proto_msgTypes[4]
+	mi := &file_engine_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +540,7 @@ func (x *NodeDrained) String() string {
 func (*NodeDrained) ProtoMessage() {}
 
 func (x *NodeDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[4]
+	mi := &file_engine_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +553,7 @@ func (x *NodeDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDrained.ProtoReflect.Descriptor instead.
 func (*NodeDrained) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NodeDrained) GetNodeId() string {
@@ -521,7 +576,7 @@ type HeadStarted struct {
 
 func (x *HeadStarted) Reset() {
 	*x = HeadStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[5]
+	mi := &file_engine_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +588,7 @@ func (x *HeadStarted) String() string {
 func (*HeadStarted) ProtoMessage() {}
 
 func (x *HeadStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[5]
+	mi := &file_engine_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +601,7 @@ func (x *HeadStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadStarted.ProtoReflect.Descriptor instead.
 func (*HeadStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HeadStarted) GetTerm() uint64 {
@@ -578,7 +633,7 @@ type JobAccepted struct {
 
 func (x *JobAccepted) Reset() {
 	*x = JobAccepted{}
-	mi := &file_engine_v1_log_proto_msgTypes[6]
+	mi := &file_engine_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +645,7 @@ func (x *JobAccepted) String() string {
 func (*JobAccepted) ProtoMessage() {}
 
 func (x *JobAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[6]
+	mi := &file_engine_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +658,7 @@ func (x *JobAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAccepted.ProtoReflect.Descriptor instead.
 func (*JobAccepted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JobAccepted) GetJobId() string {
@@ -640,7 +695,7 @@ type JobPlanned struct {
 
 func (x *JobPlanned) Reset() {
 	*x = JobPlanned{}
-	mi := &file_engine_v1_log_proto_msgTypes[7]
+	mi := &file_engine_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +707,7 @@ func (x *JobPlanned) String() string {
 func (*JobPlanned) ProtoMessage() {}
 
 func (x *JobPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[7]
+	mi := &file_engine_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +720,7 @@ func (x *JobPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPlanned.ProtoReflect.Descriptor instead.
 func (*JobPlanned) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobPlanned) GetJobId() string {
@@ -693,7 +748,7 @@ type JobStarted struct {
 
 func (x *JobStarted) Reset() {
 	*x = JobStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[8]
+	mi := &file_engine_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +760,7 @@ func (x *JobStarted) String() string {
 func (*JobStarted) ProtoMessage() {}
 
 func (x *JobStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[8]
+	mi := &file_engine_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +773,7 @@ func (x *JobStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStarted.ProtoReflect.Descriptor instead.
 func (*JobStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobStarted) GetJobId() string {
@@ -747,7 +802,7 @@ type TaskCommitted struct {
 
 func (x *TaskCommitted) Reset() {
 	*x = TaskCommitted{}
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +814,7 @@ func (x *TaskCommitted) String() string {
 func (*TaskCommitted) ProtoMessage() {}
 
 func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +827,7 @@ func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCommitted.ProtoReflect.Descriptor instead.
 func (*TaskCommitted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TaskCommitted) GetJobId() string {
@@ -827,7 +882,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +894,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +907,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobEnded) GetJobId() string {
@@ -894,7 +949,7 @@ type JobResumed struct {
 
 func (x *JobResumed) Reset() {
 	*x = JobResumed{}
-	mi := &file_engine_v1_log_proto_msgTypes[11]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +961,7 @@ func (x *JobResumed) String() string {
 func (*JobResumed) ProtoMessage() {}
 
 func (x *JobResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[11]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +974,7 @@ func (x *JobResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResumed.ProtoReflect.Descriptor instead.
 func (*JobResumed) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobResumed) GetJobId() string {
@@ -940,7 +995,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_engine_v1_log_proto_msgTypes[12]
+	mi := &file_engine_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1007,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[12]
+	mi := &file_engine_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1020,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobForgotten) GetJobId() string {
@@ -975,7 +1030,8 @@ func (x *JobForgotten) GetJobId() string {
 	return ""
 }
 
-// Snapshot is the state at one point of the log.
+// Snapshot is the state at one point of the log, or a part of it: a snapshot in a file is a stream of these, each adding to the ones
+// before it.
 type Snapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last term.
@@ -994,7 +1050,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[13]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1062,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[13]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1075,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Snapshot) GetTerm() uint64 {
@@ -1084,7 +1140,7 @@ type JobSnapshot struct {
 
 func (x *JobSnapshot) Reset() {
 	*x = JobSnapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[14]
+	mi := &file_engine_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1152,7 @@ func (x *JobSnapshot) String() string {
 func (*JobSnapshot) ProtoMessage() {}
 
 func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[14]
+	mi := &file_engine_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1165,7 @@ func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSnapshot.ProtoReflect.Descriptor instead.
 func (*JobSnapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobSnapshot) GetAccepted() *JobAccepted {
@@ -1199,7 +1255,10 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\rqueue_deleted\x18\f \x01(\v2\x17.engine.v1.QueueDeletedH\x00R\fqueueDeleted\x12>\n" +
 	"\rnode_draining\x18\r \x01(\v2\x17.engine.v1.NodeDrainingH\x00R\fnodeDraining\x12;\n" +
 	"\fnode_drained\x18\x0e \x01(\v2\x16.engine.v1.NodeDrainedH\x00R\vnodeDrainedB\x06\n" +
-	"\x04fact\"2\n" +
+	"\x04fact\"M\n" +
+	"\bLogGroup\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12-\n" +
+	"\aentries\x18\x02 \x03(\v2\x13.engine.v1.LogEntryR\aentries\"2\n" +
 	"\bQueueSet\x12&\n" +
 	"\x05queue\x18\x01 \x01(\v2\x10.engine.v1.QueueR\x05queue\"\"\n" +
 	"\fQueueDeleted\x12\x12\n" +
@@ -1276,69 +1335,71 @@ func file_engine_v1_log_proto_rawDescGZIP() []byte {
 	return file_engine_v1_log_proto_rawDescData
 }
 
-var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_engine_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: engine.v1.LogEntry
-	(*QueueSet)(nil),              // 1: engine.v1.QueueSet
-	(*QueueDeleted)(nil),          // 2: engine.v1.QueueDeleted
-	(*NodeDraining)(nil),          // 3: engine.v1.NodeDraining
-	(*NodeDrained)(nil),           // 4: engine.v1.NodeDrained
-	(*HeadStarted)(nil),           // 5: engine.v1.HeadStarted
-	(*JobAccepted)(nil),           // 6: engine.v1.JobAccepted
-	(*JobPlanned)(nil),            // 7: engine.v1.JobPlanned
-	(*JobStarted)(nil),            // 8: engine.v1.JobStarted
-	(*TaskCommitted)(nil),         // 9: engine.v1.TaskCommitted
-	(*JobEnded)(nil),              // 10: engine.v1.JobEnded
-	(*JobResumed)(nil),            // 11: engine.v1.JobResumed
-	(*JobForgotten)(nil),          // 12: engine.v1.JobForgotten
-	(*Snapshot)(nil),              // 13: engine.v1.Snapshot
-	(*JobSnapshot)(nil),           // 14: engine.v1.JobSnapshot
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Queue)(nil),                 // 16: engine.v1.Queue
-	(*JobSpec)(nil),               // 17: engine.v1.JobSpec
-	(*Plan)(nil),                  // 18: engine.v1.Plan
-	(*TaskCounts)(nil),            // 19: engine.v1.TaskCounts
-	(JobState)(0),                 // 20: engine.v1.JobState
-	(*Error)(nil),                 // 21: engine.v1.Error
+	(*LogGroup)(nil),              // 1: engine.v1.LogGroup
+	(*QueueSet)(nil),              // 2: engine.v1.QueueSet
+	(*QueueDeleted)(nil),          // 3: engine.v1.QueueDeleted
+	(*NodeDraining)(nil),          // 4: engine.v1.NodeDraining
+	(*NodeDrained)(nil),           // 5: engine.v1.NodeDrained
+	(*HeadStarted)(nil),           // 6: engine.v1.HeadStarted
+	(*JobAccepted)(nil),           // 7: engine.v1.JobAccepted
+	(*JobPlanned)(nil),            // 8: engine.v1.JobPlanned
+	(*JobStarted)(nil),            // 9: engine.v1.JobStarted
+	(*TaskCommitted)(nil),         // 10: engine.v1.TaskCommitted
+	(*JobEnded)(nil),              // 11: engine.v1.JobEnded
+	(*JobResumed)(nil),            // 12: engine.v1.JobResumed
+	(*JobForgotten)(nil),          // 13: engine.v1.JobForgotten
+	(*Snapshot)(nil),              // 14: engine.v1.Snapshot
+	(*JobSnapshot)(nil),           // 15: engine.v1.JobSnapshot
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*Queue)(nil),                 // 17: engine.v1.Queue
+	(*JobSpec)(nil),               // 18: engine.v1.JobSpec
+	(*Plan)(nil),                  // 19: engine.v1.Plan
+	(*TaskCounts)(nil),            // 20: engine.v1.TaskCounts
+	(JobState)(0),                 // 21: engine.v1.JobState
+	(*Error)(nil),                 // 22: engine.v1.Error
 }
 var file_engine_v1_log_proto_depIdxs = []int32{
-	15, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
-	5,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
-	6,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
-	7,  // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
-	8,  // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
-	9,  // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
-	10, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
-	11, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
-	12, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
-	13, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
-	1,  // 10: engine.v1.LogEntry.queue_set:type_name -> engine.v1.QueueSet
-	2,  // 11: engine.v1.LogEntry.queue_deleted:type_name -> engine.v1.QueueDeleted
-	3,  // 12: engine.v1.LogEntry.node_draining:type_name -> engine.v1.NodeDraining
-	4,  // 13: engine.v1.LogEntry.node_drained:type_name -> engine.v1.NodeDrained
-	16, // 14: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
-	15, // 15: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
-	17, // 16: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
-	18, // 17: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
-	19, // 18: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
-	20, // 19: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
-	21, // 20: engine.v1.JobEnded.error:type_name -> engine.v1.Error
-	14, // 21: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
-	16, // 22: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
-	3,  // 23: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
-	6,  // 24: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
-	15, // 25: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
-	18, // 26: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
-	15, // 27: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 28: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
-	10, // 29: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
-	15, // 30: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
-	15, // 31: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	16, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	6,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
+	7,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
+	8,  // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
+	9,  // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
+	10, // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
+	11, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
+	12, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
+	13, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
+	14, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
+	2,  // 10: engine.v1.LogEntry.queue_set:type_name -> engine.v1.QueueSet
+	3,  // 11: engine.v1.LogEntry.queue_deleted:type_name -> engine.v1.QueueDeleted
+	4,  // 12: engine.v1.LogEntry.node_draining:type_name -> engine.v1.NodeDraining
+	5,  // 13: engine.v1.LogEntry.node_drained:type_name -> engine.v1.NodeDrained
+	0,  // 14: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
+	17, // 15: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
+	16, // 16: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
+	18, // 17: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
+	19, // 18: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
+	20, // 19: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
+	21, // 20: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
+	22, // 21: engine.v1.JobEnded.error:type_name -> engine.v1.Error
+	15, // 22: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
+	17, // 23: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
+	4,  // 24: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
+	7,  // 25: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
+	16, // 26: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
+	19, // 27: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
+	16, // 28: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
+	10, // 29: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
+	11, // 30: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
+	16, // 31: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
+	16, // 32: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_log_proto_init() }
@@ -1373,7 +1434,7 @@ func file_engine_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_log_proto_rawDesc), len(file_engine_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

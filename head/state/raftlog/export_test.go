@@ -1,4 +1,4 @@
-package state
+package raftlog
 
 import (
 	"os"
@@ -11,4 +11,13 @@ func ReplaceOpenFolder(t *testing.T, open func(string) (*os.File, error)) {
 	before := openFolder
 	t.Cleanup(func() { openFolder = before })
 	openFolder = open
+}
+
+// Frame is a whole frame at an offset with any payload.
+func Frame(payload []byte, offset int) []byte {
+	frame := append(make([]byte, frameHead), payload...)
+	if err := finish(frame, int64(offset)); err != nil {
+		panic(err)
+	}
+	return frame
 }
