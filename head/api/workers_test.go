@@ -36,7 +36,6 @@ func TestLostLinesDoNotStopAWorker(t *testing.T) {
 	check(t, err)
 	defer store.Close()
 	<-store.Terms()
-	<-store.Terms()
 	for _, id := range []string{"bad", "good"} {
 		check(t, store.Propose(t.Context(), &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{JobId: id}}}))
 	}
