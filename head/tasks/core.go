@@ -1,14 +1,20 @@
 // Package tasks keeps the tasks of clients: it takes in what clients submit, says to the scheduler what waits, gives workers what the
 // scheduler places, and hands outcomes back. Core is a state machine: messages come in with the time, and what is to be sent is asked
 // for; it has no clock, no goroutine, and does no I/O. dispatch.Core owns one and calls it under its lock.
+//
+// session.go has the streams of clients and node.go those of workers; submit.go, arguments.go, grant.go, report.go, and outcome.go are the
+// way of a task; class.go is what the scheduler sees. join.go matches what a worker has with what is known here, after a loss of the
+// stream or a restart of the head; lineage.go makes again what is lost; group.go has placement groups.
 package tasks
 
 import (
+	"cmp"
+	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
-	"github.com/f708428e/engine/scheduler"
 )
 
 // Config holds what does not change while a head runs. Zero values mean the defaults.
@@ -25,7 +31,7 @@ type Config struct {
 	Window int64
 	// MaxPending is how many tasks may wait in a queue that does not say so itself. Zero means 2,000,000.
 	MaxPending int64
-	// MaxBytes bounds the arguments of all tasks that have not ended. Zero means 512 MiB.
+	// MaxBytes bounds the memory of all tasks that have not ended, their arguments above all. Zero means 1 GiB.
 	MaxBytes int64
 	// MaxUnread and MaxUnreadBytes bound the outcomes of a session that are not acknowledged, and the values in them, before nothing more
 	// of it is granted. Zero means 50,000 and 64 MiB.
@@ -39,156 +45,213 @@ type Config struct {
 	MaxLineageBytes int64
 }
 
+func (c Config) withDefaults() Config {
+	c.LeaseTime = cmp.Or(c.LeaseTime, 5*time.Second)
+	c.Window = cmp.Or(c.Window, 1_000_000)
+	c.MaxPending = cmp.Or(c.MaxPending, 2_000_000)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<30)
+	c.MaxUnread = cmp.Or(c.MaxUnread, 50_000)
+	c.MaxUnreadBytes = cmp.Or(c.MaxUnreadBytes, 64<<20)
+	c.Retained = cmp.Or(c.Retained, 10_000)
+	c.MaxLineage = cmp.Or(c.MaxLineage, 100_000)
+	c.MaxLineageBytes = cmp.Or(c.MaxLineageBytes, 256<<20)
+	return c
+}
+
+const (
+	// orphansFor is how long a new head keeps what workers have of sessions that it does not know.
+	orphansFor = time.Minute
+	// lookEvery is how often Tick looks at what has no time of its own.
+	lookEvery = 100 * time.Millisecond
+)
+
+// Core is the state machine. It is not safe for concurrent use. What it is given belongs to it; messages that it hands out share memory
+// with it that does not change any more.
+type Core struct {
+	config Config
+	// settled is until when a new head waits for workers of the last one.
+	settled   time.Time
+	sessions  map[string]*session
+	tasks     map[engine.TaskUID]*task
+	templates map[string]*template
+	classes   map[classKey]*class
+	byID      map[string]*class
+	// active are the classes that wait or run.
+	active []*class
+	queues map[string]*queue
+	nodes  map[engine.NodeID]*node
+	// operators counts the nodes that have an operator.
+	operators map[string]int
+	groups    map[string]*group
+	// families are the tasks that have submitted others, by id.
+	families map[engine.TaskUID]*family
+	// objects are the arguments that tasks wait for; producers has the same by the task whose output each would be.
+	objects   map[engine.ObjectID]*object
+	producers map[engine.TaskUID][]*object
+	// known are places of objects that the directory has told of, in a ring.
+	known      map[engine.ObjectID]location
+	knownOrder []engine.ObjectID
+	knownNext  int
+	// orphans are the tasks that workers have and nobody has submitted to this head.
+	orphans map[engine.TaskUID]*orphan
+	// past are the ended tasks that are kept for people alone; retained is the ring of all that are kept for them.
+	past         list
+	retained     []*task
+	retainedNext int
+	// lineage are the tasks that may run again, the oldest first, among some that may not any more.
+	lineage      []*task
+	lineageCount int
+	lineageBytes int64
+	summaries    map[string]*summary
+	timers       timers
+	lookAt       time.Time
+	bytes        int64
+	// touched are the places and classes that may be granted more.
+	touched        []*place
+	touchedClasses []*class
+	toTell         []*task
+	telling        bool
+	slab           []task
+	// fence is the lower half of the next epoch: it grows when a lease ends otherwise than by its task's outcome.
+	fence                           uint64
+	streams, number, templateNumber uint64
+	orders, lastStamp               int64
+	// stale is what Stale says, contended what Contended was told, blocked counts the classes that the last decision left waiting.
+	stale, contended bool
+	blocked          int
+	events           Events
+}
+
 // Events is what has happened since the last Take.
 type Events struct {
 	// Sessions have something for their streams: Respond. Nodes have something for theirs: Fill.
 	Sessions []string
 	Nodes    []engine.NodeID
-	// Wanted are objects of which the directory shall tell, until it has said once where each is or Unwanted names it.
+	// Wanted are objects of which the directory shall tell: once where each is, and before that if it is unknown or lost. Unwanted ends that.
 	Wanted, Unwanted []engine.ObjectID
+	// Given are lost objects of which ObjectLost has said that they are made again, and are not.
+	Given []engine.ObjectID
 	// Groups were placed.
 	Groups []engine.PlacementGroupID
+	// Hanging are tasks that have begun to hang.
+	Hanging []engine.TaskUID
 }
-
-// Core is the state machine. It is not safe for concurrent use.
-type Core struct{}
 
 // New makes a core without tasks and workers.
-func New(config Config) *Core { return &Core{} }
-
-// OpenStream begins a stream of a session, which is made if need be; an earlier stream of it ends. The stream's number goes with what it
-// carries. It returns how many tasks the session may have.
-func (c *Core) OpenStream(now time.Time, session string) (stream uint64, window int64) { return 0, 0 }
-
-// CloseStream ends a stream. The session's tasks go on.
-func (c *Core) CloseStream(session string, stream uint64) {}
-
-// EndSession cancels and forgets all that belongs to a session.
-func (c *Core) EndSession(now time.Time, session string) {}
-
-// Submit takes in a message of a client, which belongs to the core from then on. The error, of kind engine.KindFenced, says that the
-// stream was replaced or its session has ended.
-func (c *Core) Submit(now time.Time, session string, stream uint64, request *enginev1.RunTasksRequest) error {
-	return nil
+func New(config Config) *Core {
+	config = config.withDefaults()
+	c := &Core{
+		config: config, settled: config.Started.Add(config.LeaseTime), sessions: map[string]*session{}, tasks: map[engine.TaskUID]*task{},
+		templates: map[string]*template{}, classes: map[classKey]*class{}, byID: map[string]*class{}, queues: map[string]*queue{},
+		nodes: map[engine.NodeID]*node{}, operators: map[string]int{}, groups: map[string]*group{}, families: map[engine.TaskUID]*family{},
+		objects: map[engine.ObjectID]*object{}, producers: map[engine.TaskUID][]*object{}, known: map[engine.ObjectID]location{},
+		orphans: map[engine.TaskUID]*orphan{}, summaries: map[string]*summary{}, fence: 1,
+	}
+	c.past.field = allLinks
+	return c
 }
-
-// Respond returns what a stream has not carried, with at most max outcomes; nil if there is nothing. If there is more, the session is
-// among the next Events.Sessions again. The message and the outcomes in it must not be changed.
-func (c *Core) Respond(session string, stream uint64, max int) *enginev1.RunTasksResponse { return nil }
-
-// Cancel cancels tasks of any session and returns how many had not ended.
-func (c *Core) Cancel(now time.Time, cancellations []*enginev1.TaskCancellation) int64 { return 0 }
-
-// ObjectKnown says where an object is that was wanted.
-func (c *Core) ObjectKnown(now time.Time, id engine.ObjectID, sizeBytes int64, nodes []engine.NodeID) {
-}
-
-// ObjectUnknown says that the directory does not know an object that was wanted. It may still come.
-func (c *Core) ObjectUnknown(now time.Time, id engine.ObjectID) {}
-
-// ObjectLost says that every copy of an object is gone. It reports whether the object is made again.
-func (c *Core) ObjectLost(now time.Time, id engine.ObjectID) bool { return false }
-
-// ObjectFreed says that nobody owns an object any more: it is never made again.
-func (c *Core) ObjectFreed(id engine.ObjectID) {}
-
-// Join takes in the first report of a worker's stream: what the worker holds and which outcomes it has. What it is to forget, Fill says.
-func (c *Core) Join(now time.Time, node engine.NodeID, operators []string, report *enginev1.SyncRequest) {
-}
-
-// Report takes in a later report of a worker's stream. Its outcomes belong to the core from then on.
-func (c *Core) Report(now time.Time, node engine.NodeID, report *enginev1.SyncRequest) {}
-
-// Disconnect says that a worker's stream has ended. The worker keeps its tasks until Leave or the next Join.
-func (c *Core) Disconnect(node engine.NodeID) {}
-
-// Leave takes everything back from a worker that is lost or has stopped. What one gives back gracefully costs no attempt.
-func (c *Core) Leave(now time.Time, node engine.NodeID, graceful bool) {}
-
-// SetQueues says which queues were set, for their limits.
-func (c *Core) SetQueues(queues []*enginev1.Queue) {}
-
-// IsClass reports whether a class of a plan is one of the core's.
-func IsClass(id string) bool { return false }
-
-// Stale reports whether a decision of the scheduler might place something since the last one.
-func (c *Core) Stale() bool { return false }
-
-// Classes begins a decision: it appends the classes that wait or run. What the scheduler says of them goes to Place, Preempt, and Explain
-// before anything else happens.
-func (c *Core) Classes(now time.Time, into []scheduler.Class) []scheduler.Class { return into }
-
-// Groups appends the placement groups that wait.
-func (c *Core) Groups(now time.Time, into []scheduler.Group) []scheduler.Group { return into }
-
-// Occupy adds to a node's Used, GPUs, and Bundles what the core's tasks and groups hold there. GPUs has an entry for each device.
-func (c *Core) Occupy(node *scheduler.Node) {}
-
-// Running counts the tasks that a node has.
-func (c *Core) Running(node engine.NodeID) int { return 0 }
-
-// Place grants tasks of a class to a node.
-func (c *Core) Place(now time.Time, p scheduler.Placement) {}
-
-// Preempt takes tasks of a class back from a node. It costs them no attempt.
-func (c *Core) Preempt(now time.Time, p scheduler.Preemption) {}
-
-// Explain says why a class waits.
-func (c *Core) Explain(now time.Time, w scheduler.Waiting) {}
-
-// PlaceGroup says where the bundles of a placement group lie.
-func (c *Core) PlaceGroup(now time.Time, p scheduler.GroupPlacement) {}
-
-// ExplainGroup says why a placement group waits.
-func (c *Core) ExplainGroup(now time.Time, w scheduler.Waiting) {}
-
-// Contended says whether others wait, such as tasks of jobs: places of tasks that end are then left to the next decision.
-func (c *Core) Contended(others bool) {}
-
-// Fill adds to an answer what its worker's stream has not been told. If there is more, the node is among the next Events.Nodes again.
-func (c *Core) Fill(node engine.NodeID, answer *enginev1.SyncResponse) {}
 
 // Take returns the events since the last call.
-func (c *Core) Take() Events { return Events{} }
+func (c *Core) Take() Events {
+	events := c.events
+	c.events = Events{}
+	slices.Sort(events.Sessions)
+	slices.Sort(events.Nodes)
+	return events
+}
 
-// Tick lets time pass.
-func (c *Core) Tick(now time.Time) {}
+// SetQueues says which queues were set, for their limits.
+func (c *Core) SetQueues(queues []*enginev1.Queue) {
+	for _, q := range c.queues {
+		q.max, q.limited = 0, false
+	}
+	for _, wire := range queues {
+		q := c.queueOf(wire.GetName())
+		q.max, q.limited = wire.GetMaxPending(), wire.GetQuota() != nil
+	}
+	c.stale = true
+}
+
+// timer is something that happens at a time: a task's delay ends, or an object is given up.
+type timer struct {
+	at     time.Time
+	task   *task
+	object *object
+}
+
+// timers is a heap: the first is the next.
+type timers []timer
+
+func (h timers) Len() int           { return len(h) }
+func (h timers) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h timers) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface: it appends x, which is a timer.
+func (h *timers) Push(x any) { *h = append(*h, x.(timer)) } //nolint:forcetypeassert // Only timers are pushed.
+
+// Pop implements heap.Interface: it takes the last timer off.
+func (h *timers) Pop() any {
+	last := len(*h) - 1
+	t := (*h)[last]
+	(*h)[last] = timer{}
+	*h = (*h)[:last]
+	return t
+}
+
+func (c *Core) at(when time.Time, t timer) {
+	t.at = when
+	heap.Push(&c.timers, t)
+}
+
+// delay makes a task wait for a time before it may run.
+func (c *Core) delay(t *task, until time.Time) {
+	c.setState(t, stateDelayed)
+	t.rare().until = until
+	c.at(until, timer{task: t})
+}
 
 // Due returns when Tick has something to do; zero if nothing waits for time to pass.
-func (c *Core) Due() time.Time { return time.Time{} }
-
-// CreateGroup takes in a placement group. The error is of kind engine.KindInvalidArgument, or engine.KindConflict if another group has the id.
-func (c *Core) CreateGroup(now time.Time, request *enginev1.CreatePlacementGroupRequest) error {
-	return nil
+func (c *Core) Due() time.Time {
+	var due time.Time
+	if len(c.active)+len(c.orphans) > 0 {
+		due = c.lookAt
+	}
+	if len(c.timers) > 0 && (due.IsZero() || c.timers[0].at.Before(due)) {
+		due = c.timers[0].at
+	}
+	return due
 }
 
-// RemoveGroup gives a group's bundles back and cancels the tasks that use them. The error is of kind engine.KindNotFound.
-func (c *Core) RemoveGroup(now time.Time, id engine.PlacementGroupID) error { return nil }
-
-// Group returns a group and whether it is placed. The error is of kind engine.KindNotFound.
-func (c *Core) Group(id engine.PlacementGroupID) (group *enginev1.PlacementGroup, placed bool, err error) {
-	return nil, false, nil
+// Tick lets time pass.
+func (c *Core) Tick(now time.Time) {
+	for len(c.timers) > 0 && !now.Before(c.timers[0].at) {
+		switch due := heap.Pop(&c.timers).(timer); { //nolint:forcetypeassert // Only timers are pushed.
+		case due.object != nil:
+			c.giveUp(now, due.object)
+		case due.task.state == stateDelayed && due.task.more.until.Equal(due.at):
+			c.prepare(now, due.task, true)
+		}
+	}
+	if !now.Before(c.lookAt) {
+		c.lookAt = now.Add(lookEvery)
+		c.look(now)
+	}
+	c.refill(now)
 }
 
-// ListGroups returns all groups in order of creation.
-func (c *Core) ListGroups() []*enginev1.PlacementGroup { return nil }
-
-// Get returns a task that has not ended or has ended a while ago. The error is of kind engine.KindNotFound.
-func (c *Core) Get(id engine.TaskUID) (*enginev1.Task, error) { return nil, nil }
-
-// List returns at most limit tasks that match, the newest first, and how many there are.
-func (c *Core) List(filter *enginev1.ListTasksRequest, limit int) (found []*enginev1.Task, total int64) {
-	return nil, 0
+// look does what is due about now.
+func (c *Core) look(now time.Time) {
+	if len(c.orphans) > 0 && !now.Before(c.config.Started.Add(orphansFor)) {
+		c.endOrphans()
+	}
+	for i := len(c.active) - 1; i >= 0; i-- {
+		if i >= len(c.active) {
+			continue
+		}
+		k := c.active[i]
+		c.missOperator(now, k)
+		for _, p := range k.places {
+			c.recallAhead(now, p)
+		}
+	}
 }
-
-// Summaries counts the tasks by name since the start, in order of the names.
-func (c *Core) Summaries() []*enginev1.TaskSummary { return nil }
-
-// QueueUse is what tasks of clients have in a queue.
-type QueueUse struct {
-	Pending, Running int64
-	Used             engine.Resources
-}
-
-// Queues returns what is in each queue that has something.
-func (c *Core) Queues() map[string]QueueUse { return nil }

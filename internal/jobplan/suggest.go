@@ -68,6 +68,9 @@ func editDistance(a, b string, limit int) int {
 	return row[len(y)]
 }
 
+// Suggestion returns ` (nearest: "a", "b")` for a name that is none of the candidates, or nothing if none is near.
+func Suggestion(name string, candidates []string) string { return suggestion(name, candidates) }
+
 // suggestion is ` (nearest: "a", "b")`, or empty.
 func suggestion(name string, candidates []string) string {
 	names := nearest(name, candidates)
