@@ -178,6 +178,23 @@ func (n *need) hold(p *pass) {
 	add(holdGPUMemory, int64(n.devices)*n.deviceMemory)
 }
 
+// holdsOf is what a queue counts of a bundle, which may have what no class of this pass requests.
+func (p *pass) holdsOf(r *engine.Resources) (holds []amount) {
+	add := func(dim int, value int64) {
+		if value > 0 {
+			holds = append(holds, amount{dim, value})
+		}
+	}
+	add(holdCPU, ceilUnits(r.CPU))
+	add(holdMemory, bytesOf(r.MemoryBytes))
+	add(holdGPU, ceilUnits(r.GPU))
+	add(holdGPUMemory, bytesOf(r.GPUMemoryBytes))
+	for i, name := range p.custom {
+		add(holdsPlain+i, ceilUnits(r.Custom[name]))
+	}
+	return holds
+}
+
 // shape is what all classes of one queue have in common whose tasks are alike.
 type shape struct {
 	need

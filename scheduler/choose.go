@@ -173,6 +173,10 @@ func (p *pass) dealAll() {
 		p.deal(c)
 	}
 	p.budget += kept
+	for _, q := range p.queue {
+		q.claims.build()
+	}
+	p.queue.build()
 }
 
 // deal spreads the tasks of one class over its wishes or, if there are none, the first of its groups of nodes that has one open.

@@ -67,7 +67,7 @@ func (s *shape) sum(holds []amount) {
 // placeGroup reserves all bundles of a group, or none.
 func (p *pass) placeGroup(c *claim) bool {
 	g := c.group
-	t := trial{pass: p, placing: g, candidates: p.candidates(c.shape.where, g.gpu)}
+	t := p.trialOf(g)
 	if !t.run() {
 		return false
 	}
@@ -82,8 +82,7 @@ func (p *pass) placeGroup(c *claim) bool {
 
 // keepForGroup closes the nodes where an overdue group would fit if they were idle.
 func (p *pass) keepForGroup(c *claim) {
-	g := c.group
-	t := trial{pass: p, placing: g, candidates: p.candidates(c.shape.where, g.gpu)}
+	t := p.trialOf(c.group)
 	slices.SortStableFunc(t.candidates, func(a, b int32) int {
 		x, y := &p.members[a], &p.members[b]
 		return cmp.Or(cmp.Compare(x.group, y.group), cmp.Compare(x.score, y.score))
@@ -107,6 +106,10 @@ type trial struct {
 	devices    [][]int
 	// saved is what the members were before, by member.
 	saved map[int32]savedMember
+}
+
+func (p *pass) trialOf(g *placing) trial {
+	return trial{pass: p, placing: g, candidates: p.candidates(g.claim.shape.where, g.gpu)}
 }
 
 type savedMember struct {

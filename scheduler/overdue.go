@@ -44,18 +44,27 @@ func (p *pass) serveOverdue() {
 		if c == nil || p.budget <= 0 {
 			continue
 		}
-		alone := q.fair > 1-slack
-		if q.share < q.fair-slack || alone {
-			if p.serve(q, c) {
-				q.claims.build()
-				continue
-			}
-		}
-		if q.share <= q.fair+slack || alone {
+		switch alone := q.fair > 1-slack; {
+		case q.share > q.fair+slack && !alone:
+		case !p.fits(c):
 			p.keep(c)
+		case q.share < q.fair-slack || alone:
+			p.serve(q, c)
+			q.claims.build()
 		}
 	}
 	p.queue.build()
+}
+
+// fits reports whether the next task of a class, or a group, has room now.
+func (p *pass) fits(c *claim) bool {
+	if c.group == nil {
+		return p.choose(c) >= 0
+	}
+	t := p.trialOf(c.group)
+	ok := t.run()
+	t.giveBack()
+	return ok
 }
 
 // order makes a three-way comparison of a strict order of different things.

@@ -299,9 +299,7 @@ func (p *pass) addClasses(s *Snapshot) {
 			bundle := &p.members[i].Bundles[b]
 			q := p.queueOf(bundle.Queue)
 			q.active = true
-			n := p.needOf(&bundle.Total, Weights{})
-			n.hold(p)
-			p.hold(q, n.holds, 1)
+			p.hold(q, p.holdsOf(&bundle.Total), 1)
 		}
 	}
 	p.addGroups(s)

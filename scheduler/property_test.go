@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/f708428e/engine"
@@ -88,36 +89,159 @@ func (c *cluster) churn(r *rand.Rand) {
 	}
 }
 
-// TestPlansAreSound plays several rounds on a random cluster. No plan oversubscribes anything, leaves a class waiting that fits on a
-// node which is not kept, calls a request infeasible that is not, or depends on the order of its input.
+// addGroups makes groups wait, and classes use them and models.
+func (c *cluster) addGroups(r *rand.Rand) {
+	for i := range r.IntN(4) {
+		g := scheduler.Group{ID: fmt.Sprintf("g%d", i), Queue: fmt.Sprintf("q%d", r.IntN(3)), Overdue: r.IntN(3) == 0}
+		g.Strategy = []engine.PlacementStrategy{"", engine.PlacePack, engine.PlaceSpread, engine.PlaceStrictPack, engine.PlaceStrictSpread}[r.IntN(5)]
+		if r.IntN(4) == 0 {
+			g.Selector = map[string]string{"zone": "1"}
+		}
+		for range 1 + r.IntN(5) {
+			b := engine.Resources{CPU: float64(1+r.IntN(4)) / 2, MemoryBytes: int64(r.IntN(3)) << 28}
+			if r.IntN(8) == 0 {
+				b.GPU = []float64{0.5, 1, 2}[r.IntN(3)]
+			}
+			g.Bundles = append(g.Bundles, b)
+		}
+		c.groups = append(c.groups, g)
+	}
+	for _, k := range c.classes {
+		switch r.IntN(5) {
+		case 0:
+			k.Group, k.Bundle = fmt.Sprintf("g%d", r.IntN(3)), r.IntN(4)-1
+			k.Request = engine.Resources{CPU: 0.5, GPU: k.Request.GPU}
+		case 1:
+			k.Weights = scheduler.Weights{Digest: fmt.Sprintf("m%d", r.IntN(2))}
+			k.Weights.Bytes = map[string]int64{"m0": 300 << 20, "m1": 1 << 30}[k.Weights.Digest]
+		}
+		k.Preemptible = r.IntN(2) == 0
+	}
+}
+
+// removeGroups gives up placed groups at random, with what runs in them.
+func (c *cluster) removeGroups(r *rand.Rand) {
+	gone := map[string]bool{}
+	for i := range 3 {
+		gone[fmt.Sprintf("g%d", i)] = r.IntN(3) == 0
+	}
+	for _, n := range c.nodes {
+		n.leases = slices.DeleteFunc(n.leases, func(l lease) bool {
+			end := l.bundle != nil && gone[l.bundle.group]
+			if end {
+				c.class(l.class).Running--
+			}
+			return end
+		})
+		n.bundles = slices.DeleteFunc(n.bundles, func(b *simBundle) bool { return gone[b.group] })
+	}
+}
+
+// TestPlansAreSound plays several rounds on a random cluster. No plan oversubscribes anything, leaves a class or group waiting that fits
+// on nodes which are not kept, calls a request infeasible that is not, or depends on the order of its input.
 func TestPlansAreSound(t *testing.T) {
 	forEachSeed(t, func(t *testing.T, r *rand.Rand) {
 		c := randomCluster(r)
+		if r.IntN(3) > 0 {
+			c.addPolicies(r)
+			c.addGroups(r)
+		}
+		if r.IntN(4) == 0 {
+			c.placements = 1 + r.IntN(20)
+		}
 		for round := range 8 {
 			s := c.snapshot()
 			plan := scheduler.Decide(s)
 			r.Shuffle(len(s.Nodes), func(i, j int) { s.Nodes[i], s.Nodes[j] = s.Nodes[j], s.Nodes[i] })
 			r.Shuffle(len(s.Classes), func(i, j int) { s.Classes[i], s.Classes[j] = s.Classes[j], s.Classes[i] })
+			r.Shuffle(len(s.Queues), func(i, j int) { s.Queues[i], s.Queues[j] = s.Queues[j], s.Queues[i] })
 			if again := scheduler.Decide(s); !reflect.DeepEqual(plan, again) {
 				t.Fatalf("round %d: the order of the input changes the plan:\n%+v\n%+v", round, plan, again)
 			}
 			if err := c.apply(plan); err != nil {
 				t.Fatalf("round %d: %v\nplan %+v", round, err, plan)
 			}
-			c.checkWaiting(t, plan)
+			if !plan.More {
+				c.checkWaiting(t, plan)
+				c.checkGroups(t, plan)
+			}
+			c.leave()
 			c.churn(r)
+			c.removeGroups(r)
+			if t.Failed() {
+				t.Fatalf("in round %d", round)
+			}
 		}
 	})
 }
 
+// checkGroups looks for groups without GPUs that wait though they fit.
+func (c *cluster) checkGroups(t *testing.T, plan scheduler.Plan) {
+	t.Helper()
+	kept := c.keptForGroups(plan)
+	for _, w := range plan.Waiting {
+		kept[w.KeptNode] = true
+	}
+	for _, w := range plan.GroupsWaiting {
+		g := c.groups[slices.IndexFunc(c.groups, func(g scheduler.Group) bool { return g.ID == w.Class })]
+		if w.Count != len(g.Bundles) || w.Reason == "" {
+			t.Errorf("group %s waits with %+v", g.ID, w)
+		}
+		if g.Overdue && w.KeptNode != "" || c.groupOverQuota(&g) || slices.ContainsFunc(g.Bundles, func(b engine.Resources) bool { return b.GPU > 0 }) {
+			continue
+		}
+		var open []*simNode
+		for _, n := range c.nodes {
+			if !n.drain && !kept[n.id] && selected(g.Selector, n.labels) {
+				open = append(open, &simNode{id: n.id, total: n.total, leases: n.leases, models: n.models, bundles: slices.Clone(n.bundles)})
+			}
+		}
+		single := g.Strategy == engine.PlaceStrictPack || len(g.Bundles) == 1
+		if single && slices.ContainsFunc(open, func(n *simNode) bool { return couldLie(g.Bundles, []*simNode{n}, false) }) ||
+			g.Strategy == engine.PlaceStrictSpread && couldLie(g.Bundles, open, true) {
+			t.Errorf("group %s (%s) of %v waits (%s), yet fits", g.ID, g.Strategy, g.Bundles, w.Reason)
+		}
+		if w.Infeasible && couldLie(g.Bundles, open, g.Strategy == engine.PlaceStrictSpread) && !strings.HasPrefix(string(g.Strategy), "STRICT") {
+			t.Errorf("group %s is infeasible (%s), yet fits", g.ID, w.Reason)
+		}
+	}
+}
+
+// couldLie tries all ways to lay bundles on nodes.
+func couldLie(bundles []engine.Resources, nodes []*simNode, apart bool) bool {
+	if len(bundles) == 0 {
+		return true
+	}
+	for i, n := range nodes {
+		n.bundles = append(n.bundles, &simBundle{total: bundles[0]})
+		rest := nodes
+		if apart {
+			rest = slices.Delete(slices.Clone(nodes), i, i+1)
+		}
+		ok := n.check() == nil && couldLie(bundles[1:], rest, apart)
+		if n.bundles = n.bundles[:len(n.bundles)-1]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cluster) groupOverQuota(g *scheduler.Group) bool {
+	all := scheduler.Class{Queue: g.Queue}
+	for _, b := range g.Bundles {
+		all.Request = sum(all.Request, b)
+	}
+	return c.overQuota(&all)
+}
+
 func (c *cluster) checkWaiting(t *testing.T, plan scheduler.Plan) {
 	t.Helper()
-	kept := map[engine.NodeID]bool{}
+	kept := c.keptForGroups(plan)
 	for _, w := range plan.Waiting {
 		if w.KeptNode == "" {
 			continue
 		}
-		if kept[w.KeptNode] {
+		if kept[w.KeptNode] && len(plan.GroupsWaiting) == 0 {
 			t.Errorf("%s is kept twice", w.KeptNode)
 		}
 		kept[w.KeptNode] = true
@@ -127,11 +251,21 @@ func (c *cluster) checkWaiting(t *testing.T, plan scheduler.Plan) {
 	}
 	for _, w := range plan.Waiting {
 		feasible := false
+		k := c.class(w.Class)
+		if slices.ContainsFunc(plan.Groups, func(g scheduler.GroupPlacement) bool { return g.Group == k.Group }) {
+			continue // Its bundles are there from the next decision on.
+		}
 		for _, n := range c.nodes {
-			feasible = feasible || n.fits(c.class(w.Class), true)
-			if !n.drain && !kept[n.id] && n.fits(c.class(w.Class), false) {
+			feasible = feasible || n.fits(k, true)
+			if !n.drain && !kept[n.id] && !c.overQuota(k) && n.fits(k, false) {
 				t.Errorf("%s waits (%s), yet fits on %s", w.Class, w.Reason, n.id)
 			}
+		}
+		if k.Group != "" && !c.placed(k) {
+			if w.Infeasible && (k.Request.GPU <= 1 || k.Request.GPU == math.Floor(k.Request.GPU)) {
+				t.Errorf("%s is infeasible (%s), though its group may be placed yet", w.Class, w.Reason)
+			}
+			continue
 		}
 		if feasible == w.Infeasible {
 			t.Errorf("%s: infeasible is %t (%s)", w.Class, w.Infeasible, w.Reason)
@@ -140,6 +274,26 @@ func (c *cluster) checkWaiting(t *testing.T, plan scheduler.Plan) {
 			t.Errorf("%s waits without a reason", w.Class)
 		}
 	}
+}
+
+// placed reports whether the bundle of a class is placed.
+func (c *cluster) placed(k *scheduler.Class) bool {
+	return slices.ContainsFunc(c.nodes, func(n *simNode) bool {
+		return slices.ContainsFunc(n.bundles, func(b *simBundle) bool { return b.group == k.Group && (k.Bundle < 0 || b.index == k.Bundle) })
+	})
+}
+
+// keptForGroups returns all nodes if some group has several, since the plan names one of them.
+func (c *cluster) keptForGroups(plan scheduler.Plan) map[engine.NodeID]bool {
+	kept := map[engine.NodeID]bool{}
+	for _, w := range plan.GroupsWaiting {
+		for _, n := range c.nodes {
+			if w.KeptNode == n.id || w.KeptNode != "" && w.Count > 1 {
+				kept[n.id] = true
+			}
+		}
+	}
+	return kept
 }
 
 // TestFairness checks the bound of max-min fairness: where all requests are alike, no class that got something in a pass holds

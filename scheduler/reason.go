@@ -264,17 +264,19 @@ func (p *pass) judgeWhere(w *where) verdict {
 		return slices.ContainsFunc(p.everyone, func(i int32) bool { return f(int(i)) })
 	}
 	if w.group != "" {
-		count := 0
+		placed, found := false, false
 		for i := p.nodes; i < len(p.members); i++ {
-			if p.members[i].bundle.Group == w.group {
-				count++
+			if b := p.members[i].bundle; b.Group == w.group {
+				placed, found = true, found || w.bundle < 0 || b.Index == w.bundle
 			}
 		}
 		switch {
-		case count == 0:
+		case !placed:
 			return verdict{reason: "placement group " + w.group + " is not placed"}
-		case len(w.terms) == 0 && w.operator == "":
+		case !found:
 			return verdict{reason: fmt.Sprintf("bundle %d of placement group %s is not placed", w.bundle, w.group)}
+		case w.bundle >= 0:
+			return verdict{true, fmt.Sprintf("bundle %d of placement group %s is not on a node%s", w.bundle, w.group, w.with())}
 		}
 		return verdict{true, "no bundle of placement group " + w.group + " is on a node" + w.with()}
 	}
