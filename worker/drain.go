@@ -33,7 +33,7 @@ func (w *Worker) obeyDrain(ctx context.Context, order *enginev1.DrainOrder) erro
 		}
 	}
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // Stop has overtaken the drain.
+		return nil // Stop has overtaken the drain.
 	}
 	leaving, done := context.WithTimeout(ctx, leaveWithin)
 	defer done()

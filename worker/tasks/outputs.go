@@ -117,14 +117,15 @@ func (d *draft) describe(encoding *table.Encoding, inline int64) {
 
 // adopt takes an object that is in the store already as the output.
 func adopt(ctx context.Context, store *objectstore.Store, d *draft, owner engine.ObjectOwner, inline int64) (found bool, err error) {
-	info, ok := store.Info(d.id)
-	if !ok {
+	if _, ok := store.Info(d.id); !ok {
 		return false, nil
 	}
-	if info, err = store.Promote(d.id, []engine.ObjectOwner{owner}, ""); err != nil {
-		if engine.KindOf(err) == engine.KindNotFound {
-			return false, nil // It has just gone.
-		}
+	info, err := store.Promote(d.id, []engine.ObjectOwner{owner}, "")
+	switch {
+	case err == nil:
+	case engine.KindOf(err) == engine.KindNotFound:
+		return false, nil // It has just gone.
+	default:
 		return false, err
 	}
 	d.wire.SizeBytes, d.wire.Rows, d.wire.Value = info.SizeBytes, info.Rows, nil

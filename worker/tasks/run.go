@@ -130,7 +130,7 @@ func (t *Tasks) call(ctx context.Context, r *task, number int, args []*operator.
 	name := r.template.wire.GetOperator()
 	defer func() {
 		if p := recover(); p != nil {
-			t.config.Logger.Error("an operator panicked", "operator", name, "task", r.id.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			t.config.Logger.ErrorContext(ctx, "an operator panicked", "operator", name, "task", r.id.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			results, err = nil, engine.Errorf(engine.KindInternal, "", "", "panic: %v", p)
 		}
 	}()
