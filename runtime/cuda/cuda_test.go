@@ -1,6 +1,7 @@
 package cuda_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -15,7 +16,7 @@ import (
 func TestProbe(t *testing.T) {
 	driver, err := cuda.Probe()
 	again, errAgain := cuda.Probe()
-	if driver != again || err != errAgain {
+	if driver != again || !errors.Is(errAgain, err) {
 		t.Errorf("%v, %v, then %v, %v", driver, err, again, errAgain)
 	}
 	if err != nil {

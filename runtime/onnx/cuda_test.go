@@ -3,6 +3,7 @@
 package onnx_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"strings"
@@ -41,6 +42,25 @@ func TestCUDA(t *testing.T) {
 	if got := enginetest.Values(outputs[0].Tensor); len(got) != 2 || got[0] != -0.5 || got[1] != 3.5 {
 		t.Errorf("got %v", got)
 	}
+}
+
+// TestLoaderOnGPU holds a GPU to everything that is expected of a CPU.
+func TestLoaderOnGPU(t *testing.T) {
+	loader := newLoader(t)
+	if err := loader.CheckCUDA(); err != nil {
+		t.Skipf("no GPU can be used here: %v", err)
+	}
+	enginetest.TestLoader(t, onGPU{loader})
+}
+
+// onGPU loads models on the first GPU, if no other device is asked for.
+type onGPU struct{ *onnx.Loader }
+
+func (l onGPU) Load(ctx context.Context, r runtime.LoadRequest) (runtime.Model, error) {
+	if r.Device == (runtime.Device{}) {
+		r.Device = runtime.GPU(0)
+	}
+	return l.Loader.Load(ctx, r)
 }
 
 func TestCUDAOptions(t *testing.T) {
