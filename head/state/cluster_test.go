@@ -31,6 +31,8 @@ type cluster struct {
 	heads map[string]*node
 	// generation numbers the folders: a crash leaves one behind.
 	generation int
+	// gone are stores of heads that crashed.
+	gone sync.WaitGroup
 }
 
 // node is one head. Its store is replaced when it crashes.
@@ -46,6 +48,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, root: t.TempDir(), heads: map[string]*node{}}
 	t.Cleanup(func() {
+		c.gone.Wait()
 		for _, n := range c.heads {
 			if err := n.store.Close(); err != nil {
 				t.Error(err)
@@ -123,7 +126,8 @@ func (c *cluster) crash(name string) {
 	c.generation++
 	next := filepath.Join(c.root, fmt.Sprint(name, "-", c.generation))
 	check(c.t, os.CopyFS(next, os.DirFS(n.dir)))
-	go func(old *state.Store) { _ = old.Close() }(n.store)
+	old := n.store
+	c.gone.Go(func() { _ = old.Close() })
 	n.dir, n.cut, n.join = next, was, false
 	c.open(n)
 	c.connect()

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -21,10 +23,12 @@ type machine struct {
 	// mine is the group that this head is making durable: its entries need not be decoded, and the state shares them with the state
 	// ahead.
 	mine atomic.Pointer[group]
-	// failed is called if an entry cannot be applied by this version. What follows is then not applied either: the state would be
-	// another one than that of other heads.
+	// failed is called with what this version cannot apply. What follows is then not applied either: the state would be another one
+	// than that of other heads.
 	failed func(error)
 	broken error
+	// refused is called with what contradicts the state.
+	refused func(error)
 	// applied is called after each group.
 	applied func()
 }
@@ -34,22 +38,21 @@ var _ raft.FSM = (*machine)(nil)
 // errStale says that a group was made in another term than the one that it is applied in, and was dropped.
 var errStale = engine.Errorf(engine.KindUnavailable, "write log", "", "another head has led meanwhile")
 
-// Apply implements raft.FSM. It returns an error, or nil.
+// Apply implements raft.FSM. It returns an error, or nil. What all heads refuse alike changes nothing at any of them; only what this
+// version does not understand, and another one may, ends the store.
 func (m *machine) Apply(entry *raft.Log) any {
 	if m.broken != nil {
 		return m.broken
 	}
 	term, entries, err := m.decode(entry.Data)
-	if err == nil {
-		err = m.apply(term, entries)
-	}
-	m.applied()
-	if err != nil && err != errStale { //nolint:errorlint // The very value.
-		m.broken = engine.Errorf(engine.KindCorrupt, "apply log entry", "", "entry %d of the log: %w", entry.Index, err)
+	if err != nil {
+		m.broken = engine.WrapError("apply log entry", fmt.Sprint(entry.Index), err)
 		m.failed(m.broken)
 		return m.broken
 	}
-	if err != nil {
+	err = m.apply(term, entries)
+	m.applied()
+	if err != nil { // An interface that holds a nil error is not nil.
 		return err
 	}
 	return nil
@@ -59,6 +62,9 @@ func (m *machine) decode(data []byte) (term uint64, entries []*enginev1.LogEntry
 	if mine := m.mine.Load(); mine != nil && len(data) > 0 && len(data) == len(mine.data) && &data[0] == &mine.data[0] {
 		return mine.term, mine.entries, nil
 	}
+	if err := checkGroup(data); err != nil {
+		return 0, nil, err
+	}
 	decoded := &enginev1.LogGroup{}
 	if err := proto.Unmarshal(data, decoded); err != nil {
 		return 0, nil, engine.Errorf(engine.KindCorrupt, "read log", "", "%w", err)
@@ -66,7 +72,8 @@ func (m *machine) decode(data []byte) (term uint64, entries []*enginev1.LogEntry
 	return decoded.GetTerm(), decoded.GetEntries(), nil
 }
 
-// apply applies a group. An entry that the state refuses changes nothing and is an error of ours: the head that wrote it had tried it.
+// apply applies a group, and returns what became of it. An entry that the state refuses is a fault of ours, since the head that wrote it
+// had tried it: it is left out, and reported.
 func (m *machine) apply(term uint64, entries []*enginev1.LogEntry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,12 +81,15 @@ func (m *machine) apply(term uint64, entries []*enginev1.LogEntry) error {
 	if begins && entries[0].GetHeadStarted().GetTerm() <= m.state.Term || !begins && term != m.state.Term {
 		return errStale
 	}
+	var errs []error
 	for _, entry := range entries {
-		if err := m.state.Apply(entry); err != nil {
-			return err
-		}
+		errs = append(errs, m.state.Apply(entry))
 	}
-	return nil
+	err := errors.Join(errs...)
+	if err != nil {
+		m.refused(err)
+	}
+	return err
 }
 
 // Snapshot implements raft.FSM.

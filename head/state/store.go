@@ -25,8 +25,8 @@ type Config struct {
 	NewClusterID string
 	// CompactAboveBytes is the log's size from which a snapshot is made and the log is cut. Zero means 64 MiB.
 	CompactAboveBytes int64
-	// Trouble hears of failures that no caller does: a snapshot that could not be made. Nil means that nobody does. It must not call the
-	// store.
+	// Trouble hears of failures that no caller does: a snapshot that could not be made, an entry of the log that contradicts the state.
+	// Nil means that nobody does. It must not call the store.
 	Trouble func(error)
 	// Now tells the time that entries carry. Nil means time.Now.
 	Now func() time.Time
@@ -125,7 +125,7 @@ func Open(config Config) (*Store, error) {
 		terms: make(chan Term, 1), compact: make(chan struct{}, 1), failed: make(chan struct{}), changed: make(chan struct{}),
 		group: lifecycle.NewGroup(context.Background(), "state"),
 	}
-	s.machine = &machine{state: New(), failed: s.fail, applied: s.applied}
+	s.machine = &machine{state: New(), failed: s.fail, refused: s.config.Trouble, applied: s.applied}
 	transport := config.Transport
 	if transport == nil {
 		_, transport = raft.NewInmemTransport(config.address())

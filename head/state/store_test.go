@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/head/state/raftlog"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -174,4 +180,115 @@ func TestStateIgnoresTheClock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFullDiskLeavesNothing lets the disk refuse a group, and then take the same one. The head leads on meanwhile.
+func TestFullDiskLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, state.Config{Dir: dir})
+	check(t, store.Propose(context.Background(), accepted("a", "")))
+	info, err := os.Stat(filepath.Join(dir, "head.log"))
+	check(t, err)
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
+	small := limit
+	small.Cur = uint64(info.Size())
+	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &small))
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) })
+	big := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
+		JobId: "b", Spec: &enginev1.JobSpec{Name: strings.Repeat("n", 1<<20)},
+	}}}
+	release := stall(t, store)
+	answers := []<-chan error{propose(store, big), propose(store, accepted("b", "")), propose(store, planned("a", 1))}
+	release()
+	for _, answer := range answers {
+		if err := wait(t, answer); !errors.Is(err, unix.EFBIG) {
+			t.Errorf("error %v, want that of the disk", err)
+		}
+	}
+	// What is small fits into what was reserved.
+	check(t, store.Propose(context.Background(), accepted("c", "")))
+	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	check(t, store.Propose(context.Background(), accepted("b", ""), planned("a", 1)))
+	check(t, store.Close())
+	again := open(t, state.Config{Dir: dir})
+	if !hasJob(again, "b") || !hasJob(again, "c") || again.TornBytes() != 0 {
+		t.Fatalf("after a failed write: %v", snapshot(again))
+	}
+	again.View(func(s *state.State) {
+		if s.Term != 2 {
+			t.Fatalf("term %d, want 2: the head ceased to lead", s.Term)
+		}
+	})
+}
+
+// TestGroupsOfAnotherVersionAreRefused puts into the log what no head of this version writes.
+func TestGroupsOfAnotherVersionAreRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		data []byte
+		want engine.Kind
+	}{
+		"an entry of an unknown kind": {[]byte{8, 1, 0x12, 3, 0xa2, 6, 0}, engine.KindVersion},
+		"an entry without a fact":     {[]byte{8, 1, 0x12, 2, 0x0a, 0}, engine.KindVersion},
+		"no group":                    {[]byte{0x12, 9, 1}, engine.KindCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			check(t, open(t, state.Config{Dir: dir}).Close())
+			log, err := raftlog.Open(dir)
+			check(t, err)
+			last, err := log.LastIndex()
+			check(t, err)
+			check(t, log.StoreLog(&raft.Log{Index: last + 1, Term: 2, Data: test.data}))
+			check(t, log.Close())
+			if _, err := state.Open(state.Config{Dir: dir, NewClusterID: "x"}); engine.KindOf(err) != test.want {
+				t.Fatalf("error %v, want kind %s", err, test.want)
+			}
+		})
+	}
+}
+
+// TestContradictionInTheLogChangesNothing puts an entry into the log that contradicts the state, as only a fault of ours can: every head
+// leaves it out, and one says so.
+func TestContradictionInTheLogChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, state.Config{Dir: dir})
+	check(t, store.Propose(context.Background(), accepted("a", "")))
+	check(t, store.Close())
+	data, err := proto.Marshal(&enginev1.LogGroup{Term: 1, Entries: []*enginev1.LogEntry{accepted("a", ""), accepted("b", "")}})
+	check(t, err)
+	stale, err := proto.Marshal(&enginev1.LogGroup{Term: 9, Entries: []*enginev1.LogEntry{accepted("c", "")}})
+	check(t, err)
+	log, err := raftlog.Open(dir)
+	check(t, err)
+	last, err := log.LastIndex()
+	check(t, err)
+	check(t, log.StoreLogs([]*raft.Log{{Index: last + 1, Term: 2, Data: data}, {Index: last + 2, Term: 2, Data: stale}}))
+	check(t, log.Close())
+	troubles := make(chan error, 9)
+	again := open(t, state.Config{Dir: dir, Trouble: func(err error) { troubles <- err }})
+	if err := <-troubles; engine.KindOf(err) != engine.KindCorrupt || len(troubles) > 0 {
+		t.Fatalf("error %v, want kind corrupt", err)
+	}
+	if !hasJob(again, "a") || !hasJob(again, "b") || hasJob(again, "c") {
+		t.Fatalf("state %v", snapshot(again))
+	}
+}
+
+// TestStoreFailsByItself has a head hear of an entry that it does not know, as from a head of a newer version: it stops, rather than
+// have another state than the others.
+func TestStoreFailsByItself(t *testing.T) {
+	store, err := state.Open(state.Config{Dir: t.TempDir(), NewClusterID: "x"})
+	check(t, err)
+	lost := lead(t, store).Lost
+	store.ApplyRaw([]byte{8, 1, 0x12, 3, 0xa2, 6, 0})
+	<-store.Failed()
+	<-lost
+	if engine.KindOf(store.Err()) != engine.KindVersion {
+		t.Fatalf("error %v, want kind version", store.Err())
+	}
+	if err := store.Propose(context.Background(), accepted("b", "")); engine.KindOf(err) != engine.KindVersion {
+		t.Fatalf("error %v, want kind version", err)
+	}
+	check(t, store.Close())
 }

@@ -273,7 +273,7 @@ func (w *writer) write(g *group) error {
 		w.depose()
 		return s.notLeading("write log", nil)
 	default:
-		return err // The machine has ended the store.
+		return err
 	}
 }
 
