@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -19,6 +20,8 @@ type Cluster struct {
 	version    string
 	web        string
 	started    time.Time
+	// applying is held by the one that lets the dispatcher follow the durable state.
+	applying sync.Mutex
 }
 
 // NewCluster makes the server; version is the program's, web the head's web address or empty, and started when the head did.
@@ -53,12 +56,16 @@ func (s *Cluster) GetCluster(context.Context, *enginev1.GetClusterRequest) (*eng
 func (s *Cluster) ListNodes(context.Context, *enginev1.ListNodesRequest) (*enginev1.ListNodesResponse, error) {
 	response := &enginev1.ListNodesResponse{}
 	for _, node := range s.dispatcher.Nodes() {
-		response.Nodes = append(response.Nodes, &enginev1.Node{
-			NodeId: string(node.ID), Host: node.Hello.GetHost(), Pid: node.Hello.GetPid(), State: node.State,
-			Total: rpc.ResourcesToProto(node.Total), Used: rpc.ResourcesToProto(node.Used), TasksRunning: int32(node.Running), //nolint:gosec // A node holds fewer.
-			Labels: node.Hello.GetLabels(), Version: node.Hello.GetVersion(),
-			JoinTime: timestamp(node.Joined), ReportTime: timestamp(node.Reported),
-		})
+		response.Nodes = append(response.Nodes, nodeMessage(node))
 	}
 	return response, nil
+}
+
+func nodeMessage(node dispatch.NodeView) *enginev1.Node {
+	return &enginev1.Node{
+		NodeId: string(node.ID), Host: node.Hello.GetHost(), Pid: node.Hello.GetPid(), State: node.State,
+		Total: rpc.ResourcesToProto(node.Total), Used: rpc.ResourcesToProto(node.Used), TasksRunning: int32(node.Running), //nolint:gosec // A node holds fewer.
+		Labels: node.Hello.GetLabels(), Version: node.Hello.GetVersion(),
+		JoinTime: timestamp(node.Joined), ReportTime: timestamp(node.Reported),
+	}
 }

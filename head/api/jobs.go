@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -39,7 +40,7 @@ func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest
 	if request.GetSpec() == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "the request carries no spec")
 	}
-	id, attached, err := s.manager.Submit(ctx, request.GetSpec(), request.GetSubmissionId())
+	id, attached, err := s.manager.SubmitAs(ctx, engine.JobID(request.GetJobId()), request.GetSpec(), request.GetSubmissionId())
 	if err != nil {
 		return nil, err
 	}
@@ -210,9 +211,25 @@ func (s *Jobs) describe(operation, id string) (*enginev1.Job, error) {
 		message.Reason = s.manager.Phase(job.ID)
 		if view, ok := s.manager.Dispatcher().Job(job.ID); ok && message.GetReason() == "" {
 			message.Reason = view.Reason
+			if hanging := hangs(view.Hanging); hanging != "" {
+				message.Reason = hanging
+			}
 		}
 	}
 	return message, nil
+}
+
+// hangs says which tasks do not get on, in words; empty if all do.
+func hangs(tasks []dispatch.HangingTask) string {
+	if len(tasks) == 0 {
+		return ""
+	}
+	first := tasks[0]
+	text := fmt.Sprintf("task %d on node %s has done nothing for %s", first.Index, first.Node, first.Quiet.Round(time.Second))
+	if more := len(tasks) - 1; more > 0 {
+		text += fmt.Sprintf(", and %d more hang", more)
+	}
+	return text
 }
 
 func (s *Jobs) progress(job *state.Job) *enginev1.JobProgress {

@@ -68,12 +68,13 @@ func classKey(j *job) string {
 // queueOf is the queue of who names none.
 func queueOf(name string) string {
 	if name == "" {
-		return defaultQueue
+		return DefaultQueue
 	}
 	return name
 }
 
-const defaultQueue = "default"
+// DefaultQueue is the queue of who names none.
+const DefaultQueue = "default"
 
 // weightsOf is the largest model of a job, which its tasks share on a node.
 func weightsOf(j *job) (most scheduler.Weights) {

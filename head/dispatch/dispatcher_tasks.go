@@ -26,13 +26,6 @@ func (d *Dispatcher) OpenTasks(session string) (stream uint64, window int64, res
 	return stream, window, signal
 }
 
-// TasksOpen reports whether a stream is its session's present one.
-func (d *Dispatcher) TasksOpen(session string, stream uint64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.streams[session].session == stream
-}
-
 // CloseTasks ends a stream of a session, whose tasks go on.
 func (d *Dispatcher) CloseTasks(session string, stream uint64) {
 	d.do(func(core *Core, _ time.Time) {
@@ -50,10 +43,15 @@ func (d *Dispatcher) SubmitTasks(session string, stream uint64, request *enginev
 	return err
 }
 
-// RespondTasks returns what a stream has not carried, with at most max outcomes; nil if there is nothing. It must not be changed.
-func (d *Dispatcher) RespondTasks(session string, stream uint64, max int) (response *enginev1.RunTasksResponse) {
-	d.do(func(core *Core, _ time.Time) { response = core.RespondTasks(session, stream, max) })
-	return response
+// RespondTasks returns what a stream has not carried, with at most max outcomes; nil if there is nothing. It must not be changed. open is
+// false once the stream is not its session's present one any more.
+func (d *Dispatcher) RespondTasks(session string, stream uint64, max int) (response *enginev1.RunTasksResponse, open bool) {
+	d.do(func(core *Core, _ time.Time) {
+		if open = d.streams[session].session == stream && d.streams[session].signal != nil; open {
+			response = core.RespondTasks(session, stream, max)
+		}
+	})
+	return response, open
 }
 
 // CancelTasks cancels tasks of any session and returns how many had not ended.

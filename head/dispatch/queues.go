@@ -55,7 +55,7 @@ func (c *Core) Queues() []QueueView {
 		}
 		return v
 	}
-	view(defaultQueue)
+	view(DefaultQueue)
 	for _, q := range c.wireQueues {
 		view(q.GetName()).Queue = q
 	}

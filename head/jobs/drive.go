@@ -163,7 +163,7 @@ func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 	m.dispatcher.AddJob(dispatch.Job{
 		ID: job.ID, Run: a.run, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 		Done:        func(task int) bool { return committed[task] != nil },
-		AssignAfter: assignAfter,
+		AssignAfter: assignAfter, Holders: m.holders(job.Plan),
 	})
 	return nil
 }
@@ -239,7 +239,24 @@ func (m *Manager) abandon(id engine.JobID, spec *enginev1.JobSpec) {
 	}
 }
 
-// forgetOld drops the ended jobs above the number that is kept, those first that ended first.
+// forgetEvery is the pause between two looks for jobs that ended too long ago. Each job's end looks, too.
+const forgetEvery = time.Hour
+
+// forgetInTime drops ended jobs while no others end.
+func (m *Manager) forgetInTime(ctx context.Context) error {
+	ticker := time.NewTicker(forgetEvery)
+	defer ticker.Stop()
+	for {
+		m.forgetOld()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// forgetOld drops the ended jobs above the number that is kept, those first that ended first, and those that ended too long ago.
 func (m *Manager) forgetOld() {
 	if !m.forgetting.TryLock() {
 		return // Another job's end sees to it.
@@ -253,13 +270,12 @@ func (m *Manager) forgetOld() {
 			}
 		}
 	})
-	if len(ended) <= m.config.KeepEnded {
-		return
-	}
 	slices.SortFunc(ended, func(a, b *state.Job) int { return a.EndTime.Compare(b.EndTime) })
-	for _, job := range ended[:len(ended)-m.config.KeepEnded] {
-		if time.Since(job.EndTime) < m.config.KeepEndedFor {
-			return // Somebody may still wait to hear how it ended.
+	for i, job := range ended {
+		age := time.Since(job.EndTime)
+		tooMany := len(ended)-i > m.config.KeepEnded
+		if !tooMany && age < m.config.KeepEndedMax || age < m.config.KeepEndedFor {
+			return // So it is with all that ended later. Somebody may still wait to hear how it ended.
 		}
 		if !m.isActive(job.ID) {
 			m.forget(job.ID)

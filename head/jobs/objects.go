@@ -9,6 +9,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -33,8 +34,30 @@ type Objects interface {
 	Release(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error
 	// Revive makes ids usable again that were deleted: their objects are about to be made again.
 	Revive(ids []engine.ObjectID)
+	// Locate says where objects are; those that cannot be read are left out. It does not wait.
+	Locate(ids []engine.ObjectID) []objects.Location
 	// EndOwner ends all references of an owner, also in stores that are heard of later. It does not wait for them.
 	EndOwner(owner engine.ObjectOwner)
+}
+
+// holders returns where each task of a planned job finds what it reads; nil for a job that reads no objects.
+func (m *Manager) holders(plan *enginev1.Plan) func(task int) []engine.NodeID {
+	inputs := jobplan.InputObjects(plan)
+	if len(inputs) == 0 || m.config.Objects == nil {
+		return nil
+	}
+	nodes := map[string][]engine.NodeID{}
+	for _, at := range m.config.Objects.Locate(inputs) {
+		nodes[string(at.ID[:])] = at.Nodes
+	}
+	return func(task int) []engine.NodeID {
+		// A task reads splits of objects that follow each other: the first stands for all.
+		splits := plan.GetTasks()[task].GetSplits()
+		if len(splits) == 0 {
+			return nil
+		}
+		return nodes[string(plan.GetInputs()[splits[0].GetInput()].GetObjectId())]
+	}
 }
 
 var errNoObjects = engine.Errorf(engine.KindInvalidArgument, "submit job", "", "this head has no object store")
@@ -71,9 +94,9 @@ const defaultDomain = ""
 const inOneCall = 1_000
 
 // holdAll makes somebody an owner of any number of objects.
-func holdAll(ctx context.Context, objects Objects, ids []engine.ObjectID, owner engine.ObjectOwner) error {
+func holdAll(ctx context.Context, directory Objects, ids []engine.ObjectID, owner engine.ObjectOwner) error {
 	for some := range slices.Chunk(ids, inOneCall) {
-		if err := objects.Hold(ctx, some, owner); err != nil {
+		if err := directory.Hold(ctx, some, owner); err != nil {
 			return err
 		}
 	}
@@ -81,9 +104,9 @@ func holdAll(ctx context.Context, objects Objects, ids []engine.ObjectID, owner 
 }
 
 // restoreAll makes objects of checkpoints, and somebody an owner of them.
-func restoreAll(ctx context.Context, objects Objects, uris []string, owner engine.ObjectOwner) error {
+func restoreAll(ctx context.Context, directory Objects, uris []string, owner engine.ObjectOwner) error {
 	return forEach(ctx, len(uris), func(ctx context.Context, i int) error {
-		_, err := objects.Restore(ctx, uris[i], defaultDomain, owner)
+		_, err := directory.Restore(ctx, uris[i], defaultDomain, owner)
 		return err
 	})
 }

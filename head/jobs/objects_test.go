@@ -15,6 +15,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
@@ -128,6 +129,8 @@ func (d *directory) Release(_ context.Context, ids []engine.ObjectID, owner engi
 func (d *directory) Revive(ids []engine.ObjectID) {
 	d.change(func() { d.revived = append(d.revived, ids...) })
 }
+
+func (d *directory) Locate([]engine.ObjectID) []objects.Location { return nil }
 
 func (d *directory) EndOwner(owner engine.ObjectOwner) {
 	d.change(func() { d.ended = append(d.ended, owner) })

@@ -1,0 +1,200 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/objects"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+const (
+	// maxOutcomes bounds one message of outcomes; the core bounds its bytes.
+	maxOutcomes = 2_000
+	// maxCancellations bounds one call of CancelTasks.
+	maxCancellations = 100_000
+	// maxListedTasks bounds one listing; defaultListedTasks is what one has that does not say so.
+	maxListedTasks     = 10_000
+	defaultListedTasks = 100
+)
+
+// Tasks serves enginev1.TaskService.
+type Tasks struct {
+	enginev1.UnimplementedTaskServiceServer
+	dispatcher *dispatch.Dispatcher
+	directory  *objects.Directory
+}
+
+// NewTasks makes the server of the tasks of clients, whose sessions and objects the directory knows. What the directory tells must reach
+// the dispatcher; see dispatch.Dispatcher.HearObjects.
+func NewTasks(dispatcher *dispatch.Dispatcher, directory *objects.Directory) *Tasks {
+	return &Tasks{dispatcher: dispatcher, directory: directory}
+}
+
+// RunTasks implements enginev1.TaskServiceServer. One goroutine takes in what the client sends, this one sends what has gathered
+// meanwhile: a client that does not read keeps its outcomes waiting in the core, which then grants it nothing more.
+func (s *Tasks) RunTasks(stream grpc.BidiStreamingServer[enginev1.RunTasksRequest, enginev1.RunTasksResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	session := first.GetSessionId()
+	if err := s.directory.CheckSession(session); err != nil {
+		return engine.WrapError("run tasks", session, err)
+	}
+	number, window, responses := s.dispatcher.OpenTasks(session)
+	defer s.dispatcher.CloseTasks(session, number)
+	if err := stream.Send(&enginev1.RunTasksResponse{ClusterId: s.directory.ClusterID(), Window: window}); err != nil {
+		return err
+	}
+	received := make(chan error, 1)
+	go func() { // lifecycle: Recv fails when the handler has returned.
+		received <- s.receiveTasks(stream, session, number, first)
+	}()
+	for {
+		select {
+		case <-responses:
+		case err := <-received:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		for {
+			response, open := s.dispatcher.RespondTasks(session, number, maxOutcomes)
+			if !open {
+				return engine.Errorf(engine.KindFenced, "run tasks", session, "the session has ended, or another stream of it has begun")
+			}
+			if response == nil {
+				break
+			}
+			if err := stream.Send(response); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// receiveTasks takes in messages until the stream ends.
+func (s *Tasks) receiveTasks(
+	stream grpc.BidiStreamingServer[enginev1.RunTasksRequest, enginev1.RunTasksResponse], session string, number uint64, request *enginev1.RunTasksRequest,
+) error {
+	for {
+		if err := s.dispatcher.SubmitTasks(session, number, request); err != nil {
+			return err
+		}
+		var err error
+		if request, err = stream.Recv(); err != nil {
+			return err
+		}
+	}
+}
+
+// CancelTasks implements enginev1.TaskServiceServer.
+func (s *Tasks) CancelTasks(_ context.Context, request *enginev1.CancelTasksRequest) (*enginev1.CancelTasksResponse, error) {
+	if n := len(request.GetTasks()); n > maxCancellations {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "cancel tasks", "", "%d tasks, at most %d are allowed", n, maxCancellations)
+	}
+	for _, cancellation := range request.GetTasks() {
+		if _, err := taskID("cancel tasks", cancellation.GetTaskId()); err != nil {
+			return nil, err
+		}
+	}
+	return &enginev1.CancelTasksResponse{Cancelled: s.dispatcher.CancelTasks(request.GetTasks())}, nil
+}
+
+// GetTask implements enginev1.TaskServiceServer.
+func (s *Tasks) GetTask(_ context.Context, request *enginev1.GetTaskRequest) (*enginev1.GetTaskResponse, error) {
+	id, err := taskID("get task", request.GetTaskId())
+	if err != nil {
+		return nil, err
+	}
+	task, err := s.dispatcher.Task(id)
+	return &enginev1.GetTaskResponse{Task: task}, err
+}
+
+// ListTasks implements enginev1.TaskServiceServer.
+func (s *Tasks) ListTasks(_ context.Context, request *enginev1.ListTasksRequest) (*enginev1.ListTasksResponse, error) {
+	limit := int(request.GetLimit())
+	switch {
+	case limit < 0 || limit > maxListedTasks:
+		return nil, engine.Errorf(engine.KindInvalidArgument, "list tasks", "", "limit must be between 0 and %d, found %d", maxListedTasks, limit)
+	case limit == 0:
+		limit = defaultListedTasks
+	}
+	found, total := s.dispatcher.ListTasks(request, limit)
+	return &enginev1.ListTasksResponse{Tasks: found, Total: total}, nil
+}
+
+// SummarizeTasks implements enginev1.TaskServiceServer.
+func (s *Tasks) SummarizeTasks(context.Context, *enginev1.SummarizeTasksRequest) (*enginev1.SummarizeTasksResponse, error) {
+	return &enginev1.SummarizeTasksResponse{Summaries: s.dispatcher.Summaries()}, nil
+}
+
+// CreatePlacementGroup implements enginev1.TaskServiceServer.
+func (s *Tasks) CreatePlacementGroup(_ context.Context, request *enginev1.CreatePlacementGroupRequest) (*enginev1.CreatePlacementGroupResponse, error) {
+	const operation = "create placement group"
+	id, err := groupID(operation, request.GetPlacementGroupId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.directory.CheckSession(request.GetSessionId()); err != nil {
+		return nil, engine.WrapError(operation, id.String(), err)
+	}
+	return &enginev1.CreatePlacementGroupResponse{}, s.dispatcher.CreateGroup(request)
+}
+
+// WaitPlacementGroup implements enginev1.TaskServiceServer.
+func (s *Tasks) WaitPlacementGroup(ctx context.Context, request *enginev1.WaitPlacementGroupRequest) (*enginev1.WaitPlacementGroupResponse, error) {
+	id, err := groupID("wait for placement group", request.GetPlacementGroupId())
+	if err != nil {
+		return nil, err
+	}
+	group, err := s.dispatcher.WaitGroup(ctx, id)
+	return &enginev1.WaitPlacementGroupResponse{Group: group}, err
+}
+
+// RemovePlacementGroup implements enginev1.TaskServiceServer.
+func (s *Tasks) RemovePlacementGroup(_ context.Context, request *enginev1.RemovePlacementGroupRequest) (*enginev1.RemovePlacementGroupResponse, error) {
+	id, err := groupID("remove placement group", request.GetPlacementGroupId())
+	if err != nil {
+		return nil, err
+	}
+	return &enginev1.RemovePlacementGroupResponse{}, s.dispatcher.RemoveGroup(id)
+}
+
+// ListPlacementGroups implements enginev1.TaskServiceServer.
+func (s *Tasks) ListPlacementGroups(context.Context, *enginev1.ListPlacementGroupsRequest) (*enginev1.ListPlacementGroupsResponse, error) {
+	return &enginev1.ListPlacementGroupsResponse{Groups: s.dispatcher.Groups()}, nil
+}
+
+// taskID reads the id of a task.
+func taskID(operation string, wire []byte) (engine.TaskUID, error) {
+	var id engine.TaskUID
+	if len(wire) != len(id) {
+		return id, engine.Errorf(engine.KindInvalidArgument, operation, "", "the id of a task has %d bytes, found %d", len(id), len(wire))
+	}
+	copy(id[:], wire)
+	if id[14] != 0 || id[15] != 0 || id.IsZero() {
+		return id, engine.Errorf(engine.KindInvalidArgument, operation, id.String(), "this is not the id of a task: it must end in two zero bytes, and not be zero")
+	}
+	return id, nil
+}
+
+// groupID reads the id of a placement group.
+func groupID(operation string, wire []byte) (engine.PlacementGroupID, error) {
+	var id engine.PlacementGroupID
+	if len(wire) != len(id) {
+		return id, engine.Errorf(engine.KindInvalidArgument, operation, "", "the id of a placement group has %d bytes, found %d", len(id), len(wire))
+	}
+	copy(id[:], wire)
+	if id == (engine.PlacementGroupID{}) {
+		return id, engine.Errorf(engine.KindInvalidArgument, operation, "", "the id of a placement group is zero")
+	}
+	return id, nil
+}
