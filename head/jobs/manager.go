@@ -30,6 +30,8 @@ type Config struct {
 	MaxActive int
 	// KeepEnded is how many ended jobs are remembered; the oldest are forgotten. Zero means 1,000.
 	KeepEnded int
+	// KeepEndedMax is how long an ended job is remembered at most. Zero means 30 days.
+	KeepEndedMax time.Duration
 	// AssignDelay is how long tasks of jobs that an earlier head had begun wait for the workers that may still hold them.
 	AssignDelay time.Duration
 	// Planners is how many jobs are planned and prepared at a time, and how many are completed. Zero means 4.
@@ -57,6 +59,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepEndedFor == 0 {
 		c.KeepEndedFor = 10 * time.Minute
+	}
+	if c.KeepEndedMax == 0 {
+		c.KeepEndedMax = 30 * 24 * time.Hour
 	}
 	if c.Objects != nil && c.OpenStores != nil {
 		c.Objects = opening{c.Objects, c.OpenStores}
@@ -166,6 +171,7 @@ func (m *Manager) Attach(dispatcher *dispatch.Dispatcher) {
 		}
 		m.drive(job.ID, a)
 	}
+	m.group.Go("forget", m.forgetInTime)
 }
 
 func (m *Manager) propose(entry *enginev1.LogEntry, done func(error)) {

@@ -159,6 +159,18 @@ func TestJobThatEndedLastIsRemembered(t *testing.T) {
 	}
 }
 
+func TestJobsThatEndedLongAgoAreForgotten(t *testing.T) {
+	r := newRig(t, jobs.Config{KeepEndedMax: time.Nanosecond, KeepEndedFor: time.Nanosecond})
+	first := r.submit("missing.csv", "first", "")
+	r.await(first, "ended", ended)
+	for i := 0; r.job(string(first)) != nil; i++ {
+		if i == 100 {
+			t.Fatal("it is still remembered")
+		}
+		r.await(r.submit("missing.csv", fmt.Sprint("o", i), ""), "ended", ended) // Each end looks for old ones.
+	}
+}
+
 func TestSubmitWhoseCallerGoesAwayIsDriven(t *testing.T) {
 	r := newRig(t, jobs.Config{})
 	release := r.stall()
