@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/usage"
 	"github.com/f708428e/engine/scheduler"
 )
 
@@ -16,8 +17,9 @@ import (
 // themselves the one with the fewest running tasks comes first, then the one that has waited longest for a grant.
 type class struct {
 	scheduler.Class
-	key  string
-	need amounts
+	key string
+	// need is what a task takes, weights what its model does once a node.
+	need, weights usage.Amounts
 	// storing says that the output is objects, so that nodes with a full store are of no use.
 	storing bool
 	// members counts the jobs, waiting are those with tasks that may be granted.
@@ -41,13 +43,12 @@ func classKey(j *job) string {
 	key := append([]byte(nil), queueOf(j.Spec.GetQueue())...)
 	number := func(v int64) { key = strconv.AppendInt(append(key, '|'), v, 36) }
 	number(int64(j.Spec.GetPriority()))
-	need := amountsOf(j.Request)
-	for _, v := range []int64{need.cpu, need.gpu, need.memory, need.gpuMemory} {
-		number(v)
-	}
-	for _, c := range need.custom {
-		key = strconv.AppendQuote(append(key, '|'), c.name)
-		number(c.count)
+	key = strconv.AppendFloat(append(key, '|'), j.Request.CPU, 'g', -1, 64)
+	key = strconv.AppendFloat(append(key, '|'), j.Request.GPU, 'g', -1, 64)
+	number(j.Request.MemoryBytes)
+	number(j.Request.GPUMemoryBytes)
+	for _, name := range slices.Sorted(maps.Keys(j.Request.Custom)) {
+		key = strconv.AppendFloat(strconv.AppendQuote(append(key, '|'), name), j.Request.Custom[name], 'g', -1, 64)
 	}
 	labels := j.Spec.GetPlacement().GetNodeLabels()
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
@@ -94,13 +95,14 @@ func (c *Core) join(j *job) {
 	key := classKey(j)
 	k := c.classes[key]
 	if k == nil {
-		k = &class{key: key, need: amountsOf(j.Request), storing: j.Spec.GetSink().GetObject() != nil, place: len(c.ordered)}
+		k = &class{key: key, need: usage.Of(j.Request), storing: j.Spec.GetSink().GetObject() != nil, place: len(c.ordered)}
 		k.Class = scheduler.Class{
 			// The first member's id: the class is gone with its last member, so nobody else has it.
 			ID: classPrefix + string(j.ID), Request: j.Request, Order: j.order, LastPlaced: j.lastPlaced, Queue: queueOf(j.Spec.GetQueue()),
 			Priority: int(j.Spec.GetPriority()), Selector: j.Spec.GetPlacement().GetNodeLabels(), Weights: weightsOf(j), Bundle: -1,
 			Preemptible: true, RunningOn: map[engine.NodeID]int{}, Since: c.clock,
 		}
+		k.weights = usage.Of(engine.Resources{MemoryBytes: k.Weights.Bytes, GPUMemoryBytes: k.Weights.GPUBytes})
 		if j.byNode != nil {
 			k.byNode = map[engine.NodeID]int{}
 		}

@@ -52,7 +52,9 @@ func (c *Core) HearObjects(now time.Time, news objects.News) {
 		c.tasks.ObjectUnknown(now, id)
 	}
 	for _, id := range news.Lost {
-		c.tasks.ObjectLost(now, id)
+		if !c.tasks.ObjectLost(now, id) {
+			c.events.Given = append(c.events.Given, id)
+		}
 	}
 	for _, id := range news.Freed {
 		c.tasks.ObjectFreed(id)
@@ -104,7 +106,13 @@ func (c *Core) hearTasks(now time.Time, w *worker, report *enginev1.SyncRequest,
 	default:
 		c.tasks.Report(now, w.id, report)
 	}
+	if first {
+		c.cordon(w)
+	}
 }
+
+// cordon keeps clients' tasks from a node that drains.
+func (c *Core) cordon(w *worker) { c.tasks.Cordon(w.id, w.draining || c.drains[w.id] != nil) }
 
 // operators are the names that tasks may use on a node: an empty list means none, to the scheduler nil would mean all.
 func (w *worker) operators() []string {
@@ -157,5 +165,6 @@ func (c *Core) tell() {
 		}
 	}
 	c.events.Sessions, c.events.Groups = happened.Sessions, happened.Groups
+	c.events.Given = append(c.events.Given, happened.Given...)
 	c.events.Wanted, c.events.Unwanted = happened.Wanted, happened.Unwanted
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/tasks"
+	"github.com/f708428e/engine/head/usage"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/scheduler"
 )
@@ -80,7 +81,7 @@ type worker struct {
 	draining bool
 	leases   map[engine.TaskID]struct{}
 	// used is what its leases hold, models counts them by the weights that they use, and loaded are those.
-	used   usage
+	used   usage.Sum
 	models map[string]int
 	loaded []string
 	// leaving are leases that were taken back and whose work may not have ended.
@@ -159,6 +160,8 @@ type Events struct {
 	Groups   []engine.PlacementGroupID
 	// Wanted are objects of which the directory shall tell, Unwanted those of which it need not any more.
 	Wanted, Unwanted []engine.ObjectID
+	// Given are lost objects that are not made again, which the directory may say to those who wait for them.
+	Given []engine.ObjectID
 	// Wake are the workers for which there is an answer.
 	Wake []engine.NodeID
 }
@@ -459,8 +462,8 @@ func (c *Core) count(j *job, w *worker, devices []int32, n int) {
 	if k.RunningOn[w.id] += n; k.RunningOn[w.id] == 0 {
 		delete(k.RunningOn, w.id)
 	}
-	w.used.add(k.need, devices, int64(n))
-	w.load(k.Weights, n)
+	w.used.Add(&k.need, devices, int64(n))
+	w.load(k, n)
 	c.recount(j)
 }
 

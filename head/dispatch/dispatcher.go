@@ -25,6 +25,8 @@ type Hooks struct {
 	// Watch asks the directory to tell of objects, by Dispatcher.HearObjects, and Unwatch not to any more. They are called one after the
 	// other. Nil means that there is no directory.
 	Watch, Unwatch func([]engine.ObjectID)
+	// GiveUp tells the directory of lost objects that are not made again. It is called in order with the two.
+	GiveUp func([]engine.ObjectID)
 }
 
 // Dispatcher is the shell around Core: it gives it the time, guards it with one lock, and passes on what it decides. It is safe for
@@ -49,7 +51,7 @@ type Dispatcher struct {
 	soon chan struct{}
 }
 
-type watchOrder struct{ wanted, unwanted []engine.ObjectID }
+type watchOrder struct{ wanted, unwanted, given []engine.ObjectID }
 
 type wake struct {
 	session uint64
@@ -117,9 +119,9 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 	for _, id := range events.Groups {
 		d.tellGroup(id)
 	}
-	watch := len(events.Wanted)+len(events.Unwanted) > 0 && d.hooks.Watch != nil
+	watch := len(events.Wanted)+len(events.Unwanted)+len(events.Given) > 0 && d.hooks.Watch != nil
 	if watch {
-		d.watches = append(d.watches, watchOrder{events.Wanted, events.Unwanted})
+		d.watches = append(d.watches, watchOrder{events.Wanted, events.Unwanted, events.Given})
 	}
 	if due := d.core.Due(); !due.Equal(d.due) {
 		if d.due = due; !due.IsZero() {

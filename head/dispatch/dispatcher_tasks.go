@@ -92,6 +92,9 @@ func (d *Dispatcher) tellDirectory() {
 			if len(o.unwanted) > 0 {
 				d.hooks.Unwatch(o.unwanted)
 			}
+			if len(o.given) > 0 {
+				d.hooks.GiveUp(o.given)
+			}
 			if len(o.wanted) > 0 {
 				d.hooks.Watch(o.wanted)
 			}

@@ -26,6 +26,7 @@ func (c *Core) Drain(now time.Time, node engine.NodeID, deadline time.Time, reas
 	c.drains[node] = &drain{deadline: deadline, reason: reason, since: now}
 	if w := c.workers[node]; w != nil {
 		c.touch(w)
+		c.cordon(w)
 	}
 	c.schedule(now)
 }

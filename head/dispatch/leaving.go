@@ -24,8 +24,8 @@ func (c *Core) takeBack(j *job, index int) {
 	if t.state == taskLeased && t.sent && !w.dead {
 		devices := t.lease.devices
 		w.leaving = append(w.leaving, leaving{class: k, task: id, epoch: t.epoch, devices: devices})
-		w.used.add(k.need, devices, 1)
-		w.load(k.Weights, 1)
+		w.used.Add(&k.need, devices, 1)
+		w.load(k, 1)
 		k.Running++
 		if k.Leaving == nil {
 			k.Leaving = map[engine.NodeID]int{}
@@ -66,8 +66,8 @@ func (l leaving) held(report *enginev1.SyncRequest) bool {
 
 func (c *Core) hasLeft(w *worker, l leaving) {
 	k := l.class
-	w.used.add(k.need, l.devices, -1)
-	w.load(k.Weights, -1)
+	w.used.Add(&k.need, l.devices, -1)
+	w.load(k, -1)
 	k.Running--
 	if k.Leaving[w.id]--; k.Leaving[w.id] == 0 {
 		delete(k.Leaving, w.id)

@@ -120,8 +120,8 @@ func (c *Core) Nodes() []NodeView {
 	views := make([]NodeView, 0, len(c.workers))
 	for _, id := range slices.Sorted(maps.Keys(c.workers)) {
 		w := c.workers[id]
-		used := scheduler.Node{ID: id, Total: w.total, Used: w.used.resources(), GPUs: w.used.gpus(w.total, nil)}
-		c.tasks.Occupy(&used)
+		used := scheduler.Node{ID: id, Total: w.total}
+		c.occupy(w, &used)
 		view := NodeView{
 			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: used.Used,
 			Running: len(w.leases) + c.tasks.Running(id), Joined: w.joined, Reported: w.reported,
@@ -148,4 +148,22 @@ func (c *Core) Tasks() (waiting, running int64) {
 		running += use.Running
 	}
 	return waiting, running
+}
+
+// AddResources returns the sum of a and b.
+func AddResources(a, b engine.Resources) engine.Resources {
+	sum := engine.Resources{
+		CPU: a.CPU + b.CPU, GPU: a.GPU + b.GPU,
+		MemoryBytes: a.MemoryBytes + b.MemoryBytes, GPUMemoryBytes: a.GPUMemoryBytes + b.GPUMemoryBytes,
+	}
+	if len(a.Custom)+len(b.Custom) > 0 {
+		sum.Custom = maps.Clone(a.Custom)
+		if sum.Custom == nil {
+			sum.Custom = map[string]float64{}
+		}
+		for name, v := range b.Custom {
+			sum.Custom[name] += v
+		}
+	}
+	return sum
 }

@@ -153,19 +153,34 @@ func (c *Core) nodes(apart map[engine.NodeID]bool) []scheduler.Node {
 			continue
 		}
 		node := scheduler.Node{
-			ID: id, Total: w.total, Used: w.used.resources(), Labels: w.hello.GetLabels(), Models: w.loaded, Operators: w.operators(),
+			ID: id, Total: w.total, Labels: w.hello.GetLabels(), Models: w.loaded, Operators: w.operators(),
 			Unschedulable: w.draining || c.drains[id] != nil,
 		}
-		if w.total.GPU >= 1 {
-			first := len(gpus)
-			gpus = w.used.gpus(w.total, gpus)
+		first := len(gpus)
+		gpus = appendGPUs(gpus, w.total)
+		if len(gpus) > first {
 			node.GPUs = gpus[first:len(gpus):len(gpus)]
 		}
-		c.tasks.Occupy(&node)
+		c.occupy(w, &node)
 		nodes = append(nodes, node)
 	}
 	c.scratch.nodes, c.scratch.gpus = nodes, gpus
 	return nodes
+}
+
+// appendGPUs appends the devices of a node that holds nothing.
+func appendGPUs(gpus []scheduler.GPU, total engine.Resources) []scheduler.GPU {
+	devices := int(total.GPU)
+	for range devices {
+		gpus = append(gpus, scheduler.GPU{Free: 1, FreeMemoryBytes: total.GPUMemoryBytes / int64(devices)})
+	}
+	return gpus
+}
+
+// occupy adds what jobs and clients' tasks hold on a node.
+func (c *Core) occupy(w *worker, node *scheduler.Node) {
+	w.used.Occupy(node)
+	c.tasks.Occupy(node)
 }
 
 // placeJobs grants tasks of jobs.
@@ -260,23 +275,22 @@ func (c *Core) hold(j *job, index int, w *worker, devices []int32) {
 	}
 }
 
-// load counts n more tasks that use a model: its memory is taken once.
-func (w *worker) load(model scheduler.Weights, n int) {
-	if model.Digest == "" {
+// load counts n more tasks of a class that use its model: the memory is taken once.
+func (w *worker) load(k *class, n int) {
+	digest := k.Weights.Digest
+	if digest == "" {
 		return
 	}
-	before := w.models[model.Digest]
+	before := w.models[digest]
 	after := before + n
-	w.models[model.Digest] = after
+	w.models[digest] = after
 	switch {
 	case before == 0 && after > 0:
-		w.used.memory += model.Bytes
-		w.used.gpuMemory += model.GPUBytes
-		w.loaded = append(w.loaded, model.Digest)
+		w.used.Add(&k.weights, nil, 1)
+		w.loaded = append(w.loaded, digest)
 	case before > 0 && after == 0:
-		delete(w.models, model.Digest)
-		w.used.memory -= model.Bytes
-		w.used.gpuMemory -= model.GPUBytes
-		w.loaded = slices.DeleteFunc(w.loaded, func(digest string) bool { return digest == model.Digest })
+		delete(w.models, digest)
+		w.used.Add(&k.weights, nil, -1)
+		w.loaded = slices.DeleteFunc(w.loaded, func(other string) bool { return other == digest })
 	}
 }

@@ -67,7 +67,7 @@ func (c *Core) Queues() []QueueView {
 	for _, k := range c.ordered {
 		v := view(k.Queue)
 		v.Running += int64(k.Running)
-		v.Used = AddResources(v.Used, k.need.times(int64(k.Running)))
+		v.Used = AddResources(v.Used, k.need.Times(int64(k.Running)))
 	}
 	for name, use := range c.tasks.Queues() {
 		v := view(name)

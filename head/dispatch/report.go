@@ -62,7 +62,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	}
 	first := w.acknowledged == 0
 	c.clock = now
-	w.reported, w.acknowledged, w.draining = now, report.GetSequence(), report.GetDraining()
+	w.reported, w.acknowledged = now, report.GetSequence()
 	c.touch(w)
 	foreign := report.GetHello() != nil && report.GetHello().GetClusterId() != "" && report.GetHello().GetClusterId() != c.config.ClusterID
 	var claimed map[engine.TaskID]struct{}
@@ -96,6 +96,10 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	for _, task := range missing {
 		c.attemptLost(now, c.jobs[task.Job], task.Index, w, engine.Errorf(engine.KindUnavailable, "run task", task.String(), "the worker does not hold it any more"))
 	}
+	if was := w.draining; was != report.GetDraining() {
+		w.draining = !was
+		c.cordon(w)
+	}
 	c.hearTasks(now, w, report, first, foreign)
 	c.hearLeaving(w, report, first)
 	c.hearDrain(w, report)
@@ -123,8 +127,8 @@ func (c *Core) renew(now time.Time, w *worker, id engine.TaskID, held *enginev1.
 	switch {
 	case t.state == taskLeased && t.worker == w && t.epoch == epoch:
 		if !slices.Equal(t.lease.devices, held.GetGpuDevices()) {
-			w.used.add(j.class.need, t.lease.devices, -1)
-			w.used.add(j.class.need, held.GetGpuDevices(), 1)
+			w.used.Add(&j.class.need, t.lease.devices, -1)
+			w.used.Add(&j.class.need, held.GetGpuDevices(), 1)
 			t.lease.devices = held.GetGpuDevices()
 		}
 	case t.state == taskWaiting && epoch >= t.epoch:

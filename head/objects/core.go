@@ -32,6 +32,9 @@ type Config struct {
 	// Known reports whether an owner that stores tell of is one that may still own objects; the references of others are ended. It must
 	// not call the directory. Nil means that all may.
 	Known func(owner engine.ObjectOwner) bool
+	// Remade says that outputs of tasks which are lost may be made again: who waits for one hears of the loss once GiveUp has said that it
+	// is not.
+	Remade bool
 	// MaxSessions bounds the client sessions, MaxRequests the requests to one store that wait for its answer. More are refused. Zero means
 	// 100,000 and 10,000.
 	MaxSessions, MaxRequests int

@@ -34,6 +34,8 @@ type object struct {
 	former []*store
 	// departure says how the last copy was lost; nil while there are copies.
 	departure *departure
+	// remaking says that the lost object may be made again by its task.
+	remaking bool
 	// restoration is set while the object is to come back from its checkpoint.
 	restoration *restoration
 }
@@ -151,7 +153,7 @@ func (c *Core) take(now time.Time, s *store, id engine.ObjectID, wire *enginev1.
 		}
 	}
 	if o.departure != nil {
-		o.departure, o.restoration = nil, nil
+		o.departure, o.restoration, o.remaking = nil, nil, false
 		c.departed.remove(id)
 	}
 	c.own(now, o)
@@ -245,8 +247,11 @@ func (c *Core) drop(now time.Time, o *object, r *replica, lost bool) {
 	c.departed.add(now, o.id)
 	c.own(now, o)
 	c.settle(now, o)
-	if _, _, made := o.id.Producer(); made && c.watches[o.id] == nil && o.checkpoint == "" {
-		c.lost(o.id)
+	if _, _, made := o.id.Producer(); made && o.checkpoint == "" {
+		o.remaking = c.config.Remade
+		if o.remaking || c.watches[o.id] == nil {
+			c.lost(o.id)
+		}
 	}
 	c.tell(o.id)
 }

@@ -44,7 +44,7 @@ func (c *Core) judge(id engine.ObjectID) (verdict, error) {
 		return absent, nil
 	case len(o.replicas) > 0:
 		return ready, nil
-	case o.checkpoint != "":
+	case o.checkpoint != "", o.remaking:
 		return absent, nil
 	default:
 		return impossible, lostError(o)

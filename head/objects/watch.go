@@ -68,6 +68,16 @@ func (c *Core) Unwatch(ids []engine.ObjectID) {
 	}
 }
 
+// GiveUp says of lost objects that they are not made again: who waits for them hears so.
+func (c *Core) GiveUp(ids []engine.ObjectID) {
+	for _, id := range ids {
+		if o := c.objects[id]; o != nil && o.remaking {
+			o.remaking = false
+			c.tell(id)
+		}
+	}
+}
+
 // notice tells the subscriber of a change of a watched object.
 func (c *Core) notice(id engine.ObjectID, v verdict) {
 	w := c.watches[id]
@@ -157,6 +167,11 @@ func (d *Directory) Watch(ids []engine.ObjectID) {
 // Unwatch ends watches.
 func (d *Directory) Unwatch(ids []engine.ObjectID) {
 	d.do(func(core *Core, _ time.Time) { core.Unwatch(ids) })
+}
+
+// GiveUp says of lost objects that they are not made again; see Config.Remade.
+func (d *Directory) GiveUp(ids []engine.ObjectID) {
+	d.do(func(core *Core, _ time.Time) { core.GiveUp(ids) })
 }
 
 // Locate says where objects are; those that cannot be read are left out.

@@ -86,6 +86,32 @@ func TestWatchWaitsForStoresOfAnEarlierHead(t *testing.T) {
 	b.heard("unknown 2")
 }
 
+// Who waits for a lost output of a task hears of it once it is sure that the task does not run again.
+func TestLostOutputThatMayBeMadeAgain(t *testing.T) {
+	b := newBench(t, 1)
+	b.core = objects.NewCore(b.now, objects.Config{ClusterID: "c", Term: 1, LeaseTime: leaseTime, Remade: true})
+	a, z := b.store("a"), b.store("z")
+	owner := b.open('1')
+	x, y := object(1), object(2)
+	a.put(x, owner)
+	a.put(y, owner)
+	b.calm()
+	b.disconnect(a, true)
+	b.heard("lost 1", "lost 2")
+	waitX, waitY := b.core.Wait(b.now, []engine.ObjectID{x}, 1), b.core.Wait(b.now, []engine.ObjectID{y}, 1)
+	b.take()
+	if len(b.answers) != 0 {
+		t.Fatalf("answers are %v while both may be made again", b.answers)
+	}
+	b.core.GiveUp([]engine.ObjectID{x})
+	z.put(y, owner)
+	b.calm()
+	wantKind(t, b.answers[waitX].Err, engine.KindUnavailable, "lost")
+	if answer := b.answers[waitY]; answer.Err != nil || len(answer.Ready) != 1 {
+		t.Fatalf("the answer is %+v, expected the object that was made again", answer)
+	}
+}
+
 // The subscriber calls the directory from within what it hears, and hears everything in order.
 func TestSubscriberMayCallTheDirectory(t *testing.T) {
 	now := start
