@@ -93,7 +93,8 @@ func (c *Core) accept(now time.Time, s *session, b *binding, id engine.TaskUID, 
 	t.template.users++
 	c.bytes += bytes
 	c.tasks[id] = t
-	s.tasks.pushBack(t)
+	t.home = &s.tasks
+	t.home.pushBack(t)
 	c.countState(t, 1)
 	wire.Template = t.template.wire.GetNumber()
 	if parent := wire.GetParentTaskId(); err == nil && len(parent) > 0 {
