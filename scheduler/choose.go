@@ -147,8 +147,9 @@ func (p *pass) place(c *claim, node int) {
 }
 
 // dealAll spreads the tasks that request nothing evenly over the nodes that may take them. They hold no share, so they need not take
-// turns with the others; but where the number of placements is bounded, they leave half of it to those.
-func (p *pass) dealAll() {
+// turns with the others; but where the number of placements is bounded, they leave half of it to those. It returns the classes that must wait for what is left
+// then.
+func (p *pass) dealAll() (aside []*claim) {
 	var free []*claim
 	others := false
 	for _, q := range p.queue {
@@ -161,7 +162,7 @@ func (p *pass) dealAll() {
 		}
 	}
 	if free == nil {
-		return
+		return nil
 	}
 	sortDue(free)
 	kept := 0
@@ -170,13 +171,17 @@ func (p *pass) dealAll() {
 	}
 	p.budget -= kept
 	for _, c := range free {
-		p.deal(c)
+		if p.deal(c); c.pending > 0 && p.budget == 0 {
+			c.pending, c.aside = 0, c.pending
+			aside = append(aside, c)
+		}
 	}
 	p.budget += kept
 	for _, q := range p.queue {
 		q.claims.build()
 	}
 	p.queue.build()
+	return aside
 }
 
 // deal spreads the tasks of one class over its wishes or, if there are none, the first of its groups of nodes that has one open.

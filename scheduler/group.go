@@ -28,7 +28,6 @@ func (p *pass) addGroups(s *Snapshot) {
 		g := &p.placings[i]
 		g.Group = &s.Groups[i]
 		q := p.queueOf(g.Queue)
-		q.active = true
 		sh := &shape{queue: q, current: -1}
 		g.needs = make([]need, len(g.Bundles))
 		g.gpu = len(g.Bundles) > 0
@@ -121,7 +120,7 @@ type savedMember struct {
 func (t *trial) run() bool {
 	t.nodes, t.devices = make([]int32, len(t.needs)), make([][]int, len(t.needs))
 	t.saved = map[int32]savedMember{}
-	ok := false
+	var ok bool
 	switch t.Strategy {
 	case engine.PlaceStrictPack:
 		ok = t.together()

@@ -91,7 +91,18 @@ func newPass(s *Snapshot) *pass {
 // run places what can be placed.
 func (p *pass) run() {
 	p.serveOverdue()
-	p.dealAll()
+	aside := p.dealAll()
+	p.takeTurns()
+	for _, c := range aside {
+		c.pending, c.aside = c.aside, 0
+		if p.deal(c); c.pending > 0 {
+			p.more = true
+		}
+	}
+}
+
+// takeTurns places one task after the other, each of the class whose turn it is.
+func (p *pass) takeTurns() {
 	for len(p.queue) > 0 {
 		q := p.queue[0]
 		c := q.claims[0]
@@ -282,9 +293,6 @@ func (p *pass) addClasses(s *Snapshot) {
 		c.share = float64(c.held) * c.shape.share
 		if c.held > 0 && !c.shape.inBundle {
 			p.hold(q, c.shape.holds, int64(c.held))
-		}
-		if c.held+c.pending > 0 {
-			q.active = true
 		}
 		q.last = max(q.last, c.last)
 		p.latest = max(p.latest, c.last)

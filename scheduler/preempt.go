@@ -19,6 +19,8 @@ type preemption struct {
 	// rooms has what will be free on the nodes where tasks leave or may be taken back, in order of the members.
 	rooms []*room
 	byAt  map[int]*room
+	// promised is what of a queue's holdings is room that was found in this decision, and may yet go to others.
+	promised map[*share][]int64
 	// taken counts what was taken back by class, node, and who gets its place.
 	taken []Preemption
 	count int
@@ -57,7 +59,7 @@ func (p *pass) preempt() {
 		return
 	}
 	sortDue(due)
-	x := preemption{pass: p, byAt: map[int]*room{}}
+	x := preemption{pass: p, byAt: map[int]*room{}, promised: map[*share][]int64{}}
 	x.addRooms()
 	for _, c := range due[:min(len(due), maxPreempting)] {
 		x.serve(c)
@@ -180,8 +182,38 @@ func (x *preemption) serve(c *claim) {
 			x.take(r, s, c)
 		}
 		r.reserve(x.layout, c.shape.needOn(&x.members[r.at]))
-		x.hold(c.shape.queue, c.shape.holds, 1)
+		x.promise(c.shape)
 	}
+}
+
+// promise counts one task as held by its queue.
+func (x *preemption) promise(s *shape) {
+	p := x.promised[s.queue]
+	if p == nil {
+		p = make([]int64, x.holds())
+		x.promised[s.queue] = p
+	}
+	for _, a := range s.holds {
+		p[a.dim] += a.value
+	}
+	x.hold(s.queue, s.holds, 1)
+}
+
+// without returns the share of what the queue of a shape really holds, less one task of the shape.
+func (x *preemption) without(s *shape) (most float64) {
+	p := x.promised[s.queue]
+	for d, v := range s.queue.held {
+		if p != nil {
+			v -= p[d]
+		}
+		for _, a := range s.holds {
+			if a.dim == d {
+				v -= a.value
+			}
+		}
+		most = max(most, float64(v)*x.perTotal[d])
+	}
+	return most
 }
 
 // find returns the node where room for one task of c costs least: none of the tasks there, if enough leave already, or the fewest.
@@ -256,19 +288,25 @@ func (r *room) helps(l layout, s *shape, n *need) bool {
 	return s.devices > 0 && s.part >= n.part && !hasDevices(r.devices, n)
 }
 
+// nextIs reports whether the queue of a shape is the next to be served if one task of the shape ends.
+func (x *preemption) nextIs(s *shape) bool {
+	x.hold(s.queue, s.holds, -1)
+	next := !slices.ContainsFunc(x.shares, func(q *share) bool { return q != s.queue && q.waits && q.before(s.queue) })
+	x.hold(s.queue, s.holds, 1)
+	return next
+}
+
 // mayTake reports whether a running task of v may end for a waiting one of c: within a queue for a higher priority alone; from another
 // queue while that keeps its own share, for one of a higher priority or one that stays within its share with the task.
 func (x *preemption) mayTake(v, c *claim) bool {
 	from, to := v.shape.queue, c.shape.queue
 	if from == to {
-		return v.priority < c.priority
+		return v.priority < c.priority && x.nextIs(v.shape)
 	}
 	if to.priority < from.priority {
 		return false
 	}
-	x.hold(from, v.shape.holds, -1)
-	keeps := from.share >= from.fair-slack
-	x.hold(from, v.shape.holds, 1)
+	keeps := x.without(v.shape) >= from.fair-slack
 	if !keeps || to.priority > from.priority {
 		return keeps
 	}

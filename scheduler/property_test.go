@@ -16,12 +16,17 @@ import (
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "run the property tests from this seed alone; 0 is many seeds")
-	seeds    = flag.Int("seeds", 100, "how many seeds the property tests try")
+	seeds    = flag.Int("seeds", 40, "how many seeds the property tests try")
 )
 
 // forEachSeed runs f from fixed seeds, so that a failure comes again, and some new ones, so that more is seen over time. Each
 // failing test names its seed.
-func forEachSeed(t *testing.T, f func(t *testing.T, r *rand.Rand)) {
+func forEachSeed(t *testing.T, f func(t *testing.T, r *rand.Rand)) { forSeeds(t, *seeds, f) }
+
+// forFewSeeds is for tests of which each seed takes long.
+func forFewSeeds(t *testing.T, f func(t *testing.T, r *rand.Rand)) { forSeeds(t, (*seeds+3)/4, f) }
+
+func forSeeds(t *testing.T, count int, f func(t *testing.T, r *rand.Rand)) {
 	run := func(seed uint64) bool {
 		return t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			f(t, rand.New(rand.NewPCG(seed, 1)))
@@ -34,7 +39,7 @@ func forEachSeed(t *testing.T, f func(t *testing.T, r *rand.Rand)) {
 		run(*seedFlag)
 		return
 	}
-	for i := range *seeds {
+	for i := range count {
 		seed := uint64(i + 1)
 		if i%4 == 3 {
 			seed = rand.Uint64()
@@ -326,7 +331,7 @@ func TestFairness(t *testing.T) {
 // rounds without a task; from then on it gets one before every other class had its turn twice.
 func TestNobodyStarves(t *testing.T) {
 	const longest, patience = 5, 10
-	forEachSeed(t, func(t *testing.T, r *rand.Rand) {
+	forFewSeeds(t, func(t *testing.T, r *rand.Rand) {
 		c := randomCluster(r)
 		waited := map[string]int{}
 		for round := range 150 {
@@ -399,6 +404,21 @@ func TestWildAmounts(t *testing.T) {
 				ID: fmt.Sprint(i % 3), Request: resources(), Pending: r.IntN(50) - 5, Running: r.IntN(50) - 5,
 				LastPlaced: wildBytes(), Order: wildBytes(), Overdue: r.IntN(2) == 0,
 			})
+		}
+		for i := range r.IntN(3) {
+			s.Queues = append(s.Queues, scheduler.Queue{Name: fmt.Sprint(i % 2), Weight: wild(), Quota: resources(), Priority: r.IntN(2)})
+			s.Groups = append(s.Groups, scheduler.Group{ID: fmt.Sprint(i % 2), Bundles: []engine.Resources{resources(), resources()}, Overdue: true})
+		}
+		for i := range s.Nodes {
+			s.Nodes[i].Bundles = []scheduler.Bundle{{Group: "0", Index: int(wildBytes() % 3), Total: resources(), Used: resources(), Devices: []int{0, 1}, GPUs: s.Nodes[i].GPUs}}
+		}
+		for i := range s.Classes {
+			c := &s.Classes[i]
+			c.Queue, c.Weights = fmt.Sprint(i%3), scheduler.Weights{Digest: fmt.Sprint(i % 2), Bytes: wildBytes(), GPUBytes: wildBytes()}
+			c.Group, c.Bundle = []string{"", "0", "1"}[r.IntN(3)], r.IntN(3)-1
+			c.Preemptible, c.RunningOn = r.IntN(2) == 0, map[engine.NodeID]int{"0": r.IntN(20) - 5, "1": 3, "?": 1}
+			c.Leaving = map[engine.NodeID]int{"1": r.IntN(5) - 2}
+			c.Prefer, c.Spread = []engine.NodeID{"1", "?"}, r.IntN(2) == 0
 		}
 		scheduler.Decide(s)
 	})

@@ -10,7 +10,9 @@ type claim struct {
 	place int
 	// pending is what is left to place; held is what runs or was placed in this pass; share is what held amounts to.
 	pending, held int
-	share         float64
+	// aside is what of pending waits until the others have had their turns.
+	aside int
+	share float64
 	// priority is as in Class, last is LastPlaced, or later than all of them once the class got something in this pass.
 	priority int
 	last     int64

@@ -19,9 +19,9 @@ type Snapshot struct {
 	// Groups are the placement groups that wait, in the order in which they were asked for. Those that are placed are not listed: what
 	// their bundles hold is in Node.Used and Node.Bundles.
 	Groups []Group
-	// Now is the time, from which nothing but waiting times is computed.
+	// Now is the time, with which Class.Since is compared; nothing else depends on it. Zero means unknown.
 	Now time.Time
-	// MaxPlacements bounds the tasks that one decision places. Zero means no bound.
+	// MaxPlacements bounds the tasks that one decision places; a group counts as one. Zero means no bound.
 	MaxPlacements int
 }
 
@@ -130,7 +130,8 @@ type Class struct {
 	Priority int
 	// Operator is a name that the node must know; empty means none.
 	Operator string
-	// Selector are labels that a node must have; "" as a value means that the label exists, "!" before one that it differs.
+	// Selector are labels that a node must have; "" as a value means that the label exists, "!" before one that it differs or is missing,
+	// and "!" alone that it is missing.
 	Selector map[string]string
 	// Node is where its tasks must run, or should if Soft is set. Empty means anywhere.
 	Node engine.NodeID
@@ -152,7 +153,8 @@ type Class struct {
 	// Leaving counts, by node, its running tasks that were taken back and still hold their request: nothing more is taken back for who
 	// will fit once they have gone. They count as running.
 	Leaving map[engine.NodeID]int
-	// Since is when the oldest of its pending tasks arrived. Zero means unknown.
+	// Since is when the oldest of its pending tasks arrived: nothing is taken back for it in the first two seconds. Zero means unknown,
+	// and long enough.
 	Since time.Time
 }
 

@@ -145,8 +145,20 @@ func (p *pass) findQueue(name string) *share {
 	return p.byName[name]
 }
 
-// entitle computes what each queue is entitled to, once it is known who has work.
+// entitle computes what each queue is entitled to, beside those that hold something or wait for what could be.
 func (p *pass) entitle() {
+	look := func(c *claim) {
+		q := c.shape.queue
+		if !q.active && (c.held > 0 || c.pending > 0 && (len(p.shares) == 1 || p.feasible(c))) {
+			q.active = true
+		}
+	}
+	for i := range p.claims {
+		look(&p.claims[i])
+	}
+	for i := range p.placings {
+		look(&p.placings[i].claim)
+	}
 	var weights float64
 	for _, q := range p.shares {
 		if q.active {
