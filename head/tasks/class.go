@@ -149,7 +149,7 @@ func (c *Core) enqueue(t *task, front bool) {
 	k := t.class
 	t.state = stateWaiting
 	if front {
-		k.waiting.pushFront(t)
+		k.waiting.insert(t)
 	} else {
 		k.waiting.pushBack(t)
 	}

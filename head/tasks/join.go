@@ -61,7 +61,7 @@ func (c *Core) Join(now time.Time, id engine.NodeID, operators []string, report 
 			c.takeHeld(now, n, held)
 		}
 	}
-	for _, t := range n.held() {
+	for _, t := range slices.Backward(n.held()) { // So that each goes in front of the one before.
 		if _, ok := has[t.id]; ok || !t.sent {
 			continue
 		}

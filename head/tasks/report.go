@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"slices"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -215,7 +216,7 @@ func (c *Core) Leave(now time.Time, id engine.NodeID, graceful bool) {
 	if graceful {
 		why = "the worker stopped"
 	}
-	for _, t := range n.held() {
+	for _, t := range slices.Backward(n.held()) { // So that each goes in front of the one before.
 		sent := t.sent
 		c.unhold(now, t)
 		if sent {

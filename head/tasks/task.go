@@ -136,15 +136,27 @@ func (l *list) pushBack(t *task) {
 	l.count++
 }
 
-func (l *list) pushFront(t *task) {
-	at := l.field(t)
-	at.prev, at.next = nil, l.head
-	if l.head == nil {
+// maxSteps bounds how far insert looks.
+const maxSteps = 1_000
+
+// insert puts a task that was there before in front, behind those that were submitted earlier.
+func (l *list) insert(t *task) {
+	after := (*task)(nil)
+	before := l.head
+	for steps := 0; before != nil && before.number < t.number && steps < maxSteps; steps++ {
+		after, before = before, l.field(before).next
+	}
+	*l.field(t) = links{after, before}
+	if after == nil {
+		l.head = t
+	} else {
+		l.field(after).next = t
+	}
+	if before == nil {
 		l.tail = t
 	} else {
-		l.field(l.head).prev = t
+		l.field(before).prev = t
 	}
-	l.head = t
 	l.count++
 }
 
