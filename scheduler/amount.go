@@ -46,6 +46,8 @@ const (
 // layout says which dimensions this pass has.
 type layout struct {
 	gpu bool
+	// bundles is set when some class runs in the bundles of a group.
+	bundles bool
 	// custom are the names of the custom resources that some class or group requests, sorted.
 	custom []string
 	// width is the number of dimensions; firstCustom the index of the first custom one.
@@ -56,6 +58,9 @@ func newLayout(s *Snapshot) layout {
 	l := layout{firstCustom: dimsPlain}
 	add := func(r *engine.Resources) {
 		l.gpu = l.gpu || r.GPU > 0 || r.GPUMemoryBytes > 0
+		if len(r.Custom) == 0 {
+			return
+		}
 		for name, v := range r.Custom {
 			if v > 0 && !slices.Contains(l.custom, name) {
 				l.custom = append(l.custom, name)
@@ -64,6 +69,7 @@ func newLayout(s *Snapshot) layout {
 	}
 	for i := range s.Classes {
 		add(&s.Classes[i].Request)
+		l.bundles = l.bundles || s.Classes[i].Group != ""
 	}
 	for i := range s.Groups {
 		for b := range s.Groups[i].Bundles {

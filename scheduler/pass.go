@@ -64,8 +64,9 @@ type pass struct {
 	latest int64
 	// keeps are the nodes that are kept.
 	keeps []kept
-	// preempted are the tasks to take back.
-	preempted []Preemption
+	// preemptible is set when some tasks may be taken back; preempted are those that are.
+	preemptible bool
+	preempted   []Preemption
 }
 
 // grant is a number of tasks of one class that went to one node in a row.
@@ -198,7 +199,7 @@ func (p *pass) addNodes(s *Snapshot) {
 		slices.SortStableFunc(nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
 	}
 	bundles := 0
-	if slices.ContainsFunc(s.Classes, func(c Class) bool { return c.Group != "" }) {
+	if p.bundles {
 		for i := range nodes {
 			bundles += len(nodes[i].Bundles)
 		}
@@ -295,6 +296,7 @@ func (p *pass) addClasses(s *Snapshot) {
 			p.hold(q, c.shape.holds, int64(c.held))
 		}
 		q.last = max(q.last, c.last)
+		p.preemptible = p.preemptible || c.Preemptible && len(c.RunningOn) > 0
 		p.latest = max(p.latest, c.last)
 		if c.pending > 0 && c.shape.bad == "" {
 			waiting++

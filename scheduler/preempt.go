@@ -46,7 +46,7 @@ type victim struct {
 
 // preempt takes tasks back for classes that wait and are due their place.
 func (p *pass) preempt() {
-	if !slices.ContainsFunc(p.claims, func(c claim) bool { return c.Preemptible && len(c.RunningOn) > 0 }) {
+	if !p.preemptible {
 		return
 	}
 	var due []*claim

@@ -12,7 +12,7 @@ type Snapshot struct {
 	// Nodes are the connected workers; their ids are unique.
 	Nodes []Node
 	// Classes are the groups of tasks that wait or run; their ids are unique. A class that only runs must be listed if its queue has
-	// a quota or a weight, since what it holds counts there.
+	// a quota or a weight, since what it holds counts there. Thousands of them cost least in order of Order, then ID.
 	Classes []Class
 	// Queues are the shares of the cluster. A class of a queue that is not listed belongs to one of its name, of weight 1 and without quota.
 	Queues []Queue
