@@ -141,7 +141,8 @@ func (w *ownWorker) ask(question string) (told, error) {
 	if !w.out.Scan() {
 		return answer, errors.Join(w.out.Err(), errors.New("the worker has ended"))
 	}
-	return answer, json.Unmarshal(w.out.Bytes(), &answer)
+	err := json.Unmarshal(w.out.Bytes(), &answer)
+	return answer, err
 }
 
 func (w *ownWorker) awaitRunning(n int) error {

@@ -90,7 +90,8 @@ func ray(ctx context.Context) (float64, error) {
 	var result struct {
 		TasksPerSecond float64 `json:"tasks_per_second"`
 	}
-	return result.TasksPerSecond, json.Unmarshal(out, &result)
+	err = json.Unmarshal(out, &result)
+	return result.TasksPerSecond, err
 }
 
 // benchLatency runs tasks one at a time, in turn with a control that goes to the head and back.

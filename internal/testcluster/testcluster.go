@@ -16,6 +16,7 @@ import (
 	"github.com/f708428e/engine/node"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/fake"
+	"github.com/f708428e/engine/runtime/operator"
 )
 
 // Options describe a cluster.
@@ -32,6 +33,8 @@ type Options struct {
 	TargetSplitBytes int64
 	// StoreBytes is the size of each worker's object store. Zero means 64 MiB, less than zero no store.
 	StoreBytes int64
+	// Operators are those that tasks may name, beside the built-in ones. Nil means none.
+	Operators *operator.Registry
 	// Models makes each worker's loader. Nil means runtime/fake.
 	Models func() runtime.Loader
 }
@@ -61,6 +64,9 @@ func Start(t testing.TB, options Options) *Cluster {
 	}
 	if options.Models == nil {
 		options.Models = func() runtime.Loader { return fake.New() }
+	}
+	if options.Operators == nil {
+		options.Operators = &operator.Registry{}
 	}
 	if options.StoreBytes == 0 {
 		options.StoreBytes = 64 << 20
@@ -128,7 +134,7 @@ func (c *Cluster) AddWorker() *node.Node {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	w, err := node.StartWorker(ctx, node.WorkerConfig{
-		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU, GPU: float64(c.options.GPU), GPUMemoryBytes: int64(c.options.GPU) << 30}, Models: c.options.Models(), Allocator: c.memory, Version: "test", Logger: Logger(),
+		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU, GPU: float64(c.options.GPU), GPUMemoryBytes: int64(c.options.GPU) << 30}, Models: c.options.Models(), Operators: c.options.Operators, Allocator: c.memory, Version: "test", Logger: Logger(),
 		ObjectStore: node.ObjectStoreConfig{
 			MemoryBytes: max(0, c.options.StoreBytes), DataDir: c.t.TempDir(), FlightPort: -1, Disabled: c.options.StoreBytes < 0,
 		},
