@@ -26,6 +26,10 @@ type lease struct {
 	devices []int32
 	job     *jobEntry
 	counts  counts
+	// lapsed says that the lease had ended when this stream to the head began, and that this stream has not been answered. notBefore is when
+	// the part may be published at the earliest, since another worker may have been granted the task meanwhile. The table guards both.
+	lapsed    bool
+	notBefore time.Time
 	// revoked ends when the worker must stop the attempt.
 	revoked context.Context //nolint:containedctx // It is the lease's own lifetime, which several goroutines wait for.
 	revoke  context.CancelCauseFunc
@@ -120,7 +124,10 @@ func (t *table) report(sequence, acknowledged uint64, now time.Time) *enginev1.S
 		Sequence: sequence, AcknowledgedSequence: acknowledged, Draining: t.draining, Goodbye: t.gone, Logs: t.lines,
 	}
 	for _, l := range t.leases {
-		report.Held = append(report.Held, &enginev1.HeldLease{Lease: l.ref(), Counts: l.counts.toProto(), GpuDevices: l.devices})
+		if sequence == 1 {
+			l.lapsed = !now.Before(t.validUntil) || l.notBefore.After(now)
+		}
+		report.Held = append(report.Held, &enginev1.HeldLease{Lease: l.ref(), Counts: l.counts.toProto(), GpuDevices: l.devices, Lapsed: l.lapsed})
 	}
 	for _, result := range t.results {
 		report.Results = append(report.Results, result)
@@ -144,6 +151,7 @@ func (t *table) take(answer *enginev1.SyncResponse) []*lease {
 			t.lines = nil
 		}
 		t.clusterID, t.leaseTime = welcome.GetClusterId(), welcome.GetLeaseTime().AsDuration()
+		t.adoptLocked(time.Now().Add(welcome.GetAdoptionWait().AsDuration()))
 	}
 	t.renewLocked(answer.GetAcknowledgedSequence())
 	if n := answer.GetAcknowledgedLogSequence(); n > 0 {
@@ -179,6 +187,16 @@ func (t *table) take(answer *enginev1.SyncResponse) []*lease {
 	close(t.changed)
 	t.changed = make(chan struct{})
 	return t.grantLocked(answer.GetGrants())
+}
+
+// adoptLocked keeps what had lapsed from being published before other workers' leases of it have ended.
+func (t *table) adoptLocked(notBefore time.Time) {
+	for _, l := range t.leases {
+		if l.lapsed && notBefore.After(l.notBefore) {
+			l.notBefore = notBefore
+		}
+		l.lapsed = false
+	}
 }
 
 // renewLocked moves the end of all leases: they last from when the acknowledged report was sent.
@@ -240,16 +258,21 @@ func (t *table) finish(l *lease, result *enginev1.TaskResult) {
 func (t *table) awaitRight(ctx context.Context, l *lease) error {
 	for {
 		t.mu.Lock()
-		left, renewed, leaseTime := time.Until(t.validUntil), t.renewed, t.leaseTime
+		left, renewed, leaseTime, adopted := time.Until(t.validUntil), t.renewed, t.leaseTime, time.Until(l.notBefore)
 		t.mu.Unlock()
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if left > leaseTime/5 {
+		if left > leaseTime/5 && adopted <= 0 {
 			return nil
+		}
+		var timer <-chan time.Time
+		if adopted > 0 {
+			timer = time.After(adopted)
 		}
 		select {
 		case <-renewed:
+		case <-timer:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -37,6 +37,9 @@ type Config struct {
 	HangAfter time.Duration
 	// Tasks bounds the tasks of clients; its Term, Started, and LeaseTime are set by the core.
 	Tasks tasks.Config
+	// AssignAfter is the time before which workers may have valid leases that an earlier head has granted: jobs get no new ones until
+	// then, unless Job.AssignAfter says even later. Zero means that there are none.
+	AssignAfter time.Time
 	// Started is when this head began to lead. Required where workers may have tasks of an earlier one.
 	Started time.Time
 }
@@ -114,6 +117,8 @@ type Core struct {
 	pauses   pauseHeap
 	workers  map[engine.NodeID]*worker
 	sessions uint64
+	// departing counts the leases of a task that are leaving.
+	departing map[engine.TaskID]int
 	// queues are the shares that somebody has set, drains the nodes that are to leave.
 	queues     []scheduler.Queue
 	wireQueues []*enginev1.Queue
@@ -198,6 +203,7 @@ func NewCore(config Config) *Core {
 		classes:   map[string]*class{},
 		byClass:   map[string]*class{},
 		workers:   map[engine.NodeID]*worker{},
+		departing: map[engine.TaskID]int{},
 		drains:    map[engine.NodeID]*drain{},
 		tallies:   map[string]*tally{},
 		lastEpoch: engine.Epoch(config.Term << 32),
@@ -242,16 +248,25 @@ func (c *Core) AddJob(now time.Time, added Job) {
 	c.clock = now
 	c.orders++
 	defer func() { c.lastEpoch++ }()
-	j := &job{Job: added, order: c.orders, lastPlaced: c.stamp(now), tasks: make([]task, len(added.Plan.GetTasks())), held: now.Before(added.AssignAfter)}
+	j := &job{Job: added, order: c.orders, lastPlaced: c.stamp(now), tasks: make([]task, len(added.Plan.GetTasks()))}
+	assignAfter := added.AssignAfter
+	if assignAfter.Before(c.config.AssignAfter) {
+		assignAfter = c.config.AssignAfter // A worker may hold a lease of a run that was stopped.
+	}
+	j.held = now.Before(assignAfter)
 	for i := range j.tasks {
 		if added.AssignAfter.IsZero() {
 			// Nobody can hold a lease of this run of the job yet: one from before it was stopped is not adopted.
 			j.tasks[i].epoch = c.lastEpoch + 1
 		}
-		if added.Done != nil && added.Done(i) {
+		switch {
+		case added.Done != nil && added.Done(i):
 			j.tasks[i].state = taskDone
 			j.done++
-		} else {
+		case c.departing[engine.TaskID{Job: j.ID, Index: i}] > 0:
+			j.tasks[i].delayed = true
+			j.delayed++
+		default:
 			j.queue = append(j.queue, int32(i)) //nolint:gosec // A plan has fewer tasks.
 		}
 	}
@@ -265,7 +280,7 @@ func (c *Core) AddJob(now time.Time, added Job) {
 	c.join(j)
 	c.recount(j)
 	if j.held {
-		c.pause(added.AssignAfter, j, -1)
+		c.pause(assignAfter, j, -1)
 	}
 	c.schedule(now)
 }

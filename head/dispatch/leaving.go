@@ -6,7 +6,8 @@ import (
 )
 
 // leaving is a lease that was taken back. Its request counts until its worker has heard of that and does not hold it any more, so that
-// nothing else is granted the room before it is free.
+// nothing else is granted the room before it is free; and its task is granted to nobody else, so that no two workers have a valid lease of
+// one task.
 type leaving struct {
 	class   *class
 	task    engine.TaskID
@@ -26,6 +27,7 @@ func (c *Core) takeBack(j *job, index int) {
 		w.leaving = append(w.leaving, leaving{class: k, task: id, epoch: t.epoch, devices: devices})
 		w.used.Add(&k.need, devices, 1)
 		w.load(k, 1)
+		c.departing[id]++
 		k.Running++
 		if k.Leaving == nil {
 			k.Leaving = map[engine.NodeID]int{}
@@ -73,6 +75,7 @@ func (c *Core) hasLeft(w *worker, l leaving) {
 		delete(k.Leaving, w.id)
 	}
 	c.stale = true
+	c.departed(l.task)
 }
 
 // allHaveLeft frees the room of all that were leaving a worker that is gone.

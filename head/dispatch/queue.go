@@ -13,13 +13,34 @@ func (c *Core) enqueue(j *job, index int, notBefore time.Time) {
 	t := &j.tasks[index]
 	c.stale = true
 	t.state = taskWaiting
-	if notBefore.After(c.clock) {
-		t.delayed, t.notBefore = true, notBefore
-		j.delayed++
-		c.pause(notBefore, j, index)
+	departing := c.departing[engine.TaskID{Job: j.ID, Index: index}] > 0
+	if !departing && !notBefore.After(c.clock) {
+		c.push(j, index)
 		return
 	}
-	c.push(j, index)
+	t.delayed, t.notBefore = true, notBefore
+	j.delayed++
+	if !departing {
+		c.pause(notBefore, j, index)
+	}
+}
+
+// departed lets a task wait for a worker again that nobody may hold any more.
+func (c *Core) departed(id engine.TaskID) {
+	if c.departing[id]--; c.departing[id] > 0 {
+		return
+	}
+	delete(c.departing, id)
+	j, t := c.find(id)
+	switch {
+	case t == nil || t.state != taskWaiting || !t.delayed:
+	case t.notBefore.After(c.clock):
+		c.pause(t.notBefore, j, id.Index)
+	default:
+		t.delayed = false
+		j.delayed--
+		c.push(j, id.Index)
+	}
 }
 
 // push makes a waiting task one that may begin.
@@ -124,7 +145,8 @@ func (c *Core) endPauses(now time.Time) {
 			continue
 		}
 		// It may have found a worker meanwhile, and have been lost again.
-		if t := &p.job.tasks[p.index]; t.delayed && !now.Before(t.notBefore) {
+		t := &p.job.tasks[p.index]
+		if t.delayed && !now.Before(t.notBefore) && c.departing[engine.TaskID{Job: p.job.ID, Index: p.index}] == 0 {
 			t.delayed = false
 			p.job.delayed--
 			c.push(p.job, p.index)

@@ -136,7 +136,7 @@ func (c *Core) renew(now time.Time, w *worker, id engine.TaskID, held *enginev1.
 		t.epoch = epoch
 		t.attempts = max(t.attempts, 1)
 		c.hold(j, id.Index, w, held.GetGpuDevices())
-	case t.state == taskLeased && epoch > t.epoch:
+	case t.state == taskLeased && epoch > t.epoch && !held.GetLapsed(): // Else the one that has it now may publish at any moment.
 		c.revoke(t.worker, id, t.epoch)
 		c.release(j, id.Index)
 		t.epoch = epoch
@@ -180,6 +180,9 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		return false
 	}
 	if t.state == taskLeased {
+		if t.worker != w && result.GetError() != nil {
+			return false // The one that has it now goes on.
+		}
 		if t.worker != w {
 			c.revoke(t.worker, id, t.epoch)
 		}
@@ -239,6 +242,9 @@ func (c *Core) Answer(now time.Time, id engine.NodeID, session uint64) *enginev1
 			ProtocolVersion: rpc.WorkerProtocolVersion, ClusterId: c.config.ClusterID, Term: c.config.Term,
 			LeaseTime: durationpb.New(c.config.LeaseTime), ReportInterval: durationpb.New(c.config.ReportInterval),
 		}
+	}
+	if wait := c.config.AssignAfter.Sub(now); answer.Welcome != nil && wait > 0 {
+		answer.Welcome.AdoptionWait = durationpb.New(wait)
 	}
 	for _, granted := range w.grants {
 		j := c.jobs[granted.Job]

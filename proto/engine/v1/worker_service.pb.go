@@ -351,7 +351,10 @@ type HeldLease struct {
 	// What the attempt has done so far.
 	Counts *TaskCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
 	// As granted.
-	GpuDevices    []int32 `protobuf:"varint,3,rep,packed,name=gpu_devices,json=gpuDevices,proto3" json:"gpu_devices,omitempty"`
+	GpuDevices []int32 `protobuf:"varint,3,rep,packed,name=gpu_devices,json=gpuDevices,proto3" json:"gpu_devices,omitempty"`
+	// Until the first answer of a stream: the lease had ended by the worker's clock when the stream began, or the worker may not publish
+	// under it yet; see HeadWelcome.adoption_wait.
+	Lapsed        bool `protobuf:"varint,4,opt,name=lapsed,proto3" json:"lapsed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -405,6 +408,13 @@ func (x *HeldLease) GetGpuDevices() []int32 {
 		return x.GpuDevices
 	}
 	return nil
+}
+
+func (x *HeldLease) GetLapsed() bool {
+	if x != nil {
+		return x.Lapsed
+	}
+	return false
 }
 
 // TaskCounts is the work of one attempt.
@@ -984,7 +994,10 @@ type HeadWelcome struct {
 	// How often the worker should report at least.
 	ReportInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=report_interval,json=reportInterval,proto3" json:"report_interval,omitempty"`
 	// Counts the starts of the head; the upper half of every epoch that it grants.
-	Term          uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	// How long others may still have valid leases that an earlier head has granted. A worker whose leases had ended when it sent the first
+	// report of the stream publishes nothing under those before that: another one may have been granted them. 0: there are none.
+	AdoptionWait  *durationpb.Duration `protobuf:"bytes,6,opt,name=adoption_wait,json=adoptionWait,proto3" json:"adoption_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1065,13 @@ func (x *HeadWelcome) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *HeadWelcome) GetAdoptionWait() *durationpb.Duration {
+	if x != nil {
+		return x.AdoptionWait
+	}
+	return nil
 }
 
 // JobAssignment is what a worker needs to know of a job, apart from its tasks.
@@ -1215,7 +1235,10 @@ type SyncObjectsRequest struct {
 	// What the store holds. In every message.
 	Usage *ObjectStoreUsage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Orders that were carried out, or failed.
-	Results       []*ObjectOrderResult `protobuf:"bytes,6,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*ObjectOrderResult `protobuf:"bytes,6,rep,name=results,proto3" json:"results,omitempty"`
+	// The store is about to leave, and this stream has told of everything that it has: what has owners and no checkpoint is to be moved
+	// to other stores. In one message of each stream from then on; the answer is an evacuation.
+	Leaving       bool `protobuf:"varint,7,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1292,13 +1315,23 @@ func (x *SyncObjectsRequest) GetResults() []*ObjectOrderResult {
 	return nil
 }
 
+func (x *SyncObjectsRequest) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
 // SyncObjectsResponse carries orders.
 type SyncObjectsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order in which they are to begin.
 	Orders []*ObjectOrder `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
 	// The cluster's id. In the first message of a stream, which comes at once, and only there.
-	ClusterId     string `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ClusterId string `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Nothing is left in the store that can be moved; it may leave. Only after the store has said that it is leaving, and again if
+	// something came to be there after that.
+	Evacuation    *Evacuation `protobuf:"bytes,3,opt,name=evacuation,proto3" json:"evacuation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1347,6 +1380,77 @@ func (x *SyncObjectsResponse) GetClusterId() string {
 	return ""
 }
 
+func (x *SyncObjectsResponse) GetEvacuation() *Evacuation {
+	if x != nil {
+		return x.Evacuation
+	}
+	return nil
+}
+
+// Evacuation says what became of the objects of a store that leaves.
+type Evacuation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many stay whose only copy or primary copy no other store could take: they are lost with the store.
+	LeftObjects int64 `protobuf:"varint,1,opt,name=left_objects,json=leftObjects,proto3" json:"left_objects,omitempty"`
+	// Their size.
+	LeftBytes int64 `protobuf:"varint,2,opt,name=left_bytes,json=leftBytes,proto3" json:"left_bytes,omitempty"`
+	// Why one of them stays. Empty if none does.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evacuation) Reset() {
+	*x = Evacuation{}
+	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evacuation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evacuation) ProtoMessage() {}
+
+func (x *Evacuation) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evacuation.ProtoReflect.Descriptor instead.
+func (*Evacuation) Descriptor() ([]byte, []int) {
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Evacuation) GetLeftObjects() int64 {
+	if x != nil {
+		return x.LeftObjects
+	}
+	return 0
+}
+
+func (x *Evacuation) GetLeftBytes() int64 {
+	if x != nil {
+		return x.LeftBytes
+	}
+	return 0
+}
+
+func (x *Evacuation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ObjectOrder is what a store is to do.
 type ObjectOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1372,7 +1476,7 @@ type ObjectOrder struct {
 
 func (x *ObjectOrder) Reset() {
 	*x = ObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1488,7 @@ func (x *ObjectOrder) String() string {
 func (*ObjectOrder) ProtoMessage() {}
 
 func (x *ObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[15]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1501,7 @@ func (x *ObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectOrder.ProtoReflect.Descriptor instead.
 func (*ObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ObjectOrder) GetNumber() uint64 {
@@ -1573,7 +1677,7 @@ type DeleteObjectsOrder struct {
 
 func (x *DeleteObjectsOrder) Reset() {
 	*x = DeleteObjectsOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1689,7 @@ func (x *DeleteObjectsOrder) String() string {
 func (*DeleteObjectsOrder) ProtoMessage() {}
 
 func (x *DeleteObjectsOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[16]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1702,7 @@ func (x *DeleteObjectsOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectsOrder.ProtoReflect.Descriptor instead.
 func (*DeleteObjectsOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteObjectsOrder) GetObjectIds() [][]byte {
@@ -1623,7 +1727,7 @@ type OwnObjectOrder struct {
 
 func (x *OwnObjectOrder) Reset() {
 	*x = OwnObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1739,7 @@ func (x *OwnObjectOrder) String() string {
 func (*OwnObjectOrder) ProtoMessage() {}
 
 func (x *OwnObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[17]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1752,7 @@ func (x *OwnObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnObjectOrder.ProtoReflect.Descriptor instead.
 func (*OwnObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OwnObjectOrder) GetObjectId() []byte {
@@ -1683,7 +1787,7 @@ type EndOwnerOrder struct {
 
 func (x *EndOwnerOrder) Reset() {
 	*x = EndOwnerOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1799,7 @@ func (x *EndOwnerOrder) String() string {
 func (*EndOwnerOrder) ProtoMessage() {}
 
 func (x *EndOwnerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[18]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1812,7 @@ func (x *EndOwnerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOwnerOrder.ProtoReflect.Descriptor instead.
 func (*EndOwnerOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EndOwnerOrder) GetOwner() *ObjectOwner {
@@ -1735,7 +1839,7 @@ type PutObjectOrder struct {
 
 func (x *PutObjectOrder) Reset() {
 	*x = PutObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1851,7 @@ func (x *PutObjectOrder) String() string {
 func (*PutObjectOrder) ProtoMessage() {}
 
 func (x *PutObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[19]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1864,7 @@ func (x *PutObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectOrder.ProtoReflect.Descriptor instead.
 func (*PutObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PutObjectOrder) GetObjectId() []byte {
@@ -1802,7 +1906,7 @@ type FetchObjectOrder struct {
 
 func (x *FetchObjectOrder) Reset() {
 	*x = FetchObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1918,7 @@ func (x *FetchObjectOrder) String() string {
 func (*FetchObjectOrder) ProtoMessage() {}
 
 func (x *FetchObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[20]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1931,7 @@ func (x *FetchObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchObjectOrder.ProtoReflect.Descriptor instead.
 func (*FetchObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FetchObjectOrder) GetObjectId() []byte {
@@ -1848,7 +1952,7 @@ type DescribeObjectOrder struct {
 
 func (x *DescribeObjectOrder) Reset() {
 	*x = DescribeObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1964,7 @@ func (x *DescribeObjectOrder) String() string {
 func (*DescribeObjectOrder) ProtoMessage() {}
 
 func (x *DescribeObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[21]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +1977,7 @@ func (x *DescribeObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeObjectOrder.ProtoReflect.Descriptor instead.
 func (*DescribeObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DescribeObjectOrder) GetObjectId() []byte {
@@ -1896,7 +2000,7 @@ type CheckpointObjectOrder struct {
 
 func (x *CheckpointObjectOrder) Reset() {
 	*x = CheckpointObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2012,7 @@ func (x *CheckpointObjectOrder) String() string {
 func (*CheckpointObjectOrder) ProtoMessage() {}
 
 func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[22]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2025,7 @@ func (x *CheckpointObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointObjectOrder.ProtoReflect.Descriptor instead.
 func (*CheckpointObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckpointObjectOrder) GetObjectId() []byte {
@@ -1953,7 +2057,7 @@ type RestoreObjectOrder struct {
 
 func (x *RestoreObjectOrder) Reset() {
 	*x = RestoreObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2069,7 @@ func (x *RestoreObjectOrder) String() string {
 func (*RestoreObjectOrder) ProtoMessage() {}
 
 func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[23]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2082,7 @@ func (x *RestoreObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreObjectOrder.ProtoReflect.Descriptor instead.
 func (*RestoreObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RestoreObjectOrder) GetUri() string {
@@ -2010,14 +2114,16 @@ type PromoteObjectOrder struct {
 	// Who owns the object.
 	Owners []*ObjectOwner `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
 	// The URI of the object's checkpoint, of which the cache may not know. Empty if there is none.
-	Checkpoint    string `protobuf:"bytes,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Checkpoint string `protobuf:"bytes,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// Bring a copy here first if there is none: the store that has the primary copy is about to leave.
+	Fetch         bool `protobuf:"varint,4,opt,name=fetch,proto3" json:"fetch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PromoteObjectOrder) Reset() {
 	*x = PromoteObjectOrder{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[24]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2135,7 @@ func (x *PromoteObjectOrder) String() string {
 func (*PromoteObjectOrder) ProtoMessage() {}
 
 func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[24]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2148,7 @@ func (x *PromoteObjectOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteObjectOrder.ProtoReflect.Descriptor instead.
 func (*PromoteObjectOrder) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PromoteObjectOrder) GetObjectId() []byte {
@@ -2066,6 +2172,13 @@ func (x *PromoteObjectOrder) GetCheckpoint() string {
 	return ""
 }
 
+func (x *PromoteObjectOrder) GetFetch() bool {
+	if x != nil {
+		return x.Fetch
+	}
+	return false
+}
+
 // ObjectOrderResult is how an order ended. What the order changed is told in the same message or an earlier one.
 type ObjectOrderResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2083,7 +2196,7 @@ type ObjectOrderResult struct {
 
 func (x *ObjectOrderResult) Reset() {
 	*x = ObjectOrderResult{}
-	mi := &file_engine_v1_worker_service_proto_msgTypes[25]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2208,7 @@ func (x *ObjectOrderResult) String() string {
 func (*ObjectOrderResult) ProtoMessage() {}
 
 func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_worker_service_proto_msgTypes[25]
+	mi := &file_engine_v1_worker_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2221,7 @@ func (x *ObjectOrderResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectOrderResult.ProtoReflect.Descriptor instead.
 func (*ObjectOrderResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_worker_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ObjectOrderResult) GetNumber() uint64 {
@@ -2175,12 +2288,13 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\bLeaseRef\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\x05R\x04task\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x86\x01\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x9e\x01\n" +
 	"\tHeldLease\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +
 	"\x06counts\x18\x02 \x01(\v2\x15.engine.v1.TaskCountsR\x06counts\x12\x1f\n" +
 	"\vgpu_devices\x18\x03 \x03(\x05R\n" +
-	"gpuDevices\"\xf8\x01\n" +
+	"gpuDevices\x12\x16\n" +
+	"\x06lapsed\x18\x04 \x01(\bR\x06lapsed\"\xf8\x01\n" +
 	"\n" +
 	"TaskCounts\x12\x1b\n" +
 	"\trows_read\x18\x01 \x01(\x03R\browsRead\x12!\n" +
@@ -2233,7 +2347,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"DrainOrder\x12#\n" +
 	"\rwithin_millis\x18\x01 \x01(\x03R\fwithinMillis\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe9\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa9\x02\n" +
 	"\vHeadWelcome\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
@@ -2241,7 +2355,8 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"lease_time\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tleaseTime\x12B\n" +
 	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"s\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12>\n" +
+	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\"s\n" +
 	"\rJobAssignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
@@ -2253,18 +2368,28 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12,\n" +
 	"\x06inputs\x18\x04 \x03(\v2\x14.engine.v1.InputFileR\x06inputs\x12\x1f\n" +
 	"\vgpu_devices\x18\x05 \x03(\x05R\n" +
-	"gpuDevices\"\x95\x02\n" +
+	"gpuDevices\"\xaf\x02\n" +
 	"\x12SyncObjectsRequest\x123\n" +
 	"\x05store\x18\x01 \x01(\v2\x1d.engine.v1.ObjectStoreAddressR\x05store\x12/\n" +
 	"\achanged\x18\x02 \x03(\v2\x15.engine.v1.ObjectCopyR\achanged\x12\x12\n" +
 	"\x04gone\x18\x03 \x03(\fR\x04gone\x12\x1a\n" +
 	"\bcomplete\x18\x04 \x01(\bR\bcomplete\x121\n" +
 	"\x05usage\x18\x05 \x01(\v2\x1b.engine.v1.ObjectStoreUsageR\x05usage\x126\n" +
-	"\aresults\x18\x06 \x03(\v2\x1c.engine.v1.ObjectOrderResultR\aresults\"d\n" +
+	"\aresults\x18\x06 \x03(\v2\x1c.engine.v1.ObjectOrderResultR\aresults\x12\x18\n" +
+	"\aleaving\x18\a \x01(\bR\aleaving\"\x9b\x01\n" +
 	"\x13SyncObjectsResponse\x12.\n" +
 	"\x06orders\x18\x01 \x03(\v2\x16.engine.v1.ObjectOrderR\x06orders\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xab\x04\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\x125\n" +
+	"\n" +
+	"evacuation\x18\x03 \x01(\v2\x15.engine.v1.EvacuationR\n" +
+	"evacuation\"f\n" +
+	"\n" +
+	"Evacuation\x12!\n" +
+	"\fleft_objects\x18\x01 \x01(\x03R\vleftObjects\x12\x1d\n" +
+	"\n" +
+	"left_bytes\x18\x02 \x01(\x03R\tleftBytes\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xab\x04\n" +
 	"\vObjectOrder\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x127\n" +
 	"\x06delete\x18\x02 \x01(\v2\x1d.engine.v1.DeleteObjectsOrderH\x00R\x06delete\x12-\n" +
@@ -2304,13 +2429,14 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x12RestoreObjectOrder\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12.\n" +
 	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\x12\x16\n" +
-	"\x06domain\x18\x03 \x01(\tR\x06domain\"\x81\x01\n" +
+	"\x06domain\x18\x03 \x01(\tR\x06domain\"\x97\x01\n" +
 	"\x12PromoteObjectOrder\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\fR\bobjectId\x12.\n" +
 	"\x06owners\x18\x02 \x03(\v2\x16.engine.v1.ObjectOwnerR\x06owners\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x03 \x01(\tR\n" +
-	"checkpoint\"\x96\x01\n" +
+	"checkpoint\x12\x14\n" +
+	"\x05fetch\x18\x04 \x01(\bR\x05fetch\"\x96\x01\n" +
 	"\x11ObjectOrderResult\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12&\n" +
 	"\x05error\x18\x02 \x01(\v2\x10.engine.v1.ErrorR\x05error\x12-\n" +
@@ -2332,7 +2458,7 @@ func file_engine_v1_worker_service_proto_rawDescGZIP() []byte {
 	return file_engine_v1_worker_service_proto_rawDescData
 }
 
-var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*SyncRequest)(nil),           // 0: engine.v1.SyncRequest
 	(*WorkerHello)(nil),           // 1: engine.v1.WorkerHello
@@ -2349,98 +2475,101 @@ var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*LeaseGrant)(nil),            // 12: engine.v1.LeaseGrant
 	(*SyncObjectsRequest)(nil),    // 13: engine.v1.SyncObjectsRequest
 	(*SyncObjectsResponse)(nil),   // 14: engine.v1.SyncObjectsResponse
-	(*ObjectOrder)(nil),           // 15: engine.v1.ObjectOrder
-	(*DeleteObjectsOrder)(nil),    // 16: engine.v1.DeleteObjectsOrder
-	(*OwnObjectOrder)(nil),        // 17: engine.v1.OwnObjectOrder
-	(*EndOwnerOrder)(nil),         // 18: engine.v1.EndOwnerOrder
-	(*PutObjectOrder)(nil),        // 19: engine.v1.PutObjectOrder
-	(*FetchObjectOrder)(nil),      // 20: engine.v1.FetchObjectOrder
-	(*DescribeObjectOrder)(nil),   // 21: engine.v1.DescribeObjectOrder
-	(*CheckpointObjectOrder)(nil), // 22: engine.v1.CheckpointObjectOrder
-	(*RestoreObjectOrder)(nil),    // 23: engine.v1.RestoreObjectOrder
-	(*PromoteObjectOrder)(nil),    // 24: engine.v1.PromoteObjectOrder
-	(*ObjectOrderResult)(nil),     // 25: engine.v1.ObjectOrderResult
-	nil,                           // 26: engine.v1.WorkerHello.LabelsEntry
-	(*HeldTask)(nil),              // 27: engine.v1.HeldTask
-	(*TaskOutcome)(nil),           // 28: engine.v1.TaskOutcome
-	(*Resources)(nil),             // 29: engine.v1.Resources
-	(*Error)(nil),                 // 30: engine.v1.Error
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*LogLine)(nil),               // 32: engine.v1.LogLine
-	(*TaskTemplate)(nil),          // 33: engine.v1.TaskTemplate
-	(*TaskGrant)(nil),             // 34: engine.v1.TaskGrant
-	(*JobSpec)(nil),               // 35: engine.v1.JobSpec
-	(*Plan)(nil),                  // 36: engine.v1.Plan
-	(*TaskPlan)(nil),              // 37: engine.v1.TaskPlan
-	(*InputFile)(nil),             // 38: engine.v1.InputFile
-	(*ObjectStoreAddress)(nil),    // 39: engine.v1.ObjectStoreAddress
-	(*ObjectCopy)(nil),            // 40: engine.v1.ObjectCopy
-	(*ObjectStoreUsage)(nil),      // 41: engine.v1.ObjectStoreUsage
-	(*ObjectOwner)(nil),           // 42: engine.v1.ObjectOwner
+	(*Evacuation)(nil),            // 15: engine.v1.Evacuation
+	(*ObjectOrder)(nil),           // 16: engine.v1.ObjectOrder
+	(*DeleteObjectsOrder)(nil),    // 17: engine.v1.DeleteObjectsOrder
+	(*OwnObjectOrder)(nil),        // 18: engine.v1.OwnObjectOrder
+	(*EndOwnerOrder)(nil),         // 19: engine.v1.EndOwnerOrder
+	(*PutObjectOrder)(nil),        // 20: engine.v1.PutObjectOrder
+	(*FetchObjectOrder)(nil),      // 21: engine.v1.FetchObjectOrder
+	(*DescribeObjectOrder)(nil),   // 22: engine.v1.DescribeObjectOrder
+	(*CheckpointObjectOrder)(nil), // 23: engine.v1.CheckpointObjectOrder
+	(*RestoreObjectOrder)(nil),    // 24: engine.v1.RestoreObjectOrder
+	(*PromoteObjectOrder)(nil),    // 25: engine.v1.PromoteObjectOrder
+	(*ObjectOrderResult)(nil),     // 26: engine.v1.ObjectOrderResult
+	nil,                           // 27: engine.v1.WorkerHello.LabelsEntry
+	(*HeldTask)(nil),              // 28: engine.v1.HeldTask
+	(*TaskOutcome)(nil),           // 29: engine.v1.TaskOutcome
+	(*Resources)(nil),             // 30: engine.v1.Resources
+	(*Error)(nil),                 // 31: engine.v1.Error
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*LogLine)(nil),               // 33: engine.v1.LogLine
+	(*TaskTemplate)(nil),          // 34: engine.v1.TaskTemplate
+	(*TaskGrant)(nil),             // 35: engine.v1.TaskGrant
+	(*JobSpec)(nil),               // 36: engine.v1.JobSpec
+	(*Plan)(nil),                  // 37: engine.v1.Plan
+	(*TaskPlan)(nil),              // 38: engine.v1.TaskPlan
+	(*InputFile)(nil),             // 39: engine.v1.InputFile
+	(*ObjectStoreAddress)(nil),    // 40: engine.v1.ObjectStoreAddress
+	(*ObjectCopy)(nil),            // 41: engine.v1.ObjectCopy
+	(*ObjectStoreUsage)(nil),      // 42: engine.v1.ObjectStoreUsage
+	(*ObjectOwner)(nil),           // 43: engine.v1.ObjectOwner
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
 	3,  // 1: engine.v1.SyncRequest.held:type_name -> engine.v1.HeldLease
 	5,  // 2: engine.v1.SyncRequest.results:type_name -> engine.v1.TaskResult
 	6,  // 3: engine.v1.SyncRequest.logs:type_name -> engine.v1.WorkerLogLine
-	27, // 4: engine.v1.SyncRequest.held_tasks:type_name -> engine.v1.HeldTask
-	28, // 5: engine.v1.SyncRequest.outcomes:type_name -> engine.v1.TaskOutcome
-	29, // 6: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
-	26, // 7: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
+	28, // 4: engine.v1.SyncRequest.held_tasks:type_name -> engine.v1.HeldTask
+	29, // 5: engine.v1.SyncRequest.outcomes:type_name -> engine.v1.TaskOutcome
+	30, // 6: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
+	27, // 7: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
 	2,  // 8: engine.v1.HeldLease.lease:type_name -> engine.v1.LeaseRef
 	4,  // 9: engine.v1.HeldLease.counts:type_name -> engine.v1.TaskCounts
 	2,  // 10: engine.v1.TaskResult.lease:type_name -> engine.v1.LeaseRef
 	4,  // 11: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
-	30, // 12: engine.v1.TaskResult.error:type_name -> engine.v1.Error
-	31, // 13: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
-	32, // 14: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
+	31, // 12: engine.v1.TaskResult.error:type_name -> engine.v1.Error
+	32, // 13: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
+	33, // 14: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
 	10, // 15: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
 	11, // 16: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
 	12, // 17: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
 	2,  // 18: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
 	2,  // 19: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
-	33, // 20: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
-	34, // 21: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
+	34, // 20: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
+	35, // 21: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
 	8,  // 22: engine.v1.SyncResponse.task_revocations:type_name -> engine.v1.TaskRevocation
 	9,  // 23: engine.v1.SyncResponse.drain:type_name -> engine.v1.DrainOrder
-	31, // 24: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
-	31, // 25: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
-	35, // 26: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
-	36, // 27: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
-	2,  // 28: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
-	37, // 29: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	38, // 30: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
-	39, // 31: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
-	40, // 32: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
-	41, // 33: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
-	25, // 34: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
-	15, // 35: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
-	16, // 36: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
-	17, // 37: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
-	18, // 38: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
-	19, // 39: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
-	20, // 40: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
-	22, // 41: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
-	23, // 42: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
-	24, // 43: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
-	21, // 44: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
-	42, // 45: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
-	42, // 46: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
-	42, // 47: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
-	42, // 48: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
-	42, // 49: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	42, // 50: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	30, // 51: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
-	40, // 52: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
-	0,  // 53: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	13, // 54: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
-	7,  // 55: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	14, // 56: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
-	55, // [55:57] is the sub-list for method output_type
-	53, // [53:55] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	32, // 24: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
+	32, // 25: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
+	32, // 26: engine.v1.HeadWelcome.adoption_wait:type_name -> google.protobuf.Duration
+	36, // 27: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
+	37, // 28: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
+	2,  // 29: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
+	38, // 30: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
+	39, // 31: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	40, // 32: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
+	41, // 33: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
+	42, // 34: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
+	26, // 35: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
+	16, // 36: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
+	15, // 37: engine.v1.SyncObjectsResponse.evacuation:type_name -> engine.v1.Evacuation
+	17, // 38: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
+	18, // 39: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
+	19, // 40: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
+	20, // 41: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
+	21, // 42: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
+	23, // 43: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
+	24, // 44: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
+	25, // 45: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
+	22, // 46: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
+	43, // 47: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
+	43, // 48: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
+	43, // 49: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
+	43, // 50: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
+	43, // 51: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	43, // 52: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	31, // 53: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
+	41, // 54: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
+	0,  // 55: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	13, // 56: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
+	7,  // 57: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	14, // 58: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
+	57, // [57:59] is the sub-list for method output_type
+	55, // [55:57] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
@@ -2454,7 +2583,7 @@ func file_engine_v1_worker_service_proto_init() {
 	file_engine_v1_object_proto_init()
 	file_engine_v1_plan_proto_init()
 	file_engine_v1_task_proto_init()
-	file_engine_v1_worker_service_proto_msgTypes[15].OneofWrappers = []any{
+	file_engine_v1_worker_service_proto_msgTypes[16].OneofWrappers = []any{
 		(*ObjectOrder_Delete)(nil),
 		(*ObjectOrder_Own)(nil),
 		(*ObjectOrder_EndOwner)(nil),
@@ -2471,7 +2600,7 @@ func file_engine_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_worker_service_proto_rawDesc), len(file_engine_v1_worker_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,194 @@
+package sim
+
+import (
+	"time"
+
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// stream is a connection between a worker and a head. What is sent arrives in order, or not at all: everything that is under way when it
+// breaks is lost.
+type stream struct {
+	world  *world
+	worker *worker
+	head   *head
+	// session is the head's number for it.
+	session  uint64
+	broken   bool
+	up, down direction
+}
+
+// keepAlive is how long it takes until an end notices that it hears nothing.
+const keepAlive = 8 * time.Second
+
+// lag returns how long a message takes.
+func (w *world) lag() time.Duration {
+	if !w.calm && w.chance(40) {
+		return w.between(50*time.Millisecond, 2*time.Second)
+	}
+	return w.between(50*time.Microsecond, 3*time.Millisecond)
+}
+
+// toHead carries a report.
+func (s *stream) toHead(report *enginev1.SyncRequest) {
+	s.carry(&s.up, func() bool { return s.worker.mute }, func() {
+		s.head.run(func() { s.head.hear(s, report) })
+	})
+}
+
+// toWorker carries an answer.
+func (s *stream) toWorker(answer *enginev1.SyncResponse) {
+	s.carry(&s.down, func() bool { return s.worker.deaf }, func() {
+		s.worker.run(func() { s.worker.take(s, answer) })
+	})
+}
+
+// direction is one way of a stream.
+type direction struct {
+	waiting []message
+	moving  bool
+}
+
+// message is something under way.
+type message struct {
+	sent    time.Time
+	deliver func()
+}
+
+// carry delivers something after what went before it. While its way is cut it waits, as TCP repeats it, until the stream is given up.
+func (s *stream) carry(way *direction, cut func() bool, deliver func()) {
+	way.waiting = append(way.waiting, message{s.world.now, deliver})
+	if !way.moving {
+		way.moving = true
+		s.world.after(s.world.lag(), func() { s.move(way, cut) })
+	}
+}
+
+// move delivers what has arrived.
+func (s *stream) move(way *direction, cut func() bool) {
+	way.moving = false
+	if s.broken || len(way.waiting) == 0 {
+		return
+	}
+	first := way.waiting[0]
+	pause := time.Duration(0)
+	switch {
+	case !s.head.alive:
+		s.breakOff("its head is gone")
+		return
+	case !cut():
+		way.waiting = way.waiting[1:]
+		first.deliver()
+		pause = s.world.between(0, 200*time.Microsecond)
+		if s.world.chance(10) {
+			pause = s.world.lag()
+		}
+	case s.world.now.Sub(first.sent) > keepAlive:
+		s.breakOff("keep-alive")
+		return
+	default:
+		pause = 100 * time.Millisecond
+	}
+	if len(way.waiting) > 0 && !way.moving {
+		way.moving = true
+		s.world.after(pause, func() { s.move(way, cut) })
+	}
+}
+
+// breakOff ends a stream; both ends find out in their time.
+func (s *stream) breakOff(why string) {
+	if s.broken {
+		return
+	}
+	s.broken = true
+	s.world.say("the stream of %s to %s breaks: %s", s.worker.id, s.head.name, why)
+	s.world.after(s.world.between(0, 50*time.Millisecond), func() {
+		s.head.run(func() { s.head.lostStream(s) })
+	})
+	s.world.after(s.world.between(0, 50*time.Millisecond), func() {
+		s.worker.run(func() { s.worker.lostStream(s) })
+	})
+}
+
+// plague makes things go wrong for as long as faults come.
+func (w *world) plague() {
+	if w.calm {
+		return
+	}
+	w.after(w.between(50*time.Millisecond, 4*time.Second), func() {
+		if w.calm {
+			return
+		}
+		w.mishap()
+		w.plague()
+	})
+}
+
+// mishap is one fault.
+func (w *world) mishap() {
+	victim := w.workers[w.random.IntN(len(w.workers))]
+	leader := w.leader()
+	switch w.random.IntN(12) {
+	case 0:
+		victim.die()
+		w.addWorker()
+	case 1, 2:
+		victim.freeze(w.between(10*time.Millisecond, 15*time.Second))
+	case 3, 4:
+		if victim.stream != nil {
+			victim.stream.breakOff("chance")
+		}
+	case 5:
+		w.cut(victim, true, w.chance(2))
+	case 6:
+		w.cut(victim, w.chance(2), true)
+	case 7:
+		if leader != nil {
+			leader.die()
+		}
+	case 8:
+		if leader != nil && len(w.heads) > 0 {
+			leader.freeze(w.between(10*time.Millisecond, 10*time.Second))
+		}
+	case 9:
+		if leader != nil {
+			leader.depose()
+		}
+	case 10:
+		if leader != nil {
+			leader.skew += w.between(0, 2*time.Hour) - time.Hour
+			w.say("the clock of %s jumps", leader.name)
+		}
+	case 11:
+		if victim.alive && !victim.draining && len(w.workers) < 12 {
+			victim.leave()
+			w.addWorker()
+		}
+	}
+}
+
+// cut parts a worker from everybody, in one direction or both.
+func (w *world) cut(victim *worker, mute, deaf bool) {
+	victim.mute, victim.deaf = victim.mute || mute, victim.deaf || deaf
+	w.say("%s is cut off (mute %v, deaf %v)", victim.id, victim.mute, victim.deaf)
+	w.after(w.between(100*time.Millisecond, 20*time.Second), func() {
+		victim.mute, victim.deaf = false, false
+	})
+}
+
+// heal makes everything work again.
+func (w *world) heal() {
+	for _, v := range w.workers {
+		v.mute, v.deaf = false, false
+	}
+}
+
+// leader returns the head that leads, or nil.
+func (w *world) leader() *head {
+	for _, h := range w.heads {
+		if h.alive && h.leads {
+			return h
+		}
+	}
+	return nil
+}
