@@ -98,11 +98,21 @@ func (c *Core) decide(now time.Time, apart map[engine.NodeID]bool, takesPart fun
 	s := scheduler.Snapshot{
 		Nodes: c.nodes(apart), Classes: c.scratch.classes[:0], Queues: c.queues, Now: now, MaxPlacements: maxPlacements,
 	}
+	// Where nodes do not say what memory they have, a job that does not say either what it takes may run.
+	noMemory, noGPUMemory := false, false
+	for i := range s.Nodes {
+		total := &s.Nodes[i].Total
+		noMemory = noMemory || total.MemoryBytes == 0
+		noGPUMemory = noGPUMemory || total.GPU > 0 && total.GPUMemoryBytes == 0
+	}
 	for _, k := range c.ordered {
 		if k.Pending == 0 && k.Running == 0 {
 			continue
 		}
 		s.Classes = append(s.Classes, k.Class)
+		if unknown := k.Request.MemoryBytes == 0 && noMemory || k.Request.GPUMemoryBytes == 0 && noGPUMemory && k.Weights.GPUBytes > 0; unknown {
+			s.Classes[len(s.Classes)-1].Weights = scheduler.Weights{}
+		}
 		if len(c.stalled) > 0 || !takesPart(k) {
 			s.Classes[len(s.Classes)-1].Pending = 0
 			continue
