@@ -40,7 +40,8 @@ func (w *Worker) builtIn() map[string]operator.Func {
 }
 
 // runStep applies one step of a job, whose fields are the parameters, to the argument of a task. What it returns has the argument's
-// columns and the step's.
+// columns and the step's. It reports no progress: nobody knows how long a model may take for its next batch, so a slow one would be said
+// to hang.
 func (w *Worker) runStep(
 	ctx context.Context, bound *boundSteps, fields proto.Message, step *enginev1.Step, params []byte, args []*operator.Table,
 ) (outputs []operator.Output, err error) {
@@ -89,7 +90,6 @@ func (w *Worker) runStep(
 			}
 			records = append(records, made)
 			done += made.NumRows()
-			operator.Progress(ctx, float64(done), float64(args[0].Rows()))
 		}
 	}
 	return []operator.Output{operator.Records(program.OutputSchema, records...)}, nil

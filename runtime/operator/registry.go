@@ -20,7 +20,8 @@ type Table = table.Table
 // it may return fewer than the task announces, and then some outputs have no object. The references to what it returns go over to
 // the caller. params are the task's parameters as they were submitted; several calls share the bytes. It is called by several
 // goroutines at once, and may block: ctx ends when the task is cancelled or its time is over, and the task keeps what it holds until
-// the function has returned. From ctx it learns of its task, see Progress, Logger, TaskID, Attempt, Devices, and Resources.
+// the function has returned. One that waits for other tasks, such as those that it submits itself, should therefore ask for little or
+// nothing: else they may wait for what it holds. From ctx it learns of its task, see Progress, Logger, TaskID, Attempt, Devices, and Resources.
 //
 // An *engine.Error in the chain of the error that it returns says by its kind whether the task is tried again: failures of the
 // infrastructure are (engine.Kind.Retryable). An end of a context has its own kind. Any other error counts as engine.KindData, the

@@ -302,6 +302,14 @@ func (t *Tasks) start(admitted []*task) {
 
 // lane runs a task, and then whatever it makes room for.
 func (t *Tasks) lane(ctx context.Context, r *task) {
+	defer func() {
+		if r != nil { // The operator has called runtime.Goexit: the goroutine ends, but neither its task nor those that wait for it.
+			failed := t.failure(r, engine.Errorf(engine.KindInternal, "operator "+r.template.wire.GetOperator(), "", "it has ended its goroutine"))
+			if next := t.finish(r, result{outcome: failed}); next != nil {
+				t.start([]*task{next})
+			}
+		}
+	}()
 	for r != nil {
 		r = t.finish(r, t.attempt(ctx, r))
 	}

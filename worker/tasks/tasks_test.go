@@ -3,6 +3,7 @@ package tasks_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,11 @@ func TestOutcomes(t *testing.T) {
 			return make([]operator.Output, 2), nil
 		},
 		"long error": returns(errors.New(strings.Repeat("é", 100_000))),
-		"sum":        sum,
+		"exits": func(context.Context, []byte, []*operator.Table) ([]operator.Output, error) {
+			runtime.Goexit()
+			return nil, nil
+		},
+		"sum": sum,
 		"typed params": operator.Typed(func(_ context.Context, p struct{ Speed int }, _ []*operator.Table) ([]operator.Output, error) {
 			if p.Speed != 7 {
 				return nil, errors.New("wrong speed")
@@ -65,6 +70,8 @@ func TestOutcomes(t *testing.T) {
 		{name: "a wrapped error", template: &enginev1.TaskTemplate{Operator: "wrapped"}, kind: engine.KindModel, want: "bad model"},
 		{name: "a deadline of the operator's own", template: &enginev1.TaskTemplate{Operator: "deadline"}, kind: engine.KindDeadline, want: "deadline"},
 		{name: "panic", template: &enginev1.TaskTemplate{Operator: "panics"}, kind: engine.KindInternal, want: "overboard"},
+		{name: "end of the goroutine", template: &enginev1.TaskTemplate{Operator: "exits"}, kind: engine.KindInternal, want: "ended its goroutine"},
+		{name: "end of another goroutine", template: &enginev1.TaskTemplate{Operator: "exits"}, kind: engine.KindInternal, want: "ended its goroutine"},
 		{name: "long error", template: &enginev1.TaskTemplate{Operator: "long error"}, kind: engine.KindData, want: "…"},
 		{name: "too many outputs", template: &enginev1.TaskTemplate{Operator: "two"}, kind: engine.KindInvalidArgument, want: "returned 2 outputs, the task has 1"},
 		{name: "outputs without objects", template: &enginev1.TaskTemplate{Operator: "two", Outputs: 2}},
