@@ -41,11 +41,28 @@ func CheckSubmissionID(id string) error {
 	return nil
 }
 
-var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+// idDigits leaves out letters that look like others.
+const idDigits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+var idEncoding = base32.NewEncoding(idDigits).WithPadding(base32.NoPadding)
 
 // NewJobID returns an id made of the UTC time to the second and 40 random bits, such as "20261123-142330-7f3k2m9q".
 func NewJobID(now time.Time) JobID {
 	return JobID(now.UTC().Format("20060102-150405") + "-" + randomText(5))
+}
+
+// CheckJobID returns an InvalidArgument error unless an id is one that NewJobID could have made: it becomes part of the names of files.
+func CheckJobID(id JobID) error {
+	const form = "20060102-150405-"
+	_, err := time.Parse(form, string(id[:min(len(id), len(form))]))
+	ok := err == nil && len(id) == len(form)+8
+	for i := len(form); ok && i < len(id); i++ {
+		ok = strings.IndexByte(idDigits, id[i]) >= 0
+	}
+	if !ok {
+		return Errorf(KindInvalidArgument, "check job id", "", "%q: expected the form of %s7f3k2m9q", string(id), form)
+	}
+	return nil
 }
 
 // NewNodeID returns an id made of the host's name, cut to 32 characters, and 40 random bits.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -17,7 +18,7 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// Client talks to one head.
+// Client talks to the head that leads a cluster, whichever that is.
 type Client struct {
 	jobs    enginev1.JobServiceClient
 	cluster enginev1.ClusterServiceClient
@@ -36,14 +37,15 @@ func WithGRPCOptions(options ...grpc.DialOption) Option {
 	return func(o *dialOptions) { o.grpc = append(o.grpc, options...) }
 }
 
-// Dial returns a client of the head at address, "host:port". It does not connect yet: a head that cannot be reached is the error,
-// of kind engine.KindUnavailable, of the first call. Close frees the connection.
+// Dial returns a client of the head at address, "host:port", or of several heads, "a:10001,b:10001", of which one is enough: the others
+// are learned from it. Calls go to the head that leads, and are repeated when that changes. Nothing is connected yet: that no head can be
+// reached is the error, of kind engine.KindUnavailable, of the first call. Close frees the connection.
 func Dial(_ context.Context, address string, options ...Option) (*Client, error) {
 	var o dialOptions
 	for _, option := range options {
 		option(&o)
 	}
-	conn, err := rpc.Dial(address, o.grpc...)
+	conn, err := rpc.DialHeads(address, o.grpc...)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +83,8 @@ func WithSubmissionID(id string) SubmitOption {
 // engine.KindInvalidArgument for a spec that can never work, engine.KindConflict for an output folder with data or a submission id
 // that belongs to another spec, engine.KindExhausted if too many jobs wait.
 func (c *Client) Submit(ctx context.Context, spec *enginev1.JobSpec, options ...SubmitOption) (*Job, error) {
-	request := &enginev1.SubmitJobRequest{Spec: spec}
+	// With an id of its own, the call can be repeated when its answer is lost, without making a second job.
+	request := &enginev1.SubmitJobRequest{Spec: spec, JobId: string(engine.NewJobID(time.Now()))}
 	for _, option := range options {
 		option(request)
 	}
@@ -111,6 +114,21 @@ func (c *Client) Jobs(ctx context.Context, limit int, states ...engine.JobState)
 		return nil, err
 	}
 	return response.GetJobs(), nil
+}
+
+// Heads returns the heads of the cluster in order of their ids.
+func (c *Client) Heads(ctx context.Context) ([]*enginev1.HeadInfo, error) {
+	response, err := c.cluster.ListHeads(ctx, &enginev1.ListHeadsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return response.GetHeads(), nil
+}
+
+// RemoveHead takes a head out of the cluster: it has no vote any more. If it leads, another one does then.
+func (c *Client) RemoveHead(ctx context.Context, id string) error {
+	_, err := c.cluster.RemoveHead(ctx, &enginev1.RemoveHeadRequest{HeadId: id})
+	return err
 }
 
 // Cluster returns the head's identity and what its nodes offer and use.

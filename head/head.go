@@ -1,6 +1,6 @@
-// Package head accepts jobs, keeps them durable, and drives the workers. It only assembles: head/state remembers, head/jobs drives
-// each job, head/dispatch decides which worker holds which task, head/objects knows which store has which object, head/api adapts them
-// to gRPC, head/web to HTTP.
+// Package head accepts jobs, keeps them durable, and drives the workers. It only assembles: head/state remembers, together with the
+// other heads of the cluster, if there are any, and says which one leads; head/jobs drives each job, head/dispatch decides which worker
+// holds which task, head/objects knows which store has which object, head/api adapts them to gRPC, head/web to HTTP.
 package head
 
 import (
@@ -21,21 +21,39 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
 	"github.com/f708428e/engine/head/jobs"
-	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/head/web"
 	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/raftnet"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+const (
+	// leadWithin is how long Start waits for a leader when the head is one of several: the others may start after it.
+	leadWithin = 3 * time.Second
+	// handOverWithin is how long another head may take to lead when this one stops.
+	handOverWithin = 3 * time.Second
+	// endWithin is how long the end of a reign may take. A head that cannot end one ends altogether: two reigns must never meet.
+	endWithin = 30 * time.Second
+	// callPatience is how long calls that are under way may take when the head stops.
+	callPatience = 100 * time.Millisecond
 )
 
 // Config is what a head is made of.
 type Config struct {
 	// DataDir keeps the durable state and the jobs' logs. One head at a time may use it. Required.
 	DataDir string
-	// Listener takes gRPC connections; the head closes it. Required.
+	// Listener takes connections of gRPC and of other heads; the head closes it, also if Start fails. Required.
 	Listener net.Listener
-	// WebListener takes HTTP connections; the head closes it. Nil means no web port.
+	// Address is the "host:port" at which clients, workers, and other heads reach the listener. Empty means the listener's own.
+	Address string
+	// Join is a list of heads, such as "a:1,b:2", whose cluster this head is to become a part of. Empty means that of the data folder:
+	// a new one has a cluster of its own.
+	Join string
+	// CheckAddress is asked about the address of another head before anything is sent there. Nil means that all are good.
+	CheckAddress func(ctx context.Context, address string) error
+	// WebListener takes HTTP connections; the head closes it, also if Start fails. Nil means no web port.
 	WebListener net.Listener
 	// Version is the program's version, for people.
 	Version string
@@ -46,91 +64,223 @@ type Config struct {
 	// Jobs bounds what is kept and done at a time; its AssignDelay is set by the head.
 	Jobs jobs.Config
 	// Embedded says that the head and its only worker live and die together: nobody can hold a lease of an earlier term, and a request
-	// that the worker cannot meet fails the job at once.
+	// that the worker cannot meet fails the job at once. No other head can join.
 	Embedded bool
 }
 
-// Head is a running head.
+// Head is a running head: what every head has, and the reign of the one that leads.
 type Head struct {
-	config Config
-	store  *state.Store
-	// manager's jobs run in the group jobs, everything else in serve.
-	manager *jobs.Manager
-	jobs    *lifecycle.Group
-	serve   *lifecycle.Group
-	grpc    *grpc.Server
-	http    *http.Server
-	ready   atomic.Bool
+	config  Config
+	address string
+	web     string
+	started time.Time
+	store   *state.Store
+	logs    *joblog.Book
+	gate    *gate
+	// mux is nil for an embedded head.
+	mux  *raftnet.Mux
+	grpc *grpc.Server
+	http *http.Server
+	// reigns has the goroutine that begins and ends reigns, serve everything else that the head has always.
+	reigns *lifecycle.Group
+	serve  *lifecycle.Group
+	// patience is how long calls may take when a reign ends: none if it does because another head leads.
+	patience atomic.Int64
+	stopping atomic.Bool
+	// reigned is closed when a reign has begun.
+	reigned chan struct{}
 }
 
-// Start reads the state, takes up unfinished jobs, and serves. The head runs until Stop.
-func Start(config Config) (_ *Head, err error) {
-	store, err := state.Open(state.Config{Dir: config.DataDir, NewClusterID: string(engine.NewJobID(time.Now())), Trouble: func(err error) {
-		config.Logger.Warn("the head's log could not be compacted", "error", err)
-	}})
-	if err != nil {
-		return nil, err
+// Start reads the state, joins a cluster if it is to, and serves. It returns when this head leads or knows which one does, and for one
+// of several heads after a while also without, since it may have to wait for the others. The head runs until Stop.
+func Start(ctx context.Context, config Config) (_ *Head, err error) {
+	h := &Head{
+		config: config, address: config.Address, started: time.Now(), logs: joblog.New(filepath.Join(config.DataDir, "logs")),
+		reigns: lifecycle.NewGroup(context.Background(), "terms"), serve: lifecycle.NewGroup(context.Background(), "head"),
+		reigned: make(chan struct{}),
+	}
+	if h.address == "" {
+		h.address = config.Listener.Addr().String()
+	}
+	if h.config.CheckAddress == nil {
+		h.config.CheckAddress = func(context.Context, string) error { return nil }
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, store.Close())
+			err = errors.Join(err, h.closeListeners())
 		}
 	}()
-	if torn := store.TornBytes(); torn > 0 {
-		config.Logger.Warn("an unfinished record was cut off the log's end; it was never acknowledged", "bytes", torn)
+	join, err := h.joining()
+	if err != nil {
+		return nil, err
 	}
-	if refused := store.RefusedEntries(); refused > 0 {
-		config.Logger.Warn("the log holds entries that contradict others; they were refused when they were written, and changed nothing", "entries", refused)
+	listener := config.Listener
+	storeConfig := state.Config{
+		Dir: config.DataDir, NewClusterID: string(engine.NewJobID(h.started)), Address: h.address, Join: len(join) > 0, Logger: config.Logger,
+		Trouble: func(err error) { config.Logger.Warn("trouble with the head's log", "error", err) },
 	}
-	h := &Head{
-		config: config, store: store,
-		jobs: lifecycle.NewGroup(context.Background(), "jobs"), serve: lifecycle.NewGroup(context.Background(), "head"),
+	if !config.Embedded {
+		h.mux = raftnet.Split(listener, config.Logger)
+		listener = h.mux.Rest()
+		transport := raftnet.NewTransport(h.mux, h.address, h.config.CheckAddress)
+		storeConfig.Transport = transport
+		defer func() {
+			if h.store == nil {
+				err = errors.Join(err, transport.Close(), h.mux.Close())
+			}
+		}()
 	}
-	logs := joblog.New(filepath.Join(config.DataDir, "logs"))
-	dispatchConfig, jobsConfig := config.Dispatch, config.Jobs
-	store.View(func(s *state.State) { dispatchConfig.ClusterID, dispatchConfig.Term = s.ClusterID, s.Term })
-	dispatchConfig.FailInfeasible = config.Embedded
-	if !config.Embedded && dispatchConfig.Term > 1 {
-		jobsConfig.AssignDelay = dispatchConfig.LeaseTimeOrDefault()
+	if h.store, err = state.Open(storeConfig); err != nil {
+		return nil, err
 	}
-	// An embedded cluster's store begins empty in every term, so there is nothing to learn of earlier ones.
-	directoryTerm := dispatchConfig.Term
-	if config.Embedded {
-		directoryTerm = 1
+	if h.mux != nil {
+		h.mux.SetID(h.store.HeadID())
 	}
-	directory := objects.NewDirectory(objects.Config{
-		ClusterID: dispatchConfig.ClusterID, Term: directoryTerm, LeaseTime: dispatchConfig.LeaseTimeOrDefault(),
-		Known: func(owner engine.ObjectOwner) bool { return h.manager.KnowsOwner(owner) },
-	}, config.Logger, nil)
-	jobsConfig.Objects, jobsConfig.Ephemeral = directory, config.Embedded
-	h.manager = jobs.New(jobsConfig, store, logs, h.jobs, config.Logger)
-	dispatcher := dispatch.NewDispatcher(dispatchConfig, h.manager.Hooks(), nil)
-	h.manager.Attach(dispatcher)
+	h.warnOfLog()
+	h.serveAll(listener)
+	if err := h.join(ctx, join); err != nil {
+		return nil, errors.Join(err, h.cleanUp(ctx))
+	}
+	h.reigns.Go("reign", h.reign)
+	h.serve.Go("terms", func(ctx context.Context) error {
+		select {
+		case <-h.reigns.Done():
+			return h.reigns.Err()
+		case <-h.store.Failed():
+			return h.store.Err()
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	if h.mux != nil {
+		h.serve.Go("address", h.announce)
+	}
+	if err := h.awaitLeader(ctx); err != nil {
+		return nil, errors.Join(err, h.cleanUp(ctx))
+	}
+	return h, nil
+}
 
-	h.grpc = rpc.NewServer(config.Logger)
-	webAddress := ""
-	if config.WebListener != nil {
-		webAddress = "http://" + config.WebListener.Addr().String()
-		h.http = web.NewServer(web.Handler(h.ready.Load))
+// warnOfLog says what was found when the state was read.
+func (h *Head) warnOfLog() {
+	if torn := h.store.TornBytes(); torn > 0 {
+		h.config.Logger.Warn("an unfinished record was cut off the log's end; it was never acknowledged", "bytes", torn)
 	}
-	enginev1.RegisterJobServiceServer(h.grpc, api.NewJobs(store, h.manager))
-	enginev1.RegisterClusterServiceServer(h.grpc, api.NewCluster(store, dispatcher, config.Version, webAddress, time.Now()))
-	enginev1.RegisterWorkerServiceServer(h.grpc, api.NewWorkers(store, dispatcher, directory, logs, config.Logger))
-	enginev1.RegisterObjectServiceServer(h.grpc, api.NewObjects(directory))
-	h.serve.Go("tick", dispatcher.Run)
-	h.serve.Go("objects", directory.Run)
-	h.serve.Go("grpc", func(context.Context) error { return h.grpc.Serve(config.Listener) })
+	if refused := h.store.RefusedEntries(); refused > 0 {
+		h.config.Logger.Warn("the log holds entries that contradict others; they were refused when they were written, and changed nothing", "entries", refused)
+	}
+}
+
+// serveAll begins to answer: until there is a reign, that there is none.
+func (h *Head) serveAll(listener net.Listener) {
+	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
+	h.grpc = rpc.NewServer(h.config.Logger)
+	if h.config.WebListener != nil {
+		h.web = "http://" + h.config.WebListener.Addr().String()
+		h.http = web.NewServer(web.Handler(h.isReady))
+	}
+	heads := api.NewHeads(h.store, h.address, h.gate.isOpen, h.config.CheckAddress)
+	h.gate.register(h.grpc, &enginev1.ClusterService_ServiceDesc, heads, "ListHeads", "AddHead", "RemoveHead")
+	for _, desc := range []*grpc.ServiceDesc{
+		&enginev1.JobService_ServiceDesc, &enginev1.TaskService_ServiceDesc, &enginev1.ObjectService_ServiceDesc, &enginev1.WorkerService_ServiceDesc,
+	} {
+		h.gate.register(h.grpc, desc, nil)
+	}
+	h.serve.Go("grpc", func(context.Context) error { return h.grpc.Serve(listener) })
 	if h.http != nil {
 		h.serve.Go("web", func(context.Context) error {
-			if err := h.http.Serve(config.WebListener); !errors.Is(err, http.ErrServerClosed) {
+			if err := h.http.Serve(h.config.WebListener); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve web port: %w", err)
 			}
 			return nil
 		})
 	}
-	h.ready.Store(true)
-	return h, nil
 }
+
+// isReady tells whether this head leads and serves, or follows one.
+func (h *Head) isReady() bool {
+	leader, _ := h.store.Leader()
+	return !h.stopping.Load() && (h.gate.isOpen() || leader != "" && leader != h.store.HeadID())
+}
+
+// reign has a reign for each term in which this head leads, one after the other.
+func (h *Head) reign(ctx context.Context) error {
+	for {
+		var term state.Term
+		var open bool
+		select {
+		case term, open = <-h.store.Terms():
+		case <-ctx.Done():
+			return nil
+		}
+		if !open {
+			return engine.Errorf(engine.KindInternal, "lead", "", "the state was closed under the head")
+		}
+		if h.isAmongSeveral() {
+			// Another head has numbered lines that this one has not.
+			h.logs.Begin(term.Number << 32)
+		}
+		h.config.Logger.InfoContext(ctx, "this head leads", "term", term.Number)
+		r := h.newReign(term)
+		h.gate.open(r.court)
+		h.markReigned()
+		var failure error
+		select {
+		case <-term.Lost:
+			h.config.Logger.WarnContext(ctx, "this head leads no more", "term", term.Number)
+		case <-r.serve.Done():
+			failure = engine.WrapError("lead", "", r.serve.Err())
+		case <-ctx.Done():
+		}
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+		err := r.end(ending, h.gate, time.Duration(h.patience.Load()))
+		cancel()
+		if err := errors.Join(failure, err); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Head) isAmongSeveral() bool { return len(h.store.Heads()) > 1 }
+
+func (h *Head) markReigned() {
+	select {
+	case <-h.reigned:
+	default:
+		close(h.reigned) // The one goroutine of reigns does.
+	}
+}
+
+// awaitLeader waits until this head leads and serves, or follows. One of several heads does not wait for long.
+func (h *Head) awaitLeader(ctx context.Context) error {
+	patience := (<-chan time.Time)(nil)
+	if h.isAmongSeveral() {
+		timer := time.NewTimer(leadWithin)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	for {
+		changed := h.store.LeaderChanged()
+		if leader, _ := h.store.Leader(); leader != "" && leader != h.store.HeadID() {
+			return nil
+		}
+		select {
+		case <-h.reigned:
+			return nil
+		case <-changed:
+		case <-patience:
+			h.config.Logger.WarnContext(ctx, "no head leads the cluster yet: more than half of its heads must run", "heads", len(h.store.Heads()))
+			return nil
+		case <-h.Done():
+			return h.Err()
+		case <-ctx.Done():
+			return engine.WrapError("start head", h.address, context.Cause(ctx))
+		}
+	}
+}
+
+// HasLeader tells whether this head leads and serves, or knows the head that leads.
+func (h *Head) HasLeader() bool { return h.isReady() }
 
 // Done is closed when the head ends by itself or by Stop; Err then says why.
 func (h *Head) Done() <-chan struct{} { return h.serve.Done() }
@@ -138,27 +288,45 @@ func (h *Head) Done() <-chan struct{} { return h.serve.Done() }
 // Err returns the failure that ended the head, or nil.
 func (h *Head) Err() error { return h.serve.Err() }
 
-// Stop ends the head. Jobs that have not ended stay as they are, durable, for the next head of the data folder. What is not done
-// when ctx ends is cut off.
+// Stop ends the head. If it leads and others can, one of them does from then on. Jobs that have not ended stay as they are, durable, for
+// the next head of the data folder, or for the next leader. What is not done when ctx ends is cut off.
 func (h *Head) Stop(ctx context.Context) error {
-	h.ready.Store(false)
-	h.manager.Close()
-	err := h.jobs.Stop(ctx)
-	stopped := make(chan struct{})
-	go func() { // lifecycle: ends at the latest with Stop of the server below.
-		defer close(stopped)
-		h.grpc.GracefulStop()
-	}()
-	// Streams to workers and watchers never end by themselves.
-	select {
-	case <-stopped:
-	case <-time.After(100 * time.Millisecond):
-	case <-ctx.Done():
+	h.stopping.Store(true)
+	if h.gate.isOpen() && h.isAmongSeveral() {
+		handing, cancel := context.WithTimeout(ctx, handOverWithin)
+		if err := h.store.HandOver(handing); err != nil {
+			h.config.Logger.WarnContext(ctx, "no other head leads yet", "error", err)
+		}
+		cancel()
 	}
+	h.patience.Store(int64(callPatience))
+	err := h.reigns.Stop(ctx)
 	h.grpc.Stop()
-	<-stopped
 	if h.http != nil {
 		err = errors.Join(err, h.http.Close())
 	}
-	return errors.Join(err, h.serve.Stop(ctx), h.store.Close())
+	err = errors.Join(err, h.serve.Stop(ctx), h.store.Close())
+	if h.mux != nil {
+		err = errors.Join(err, h.mux.Close())
+	}
+	return err
+}
+
+// closeListeners closes the listeners that Start was given, if they are open.
+func (h *Head) closeListeners() error {
+	err := h.config.Listener.Close()
+	if h.config.WebListener != nil {
+		err = errors.Join(err, h.config.WebListener.Close())
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// cleanUp is Stop after a failure to start, which may be that ctx has ended.
+func (h *Head) cleanUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+	defer cancel()
+	return h.Stop(ctx)
 }

@@ -33,7 +33,7 @@ type EmbeddedConfig struct {
 type Embedded struct {
 	head   *head.Head
 	worker *workerParts
-	conn   *grpc.ClientConn
+	conn   clientConn
 	client *client.Client
 }
 
@@ -45,7 +45,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 	listener := bufconn.Listen(embeddedBuffer)
 	e := &Embedded{}
 	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
-	e.head, err = head.Start(head.Config{
+	e.head, err = head.Start(ctx, head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
 		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, OpenStores: func(ctx context.Context) error {
 			select {
@@ -57,9 +57,9 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 		}},
 	})
 	if err != nil {
-		return nil, errors.Join(err, listener.Close())
+		return nil, err
 	}
-	dial := func() (*grpc.ClientConn, error) {
+	dial := func() (clientConn, error) {
 		return rpc.Dial("passthrough:///embedded", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return listener.DialContext(ctx)
 		}))

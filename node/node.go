@@ -42,6 +42,9 @@ type HeadConfig struct {
 	WebPort int
 	// DataDir keeps the durable state. Required.
 	DataDir string
+	// Join is a list of heads, such as "a:10001,b:10001", whose cluster this head is to become a part of. Empty means that of the data
+	// folder: a new one has a cluster of its own.
+	Join string
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.
@@ -54,7 +57,8 @@ type HeadConfig struct {
 
 // WorkerConfig is what a worker is made of.
 type WorkerConfig struct {
-	// Address is the head's "host:port". Required for a worker of its own.
+	// Address is the head's "host:port", or a list of heads such as "a:10001,b:10001", of which one is enough. Required for a worker of its
+	// own.
 	Address string
 	// Resources is what the worker offers; zero means DefaultResources.
 	Resources engine.Resources
@@ -77,6 +81,9 @@ type WorkerConfig struct {
 	ObjectStore ObjectStoreConfig
 	// ProtocolVersion replaces the protocol's version, for tests of what happens when they differ.
 	ProtocolVersion uint32
+
+	// patient makes the worker start without a head that leads, and wait for one.
+	patient bool
 }
 
 // Node is a running head, worker, or both.
@@ -88,17 +95,23 @@ type Node struct {
 	done    chan struct{}
 }
 
+// clientConn is a connection that its owner closes.
+type clientConn interface {
+	grpc.ClientConnInterface
+	Close() error
+}
+
 // workerParts are a worker and what it stands on.
 type workerParts struct {
 	worker *worker.Worker
-	conn   *grpc.ClientConn
+	conn   clientConn
 	models *runtime.Cache
 	// objects is nil for a worker without an object store.
 	objects *nodeObjects
 }
 
 // StartHead starts a head and, if workerConfig is not nil, a worker in the same process. It returns when the head serves and the
-// worker has joined. The node runs until Stop.
+// worker has joined; a head of several that finds no leader yet does not wait for the worker. The node runs until Stop.
 func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfig) (_ *Node, err error) {
 	if config.Host == "" {
 		config.Host = "127.0.0.1"
@@ -118,20 +131,17 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		}
 		n.web = "http://" + webListener.Addr().String()
 	}
-	n.head, err = head.Start(head.Config{
-		DataDir: config.DataDir, Listener: listener, WebListener: webListener, Version: config.Version, Logger: config.Logger,
+	n.head, err = head.Start(ctx, head.Config{
+		DataDir: config.DataDir, Listener: listener, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
+		Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
 	})
 	if err != nil {
-		err = errors.Join(err, listener.Close())
-		if webListener != nil {
-			err = errors.Join(err, webListener.Close())
-		}
 		return nil, err
 	}
 	if workerConfig != nil {
 		own := *workerConfig
-		own.Address = n.address
+		own.Address, own.patient = n.address, !n.head.HasLeader()
 		if n.worker, err = startWorker(ctx, own, rpcDial(own.Address)); err != nil {
 			return nil, errors.Join(err, cleanUp(ctx, n.head.Stop))
 		}
@@ -140,7 +150,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	return n, nil
 }
 
-// StartWorker starts a worker and returns when the head has welcomed it. The node runs until Stop, or until the head refuses it.
+// StartWorker starts a worker of the head that leads, whichever that is, and returns when the head has welcomed it. The node runs until Stop, or until the head refuses it.
 func StartWorker(ctx context.Context, config WorkerConfig) (*Node, error) {
 	if err := CheckAddress(ctx, config.Address); err != nil {
 		return nil, err
@@ -154,12 +164,15 @@ func StartWorker(ctx context.Context, config WorkerConfig) (*Node, error) {
 	return n, nil
 }
 
-func rpcDial(address string) func() (*grpc.ClientConn, error) {
-	return func() (*grpc.ClientConn, error) { return rpc.Dial(address) }
+func rpcDial(address string) func() (clientConn, error) {
+	return func() (clientConn, error) { return rpc.DialHeads(address) }
 }
 
+// patience is how long a worker waits for its head's first leader: for ever.
+const patience = 100 * 365 * 24 * time.Hour
+
 // startWorker starts a worker over a connection of its own.
-func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.ClientConn, error)) (_ *workerParts, err error) {
+func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientConn, error)) (_ *workerParts, err error) {
 	if isZero(config.Resources) {
 		config.Resources = DefaultResources()
 	}
@@ -196,7 +209,10 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (*grpc.Cl
 		}
 		workerConfig.Store, workerConfig.Fetch = p.objects.store, p.objects.fetch
 	}
-	if p.worker, err = worker.Start(workerConfig); err == nil {
+	if config.patient {
+		workerConfig.ConnectTimeout = patience
+	}
+	if p.worker, err = worker.Start(workerConfig); err == nil && !config.patient {
 		err = p.join(ctx, config.Address)
 	}
 	if err != nil {
@@ -322,6 +338,9 @@ func (n *Node) Err() error {
 	return err
 }
 
+// Drained reports whether the worker has left because somebody has had the head drain it. A head beside it goes on.
+func (n *Node) Drained() bool { return n.worker != nil && n.worker.worker.Drained() }
+
 // Drain lets the worker finish what it holds, takes nothing new, and returns then or when ctx ends.
 func (n *Node) Drain(ctx context.Context) error {
 	if n.worker == nil {
@@ -358,9 +377,22 @@ func (n *Node) Abort(ctx context.Context) error {
 // Dial returns a client of the node's head.
 func (n *Node) Dial(ctx context.Context) (*client.Client, error) { return client.Dial(ctx, n.address) }
 
-// CheckAddress refuses the "host:port" of a head that is not on loopback, before anything is sent there. A name that cannot be
-// looked up is left to the connection, which says so.
-func CheckAddress(ctx context.Context, address string) error {
+// CheckAddress refuses the "host:port" of a head that is not on loopback, or a list with one, before anything is sent there. A name that
+// cannot be looked up is left to the connection, which says so.
+func CheckAddress(ctx context.Context, list string) error {
+	addresses, err := rpc.SplitAddresses(list)
+	if err != nil {
+		return err
+	}
+	for _, address := range addresses {
+		if err := checkAddress(ctx, address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkAddress(ctx context.Context, address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return engine.Errorf(engine.KindInvalidArgument, "connect", address, "%w", err).WithHint("write HOST:PORT")

@@ -22,6 +22,7 @@ import (
 
 type startFlags struct {
 	head                   bool
+	join                   string
 	host                   string
 	port, webPort          int
 	dataDir                string
@@ -59,9 +60,14 @@ A node has a data folder for itself: --data-dir, by default engine/head in the u
 engine/worker-1, engine/worker-2, … that no node uses. It holds the head's durable state, engine.pid, and engine.log, the log of a
 node in the background. engine stop ends the node of a data folder.
 
+With --join the head becomes one of the cluster of other heads: they keep the same durable state, one of them leads, and another one
+takes over when that ends. Three heads go on while any two of them do. The head keeps in its data folder where it belongs, so that it
+needs --join only the first time. Clients and workers find the head that leads by themselves.
+
 Until identity exists on every link, the engine serves loopback only: another --host is refused.`,
 		Example: `  engine start --head
   engine start --head --port 0 --web-port 0 --data-dir state --block -o json
+  engine start --head --port 10011 --web-port 0 --data-dir head-2 --join 127.0.0.1:10001
   engine start --address 127.0.0.1:10001 --num-cpus 4 --labels zone=a`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,6 +80,8 @@ Until identity exists on every link, the engine serves loopback only: another --
 			switch {
 			case f.head && addressGiven:
 				return usagef("start: --head and --address exclude each other")
+			case !f.head && f.join != "":
+				return usagef("start: --join is for a head; a worker says --address %s", f.join)
 			case !f.head && !addressGiven:
 				return usagef("start: say --head for a head or --address HOST:PORT for a worker")
 			}
@@ -82,6 +90,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.head, "head", false, "start a head")
+	flags.StringVar(&f.join, "join", "", "make the head one of the cluster of the head at `HOST:PORT`, or of several, separated by commas")
 	flags.StringVar(&f.host, "host", "127.0.0.1", "the loopback `ADDRESS` that the head listens on")
 	flags.IntVar(&f.port, "port", node.DefaultPort, "the head's gRPC `PORT`; 0 picks a free one")
 	flags.IntVar(&f.webPort, "web-port", node.DefaultWebPort, "the head's web `PORT`; 0 picks a free one, -1 means none")
@@ -191,6 +200,11 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 		if err := node.CheckHost(ctx, f.host); err != nil {
 			return usage(err)
 		}
+		if f.join != "" {
+			if err := node.CheckAddress(ctx, f.join); err != nil {
+				return usage(err)
+			}
+		}
 	}
 	folder, err := a.claimNodeFolder(ctx, f)
 	if err != nil {
@@ -250,7 +264,11 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 	select {
 	case <-n.Done():
 		err := n.Err()
-		if err == nil {
+		switch {
+		case err != nil:
+		case n.Drained():
+			logger.InfoContext(ctx, "the node was drained and has left", "role", f.role())
+		default:
 			err = engine.Errorf(engine.KindInternal, f.role(), "", "ended by itself")
 		}
 		return view, errors.Join(err, stopNode(ctx, n))
@@ -322,7 +340,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 			worker = nil
 		}
 		return node.StartHead(ctx, node.HeadConfig{
-			Host: f.host, Port: f.port, WebPort: f.webPort, DataDir: dataDir, Version: version, Logger: logger,
+			Host: f.host, Port: f.port, WebPort: f.webPort, DataDir: dataDir, Join: f.join, Version: version, Logger: logger,
 		}, worker)
 	}
 	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.

@@ -31,10 +31,14 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			heads, err := c.Heads(ctx)
+			if err != nil {
+				return err
+			}
 			view := clusterView{
 				ClusterID: cluster.GetClusterId(), Address: a.address, Web: cluster.GetWeb(), Version: cluster.GetVersion(),
 				StartTime: viewTime(cluster.GetStartTime()), Total: viewResources(cluster.GetTotal()), Used: viewResources(cluster.GetUsed()),
-				NodesAlive: cluster.GetNodesAlive(), Nodes: viewNodes(nodes), Jobs: cluster.GetJobs(),
+				NodesAlive: cluster.GetNodesAlive(), Nodes: viewNodes(nodes), Heads: viewHeads(heads), Jobs: cluster.GetJobs(),
 				TasksPending: cluster.GetTasksPending(), TasksRunning: cluster.GetTasksRunning(),
 			}
 			if view.StartTime != nil {
@@ -71,7 +75,8 @@ func (a *app) describeCluster(w io.Writer, v clusterView) error {
 	}
 	if err := fields(w,
 		"cluster", v.ClusterID,
-		"head", v.Address,
+		"head", v.leader(),
+		"heads", v.heads(),
 		"web", v.Web,
 		"version", v.Version,
 		"up", up,
@@ -86,4 +91,33 @@ func (a *app) describeCluster(w io.Writer, v clusterView) error {
 		return engine.WrapError("print", "", err)
 	}
 	return nodeTable(w, v.Nodes)
+}
+
+// leader is where the head that leads is reached.
+func (v clusterView) leader() string {
+	for _, head := range v.Heads {
+		if head.Leader && len(v.Heads) > 1 {
+			return head.Address
+		}
+	}
+	return v.Address
+}
+
+// heads lists the heads, one a line, if there are several.
+func (v clusterView) heads() string {
+	if len(v.Heads) < 2 {
+		return ""
+	}
+	var lines []string
+	for _, head := range v.Heads {
+		line := head.Address + "  " + head.ID
+		switch {
+		case head.Leader:
+			line += "  leads"
+		case !head.Voter:
+			line += "  has no vote yet"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
 }

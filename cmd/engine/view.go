@@ -119,10 +119,26 @@ type clusterView struct {
 	Total         resourcesView    `json:"total"`
 	Used          resourcesView    `json:"used"`
 	NodesAlive    int32            `json:"nodes_alive"`
+	Heads         []headView       `json:"heads"`
 	Nodes         []nodeView       `json:"nodes"`
 	Jobs          map[string]int64 `json:"jobs"`
 	TasksPending  int64            `json:"tasks_pending"`
 	TasksRunning  int64            `json:"tasks_running"`
+}
+
+type headView struct {
+	ID      string `json:"head_id"`
+	Address string `json:"address"`
+	Leader  bool   `json:"leader"`
+	Voter   bool   `json:"voter"`
+}
+
+func viewHeads(heads []*enginev1.HeadInfo) []headView {
+	views := []headView{}
+	for _, head := range heads {
+		views = append(views, headView{ID: head.GetHeadId(), Address: head.GetAddress(), Leader: head.GetLeader(), Voter: head.GetVoter()})
+	}
+	return views
 }
 
 type logView struct {

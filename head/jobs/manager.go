@@ -206,16 +206,27 @@ func (m *Manager) conclude(run dispatch.Run, err error) {
 
 // Submit accepts a job, or finds the one that the submission id names. When it returns, the job is durable.
 func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, attached bool, err error) {
+	return m.SubmitAs(ctx, "", spec, submissionID)
+}
+
+// SubmitAs is Submit of a job that is to have the id wanted, unless that is empty. A job that has it already is what an earlier try of the
+// same call has made, if it has the same spec and submission id, and is not attached to; otherwise it is a conflict.
+func (m *Manager) SubmitAs(ctx context.Context, wanted engine.JobID, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, attached bool, err error) {
+	if wanted != "" {
+		if err := engine.CheckJobID(wanted); err != nil {
+			return "", false, engine.WrapError("submit job", "", err)
+		}
+	}
 	if submissionID != "" {
 		if err := engine.CheckSubmissionID(submissionID); err != nil {
 			return "", false, engine.WrapError("submit job", "", err)
 		}
 	}
 	for {
-		if id, err := m.attach(spec, submissionID); id != "" || err != nil {
-			return id, true, err
+		if id, err := m.attach(wanted, spec, submissionID); id != "" || err != nil {
+			return id, id != wanted, err
 		}
-		id, wait, err := m.accept(ctx, spec, submissionID)
+		id, wait, err := m.accept(ctx, wanted, spec, submissionID)
 		if wait == nil {
 			return id, false, err
 		}
@@ -230,11 +241,13 @@ func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submission
 
 // accept makes a new job durable and begins to drive it. If the submission id is in another call's hands, or the output will be free in
 // a moment, it returns a channel to wait for.
-func (m *Manager) accept(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, wait <-chan struct{}, err error) {
+func (m *Manager) accept(ctx context.Context, wanted engine.JobID, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, wait <-chan struct{}, err error) {
 	if err := jobplan.Validate(spec); err != nil {
 		return "", nil, err
 	}
-	id = engine.NewJobID(time.Now())
+	if id = wanted; id == "" {
+		id = engine.NewJobID(time.Now())
+	}
 	output, err := m.output(spec, id)
 	if err != nil {
 		return "", nil, err
@@ -267,10 +280,17 @@ func (m *Manager) accept(ctx context.Context, spec *enginev1.JobSpec, submission
 	return id, nil, nil
 }
 
-// attach finds the job of a submission id. A job with another spec is a conflict.
-func (m *Manager) attach(spec *enginev1.JobSpec, submissionID string) (id engine.JobID, err error) {
+// attach finds the job of a submission id, or the job wanted. A job with another spec is a conflict.
+func (m *Manager) attach(wanted engine.JobID, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, err error) {
 	m.store.View(func(s *state.State) {
 		known := s.BySubmission(submissionID)
+		if job := s.Job(string(wanted)); known == nil && job != nil && job.ID == wanted {
+			if job.SubmissionID != submissionID || !state.SameSpec(job.Spec, spec) {
+				err = engine.Errorf(engine.KindConflict, "submit job", string(wanted), "this id belongs to another job")
+				return
+			}
+			known = job
+		}
 		switch {
 		case known == nil:
 		case !state.SameSpec(known.Spec, spec):
@@ -293,8 +313,10 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 	}
 	for _, other := range m.active {
 		switch {
-		case other.id == id:
+		case other.id == id && isClosed(other.settled):
 			return nil, other.gone, nil
+		case other.id == id:
+			return nil, other.settled, nil
 		case submissionID != "" && other.submission == submissionID:
 			return nil, other.settled, nil
 		case other.output == output && m.hasEnded(other):
@@ -313,18 +335,25 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 	return a, nil, nil
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // hasEnded tells whether the end of an active job is durable, so that it only has to be tidied up.
 func (m *Manager) hasEnded(a *active) (ended bool) {
-	select {
-	case <-a.settled:
-		m.store.View(func(s *state.State) {
-			job := s.Job(string(a.id))
-			ended = job != nil && job.Ended != nil
-		})
-		return ended
-	default:
+	if !isClosed(a.settled) {
 		return false // It is about to begin, perhaps again.
 	}
+	m.store.View(func(s *state.State) {
+		job := s.Job(string(a.id))
+		ended = job != nil && job.Ended != nil
+	})
+	return ended
 }
 
 // addLocked makes a job active.

@@ -1,0 +1,93 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/api"
+	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/head/objects"
+	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/lifecycle"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// reign is all that a head does because it leads, for one term: it drives the jobs, decides who holds which task, and knows where the
+// objects are. Nothing of it outlives the term.
+type reign struct {
+	term state.Term
+	// manager's jobs run in the group jobs, everything else in serve.
+	manager *jobs.Manager
+	jobs    *lifecycle.Group
+	serve   *lifecycle.Group
+	court   *court
+}
+
+// newReign takes up the jobs that have not ended, and makes the services. Nothing is served yet.
+func (h *Head) newReign(term state.Term) *reign {
+	r := &reign{
+		term: term, court: newCourt(),
+		jobs: lifecycle.NewGroup(context.Background(), "jobs"), serve: lifecycle.NewGroup(context.Background(), "term"),
+	}
+	dispatchConfig, jobsConfig := h.config.Dispatch, h.config.Jobs
+	dispatchConfig.Term = term.Number
+	h.store.View(func(s *state.State) { dispatchConfig.ClusterID = s.ClusterID })
+	dispatchConfig.FailInfeasible = h.config.Embedded
+	if !h.config.Embedded && dispatchConfig.Term > 1 {
+		jobsConfig.AssignDelay = dispatchConfig.LeaseTimeOrDefault()
+		dispatchConfig.AssignAfter = time.Now().Add(jobsConfig.AssignDelay)
+	}
+	// An embedded cluster's store begins empty in every term, so there is nothing to learn of earlier ones.
+	directoryTerm := dispatchConfig.Term
+	if h.config.Embedded {
+		directoryTerm = 1
+	}
+	directory := objects.NewDirectory(objects.Config{
+		ClusterID: dispatchConfig.ClusterID, Term: directoryTerm, LeaseTime: dispatchConfig.LeaseTimeOrDefault(), Remade: true,
+		Known: func(owner engine.ObjectOwner) bool { return r.manager.KnowsOwner(owner) },
+	}, h.config.Logger, nil)
+	dispatchConfig.Full = directory.Full
+	jobsConfig.Objects, jobsConfig.Ephemeral = directory, h.config.Embedded
+	r.manager = jobs.New(jobsConfig, h.store, h.logs, r.jobs, h.config.Logger)
+	dispatcher := dispatch.NewDispatcher(dispatchConfig, h.hooks(r.manager, directory), nil)
+	if err := api.UseState(h.store, dispatcher); err != nil {
+		h.config.Logger.Error("a queue that is recorded cannot be used; all count as if nobody had set them", "error", err)
+	}
+	r.manager.Attach(dispatcher)
+	directory.Subscribe(dispatcher.HearObjects)
+
+	enginev1.RegisterJobServiceServer(r.court, api.NewJobs(h.store, r.manager))
+	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.started))
+	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger))
+	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
+	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))
+	r.serve.Go("tick", dispatcher.Run)
+	r.serve.Go("objects", directory.Run)
+	return r
+}
+
+// hooks are what the dispatcher calls: what concerns jobs is the manager's.
+func (h *Head) hooks(manager *jobs.Manager, directory *objects.Directory) dispatch.Hooks {
+	hooks := manager.Hooks()
+	hooks.Watch, hooks.Unwatch, hooks.GiveUp = directory.Watch, directory.Unwatch, directory.GiveUp
+	hooks.Drained = func(node engine.NodeID) {
+		entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_NodeDrained{NodeDrained: &enginev1.NodeDrained{NodeId: string(node)}}}
+		h.store.ProposeAsync(context.Background(), func(err error) {
+			if err != nil {
+				h.config.Logger.Warn("it was not recorded that a node has left which was to", "node", node, "error", err)
+			}
+		}, entry)
+	}
+	return hooks
+}
+
+// end ends what newReign began, after its calls. Jobs that have not ended stay as they are, durable, for the next term. What has not
+// ended when ctx does is cut off, and named by the error.
+func (r *reign) end(ctx context.Context, g *gate, patience time.Duration) error {
+	r.manager.Close()
+	err := g.shut(ctx, r.court, patience)
+	return errors.Join(err, r.jobs.Stop(ctx), r.serve.Stop(ctx))
+}
