@@ -46,6 +46,8 @@ type Config struct {
 	DataDir string
 	// Listener takes connections of gRPC and of other heads; the head closes it, also if Start fails. Required.
 	Listener net.Listener
+	// LocalListener takes connections of gRPC from this process; the head closes it, also if Start fails. Nil means that there are none.
+	LocalListener net.Listener
 	// Address is the "host:port" at which clients, workers, and other heads reach the listener. Empty means the listener's own.
 	Address string
 	// Join is a list of heads, such as "a:1,b:2", whose cluster this head is to become a part of. Empty means that of the data folder:
@@ -187,6 +189,9 @@ func (h *Head) serveAll(listener net.Listener) {
 		h.gate.register(h.grpc, desc, nil)
 	}
 	h.serve.Go("grpc", func(context.Context) error { return h.grpc.Serve(listener) })
+	if local := h.config.LocalListener; local != nil {
+		h.serve.Go("local grpc", func(context.Context) error { return h.grpc.Serve(local) })
+	}
 	if h.http != nil {
 		h.serve.Go("web", func(context.Context) error {
 			if err := h.http.Serve(h.config.WebListener); !errors.Is(err, http.ErrServerClosed) {
@@ -317,6 +322,9 @@ func (h *Head) closeListeners() error {
 	err := h.config.Listener.Close()
 	if h.config.WebListener != nil {
 		err = errors.Join(err, h.config.WebListener.Close())
+	}
+	if h.config.LocalListener != nil {
+		err = errors.Join(err, h.config.LocalListener.Close())
 	}
 	if errors.Is(err, net.ErrClosed) {
 		return nil
