@@ -109,7 +109,7 @@ func (c *Core) await(now time.Time, t *task) error {
 func (c *Core) find(t *task, id engine.ObjectID) (sizeBytes int64, nodes []engine.NodeID, exists bool, err error) {
 	if producer, n, ok := id.Producer(); ok {
 		if producer == t.id {
-			return 0, nil, false, refuse("it is an output of the task itself")
+			return 0, nil, false, engine.Errorf(engine.KindInvalidArgument, "", "", "it is an output of the task itself")
 		}
 		if p := c.tasks[producer]; p != nil {
 			sizeBytes, exists, err = p.output(n)
@@ -430,7 +430,7 @@ func (c *Core) remember(id engine.ObjectID, at location) {
 // ObjectUnknown says that the directory does not know an object that was wanted. It may still come.
 func (c *Core) ObjectUnknown(now time.Time, id engine.ObjectID) {
 	o := c.objects[id]
-	if o == nil || !o.watched {
+	if o == nil || !o.watched || o.unknown {
 		return
 	}
 	o.unknown = true

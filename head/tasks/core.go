@@ -127,7 +127,8 @@ type Events struct {
 	// Sessions have something for their streams: Respond. Nodes have something for theirs: Fill.
 	Sessions []string
 	Nodes    []engine.NodeID
-	// Wanted are objects of which the directory shall tell: once where each is, and before that if it is unknown or lost. Unwanted ends that.
+	// Wanted are objects of which the directory shall tell: once where each is, and before that if it is unknown or lost. Unwanted ends
+	// that; no object is in both.
 	Wanted, Unwanted []engine.ObjectID
 	// Given are lost objects of which ObjectLost has said that they are made again, and are not.
 	Given []engine.ObjectID
@@ -155,6 +156,12 @@ func New(config Config) *Core {
 func (c *Core) Take() Events {
 	events := c.events
 	c.events = Events{}
+	if len(events.Unwanted) > 0 {
+		// What was wanted last counts.
+		isWanted := func(id engine.ObjectID) bool { o := c.objects[id]; return o != nil && o.watched }
+		events.Wanted = slices.DeleteFunc(events.Wanted, func(id engine.ObjectID) bool { return !isWanted(id) })
+		events.Unwanted = slices.DeleteFunc(events.Unwanted, isWanted)
+	}
 	slices.Sort(events.Sessions)
 	slices.Sort(events.Nodes)
 	return events

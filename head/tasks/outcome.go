@@ -179,6 +179,9 @@ func (c *Core) addChild(t *task) {
 		c.families[t.more.parent] = f
 	}
 	f.children[t.id] = struct{}{}
+	if own := c.families[t.id]; own != nil { // Its children came before it.
+		own.parent = t.more.parent
+	}
 }
 
 // endChild forgets a task as a child, unless it has descendants that have not ended.

@@ -117,6 +117,7 @@ func (c *Core) attemptEnded(now time.Time, t *task, outcome *enginev1.TaskOutcom
 			c.release(n, t.id)
 			c.requeue(now, t)
 		default:
+			c.release(n, t.id)
 			c.attemptLost(now, t, engine.Errorf(engine.KindUnavailable, opRun, t.id.String(), "node %s gave it back", n.id), n, false)
 		}
 	default:
@@ -192,6 +193,8 @@ func (c *Core) attemptLost(now time.Time, t *task, cause error, n *node, free bo
 		outcome := failed(t.id, t.id[:], err)
 		outcome.NodeId, outcome.Attempts = string(n.id), int32(t.attempts)
 		c.finish(now, t, outcome, nil)
+	case t.epoch>>32 < c.config.Term && now.Before(c.settled):
+		c.delay(t, c.settled) // Another worker may have it under a later lease of the head before.
 	case free:
 		c.prepare(now, t, true)
 	default:

@@ -105,6 +105,9 @@ func (c *Core) accept(now time.Time, s *session, b *binding, id engine.TaskUID, 
 			c.addChild(t)
 		}
 	}
+	if len(c.producers) > 0 {
+		c.expectFrom(t)
+	}
 	switch {
 	case b.template.err != nil:
 		c.finish(now, t, &enginev1.TaskOutcome{TaskId: wire.GetTaskId(), State: enginev1.TaskState_TASK_STATE_FAILED, Error: b.template.err}, nil)
@@ -115,9 +118,6 @@ func (c *Core) accept(now time.Time, s *session, b *binding, id engine.TaskUID, 
 	}
 	t.class = b.class
 	t.class.refs++
-	if len(c.producers) > 0 {
-		c.expectFrom(t)
-	}
 	if len(c.orphans) > 0 && c.adopt(now, t) {
 		return
 	}
