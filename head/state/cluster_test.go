@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -231,7 +232,19 @@ func (c *cluster) agree() {
 
 func (c *cluster) accept(id string) {
 	c.t.Helper()
-	c.do(func(ctx context.Context, leader *state.Store) error { return leader.Propose(ctx, accepted(id, "")) })
+	c.do(func(ctx context.Context, leader *state.Store) error {
+		known := errors.New("known")
+		err := leader.ProposeIf(ctx, func(s *state.State) error {
+			if s.Job(id) != nil {
+				return known // An earlier try, whose outcome was left open.
+			}
+			return nil
+		}, accepted(id, ""))
+		if errors.Is(err, known) {
+			return nil
+		}
+		return err
+	})
 }
 
 func TestThreeHeadsAgree(t *testing.T) {
@@ -309,9 +322,9 @@ func TestMinorityIsRefused(t *testing.T) {
 		}
 	}
 	store := c.store(leader)
-	err := store.Propose(t.Context(), accepted("unknown", ""))
-	if engine.KindOf(err) != engine.KindUnavailable || rpc.IsNotLeader(err) != nil {
-		t.Fatalf("error %v, want one that leaves open what has become of it", err)
+	// At once, while it still takes itself for the leader.
+	if err := store.Read(t.Context(), func(*state.State) {}); engine.KindOf(err) != engine.KindUnavailable {
+		t.Fatalf("error %v: what it read may be of the past", err)
 	}
 	if err := store.Propose(t.Context(), accepted("refused", "")); rpc.IsNotLeader(err) == nil || rpc.IsNotLeader(err).HeadID != "" {
 		t.Fatalf("error %v, want one that knows no leader", err)
@@ -325,6 +338,23 @@ func TestMinorityIsRefused(t *testing.T) {
 	c.agree()
 	if hasJob(c.store("a"), "refused") {
 		t.Fatal("what was refused has come about")
+	}
+}
+
+// TestProposalOfACutOffLeaderIsOpen proposes while the leader has not noticed that it is cut off: what becomes of that is left open.
+func TestProposalOfACutOffLeaderIsOpen(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	leader := c.leader()
+	store := c.store(leader)
+	c.cutOff(leader, true)
+	if err := store.Propose(t.Context(), accepted("open", "")); engine.KindOf(err) != engine.KindUnavailable || rpc.IsNotLeader(err) != nil {
+		t.Fatalf("error %v, want one that leaves open what has become of it", err)
+	}
+	c.accept("meanwhile")
+	c.cutOff(leader, false)
+	c.agree()
+	if hasJob(store, "open") || !hasJob(store, "meanwhile") {
+		t.Fatal("the leader by itself has decided")
 	}
 }
 

@@ -69,7 +69,10 @@ func openFolder(config Config, self func(headID string) raft.Configuration, tran
 	if err := f.check(config.Dir); err != nil {
 		return nil, err
 	}
-	return f, f.begin(config, self(f.headID))
+	if err := f.begin(config, self(f.headID)); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // readOld returns the state that a log of version 1 holds, or nil if the folder has none. What an earlier attempt at taking it over left

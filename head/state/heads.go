@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -156,6 +157,30 @@ func (s *Store) readdress() error {
 	return nil
 }
 
+// confirm makes sure that this head leads at a time after the call. Raft by itself is content with answers to what it asked before, and
+// with those of heads that have no vote.
+func (s *Store) confirm() error {
+	began := time.Now()
+	for {
+		if err := s.raft.VerifyLeader().Error(); err != nil {
+			return err
+		}
+		voters, followers := 0, 0
+		for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+			if server.Suffrage != raft.Voter {
+				continue
+			}
+			voters++
+			if string(server.ID) == s.config.HeadID || s.link.followed(server.ID, began) {
+				followers++
+			}
+		}
+		if 2*followers > voters {
+			return nil
+		}
+	}
+}
+
 // leads returns the present reign, or an error that names the leader.
 func (s *Store) leads(operation string) (*reign, error) {
 	s.mu.Lock()
@@ -218,14 +243,44 @@ func (s *Store) AddHead(ctx context.Context, id, address string) error {
 			return err
 		}
 	}
-	return s.settle(operation, s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, 0))
+	voter := s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, 0)
+	if err := s.settle(operation, voter); err != nil {
+		return err
+	}
+	s.spread(ctx, r, voter.Index())
+	return nil
+}
+
+// spread gives all heads time to learn of a change of the configuration that a majority has. Raft needs that: a head which does not know
+// that another one has a vote does not vote for it either, so that without the leader the others may elect nobody.
+func (s *Store) spread(ctx context.Context, r *reign, index uint64) {
+	timer := time.NewTimer(2 * s.config.Patience)
+	defer timer.Stop()
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		for string(server.ID) != s.config.HeadID {
+			held, more := s.link.progress(server.ID)
+			if held >= index {
+				break
+			}
+			select {
+			case <-more:
+			case <-r.lost:
+				return
+			case <-timer.C:
+				return // It cannot be reached, and learns when it can.
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 // RemoveHead takes a head out of the cluster; without a majority that answers, that cannot be done. Only the leader can, also itself:
 // it then ceases to lead.
-func (s *Store) RemoveHead(_ context.Context, id string) error {
+func (s *Store) RemoveHead(ctx context.Context, id string) error {
 	const operation = "remove head"
-	if _, err := s.leads(operation); err != nil {
+	r, err := s.leads(operation)
+	if err != nil {
 		return err
 	}
 	servers := s.raft.GetConfiguration().Configuration().Servers
@@ -235,19 +290,24 @@ func (s *Store) RemoveHead(_ context.Context, id string) error {
 	if len(servers) == 1 {
 		return engine.Errorf(engine.KindInvalidArgument, operation, id, "it is the only head")
 	}
-	return s.settle(operation, s.raft.RemoveServer(raft.ServerID(id), 0, 0))
+	removed := s.raft.RemoveServer(raft.ServerID(id), 0, 0)
+	if err := s.settle(operation, removed); err != nil {
+		return err
+	}
+	s.spread(ctx, r, removed.Index())
+	return nil
 }
 
 // HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or cannot. What is proposed
 // meanwhile fails. At a head that does not lead, or is alone, it does nothing.
 func (s *Store) HandOver(context.Context) error {
-	if _, err := s.leads("hand over"); err != nil {
-		return nil
-	}
+	s.mu.Lock()
+	leads := s.ruling != nil
+	s.mu.Unlock()
 	others := slices.ContainsFunc(s.raft.GetConfiguration().Configuration().Servers, func(server raft.Server) bool {
 		return server.Suffrage == raft.Voter && string(server.ID) != s.config.HeadID
 	})
-	if !others {
+	if !leads || !others {
 		return nil
 	}
 	return s.settle("hand over", s.raft.LeadershipTransfer())

@@ -146,7 +146,7 @@ func (r *recorder) check(t *testing.T) {
 	if result == porcupine.Ok {
 		return
 	}
-	file := filepath.Join(os.TempDir(), fmt.Sprintf("history-%d.html", time.Now().UnixNano()))
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("history-%d.html", time.Now().UnixNano())) //nolint:usetesting // It is to outlive the test.
 	check(t, porcupine.VisualizePath(registers, info, file))
 	t.Fatalf("the history is not linearizable (%s): see %s", result, file)
 }

@@ -3,10 +3,9 @@ package state
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/f708428e/engine"
 )
 
 // link is a transport between raft and the one that carries its messages. It can tell this head to stand for election at once, and
@@ -17,14 +16,22 @@ type link struct {
 	in chan raft.RPC
 
 	mu sync.Mutex
-	// held is the last index of the log that a head said it holds, by its id.
-	held map[raft.ServerID]uint64
-	// heard is closed and replaced when held changes.
+	// answers are the last ones of other heads, by their ids.
+	answers map[raft.ServerID]answer
+	// heard is closed and replaced when answers change.
 	heard chan struct{}
 }
 
+// answer says what another head thought when it last took this one for its leader.
+type answer struct {
+	// asked is when the request was sent that it answered.
+	asked time.Time
+	// held is the last index of its log.
+	held uint64
+}
+
 func newLink(transport raft.Transport) *link {
-	return &link{Transport: transport, in: make(chan raft.RPC), held: map[raft.ServerID]uint64{}, heard: make(chan struct{})}
+	return &link{Transport: transport, in: make(chan raft.RPC), answers: map[raft.ServerID]answer{}, heard: make(chan struct{})}
 }
 
 // run hands requests on until done is closed.
@@ -35,8 +42,7 @@ func (l *link) run(done <-chan struct{}) {
 			select {
 			case l.in <- request:
 			case <-done:
-				request.Respond(nil, engine.Errorf(engine.KindUnavailable, "carry message", "", "the head is stopping"))
-				return
+				return // The other head hears nothing, as if this one had stopped before.
 			}
 		case <-done:
 			return
@@ -63,13 +69,14 @@ func (l *link) Consumer() <-chan raft.RPC { return l.in }
 
 // AppendEntries implements raft.Transport.
 func (l *link) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	asked := time.Now()
 	if err := l.Transport.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
 	if resp.Success {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.held[id] = resp.LastLog
+		l.answers[id] = answer{asked, resp.LastLog}
 		close(l.heard)
 		l.heard = make(chan struct{})
 	}
@@ -80,14 +87,21 @@ func (l *link) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *
 func (l *link) progress(id raft.ServerID) (index uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.held[id], l.heard
+	return l.answers[id].held, l.heard
+}
+
+// followed reports whether a head took this one for its leader at a request that was sent at or after a time.
+func (l *link) followed(id raft.ServerID, since time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.answers[id].asked.Before(since)
 }
 
 // forget drops what is known of a head.
 func (l *link) forget(id raft.ServerID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.held, id)
+	delete(l.answers, id)
 }
 
 // RequestPreVote implements raft.WithPreVote. It is called only if the transport can do it.

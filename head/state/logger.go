@@ -50,7 +50,7 @@ func (l *raftLogger) Log(level hclog.Level, message string, args ...any) {
 			}
 		}
 	}
-	l.logger.Log(context.Background(), toSlog(level), "raft: "+message, args...)
+	l.logger.Log(context.Background(), toSlog(level), "raft: "+message, args...) //nolint:sloglint // The message is raft's.
 }
 
 // Trace implements hclog.Logger, as the other levels do.

@@ -315,6 +315,9 @@ func (s *Store) Close() error {
 
 func (s *Store) notLeading(operation string, cause error) error {
 	id, address := s.Leader()
+	if id == s.config.HeadID {
+		id, address = "", "" // Its term has ended, or has not begun.
+	}
 	return rpc.NewNotLeader(operation, id, address, cause)
 }
 

@@ -96,7 +96,7 @@ func takeOver(dir string, state *State, snapshots raft.SnapshotStore, self raft.
 	}
 	// The terms of raft begin with that of the snapshot.
 	err = votes.SetUint64([]byte("CurrentTerm"), 1)
-	if err = errors.Join(err, votes.Close()); err != nil {
+	if err := errors.Join(err, votes.Close()); err != nil {
 		return err
 	}
 	return raftlog.Create(dir, 2)

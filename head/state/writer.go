@@ -184,9 +184,9 @@ func (w *writer) commit(gathered []*proposal) int {
 	var err error
 	if len(g.entries) > 0 {
 		err = w.write(g)
-	} else if verifyErr := s.raft.VerifyLeader().Error(); verifyErr != nil {
+	} else if confirmErr := s.confirm(); confirmErr != nil {
 		// What the members saw may be of the past.
-		err = w.lost(verifyErr, false)
+		err = w.lost(confirmErr, false)
 	}
 	if err != nil {
 		w.ahead = s.machine.clone()

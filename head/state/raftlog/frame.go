@@ -14,8 +14,8 @@ import (
 //
 //	mark      4 bytes
 //	length    4 bytes, little endian, of the payload; never 0
-//	checksum  4 bytes, little endian, CRC-32C of the frame's offset in the file (8 bytes), its length, and the payload
-//	payload   a byte that tells its kind, and what that says
+//	checksum  4 bytes, little endian, CRC-32C of the frame's offset in the file (8 bytes), the length, and what follows
+//	payload   one byte that tells its kind, and what that says
 //
 // The offset in the checksum keeps a frame that is a part of a payload from being taken for one of the log.
 const (

@@ -76,7 +76,10 @@ func Open(dir string) (_ *Log, err error) {
 		return nil, StorageError("open log", path, err)
 	}
 	if info.Size() < int64(len(magic)) {
-		return l, l.start()
+		if err := l.start(); err != nil {
+			return nil, err
+		}
+		return l, nil
 	}
 	if err := l.scan(info.Size()); err != nil {
 		return nil, err

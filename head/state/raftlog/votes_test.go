@@ -23,7 +23,7 @@ func TestVotesSurviveReopening(t *testing.T) {
 	if _, err := votes.GetUint64([]byte("term")); err == nil || err.Error() != "not found" {
 		t.Fatalf("error %v, want the one that raft expects", err)
 	}
-	for term := uint64(0); term < 5; term++ {
+	for term := range uint64(5) {
 		check(t, votes.SetUint64([]byte("term"), term))
 		check(t, votes.Set([]byte("candidate"), []byte(fmt.Sprint("head ", term))))
 		check(t, votes.Close())
