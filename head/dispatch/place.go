@@ -12,7 +12,7 @@ import (
 const (
 	// A pass costs about so much for each class, node, and task that it places; one that costs more than freePass is followed by a pause
 	// of the same length, so that large clusters spend at most half of the time on passes.
-	passPerClass = 300 * time.Nanosecond
+	passPerClass = 1500 * time.Nanosecond
 	passPerNode  = 300 * time.Nanosecond
 	passPerTask  = 500 * time.Nanosecond
 	freePass     = 200 * time.Microsecond
