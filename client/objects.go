@@ -246,7 +246,8 @@ func inOrder(holders []*enginev1.ObjectHolder) []*enginev1.ObjectHolder {
 }
 
 // Wait blocks until count of the objects can be read, all of them if count is 0, and returns those that can, in the order of refs. It
-// waits as long as ctx lasts, also across a restart of the head; then it returns those that are there beside ctx's error.
+// waits as long as ctx lasts, also across a restart of the head; then it returns those that are there beside ctx's error. A task that fails
+// makes no objects, so to wait for tasks, see WaitTasks.
 func (c *Client) Wait(ctx context.Context, refs []engine.ObjectRef, count int) ([]engine.ObjectRef, error) {
 	if count < 0 || count > len(refs) {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "wait for objects", "", "%d of %d objects are wanted", count, len(refs))

@@ -11,8 +11,12 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// settleWithin is how long Get waits for the directory to hear of an object that its task has made, or to find it lost.
-const settleWithin = 10 * time.Second
+// settleWithin is how long Get waits for the directory to hear of an object that its task has made, or to find it lost; settleShortly if
+// nobody here knows whether the task made it.
+const (
+	settleWithin  = 10 * time.Second
+	settleShortly = 2 * time.Second
+)
 
 // getOutput gets an object that may be a task's output: once the task has ended, and from its outcome if that holds it.
 func (c *Client) getOutput(ctx context.Context, ref engine.ObjectRef, id engine.TaskUID, output int) (*Table, error) {
@@ -33,7 +37,9 @@ func (c *Client) getOutput(ctx context.Context, ref engine.ObjectRef, id engine.
 	if engine.KindOf(err) != engine.KindNotFound || err == nil {
 		return got, err
 	}
+	settle := settleWithin
 	if !made {
+		settle = settleShortly
 		if known, taskErr := c.awaitTask(ctx, ref, id); taskErr != nil {
 			return nil, taskErr
 		} else if !known {
@@ -41,7 +47,7 @@ func (c *Client) getOutput(ctx context.Context, ref engine.ObjectRef, id engine.
 		}
 	}
 	// The outcome may be here before the head's directory has heard of the object.
-	waiting, cancel := context.WithTimeout(ctx, settleWithin)
+	waiting, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
 	if _, waitErr := c.Wait(waiting, []engine.ObjectRef{ref}, 1); waitErr != nil && ctx.Err() != nil {
 		return nil, waitErr

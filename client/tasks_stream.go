@@ -115,9 +115,11 @@ func (t *tasks) connect(session string, window int) {
 		h.queued, h.refused = true, false
 		t.queue = append(t.queue, h)
 	}
-	// Ids count up.
-	slices.SortFunc(t.queue, func(a, b *TaskHandle) int { return bytes.Compare(a.id[:], b.id[:]) })
+	slices.SortFunc(t.queue, byID)
 }
+
+// byID is the order of submission: ids count up.
+func byID(a, b *TaskHandle) int { return bytes.Compare(a.id[:], b.id[:]) }
 
 // takeAtOnce is how many outcomes are taken in under the lock at once: those who submit wait no longer than that.
 const takeAtOnce = 256
@@ -190,32 +192,36 @@ func (t *tasks) takeRefusals(refusals []*enginev1.TaskRefusal) {
 		}
 		r.pause = min(max(time.Duration(refusal.GetRetryAfterMillis())*time.Millisecond, time.Millisecond), time.Minute)
 	}
-	for name, tasks := range again {
-		r := t.refused[name]
-		r.tasks = append(tasks, r.tasks...)
-		if r.timer != nil {
-			r.timer.Stop()
-		}
-		stream := t.stream
-		r.timer = time.AfterFunc(r.pause, func() { t.offer(name, stream) })
-	}
 	if len(again) == 0 {
 		return
 	}
+	// What is still to be sent came after those that were refused, and before those that wait behind an earlier refusal.
 	kept := t.queue[:0]
 	for _, h := range t.queue {
 		if h.ended.Load() {
 			continue
 		}
-		if r := t.refused[h.template.key.queue]; r != nil {
+		if name := h.template.key.queue; again[name] != nil {
 			h.refused = true
-			r.tasks = append(r.tasks, h)
+			again[name] = append(again[name], h)
 		} else {
 			kept = append(kept, h)
 		}
 	}
 	clear(t.queue[len(kept):])
 	t.queue = kept
+	for name, tasks := range again {
+		r := t.refused[name]
+		inOrder := len(r.tasks) == 0 || bytes.Compare(tasks[len(tasks)-1].id[:], r.tasks[0].id[:]) < 0
+		if r.tasks = append(tasks, r.tasks...); !inOrder {
+			slices.SortFunc(r.tasks, byID) // refusals of several messages
+		}
+		if r.timer != nil {
+			r.timer.Stop()
+		}
+		stream := t.stream
+		r.timer = time.AfterFunc(r.pause, func() { t.offer(name, stream) })
+	}
 }
 
 // offer sends some of the tasks that were refused again. The rest follows after another pause, if these are not refused.
