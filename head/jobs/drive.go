@@ -256,23 +256,6 @@ func (m *Manager) forgetInTime(ctx context.Context) error {
 	}
 }
 
-// forgetEvery is the pause between two looks for jobs that ended too long ago. Each job's end looks, too.
-const forgetEvery = time.Hour
-
-// forgetInTime drops ended jobs while no others end.
-func (m *Manager) forgetInTime(ctx context.Context) error {
-	ticker := time.NewTicker(forgetEvery)
-	defer ticker.Stop()
-	for {
-		m.forgetOld()
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
 // forgetOld drops the ended jobs above the number that is kept, those first that ended first, and those that ended too long ago.
 func (m *Manager) forgetOld() {
 	if !m.forgetting.TryLock() {
