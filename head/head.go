@@ -112,7 +112,7 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 			err = errors.Join(err, h.closeListeners())
 		}
 	}()
-	join, err := h.joining()
+	join, err := h.joining(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +188,17 @@ func (h *Head) serveAll(listener net.Listener) {
 	} {
 		h.gate.register(h.grpc, desc, nil)
 	}
-	h.serve.Go("grpc", func(context.Context) error { return h.grpc.Serve(listener) })
+	serve := func(listener net.Listener) func(context.Context) error {
+		return func(context.Context) error {
+			if err := h.grpc.Serve(listener); !h.stopping.Load() {
+				return err
+			}
+			return nil
+		}
+	}
+	h.serve.Go("grpc", serve(listener))
 	if local := h.config.LocalListener; local != nil {
-		h.serve.Go("local grpc", func(context.Context) error { return h.grpc.Serve(local) })
+		h.serve.Go("local grpc", serve(local))
 	}
 	if h.http != nil {
 		h.serve.Go("web", func(context.Context) error {
@@ -284,6 +292,9 @@ func (h *Head) awaitLeader(ctx context.Context) error {
 	}
 }
 
+// Leads tells whether this head leads and serves.
+func (h *Head) Leads() bool { return h.gate.isOpen() }
+
 // HasLeader tells whether this head leads and serves, or knows the head that leads.
 func (h *Head) HasLeader() bool { return h.isReady() }
 
@@ -305,6 +316,11 @@ func (h *Head) Stop(ctx context.Context) error {
 		cancel()
 	}
 	h.patience.Store(int64(callPatience))
+	return h.end(ctx)
+}
+
+// end ends everything, in the order in which it depends on each other.
+func (h *Head) end(ctx context.Context) error {
 	err := h.reigns.Stop(ctx)
 	h.grpc.Stop()
 	if h.http != nil {
@@ -315,6 +331,17 @@ func (h *Head) Stop(ctx context.Context) error {
 		err = errors.Join(err, h.mux.Close())
 	}
 	return err
+}
+
+// Abort ends the head as its death would, as far as others can tell: nobody hears from it any more, and no other head is asked to lead.
+// It is for tests.
+func (h *Head) Abort(ctx context.Context) error {
+	h.stopping.Store(true)
+	var err error
+	if h.mux != nil {
+		err = h.mux.Close()
+	}
+	return errors.Join(err, h.end(ctx))
 }
 
 // closeListeners closes the listeners that Start was given, if they are open.

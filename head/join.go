@@ -14,12 +14,12 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// joinFile is in the data folder of a head that joined a cluster or is about to: a list of its heads. Without it a head that died while
-// it joined would begin a cluster of its own, under an id that the other cluster knows.
+// joinFile is in the data folder of a head that is about to join a cluster: a list of its heads. Without it a head that died while it
+// joined would begin a cluster of its own, under an id that the other cluster knows.
 const joinFile = "join"
 
 // joining returns the heads whose cluster this one is to join, which may be none.
-func (h *Head) joining() ([]string, error) {
+func (h *Head) joining(ctx context.Context) ([]string, error) {
 	path := filepath.Join(h.config.DataDir, joinFile)
 	list := h.config.Join
 	if list == "" {
@@ -39,6 +39,11 @@ func (h *Head) joining() ([]string, error) {
 	if slices.Contains(addresses, h.address) {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "join cluster", h.address, "this is the address of the head itself").
 			WithHint("name another head of the cluster")
+	}
+	for _, address := range addresses {
+		if err := h.config.CheckAddress(ctx, address); err != nil {
+			return nil, engine.WrapError("join cluster", "", err)
+		}
 	}
 	return addresses, nil
 }
@@ -79,11 +84,12 @@ func (h *Head) isMember() bool {
 
 // join makes this head a member of the cluster of the heads at addresses, if it is none. A member need not ask: the others may be away.
 func (h *Head) join(ctx context.Context, addresses []string) error {
-	if len(addresses) == 0 || h.isMember() {
+	switch {
+	case len(addresses) == 0:
 		return nil
-	}
-	cluster := h.clusterID()
-	if cluster == "" {
+	case h.isMember():
+		return h.forgetJoin()
+	case h.clusterID() == "":
 		// From the moment in which the others may know this head.
 		if err := h.remember(addresses); err != nil {
 			return err
@@ -92,12 +98,22 @@ func (h *Head) join(ctx context.Context, addresses []string) error {
 	err := h.introduce(ctx, addresses)
 	switch engine.KindOf(err) {
 	case engine.KindConflict, engine.KindInvalidArgument, engine.KindVersion, engine.KindPermission:
-		if cluster == "" {
-			err = errors.Join(err, os.Remove(filepath.Join(h.config.DataDir, joinFile))) // The others do not know it.
-		}
+		// The others do not know it.
 	default:
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return errors.Join(err, h.forgetJoin())
+}
+
+// forgetJoin ends what remember began: this head is in the cluster, or was refused.
+func (h *Head) forgetJoin() error {
+	path := filepath.Join(h.config.DataDir, joinFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return engine.Errorf(engine.KindInternal, "join cluster", path, "%w", err)
+	}
+	return nil
 }
 
 func (h *Head) clusterID() (id string) {
@@ -107,11 +123,6 @@ func (h *Head) clusterID() (id string) {
 
 // introduce has the leader of the heads at addresses add this head, or change its address.
 func (h *Head) introduce(ctx context.Context, addresses []string) error {
-	for _, address := range addresses {
-		if err := h.config.CheckAddress(ctx, address); err != nil {
-			return engine.WrapError("join cluster", "", err)
-		}
-	}
 	conn, err := rpc.DialHeads(strings.Join(addresses, ","))
 	if err != nil {
 		return err

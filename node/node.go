@@ -40,10 +40,14 @@ type HeadConfig struct {
 	Host string
 	// Port takes gRPC; zero picks a free one.
 	Port int
+	// Listener replaces Host and Port; the node closes it. It must be on loopback. Nil means that there is none.
+	Listener net.Listener
 	// WebPort takes HTTP; zero picks a free one, -1 means none.
 	WebPort int
 	// DataDir keeps the durable state. Required.
 	DataDir string
+	// Address is the "host:port" at which clients, workers, and other heads reach this one. Empty means that which it listens on.
+	Address string
 	// Join is a list of heads, such as "a:10001,b:10001", whose cluster this head is to become a part of. Empty means that of the data
 	// folder: a new one has a cluster of its own.
 	Join string
@@ -121,8 +125,12 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if err := CheckHost(ctx, config.Host); err != nil {
 		return nil, err
 	}
-	listener, err := listen(ctx, "gRPC", config.Host, config.Port)
-	if err != nil {
+	listener := config.Listener
+	if listener != nil {
+		if err := CheckAddress(ctx, listener.Addr().String()); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+	} else if listener, err = listen(ctx, "gRPC", config.Host, config.Port); err != nil {
 		return nil, err
 	}
 	n := &Node{address: listener.Addr().String(), done: make(chan struct{})}
@@ -135,7 +143,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	}
 	var local *bufconn.Listener
 	headConfig := head.Config{
-		DataDir: config.DataDir, Listener: listener, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
+		DataDir: config.DataDir, Listener: listener, Address: config.Address, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
 		Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
 	}
@@ -149,7 +157,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if workerConfig != nil {
 		own := *workerConfig
 		own.Address, own.patient = n.address, !n.head.HasLeader()
-		if n.worker, err = startWorker(ctx, own, dialThrough(local, n.address)); err != nil {
+		if n.worker, err = startWorker(ctx, own, dialThrough(local, n.address, config.Address)); err != nil {
 			return nil, errors.Join(err, cleanUp(ctx, n.head.Stop))
 		}
 	}
@@ -383,7 +391,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	return err
 }
 
-// Abort ends the node as its death would: without a goodbye to the head, which has to find out. It is for tests.
+// Abort ends the node as its death would: without a goodbye to the head, or to other heads, which have to find out. It is for tests.
 func (n *Node) Abort(ctx context.Context) error {
 	if n.worker != nil {
 		// Without its connection the worker cannot say goodbye.
@@ -392,8 +400,18 @@ func (n *Node) Abort(ctx context.Context) error {
 		}
 		n.worker.conn = nil
 	}
+	if n.head != nil {
+		err := n.head.Abort(ctx)
+		if n.worker != nil {
+			err = errors.Join(err, n.worker.stop(ctx))
+		}
+		return err
+	}
 	return n.Stop(ctx)
 }
+
+// Leads tells whether the node's head leads its cluster.
+func (n *Node) Leads() bool { return n.head != nil && n.head.Leads() }
 
 // Dial returns a client of the node's head.
 func (n *Node) Dial(ctx context.Context) (*client.Client, error) { return client.Dial(ctx, n.address) }

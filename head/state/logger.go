@@ -38,8 +38,18 @@ func toSlog(level hclog.Level) slog.Level {
 	}
 }
 
+// unreachable are raft's errors about one message to another head. They come twice a second for as long as that one is away, of which
+// the head that leads warns ("failed to contact").
+var unreachable = map[string]bool{
+	"failed to appendEntries to": true, "failed to heartbeat to": true, "failed to make requestVote RPC": true,
+	"failed to start pipeline replication to": true, "failed to pipeline appendEntries": true,
+}
+
 // Log implements hclog.Logger.
 func (l *raftLogger) Log(level hclog.Level, message string, args ...any) {
+	if unreachable[message] {
+		level = hclog.Debug
+	}
 	if !l.logger.Enabled(context.Background(), toSlog(level)) {
 		return
 	}

@@ -46,6 +46,8 @@ type Cluster struct {
 	dir     string
 	head    *node.Node
 	port    int
+	// heads are the addresses of several heads, which belong to Heads; empty if there is but one.
+	heads   string
 	workers []*node.Node
 	client  *client.Client
 	memory  *memory.CheckedAllocator
@@ -56,6 +58,15 @@ const stopTimeout = 20 * time.Second
 // Start starts a cluster for the time of the test.
 func Start(t testing.TB, options Options) *Cluster {
 	t.Helper()
+	options = options.withDefaults()
+	c := &Cluster{t: t, options: options, dir: t.TempDir(), memory: memory.NewCheckedAllocator(memory.DefaultAllocator)}
+	c.StartHead()
+	c.begin()
+	return c
+}
+
+func (o Options) withDefaults() Options {
+	options := o
 	if options.CPU == 0 {
 		options.CPU = 2
 	}
@@ -71,9 +82,13 @@ func Start(t testing.TB, options Options) *Cluster {
 	if options.StoreBytes == 0 {
 		options.StoreBytes = 64 << 20
 	}
-	c := &Cluster{t: t, options: options, dir: t.TempDir(), memory: memory.NewCheckedAllocator(memory.DefaultAllocator)}
-	c.StartHead()
-	t.Cleanup(func() {
+	return options
+}
+
+// begin starts the workers, and has everything end with the test.
+func (c *Cluster) begin() {
+	c.t.Helper()
+	c.t.Cleanup(func() {
 		for _, w := range c.workers {
 			c.stop(w)
 		}
@@ -81,14 +96,13 @@ func Start(t testing.TB, options Options) *Cluster {
 			c.stop(c.head)
 		}
 		if err := c.client.Close(); err != nil {
-			t.Error(err)
+			c.t.Error(err)
 		}
-		c.memory.AssertSize(t, 0)
+		c.memory.AssertSize(c.t, 0)
 	})
-	for range options.Workers {
+	for range c.options.Workers {
 		c.AddWorker()
 	}
-	return c
 }
 
 // Logger logs warnings to standard error, or everything if ENGINE_TEST_LOG is set.
@@ -134,7 +148,7 @@ func (c *Cluster) AddWorker() *node.Node {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	w, err := node.StartWorker(ctx, node.WorkerConfig{
-		Address: c.head.Address(), Resources: engine.Resources{CPU: c.options.CPU, GPU: float64(c.options.GPU), GPUMemoryBytes: int64(c.options.GPU) << 30}, Models: c.options.Models(), Operators: c.options.Operators, Allocator: c.memory, Version: "test", Logger: Logger(),
+		Address: c.Address(), Resources: engine.Resources{CPU: c.options.CPU, GPU: float64(c.options.GPU), GPUMemoryBytes: int64(c.options.GPU) << 30}, Models: c.options.Models(), Operators: c.options.Operators, Allocator: c.memory, Version: "test", Logger: Logger(),
 		ObjectStore: node.ObjectStoreConfig{
 			MemoryBytes: max(0, c.options.StoreBytes), DataDir: c.t.TempDir(), FlightPort: -1, Disabled: c.options.StoreBytes < 0,
 		},
@@ -149,8 +163,13 @@ func (c *Cluster) AddWorker() *node.Node {
 // Client returns a client of the cluster. It lives as long as the test.
 func (c *Cluster) Client() *client.Client { return c.client }
 
-// Address is the head's address.
-func (c *Cluster) Address() string { return c.head.Address() }
+// Address is the head's address, or that of several heads.
+func (c *Cluster) Address() string {
+	if c.heads != "" {
+		return c.heads
+	}
+	return c.head.Address()
+}
 
 func (c *Cluster) stop(n *node.Node) {
 	c.t.Helper()
