@@ -236,7 +236,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Logger); err != nil {
 			return nil, errors.Join(err, p.conn.Close(), p.models.Close())
 		}
-		workerConfig.Store, workerConfig.Fetch = p.objects.store, p.objects.fetch
+		workerConfig.Store, workerConfig.Fetch, workerConfig.Evacuate = p.objects.store, p.objects.fetch, p.objects.evacuate
 	}
 	if config.patient {
 		workerConfig.ConnectTimeout = patience
@@ -370,12 +370,16 @@ func (n *Node) Err() error {
 // Drained reports whether the worker has left because somebody has had the head drain it. A head beside it goes on.
 func (n *Node) Drained() bool { return n.worker != nil && n.worker.worker.Drained() }
 
-// Drain lets the worker finish what it holds, takes nothing new, and returns then or when ctx ends.
+// Drain lets the worker finish what it holds, takes nothing new, has the objects that it alone has moved to other nodes, and returns then
+// or when ctx ends. The error says what could not be done; Stop ends the node all the same.
 func (n *Node) Drain(ctx context.Context) error {
 	if n.worker == nil {
 		return nil
 	}
-	return n.worker.worker.Drain(ctx)
+	if err := n.worker.worker.Drain(ctx); err != nil {
+		return err
+	}
+	return n.worker.objects.evacuate(ctx)
 }
 
 // Stop ends the node. Tasks that run are given back to the head; a head's jobs stay, durable, for its next start. What is not done

@@ -114,6 +114,14 @@ func (n *nodeObjects) fetch(ctx context.Context, id engine.ObjectID) error {
 	return o.Fetch(ctx, id)
 }
 
+// evacuate has what others need of the store moved to other nodes.
+func (n *nodeObjects) evacuate(ctx context.Context) error {
+	if o := n.started(); o != nil {
+		return o.Evacuate(ctx)
+	}
+	return nil
+}
+
 func (n *nodeObjects) get(ctx context.Context) (*objects.Objects, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -10,10 +10,13 @@ import (
 // leaveWithin bounds what a worker still waits for once it has drained: operators that do not return, and the head's last answer.
 const leaveWithin = 10 * time.Second
 
+// evacuateAtLeast is what the objects get, however little of a drain's time the tasks have left.
+const evacuateAtLeast = 10 * time.Second
+
 // obeyDrain finishes what the worker holds, gives back what has not ended in time, has objects brought away, and leaves. The worker is
 // then done, without an error.
 func (w *Worker) obeyDrain(ctx context.Context, order *enginev1.DrainOrder) error {
-	within := time.Duration(order.GetWithinMillis()) * time.Millisecond
+	within, begun := time.Duration(order.GetWithinMillis())*time.Millisecond, time.Now()
 	w.config.Logger.InfoContext(ctx, "draining by order of the head", "reason", order.GetReason(), "within", within)
 	finishing, cancel := ctx, func() {}
 	if within > 0 {
@@ -28,9 +31,14 @@ func (w *Worker) obeyDrain(ctx context.Context, order *enginev1.DrainOrder) erro
 		err = w.Drain(ctx)
 	}
 	if err == nil && w.config.Evacuate != nil {
-		if err := w.config.Evacuate(ctx); err != nil && ctx.Err() == nil {
+		evacuating, cancel := ctx, func() {}
+		if within > 0 {
+			evacuating, cancel = context.WithTimeout(ctx, max(evacuateAtLeast, within-time.Since(begun)))
+		}
+		if err := w.config.Evacuate(evacuating); err != nil && ctx.Err() == nil {
 			w.config.Logger.WarnContext(ctx, "not everything could be brought away before leaving", "error", err)
 		}
+		cancel()
 	}
 	if ctx.Err() != nil {
 		return nil // Stop has overtaken the drain.

@@ -34,8 +34,8 @@ func (a *app) stopCommand() *cobra.Command {
 		Long: `Stop ends the node of --data-dir. Without it, it ends the node of the default folders of engine start: the head, or the one worker if
 no head runs there.
 
-A worker finishes what it holds within --grace; then it gives its tasks back to the head. A node that has not ended 5 seconds after
-that is killed. A head's jobs stay, durable, for its next start. If nothing runs, the command says so and succeeds.`,
+A worker finishes what it holds within --grace, and has the objects that it alone has moved to other nodes; what is not done by then goes
+back to the head, or is lost. A node that has not ended 5 seconds after that is killed. A head's jobs stay, durable, for its next start. If nothing runs, the command says so and succeeds.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if grace < 0 {

@@ -42,7 +42,7 @@ func (s *Workers) SyncObjects(stream grpc.BidiStreamingServer[enginev1.SyncObjec
 			if answer == nil {
 				return engine.Errorf(engine.KindFenced, "sync objects", string(node), "this stream was replaced")
 			}
-			if answer.GetClusterId() == "" && len(answer.GetOrders()) == 0 {
+			if answer.GetClusterId() == "" && len(answer.GetOrders()) == 0 && answer.GetEvacuation() == nil {
 				continue
 			}
 			if err := stream.Send(answer); err != nil {

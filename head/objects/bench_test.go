@@ -90,6 +90,12 @@ type fakeStore struct {
 	// files are the checkpoints that all stores can read, broken the kind of error of all restores; nil if they work.
 	files  map[string]bool
 	broken *engine.Kind
+	// leaving says that its next message tells that it leaves, evacuated is the latest answer to that.
+	leaving   bool
+	evacuated *enginev1.Evacuation
+	// cutOff says that it can fetch nothing.
+	cutOff bool
+	bench  *bench
 }
 
 var sharedFiles = map[string]bool{}
@@ -97,7 +103,7 @@ var sharedFiles = map[string]bool{}
 func (b *bench) store(node engine.NodeID) *fakeStore {
 	s := &fakeStore{
 		node: node, room: 1 << 30, copies: map[engine.ObjectID]*fakeCopy{}, changed: map[engine.ObjectID]bool{},
-		results: map[uint64]*enginev1.ObjectOrderResult{}, files: sharedFiles,
+		results: map[uint64]*enginev1.ObjectOrderResult{}, files: sharedFiles, bench: b,
 	}
 	b.stores = append(b.stores, s)
 	b.connect(s)
@@ -147,7 +153,21 @@ func (s *fakeStore) report() *enginev1.SyncObjectsRequest {
 		report.Results = append(report.Results, s.results[number])
 	}
 	clear(s.results)
+	report.Leaving, s.leaving = s.leaving, false
 	return report
+}
+
+// fetch makes a cache of an object that another store has.
+func (s *fakeStore) fetch(id engine.ObjectID) {
+	if s.copies[id] != nil || s.cutOff {
+		return
+	}
+	for _, other := range s.bench.stores {
+		if c := other.copies[id]; c != nil && other.session != 0 {
+			s.putInto(c.domain, id)
+			return
+		}
+	}
 }
 
 func (s *fakeStore) wire(id engine.ObjectID) *enginev1.ObjectCopy {
@@ -247,6 +267,9 @@ func (s *fakeStore) obey(order *enginev1.ObjectOrder) *enginev1.ObjectOrderResul
 			}
 		}
 	case order.GetPromote() != nil:
+		if order.GetPromote().GetFetch() {
+			s.fetch(engine.ObjectID(order.GetPromote().GetObjectId()))
+		}
 		if id, ok := has(order.GetPromote().GetObjectId()); ok {
 			c := s.copies[id]
 			c.primary, c.checkpoint = true, cmp.Or(order.GetPromote().GetCheckpoint(), c.checkpoint)
@@ -304,10 +327,13 @@ func (b *bench) exchange(s *fakeStore) bool {
 	if answer == nil {
 		b.t.Fatalf("no answer for %s", s.node)
 	}
+	if answer.GetEvacuation() != nil {
+		s.evacuated = answer.GetEvacuation()
+	}
 	for _, order := range answer.GetOrders() {
 		s.results[order.GetNumber()] = s.obey(proto.CloneOf(order))
 	}
-	said := len(answer.GetOrders()) > 0 || len(s.changed) > 0 || len(s.results) > 0
+	said := s.leaving || answer.GetEvacuation() != nil || len(answer.GetOrders()) > 0 || len(s.changed) > 0 || len(s.results) > 0
 	if err := b.core.Report(b.now, s.node, s.session, s.report()); err != nil {
 		b.t.Fatal(err)
 	}

@@ -65,7 +65,9 @@ type Core struct {
 	started time.Time
 	stores  map[engine.NodeID]*store
 	// awake are the stores for which there may be orders.
-	awake   map[engine.NodeID]*store
+	awake map[engine.NodeID]*store
+	// leavers are the stores that are about to leave.
+	leavers map[engine.NodeID]*store
 	objects map[engine.ObjectID]*object
 	// owned finds the objects of an owner, pins the object of a pin's name. The keys have no end.
 	owned map[engine.ObjectOwner]map[engine.ObjectID]*object
@@ -143,7 +145,7 @@ func NewCore(now time.Time, config Config) *Core {
 	config = config.withDefaults()
 	c := &Core{
 		config: config, started: now, numbers: config.Term << 32,
-		stores: map[engine.NodeID]*store{}, awake: map[engine.NodeID]*store{}, objects: map[engine.ObjectID]*object{},
+		stores: map[engine.NodeID]*store{}, awake: map[engine.NodeID]*store{}, leavers: map[engine.NodeID]*store{}, objects: map[engine.ObjectID]*object{},
 		owned: map[engine.ObjectOwner]map[engine.ObjectID]*object{}, pins: map[string]engine.ObjectID{}, pinning: map[string]engine.ObjectID{},
 		unsettled: map[engine.ObjectID]*object{}, sessions: map[string]*session{},
 		ended: newRecent[engine.ObjectOwner](config.MaxDeleted), deleted: newRecent[engine.ObjectID](config.MaxDeleted),
@@ -162,6 +164,7 @@ func (c *Core) Learning(now time.Time) bool {
 
 // Take returns the events since the last call.
 func (c *Core) Take() Events {
+	c.moveAll()
 	for id, s := range c.awake {
 		if s.session != 0 {
 			c.events.Wake = append(c.events.Wake, id)

@@ -8,6 +8,7 @@ func (c *Core) Kept() map[string]int {
 		"objects": len(c.objects), "owned": len(c.owned), "pins": len(c.pins), "pinning": len(c.pinning), "unsettled": len(c.unsettled),
 		"sessions": len(c.sessions), "waiters": len(c.waiters), "awaited": len(c.awaited), "waiting ids": c.waiting, "departed": len(c.departed.at),
 		"deleted": len(c.deleted.at), "freed": len(c.freed.at), "ended": len(c.ended.at),
+		"leavers":  len(c.leavers),
 		"memories": len(c.departed.order) + len(c.deleted.order) + len(c.freed.order) + len(c.ended.order),
 	}
 	for _, s := range c.stores {
@@ -21,6 +22,7 @@ func (c *Core) Kept() map[string]int {
 		kept["queues"] += len(s.queues)
 		kept["ending"] += len(s.ending)
 		kept["requests"] += s.requests
+		kept["moves"] += s.moves + int(s.coming)
 	}
 	return kept
 }

@@ -177,7 +177,9 @@ func (h *history) step(step int) {
 			h.addStore()
 			h.forgetLost()
 		}
-	case action < 90: // The head dies.
+	case action < 91: // A store leaves.
+		h.leave(s)
+	case action < 92: // The head dies.
 		h.restart()
 	case action < 95 && m != nil:
 		ids := []engine.ObjectID{id}
@@ -193,6 +195,42 @@ func (h *history) step(step int) {
 	for id, m := range h.wanted {
 		m.known = m.known || h.describe(id) != nil
 	}
+}
+
+// leave lets a store go once the head says that nothing is left there that can be moved. It does not have all the time in the world, and a
+// client may put things there still.
+func (h *history) leave(s *fakeStore) {
+	if s.session == 0 {
+		return
+	}
+	s.leaving, s.evacuated = true, nil
+	if h.random.IntN(4) == 0 {
+		return // It changes its mind, or does so later.
+	}
+	h.calm()
+	if s.evacuated == nil {
+		h.t.Fatalf("nobody has anything to say, and %s does not hear whether it may leave", s.node)
+	}
+	if s.evacuated.GetLeftObjects() > 0 {
+		if !slices.ContainsFunc(h.stores, func(other *fakeStore) bool { return other != s && other.session != 0 }) {
+			return // There is no other store.
+		}
+	}
+	left := s.evacuated.GetLeftObjects()
+	h.disconnect(s, true)
+	h.stores = slices.DeleteFunc(h.stores, func(other *fakeStore) bool { return other == s })
+	for id, m := range h.wanted {
+		if m.lost || len(m.owners) == 0 || slices.ContainsFunc(h.stores, func(other *fakeStore) bool { return other.copies[id] != nil }) {
+			continue
+		}
+		// A checkpoint that only a cache knew of counts, too.
+		if m.lost = true; m.known && s.copies[id] != nil && h.describe(id).GetCheckpoint() == "" {
+			if left--; left < 0 {
+				h.t.Fatalf("%s has left with %s, which it has the only copy of: %s", s.node, id, h.summary(id))
+			}
+		}
+	}
+	h.addStore()
 }
 
 func (m *model) drop(owner engine.ObjectOwner) {

@@ -80,15 +80,36 @@ func (o *object) replica(s *store) *replica {
 	return nil
 }
 
-// primary returns the primary copy, one that can be reached if there are several.
+// primary returns the primary copy: if there are several one that can be reached, and that stays.
 func (o *object) primary() *replica {
 	var found *replica
 	for _, r := range o.replicas {
-		if r.primary && (found == nil || found.store.session == 0 && r.store.session != 0) {
+		if r.primary && (found == nil || r.standing() > found.standing()) {
 			found = r
 		}
 	}
 	return found
+}
+
+// standing orders copies by how much can be relied on them.
+type standing uint8
+
+const (
+	// away is that of a store whose stream has broken, goes of one that is about to leave.
+	away standing = iota
+	goes
+	stays
+)
+
+func (r *replica) standing() standing {
+	switch {
+	case r.store.session == 0:
+		return away
+	case r.store.leaving != nil:
+		return goes
+	default:
+		return stays
+	}
 }
 
 // state is the best of the copies' states.
@@ -214,6 +235,7 @@ func (c *Core) disown(o *object, owner engine.ObjectOwner) {
 func (c *Core) drop(now time.Time, o *object, r *replica, lost bool) {
 	o.replicas = slices.DeleteFunc(o.replicas, func(other *replica) bool { return other == r })
 	delete(r.store.copies, o.id)
+	r.store.part(o.id)
 	switch {
 	case o.primary() != nil:
 	case r.primary && !lost:
@@ -289,6 +311,7 @@ func (c *Core) forget(o *object) {
 	}
 	for _, r := range o.replicas {
 		delete(r.store.copies, o.id)
+		r.store.part(o.id)
 	}
 	delete(c.objects, o.id)
 	delete(c.unsettled, o.id)

@@ -28,6 +28,8 @@ type order struct {
 	sent, carried bool
 	// pin is the name that it gives.
 	pin string
+	// sizeBytes is the size of an object that is to be moved.
+	sizeBytes int64
 }
 
 // Bounds of one message of orders, of the orders under way in one store, and of the ids in one order.
@@ -137,6 +139,7 @@ func (c *Core) Answer(id engine.NodeID, session uint64) *enginev1.SyncObjectsRes
 	}
 	clear(s.waiting[len(waiting):])
 	s.waiting = waiting
+	answer.Evacuation = s.evacuation()
 	if size > maxMessageBytes || len(answer.Orders) == maxOrdersMessage {
 		c.wake(s)
 	}
@@ -186,13 +189,17 @@ func (c *Core) remove(now time.Time, s *store, o *order, err error) {
 		}
 	}
 	if end := o.wire.GetEndOwner(); end != nil {
-		if owner, err := rpc.OwnerFromProto(end.GetOwner()); err == nil {
+		if owner, parseErr := rpc.OwnerFromProto(end.GetOwner()); parseErr == nil {
 			delete(s.ending, bare(owner))
+			if err == nil {
+				c.endAgain(s, bare(owner))
+			}
 		}
 	}
 	if o.pin != "" {
 		delete(c.pinning, o.pin)
 	}
+	c.moved(s, o, err)
 	for _, id := range o.ids {
 		object := c.objects[id]
 		if object == nil {

@@ -154,6 +154,19 @@ func (c *Core) endIn(s *store, owner engine.ObjectOwner) {
 	}
 }
 
+// endAgain ends the references of an owner which a store got while it carried out the order to end them: with a copy that it was to take.
+func (c *Core) endAgain(s *store, owner engine.ObjectOwner) {
+	if !c.ended.has(owner) {
+		return
+	}
+	for _, o := range c.owned[owner] {
+		if r := o.replica(s); r != nil && contains(r.owners, owner) {
+			c.endIn(s, owner)
+			return
+		}
+	}
+}
+
 // checkOwner acts on an owner that a store tells of: one that has ended is ended there too, and a session that nobody has heard of gets
 // one lease time to show up.
 func (c *Core) checkOwner(now time.Time, s *store, owner engine.ObjectOwner) {

@@ -8,17 +8,20 @@ import (
 )
 
 // settle does what is to be done for an object so that it has one primary copy: gives its lost one's owners to a cache, gives a
-// second one up, brings it back from its checkpoint. What no store can do now is tried again at every tick.
+// second one up, brings it back from its checkpoint, moves it from a store that is about to leave. What no store can do now is tried again at every tick.
 func (c *Core) settle(now time.Time, o *object) {
 	if c.objects[o.id] != o {
 		return
 	}
+	o.partWithOthers()
 	settled := true
 	switch {
 	case o.restoration != nil:
 		settled = c.restore(o)
 	case len(o.replicas) > 0 && o.primary() == nil && len(o.kept) > 0:
 		settled = c.promote(now, o)
+	case o.mustMove() != nil:
+		c.move(o)
 	case len(o.replicas) > 1:
 		settled = c.merge(now, o)
 	}
@@ -47,11 +50,14 @@ func (c *Core) promote(now time.Time, o *object) bool {
 	if o.promoting != 0 {
 		return false
 	}
+	best := o.replicas[0]
 	for _, r := range o.replicas {
-		if r.store.session != 0 {
-			o.promoting = c.give(r.store, promoteOrder(o.id, o.kept, o.checkpoint))
-			break
+		if r.standing() > best.standing() {
+			best = r
 		}
+	}
+	if best.standing() != away {
+		o.promoting = c.give(best.store, promoteOrder(o.id, o.kept, o.checkpoint))
 	}
 	return false
 }
@@ -66,6 +72,10 @@ func (c *Core) merge(now time.Time, o *object) bool {
 	settled := true
 	for _, r := range slices.Clone(o.replicas) {
 		if !r.primary || r == keeper {
+			continue
+		}
+		if r.store.session == 0 {
+			settled = false // The keeper may be gone when it is back.
 			continue
 		}
 		if keeper.store.session == 0 || !keeper.store.complete || len(keeper.store.queues[o.id]) > 0 || len(r.store.queues[o.id]) > 0 {

@@ -35,6 +35,11 @@ type store struct {
 	// requests counts the orders that somebody waits for.
 	requests int
 	welcomed bool
+	// leaving is set while the store is about to leave.
+	leaving *leaving
+	// moves counts the orders to take objects of leaving stores, coming is the size of those.
+	moves  int
+	coming int64
 }
 
 // Connect begins a stream of a store; an earlier one of the same store ends. The stream's number goes with its reports.
@@ -51,6 +56,7 @@ func (c *Core) Connect(now time.Time, address *enginev1.ObjectStoreAddress) (uin
 		}
 		c.stores[id] = s
 	}
+	c.stay(s)
 	s.address, s.session, s.heard = address, c.next(), now
 	s.complete, s.lost, s.welcomed = false, false, false
 	c.wake(s)
@@ -78,6 +84,7 @@ func (c *Core) Disconnect(now time.Time, id engine.NodeID, session uint64, left 
 // lose gives up on the copies of a store.
 func (c *Core) lose(now time.Time, s *store) {
 	s.lost = true
+	c.stay(s)
 	loss := Loss{Node: s.id, Copies: len(s.copies)}
 	for _, id := range sortedIDs(s.copies) {
 		o := c.objects[id]
@@ -167,9 +174,15 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 			}
 		}
 		c.settleAll(now)
+		for _, other := range c.leavers {
+			c.unstick(other.leaving) // This one may take it.
+		}
 	}
 	for _, result := range report.GetResults() {
 		c.finish(now, s, result)
+	}
+	if report.GetLeaving() && s.complete {
+		c.leave(s)
 	}
 	return nil
 }
@@ -187,7 +200,7 @@ func (c *Core) Revive(ids ...engine.ObjectID) {
 func (c *Core) roomiest(apart []engine.NodeID) *store {
 	var best *store
 	for _, s := range c.stores {
-		if s.session == 0 || !s.complete || slices.Contains(apart, s.id) {
+		if s.session == 0 || !s.complete || s.leaving != nil || slices.Contains(apart, s.id) {
 			continue
 		}
 		if best == nil || s.free() > best.free() || s.free() == best.free() && s.id < best.id {
@@ -197,9 +210,9 @@ func (c *Core) roomiest(apart []engine.NodeID) *store {
 	return best
 }
 
-// free is the room that is not taken by objects and by those that wait for it.
+// free is the room that is not taken by objects, those that wait for it, and those that it is to take from leaving stores.
 func (s *store) free() int64 {
-	return s.usage.GetCapacityBytes() - s.usage.GetObjectBytes() - s.usage.GetWaitingBytes()
+	return s.usage.GetCapacityBytes() - s.usage.GetObjectBytes() - s.usage.GetWaitingBytes() - s.coming
 }
 
 func stateOf(wire *enginev1.ObjectCopy) engine.ObjectState {

@@ -73,6 +73,11 @@ type Objects struct {
 	group         *lifecycle.Group
 	leaving, left chan struct{}
 	stop          sync.Once
+	// evacuating is closed when the head is to move what the store has, evacuated when it has said for the first time what became of that;
+	// evacuation is what it said last.
+	evacuating, evacuated chan struct{}
+	evacuate              sync.Once
+	evacuation            atomic.Pointer[enginev1.Evacuation]
 	// joined is closed when the head has answered for the first time.
 	joined chan struct{}
 	join   sync.Once
@@ -100,6 +105,7 @@ func Start(ctx context.Context, config Config) (_ *Objects, err error) {
 	o := &Objects{
 		config: config, head: enginev1.NewObjectServiceClient(config.Conn), worker: enginev1.NewWorkerServiceClient(config.Conn),
 		group: lifecycle.NewGroup(context.WithoutCancel(ctx), "objects"), leaving: make(chan struct{}), left: make(chan struct{}), joined: make(chan struct{}),
+		evacuating: make(chan struct{}), evacuated: make(chan struct{}),
 	}
 	none := ""
 	o.cluster.Store(&none)
@@ -121,7 +127,7 @@ func Start(ctx context.Context, config Config) (_ *Objects, err error) {
 		return nil, engine.WrapError("start object store", string(config.Node), err)
 	}
 	o.puller = transfer.NewPuller(transfer.PullerConfig{Store: o.store, Locate: o.locate, Self: config.Node, Logger: config.Logger})
-	o.orders = newOrders(o.store, config.Logger)
+	o.orders = newOrders(o.store, o.puller.Pull, config.Logger)
 	if !config.NoSocket {
 		if err := o.listen(ctx); err != nil {
 			return nil, engine.WrapError("start object store", string(config.Node), err)

@@ -25,7 +25,9 @@ const (
 // orders carries out what the head says, and keeps the results until they have been sent. Each order is carried out once, unless its result
 // has been forgotten. It is safe for concurrent use.
 type orders struct {
-	store  *objectstore.Store
+	store *objectstore.Store
+	// pull brings a copy of an object that is elsewhere.
+	pull   func(context.Context, engine.ObjectID) error
 	logger *slog.Logger
 	group  *lifecycle.Group
 	// slow has a place for each slow order that is carried out.
@@ -42,9 +44,9 @@ type orders struct {
 	unsent  []*enginev1.ObjectOrderResult
 }
 
-func newOrders(store *objectstore.Store, logger *slog.Logger) *orders {
+func newOrders(store *objectstore.Store, pull func(context.Context, engine.ObjectID) error, logger *slog.Logger) *orders {
 	return &orders{
-		store: store, logger: logger, group: lifecycle.NewGroup(context.Background(), "orders"), slow: make(chan struct{}, maxSlow),
+		store: store, pull: pull, logger: logger, group: lifecycle.NewGroup(context.Background(), "orders"), slow: make(chan struct{}, maxSlow),
 		ready: make(chan struct{}, 1), running: map[uint64]struct{}{}, done: map[uint64]*enginev1.ObjectOrderResult{},
 	}
 }
@@ -150,7 +152,9 @@ func (o *orders) giveBack(results []*enginev1.ObjectOrderResult) {
 
 // quick reports whether an order neither waits nor reads files.
 func quick(order *enginev1.ObjectOrder) bool {
-	switch order.GetOrder().(type) {
+	switch what := order.GetOrder().(type) {
+	case *enginev1.ObjectOrder_Promote:
+		return !what.Promote.GetFetch()
 	case *enginev1.ObjectOrder_Put, *enginev1.ObjectOrder_Fetch, *enginev1.ObjectOrder_Describe, *enginev1.ObjectOrder_Checkpoint, *enginev1.ObjectOrder_Restore:
 		return false
 	default:
@@ -202,6 +206,11 @@ func (o *orders) do(ctx context.Context, order *enginev1.ObjectOrder, result *en
 			return err
 		}
 		return o.with(what.Promote.GetObjectId(), result, func(id engine.ObjectID) error {
+			if _, here := o.store.Info(id); !here && what.Promote.GetFetch() {
+				if err := o.pull(ctx, id); err != nil {
+					return err
+				}
+			}
 			_, err := o.store.Promote(id, owners, what.Promote.GetCheckpoint())
 			return err
 		})

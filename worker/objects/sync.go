@@ -57,6 +57,7 @@ func (o *Objects) session(ctx context.Context) error {
 	gather := time.NewTimer(0)
 	defer gather.Stop()
 	gathering := true
+	evacuating := o.evacuating
 	for {
 		more := t.more
 		if gathering {
@@ -74,6 +75,11 @@ func (o *Objects) session(ctx context.Context) error {
 			err = t.tellChanges()
 		case <-usage.C:
 			err = t.tellUsage()
+		case <-evacuating:
+			evacuating = nil // This stream need not say it again.
+			if err = t.tellChanges(); err == nil {
+				err = t.tellLeaving()
+			}
 		case err := <-received:
 			return endOf(err)
 		case <-o.leaving:
@@ -110,6 +116,7 @@ func (o *Objects) receive(ctx context.Context, stream grpc.BidiStreamingClient[e
 			o.join.Do(func() { close(o.joined) })
 		}
 		o.orders.take(answer.GetOrders())
+		o.hearEvacuation(answer.GetEvacuation())
 	}
 }
 
@@ -221,6 +228,12 @@ func (t *teller) sendResults(results []*enginev1.ObjectOrderResult) error {
 		results = results[n:]
 	}
 	return nil
+}
+
+// tellLeaving tells that the store is about to leave. The head has heard of all that it has.
+func (t *teller) tellLeaving() error {
+	t.usage = usageToProto(t.store.Usage())
+	return t.stream.Send(&enginev1.SyncObjectsRequest{Usage: t.usage, Leaving: true})
 }
 
 // tellUsage tells the usage if it has changed since it was told last.
