@@ -68,3 +68,19 @@ func TestCheckSubmissionID(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckJobID(t *testing.T) {
+	for range 100 {
+		if err := engine.CheckJobID(engine.NewJobID(time.Now())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []engine.JobID{
+		"", "x", "20261123-142330", "20261123-142330-", "20261123-142330-7f3k2m9", "20261123-142330-7f3k2m9qq", "20261123-142330-7f3k2m9i",
+		"20261123-142330-../../..", "20261323-142330-7f3k2m9q", "2026112X-142330-7f3k2m9q", "20261123-142330-7F3K2M9Q",
+	} {
+		if err := engine.CheckJobID(id); engine.KindOf(err) != engine.KindInvalidArgument {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}

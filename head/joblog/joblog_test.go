@@ -193,3 +193,14 @@ func TestRemovedLogIsGone(t *testing.T) {
 		t.Fatalf("%v are left", left)
 	}
 }
+
+func TestNumbersBeginAboveThoseOfAnotherHead(t *testing.T) {
+	book := joblog.New(t.TempDir())
+	check(t, book.Append("job", line("a")))
+	book.Begin(100)
+	check(t, book.Append("job", line("b")))
+	check(t, book.AppendFromWorker("job", fromWorker(1, "c")))
+	book.Begin(50) // What has been numbered is not numbered again.
+	check(t, book.Append("job", line("d")))
+	expect(t, read(t, book, 0), "1 a", "101 b", "102 c", "103 d")
+}

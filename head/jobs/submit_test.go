@@ -1,0 +1,63 @@
+package jobs_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/jobs"
+)
+
+func TestARepeatedSubmissionMakesOneJob(t *testing.T) {
+	r := newRig(t, jobs.Config{})
+	id := engine.NewJobID(time.Now())
+	submit := func(id engine.JobID, out, submission string) (engine.JobID, bool, error) {
+		return r.manager.SubmitAs(t.Context(), id, r.spec("in.csv", out), submission)
+	}
+	// While the first is under way, and after it.
+	release := r.stall()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if got, attached, err := submit(id, "out", ""); got != id || attached || err != nil {
+				t.Errorf("job %s, attached %v: %v", got, attached, err)
+			}
+		})
+	}
+	release()
+	all.Wait()
+	for _, test := range []struct {
+		name, out, submission string
+		id                    engine.JobID
+		kind                  engine.Kind
+	}{
+		{"another spec", "other", "", id, engine.KindConflict},
+		{"another submission id", "out", "nightly", id, engine.KindConflict},
+		{"no id of ours", "other", "", "../../etc/passwd", engine.KindInvalidArgument},
+	} {
+		if _, _, err := submit(test.id, test.out, test.submission); engine.KindOf(err) != test.kind || err == nil {
+			t.Errorf("%s: %v, expected %s", test.name, err, test.kind)
+		}
+	}
+	if err := r.manager.Stop(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, attached, err := submit(id, "out", ""); got != id || attached || err != nil {
+		t.Errorf("after its end: job %s, attached %v: %v", got, attached, err)
+	}
+}
+
+func TestARepeatedNamedSubmissionIsNotAttachedTo(t *testing.T) {
+	r := newRig(t, jobs.Config{})
+	mine, other := engine.NewJobID(time.Now()), engine.NewJobID(time.Now())
+	for _, test := range []struct {
+		wanted   engine.JobID
+		attached bool
+	}{{mine, false}, {mine, false}, {other, true}, {"", true}} {
+		id, attached, err := r.manager.SubmitAs(t.Context(), test.wanted, r.spec("in.csv", "out"), "nightly")
+		if id != mine || attached != test.attached || err != nil {
+			t.Errorf("wanted %q: job %s, attached %v: %v, expected %s and %v", test.wanted, id, attached, err, mine, test.attached)
+		}
+	}
+}
