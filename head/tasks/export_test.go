@@ -18,6 +18,9 @@ func (c *Core) Leftovers() string {
 			text += fmt.Sprintf("%d %s; ", left.n, left.what)
 		}
 	}
+	for id, f := range c.families {
+		text += fmt.Sprintf("family %s of parent %s with %v; ", id, f.parent, f.children)
+	}
 	for _, q := range c.queues {
 		if q.pending != 0 {
 			text += fmt.Sprintf("%d pending in queue %s; ", q.pending, q.name)

@@ -196,6 +196,7 @@ func (c *Core) keepOrphan(now time.Time, o *orphan) bool {
 			return false
 		}
 		c.dropOrphan(old)
+		c.endOrphan(old)
 	}
 	if o.held.GetRunNanos() > 0 {
 		request, err := rpc.ResourcesFromProto(o.held.GetTemplate().GetResources())

@@ -197,7 +197,7 @@ func (c *Core) endChild(t *task) {
 			return
 		}
 		delete(c.families, parent)
-		if p := c.tasks[parent]; p != nil && p.state != stateEnded {
+		if p := c.tasks[parent]; p != nil && p.state != stateEnded && !p.rerunning {
 			return
 		}
 		child, parent = parent, f.parent
