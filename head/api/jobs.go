@@ -173,7 +173,7 @@ func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.Serve
 			s.awaitEnd(ctx, job.ID)
 		}()
 	}
-	return s.manager.Logs().Read(ctx, job.ID, request.GetAfterSequence(), ended, func(lines []*enginev1.LogLine) error {
+	return s.manager.ReadLog(ctx, job.ID, request.GetAfterSequence(), ended, func(lines []*enginev1.LogLine) error {
 		return stream.Send(&enginev1.ReadJobLogResponse{Lines: lines})
 	})
 }

@@ -90,7 +90,7 @@ func (b *Book) open(id engine.JobID) (*log, error) {
 	return l, nil
 }
 
-// learn reads the file if it is not known, makes it if it does not exist, and cuts off a line that was cut short: it was never
+// learn reads the file if it is not known, makes its folder if it does not exist, and cuts off a line that was cut short: it was never
 // acknowledged. The caller holds the lock.
 func (l *log) learn() error {
 	switch {
@@ -102,7 +102,11 @@ func (l *log) learn() error {
 	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
 		return engine.WrapError("open job log", l.path, err)
 	}
-	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(l.path, os.O_RDWR, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		l.known = true // The first line makes it.
+		return nil
+	}
 	if err != nil {
 		return engine.WrapError("open job log", l.path, err)
 	}

@@ -198,6 +198,7 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 		level, message, attributes = "ERROR", "job failed", map[string]string{"error": err.Error()}
 	}
 	m.log(id, level, message, attributes)
+	m.lines.flush(id) // Who follows the log reads to its end once the job has ended.
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobEnded{JobEnded: ended}}
 	for {
 		proposeErr := m.store.Propose(context.WithoutCancel(ctx), entry)
@@ -301,6 +302,7 @@ func (m *Manager) forget(id engine.JobID) {
 	}, entry)
 	if err == nil {
 		m.freeOutputs(id)
+		m.lines.flush(id) // Else a line that is late would make the log again.
 		err = m.logs.Remove(id)
 	}
 	if err != nil {

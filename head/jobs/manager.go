@@ -75,6 +75,7 @@ type Manager struct {
 	store      *state.Store
 	dispatcher *dispatch.Dispatcher
 	logs       *joblog.Book
+	lines      *lines
 	logger     *slog.Logger
 	group      *lifecycle.Group
 	// planning and completing have a place for each job that may do so now: a job that is done need not wait for others' beginning.
@@ -84,6 +85,8 @@ type Manager struct {
 	mu     sync.Mutex
 	closed bool // No job is accepted or resumed any more.
 	active map[engine.JobID]*active
+	// writing finds the active job of an output, submitting that of a submission id.
+	writing, submitting map[string]*active
 	// changes has a channel for each job that somebody watches.
 	changes map[engine.JobID]chan struct{}
 }
@@ -115,11 +118,13 @@ var (
 // New makes a manager. Attach must be called before anything else.
 func New(config Config, store *state.Store, logs *joblog.Book, group *lifecycle.Group, logger *slog.Logger) *Manager {
 	config = config.withDefaults()
-	return &Manager{
-		config: config, store: store, logs: logs, group: group, logger: logger,
+	m := &Manager{
+		config: config, store: store, logs: logs, lines: newLines(logs, logger), group: group, logger: logger,
 		planning: make(chan struct{}, config.Planners), completing: make(chan struct{}, config.Planners),
-		active: map[engine.JobID]*active{}, changes: map[engine.JobID]chan struct{}{},
+		active: map[engine.JobID]*active{}, writing: map[string]*active{}, submitting: map[string]*active{}, changes: map[engine.JobID]chan struct{}{},
 	}
+	group.Go("lines", m.lines.run)
+	return m
 }
 
 // Hooks are what a dispatcher must call so that the manager's jobs proceed.
@@ -311,28 +316,27 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 	if m.closed {
 		return nil, nil, engine.Errorf(engine.KindUnavailable, operation, "", "the head is stopping")
 	}
-	for _, other := range m.active {
-		switch {
-		case other.id == id && isClosed(other.settled):
+	if other := m.active[id]; other != nil {
+		if isClosed(other.settled) {
 			return nil, other.gone, nil
-		case other.id == id:
-			return nil, other.settled, nil
-		case submissionID != "" && other.submission == submissionID:
-			return nil, other.settled, nil
-		case other.output == output && m.hasEnded(other):
-			return nil, other.gone, nil
-		case other.output == output:
-			return nil, nil, engine.Errorf(engine.KindConflict, operation, output, "job %s is writing this output", other.id).
-				WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
 		}
+		return nil, other.settled, nil
+	}
+	if other := m.submitting[submissionID]; other != nil && submissionID != "" {
+		return nil, other.settled, nil
+	}
+	if other := m.writing[output]; other != nil {
+		if m.hasEnded(other) {
+			return nil, other.gone, nil
+		}
+		return nil, nil, engine.Errorf(engine.KindConflict, operation, output, "job %s is writing this output", other.id).
+			WithHint("wait for it with `engine job wait %s`, or stop it", other.id)
 	}
 	if len(m.active) >= m.config.MaxActive {
 		return nil, nil, engine.Errorf(engine.KindExhausted, operation, "", "%d jobs are waiting or running, which is the limit", len(m.active)).
 			WithHint("submit again when some have ended")
 	}
-	a := m.addLocked(id, output)
-	a.submission = submissionID
-	return a, nil, nil
+	return m.addLocked(id, output, submissionID), nil, nil
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -357,13 +361,16 @@ func (m *Manager) hasEnded(a *active) (ended bool) {
 }
 
 // addLocked makes a job active.
-func (m *Manager) addLocked(id engine.JobID, output string) *active {
+func (m *Manager) addLocked(id engine.JobID, output, submission string) *active {
 	a := &active{
-		id: id, outcome: make(chan error, 1), output: output, phase: "waiting to be planned",
+		id: id, outcome: make(chan error, 1), output: output, submission: submission, phase: "waiting to be planned",
 		settled: make(chan struct{}), gone: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
-	m.active[id] = a
+	m.active[id], m.writing[output] = a, a
+	if submission != "" {
+		m.submitting[submission] = a
+	}
 	return a
 }
 
@@ -375,8 +382,8 @@ func (m *Manager) activate(job *state.Job) *active {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	a := m.addLocked(job.ID, place)
-	a.run, a.submission = job.Resumptions, job.SubmissionID
+	a := m.addLocked(job.ID, place, job.SubmissionID)
+	a.run = job.Resumptions
 	return a
 }
 
@@ -388,6 +395,12 @@ func (m *Manager) remove(a *active) {
 		return
 	}
 	delete(m.active, a.id)
+	if m.writing[a.output] == a {
+		delete(m.writing, a.output)
+	}
+	if m.submitting[a.submission] == a {
+		delete(m.submitting, a.submission)
+	}
 	if c, ok := m.changes[a.id]; ok {
 		close(c)
 		delete(m.changes, a.id)
@@ -545,18 +558,19 @@ func (m *Manager) changed(id engine.JobID) {
 // Dispatcher returns the dispatcher that runs the jobs' tasks.
 func (m *Manager) Dispatcher() *dispatch.Dispatcher { return m.dispatcher }
 
-// Logs returns the book of the jobs' logs.
-func (m *Manager) Logs() *joblog.Book { return m.logs }
+// ReadLog calls emit with the lines of a job's log; see joblog.Book.Read.
+func (m *Manager) ReadLog(ctx context.Context, id engine.JobID, after uint64, follow <-chan struct{}, emit func([]*enginev1.LogLine) error) error {
+	m.lines.flush(id)
+	return m.logs.Read(ctx, id, after, follow, emit)
+}
 
-// log adds a line of the head to a job's log. A failure is logged and costs the line only.
+// log adds a line of the head to a job's log, which is written soon.
 func (m *Manager) log(id engine.JobID, level, message string, attributes map[string]string) {
 	for name, text := range attributes {
 		attributes[name] = rpc.Text(text)
 	}
 	line := &enginev1.LogLine{Time: timestamppb.Now(), Level: level, Origin: "head", Message: message, Attributes: attributes}
-	if err := m.logs.Append(id, line); err != nil {
-		m.logger.Warn("line was lost from a job's log", "job", id, "line", message, "error", err)
-	}
+	m.lines.add(id, line)
 }
 
 // isShutdown tells a job that ends because the head does from one that ends by itself.
