@@ -54,9 +54,11 @@ type class struct {
 	devices, idle, touched bool
 	// waitForNodes says that tasks wait although no node can run them.
 	waitForNodes bool
-	// blocked is set when the last decision left tasks waiting, overShare when its queue held more than its share.
-	blocked, overShare bool
-	reason             string
+	// blocked is set when the last decision left tasks waiting, overShare when its queue held more than its share, explained while a
+	// decision is under way that has.
+	blocked, overShare, explained bool
+	// reason is why tasks wait, held why they do although the scheduler was not asked.
+	reason, held string
 	// idleSince is since when tasks have waited and none has run, unknownSince since when no node has had the operator.
 	idleSince, unknownSince time.Time
 }

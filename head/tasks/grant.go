@@ -15,11 +15,20 @@ import (
 // Stale reports whether a decision of the scheduler might place something, since there is something new or something was given back.
 func (c *Core) Stale() bool { return c.stale }
 
-// Contended says whether others wait, such as tasks of jobs: the places of tasks that end are then left to the next decision.
-func (c *Core) Contended(others bool) { c.contended = others }
+// Contended ends a decision, and says whether others wait, such as tasks of jobs: the places of tasks that end are then left to the next
+// decision.
+func (c *Core) Contended(others bool) {
+	c.contended = others
+	for _, k := range c.active {
+		if !k.explained {
+			c.unblock(k)
+			k.reason = k.held
+		}
+	}
+}
 
 // Classes begins a decision: it appends the classes that wait or run. What the scheduler says of them goes to Place, Preempt, and Explain
-// before anything else happens.
+// before anything else happens, and Contended ends it. Without that, it has told what tasks hold, and nothing has changed.
 func (c *Core) Classes(now time.Time, into []scheduler.Class) []scheduler.Class {
 	c.stale = false
 	for i := len(c.active) - 1; i >= 0; i-- {
@@ -28,7 +37,7 @@ func (c *Core) Classes(now time.Time, into []scheduler.Class) []scheduler.Class 
 		}
 	}
 	for _, k := range c.active {
-		c.unblock(k)
+		k.explained = false
 		switch {
 		case k.waiting.count == 0 || k.Running > 0:
 			k.idleSince = time.Time{}
@@ -36,7 +45,7 @@ func (c *Core) Classes(now time.Time, into []scheduler.Class) []scheduler.Class 
 			k.idleSince = now
 		}
 		k.Overdue = !k.idleSince.IsZero() && now.Sub(k.idleSince) > overdueAfter
-		k.Pending = c.pendingOf(k)
+		k.Pending, k.held = c.pendingOf(k)
 		k.Since = time.Time{}
 		if k.waiting.head != nil {
 			k.Since = time.Unix(0, k.waiting.head.submitted)
@@ -47,26 +56,24 @@ func (c *Core) Classes(now time.Time, into []scheduler.Class) []scheduler.Class 
 }
 
 // pendingOf counts the tasks that the scheduler may place. If it is none although some wait, the reason says why.
-func (c *Core) pendingOf(k *class) int {
+func (c *Core) pendingOf(k *class) (n int, reason string) {
 	switch g := c.groups[k.Group]; {
 	case k.waiting.count == 0:
-		return 0
+		return 0, ""
 	case k.key.session.isFull(&c.config):
-		k.reason = "its client has not taken in the outcomes of its other tasks"
-		return 0
+		return 0, "its client has not taken in the outcomes of its other tasks"
 	case !k.unknownSince.IsZero():
-		k.reason = fmt.Sprintf("no node has operator %q", k.Operator)
-		return 0
+		return 0, fmt.Sprintf("no node has operator %q", k.Operator)
 	case k.Group != "" && (g == nil || g.nodes == nil):
-		k.reason = "its placement group is not placed"
+		reason = "its placement group is not placed"
 		if g != nil && g.reason != "" {
-			k.reason += ": " + g.reason
+			reason += ": " + g.reason
 		}
-		return 0
+		return 0, reason
 	case k.idle:
-		return max(0, min(k.waiting.count, maxIdleSlots*len(c.nodes)-k.Running))
+		return max(0, min(k.waiting.count, maxIdleSlots*len(c.nodes)-k.Running)), ""
 	}
-	return k.waiting.count
+	return k.waiting.count, ""
 }
 
 // Explain says why a class waits.
@@ -75,7 +82,7 @@ func (c *Core) Explain(now time.Time, w scheduler.Waiting) {
 	if k == nil || k.waiting.count == 0 {
 		return
 	}
-	k.reason, k.overShare = w.Reason, w.OverShare
+	k.explained, k.reason, k.overShare = true, w.Reason, w.OverShare
 	if w.Infeasible {
 		if !k.waitForNodes && (c.config.Term <= 1 || !now.Before(c.settled)) {
 			err := engine.Errorf(engine.KindInvalidArgument, "schedule task", "", "%s", w.Reason).
@@ -253,8 +260,7 @@ func (c *Core) touchSession(s *session) {
 
 // refill gives the free slots of the places that were touched to the next tasks of their classes, or back, and grants tasks ahead.
 func (c *Core) refill(now time.Time) {
-	for i := 0; i < len(c.touched); i++ { // Granting touches none.
-		p := c.touched[i]
+	for _, p := range c.touched { // Granting touches none.
 		p.touched = false
 		c.refillPlace(now, p)
 		c.dropPlace(p)

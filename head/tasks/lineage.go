@@ -176,7 +176,7 @@ func (c *Core) finishRerun(now time.Time, t *task, outcome *enginev1.TaskOutcome
 		if outcome.GetState() == enginev1.TaskState_TASK_STATE_CANCELLED {
 			kind = engine.KindCanceled
 		}
-		c.abandon(t, engine.Errorf(kind, "", "", "the outputs of task %s (%s) are lost, and it could not make them again: %s",
+		_ = c.abandon(t, engine.Errorf(kind, "", "", "the outputs of task %s (%s) are lost, and it could not make them again: %s",
 			t.template.name, t.id, shorten(err.Error())))
 		for i := range t.outcome.GetOutputs() {
 			c.events.Given = append(c.events.Given, t.id.Output(i))

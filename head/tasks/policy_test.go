@@ -495,7 +495,6 @@ func TestHanging(t *testing.T) {
 
 // TestRestart loses the head.
 func TestRestart(t *testing.T) {
-	const tasksOfEach = 3
 	c := newCluster(t, tasks.Config{Retained: -1})
 	w, s := c.worker("n1", engine.Resources{CPU: 3}), c.client(session)
 	s.acknowledges = false

@@ -138,7 +138,7 @@ func (c *Core) stray(s *session, outcome *enginev1.TaskOutcome) {
 	c.wakeSession(s)
 }
 
-// Respond returns what a stream has not carried, with at most most outcomes; nil if there is nothing. If there is more, the session is
+// Respond returns what a stream has not carried, with so many outcomes at most; nil if there is nothing. If there is more, the session is
 // among the next Events.Sessions again. The message and what it holds must not be changed.
 func (c *Core) Respond(id string, stream uint64, most int) *enginev1.RunTasksResponse {
 	s := c.sessions[id]
