@@ -21,6 +21,7 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
 	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/head/observe"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/head/web"
 	"github.com/f708428e/engine/internal/lifecycle"
@@ -79,6 +80,7 @@ type Head struct {
 	store   *state.Store
 	logs    *joblog.Book
 	gate    *gate
+	metrics *observe.Metrics
 	// mux is nil for an embedded head.
 	mux  *raftnet.Mux
 	grpc *grpc.Server
@@ -175,11 +177,12 @@ func (h *Head) warnOfLog() {
 
 // serveAll begins to answer: until there is a reign, that there is none.
 func (h *Head) serveAll(listener net.Listener) {
+	h.metrics = observe.New(h.store, h.config.Version)
 	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
 	h.grpc = rpc.NewServer(h.config.Logger)
 	if h.config.WebListener != nil {
 		h.web = "http://" + h.config.WebListener.Addr().String()
-		h.http = web.NewServer(web.Handler(h.isReady))
+		h.http = web.NewServer(web.Handler(h.isReady, h.metrics.Handler()))
 	}
 	heads := api.NewHeads(h.store, h.address, h.gate.isOpen, h.config.CheckAddress)
 	h.gate.register(h.grpc, &enginev1.ClusterService_ServiceDesc, heads, "ListHeads", "AddHead", "RemoveHead")
@@ -236,6 +239,7 @@ func (h *Head) reign(ctx context.Context) error {
 		h.config.Logger.InfoContext(ctx, "this head leads", "term", term.Number)
 		r := h.newReign(term)
 		h.gate.open(r.court)
+		h.metrics.Lead(r.observed)
 		h.markReigned()
 		var failure error
 		select {
@@ -245,6 +249,7 @@ func (h *Head) reign(ctx context.Context) error {
 			failure = engine.WrapError("lead", "", r.serve.Err())
 		case <-ctx.Done():
 		}
+		h.metrics.Lead(nil)
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
 		err := r.end(ending, h.gate, time.Duration(h.patience.Load()))
 		cancel()

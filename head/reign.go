@@ -10,6 +10,7 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/objects"
+	"github.com/f708428e/engine/head/observe"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/lifecycle"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -24,6 +25,8 @@ type reign struct {
 	jobs    *lifecycle.Group
 	serve   *lifecycle.Group
 	court   *court
+	// observed are the parts that metrics tell of.
+	observed *observe.Reign
 }
 
 // newReign takes up the jobs that have not ended, and makes the services. Nothing is served yet.
@@ -58,6 +61,7 @@ func (h *Head) newReign(term state.Term) *reign {
 	}
 	r.manager.Attach(dispatcher)
 	directory.Subscribe(dispatcher.HearObjects)
+	r.observed = &observe.Reign{Dispatcher: dispatcher, Directory: directory}
 
 	enginev1.RegisterJobServiceServer(r.court, api.NewJobs(h.store, r.manager))
 	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.started))

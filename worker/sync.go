@@ -66,6 +66,9 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 		sent++
 		now := time.Now()
 		message := w.table.report(sent, acknowledged, now)
+		if due {
+			message.ResidentBytes = residentBytes()
+		}
 		w.granted.Report(message, due, now)
 		if sent == 1 {
 			message.Hello = proto.CloneOf(hello)

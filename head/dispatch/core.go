@@ -77,6 +77,8 @@ type worker struct {
 	total    engine.Resources
 	joined   time.Time
 	reported time.Time
+	// residentBytes is the memory that its process last said to hold.
+	residentBytes int64
 	// session counts the streams of this worker; 0 while none is open.
 	session uint64
 	dead    bool
@@ -143,6 +145,7 @@ type Core struct {
 	nextPass  time.Time
 	lookAt    time.Time
 	lastEpoch engine.Epoch
+	counts    Counts
 	events    Events
 }
 
@@ -271,6 +274,7 @@ func (c *Core) AddJob(now time.Time, added Job) {
 		}
 	}
 	j.Done = nil // It may hold on to much.
+	j.bytes = j.memoryBytes()
 	j.locate()
 	c.jobs[j.ID] = j
 	if j.done == len(j.tasks) {
@@ -427,6 +431,7 @@ func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause er
 	}
 	c.release(j, index)
 	j.lost++
+	c.counts.LeasesLost++
 	c.tallyOf(j).lost++
 	attributes := map[string]string{"task": strconv.Itoa(index), "attempt": strconv.Itoa(int(t.attempts)), "worker": string(w.id), "error": cause.Error()}
 	if int(t.attempts) >= j.MaxAttempts {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -37,6 +38,8 @@ type Dispatcher struct {
 
 	mu   sync.Mutex
 	core *Core
+	// passes are how long the steps with a decision of the scheduler took.
+	passes telemetry.Durations
 	// wakes has one channel for each open session, drains one for each node whose hearing of its drain somebody waits for.
 	wakes  map[engine.NodeID]wake
 	drains map[engine.NodeID]chan struct{}
@@ -96,8 +99,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // do runs one step of the core and acts on its events.
 func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 	d.mu.Lock()
-	step(d.core, d.now())
+	begun, passes := d.now(), d.core.counts.Passes
+	step(d.core, begun)
 	events := d.core.Take()
+	if d.core.counts.Passes != passes {
+		d.passes.Observe(d.now().Sub(begun))
+	}
 	for _, id := range events.Wake {
 		select {
 		case d.wakes[id].signal <- struct{}{}:

@@ -98,6 +98,8 @@ type job struct {
 	place   int
 	running int
 	done    int
+	// bytes is about the memory that the job takes.
+	bytes int64
 	// lost counts attempts; failed is 1 once a task has failed for good.
 	lost, failed int64
 	// held says that AssignAfter has not come yet.

@@ -113,6 +113,8 @@ type NodeView struct {
 	Running  int
 	Joined   time.Time
 	Reported time.Time
+	// ResidentBytes is the memory that its process last said to hold.
+	ResidentBytes int64
 }
 
 // Nodes returns the nodes in order of their ids.
@@ -124,7 +126,7 @@ func (c *Core) Nodes() []NodeView {
 		c.occupy(w, &used)
 		view := NodeView{
 			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: used.Used,
-			Running: len(w.leases) + c.tasks.Running(id), Joined: w.joined, Reported: w.reported,
+			Running: len(w.leases) + c.tasks.Running(id), Joined: w.joined, Reported: w.reported, ResidentBytes: w.residentBytes,
 		}
 		switch {
 		case w.dead:

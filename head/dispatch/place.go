@@ -130,6 +130,7 @@ func (c *Core) decide(now time.Time, apart map[engine.NodeID]bool, takesPart fun
 		}
 	}
 	plan := scheduler.Decide(s)
+	c.counts.Passes++
 	c.scratch.classes = s.Classes
 	placed := 0
 	if apart == nil {
@@ -150,6 +151,10 @@ func (c *Core) decide(now time.Time, apart map[engine.NodeID]bool, takesPart fun
 		if k := c.byClass[waiting.Class]; k != nil {
 			c.explain(k, waiting, len(apart), len(s.Nodes))
 		}
+	}
+	c.counts.Placements += uint64(placed) //nolint:gosec // Not negative.
+	for _, p := range plan.Preemptions {
+		c.counts.Preemptions += uint64(p.Count) //nolint:gosec // Not negative.
 	}
 	c.stale = c.stale || plan.More
 	return time.Duration(len(s.Classes))*passPerClass + time.Duration(len(s.Nodes))*passPerNode + time.Duration(placed)*passPerTask
@@ -278,6 +283,7 @@ func (c *Core) hold(j *job, index int, w *worker, devices []int32) {
 	t := &j.tasks[index]
 	t.state, t.worker, t.sent, t.lease = taskLeased, w, false, &taskLease{devices: devices}
 	w.leases[engine.TaskID{Job: j.ID, Index: index}] = struct{}{}
+	c.counts.LeasesGranted++
 	c.count(j, w, devices, 1)
 	if !j.started {
 		j.started = true

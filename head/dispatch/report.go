@@ -63,6 +63,9 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	first := w.acknowledged == 0
 	c.clock = now
 	w.reported, w.acknowledged = now, report.GetSequence()
+	if report.GetResidentBytes() > 0 {
+		w.residentBytes = report.GetResidentBytes()
+	}
 	c.touch(w)
 	foreign := report.GetHello() != nil && report.GetHello().GetClusterId() != "" && report.GetHello().GetClusterId() != c.config.ClusterID
 	var claimed map[engine.TaskID]struct{}
@@ -72,6 +75,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 	for _, held := range report.GetHeld() {
 		task := taskOf(held.GetLease())
 		if foreign || !c.renew(now, w, task, held) {
+			c.counts.LeasesFenced++
 			c.revoke(w, task, engine.Epoch(held.GetLease().GetEpoch()))
 			continue
 		}
@@ -174,6 +178,7 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		return t.epoch == epoch // Repeated until it is durable.
 	}
 	if epoch < t.epoch || t.state == taskLeased && t.worker != w && epoch == t.epoch {
+		c.counts.LeasesFenced++
 		c.line(j.ID, "WARN", "late result refused: the task's lease had passed on", map[string]string{
 			"task": strconv.Itoa(id.Index), "worker": string(w.id),
 		})

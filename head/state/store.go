@@ -107,6 +107,7 @@ type Store struct {
 	// queue holds the proposals that wait for the writer. It has no limit, so that proposing never blocks.
 	queue   []*proposal
 	closing bool
+	counts  Counts
 	// failure is what ended the store by itself; failed is closed with it.
 	failure error
 	failed  chan struct{}

@@ -183,7 +183,10 @@ func (w *writer) commit(gathered []*proposal) int {
 	}
 	var err error
 	if len(g.entries) > 0 {
-		err = w.write(g)
+		begun := time.Now()
+		if err = w.write(g); err == nil {
+			s.count(len(g.entries), time.Since(begun))
+		}
 	} else if confirmErr := s.confirm(); confirmErr != nil {
 		// What the members saw may be of the past.
 		err = w.lost(confirmErr, false)

@@ -1,4 +1,4 @@
-// Package web is the head's HTTP side: today the two probes by which a supervisor learns whether it lives and serves.
+// Package web is the head's HTTP side: the two probes by which a supervisor learns whether it lives and serves, and the metrics.
 package web
 
 import (
@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Handler answers /healthz (the process lives) and /readyz (ready is true). Everything else is not found.
-func Handler(ready func() bool) http.Handler {
+// Handler answers /healthz (the process lives), /readyz (ready is true), and /metrics. Everything else is not found.
+func Handler(ready func() bool, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, true) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
+	mux.Handle("GET /metrics", metrics)
 	return mux
 }
 

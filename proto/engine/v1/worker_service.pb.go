@@ -50,8 +50,10 @@ type SyncRequest struct {
 	Outcomes []*TaskOutcome `protobuf:"bytes,10,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Set in the first message of a stream: the sessions of the outcomes in it, in their order.
 	OutcomeSessions []string `protobuf:"bytes,11,rep,name=outcome_sessions,json=outcomeSessions,proto3" json:"outcome_sessions,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The memory that the worker's process holds, shared memory that it has touched included. About once a report interval; 0: not said.
+	ResidentBytes int64 `protobuf:"varint,12,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncRequest) Reset() {
@@ -159,6 +161,13 @@ func (x *SyncRequest) GetOutcomeSessions() []string {
 		return x.OutcomeSessions
 	}
 	return nil
+}
+
+func (x *SyncRequest) GetResidentBytes() int64 {
+	if x != nil {
+		return x.ResidentBytes
+	}
+	return 0
 }
 
 // WorkerHello introduces a worker.
@@ -2256,7 +2265,7 @@ var File_engine_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x14engine/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\xde\x03\n" +
+	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x14engine/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x85\x04\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12,\n" +
 	"\x05hello\x18\x02 \x01(\v2\x16.engine.v1.WorkerHelloR\x05hello\x12(\n" +
@@ -2270,7 +2279,8 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"held_tasks\x18\t \x03(\v2\x13.engine.v1.HeldTaskR\theldTasks\x122\n" +
 	"\boutcomes\x18\n" +
 	" \x03(\v2\x16.engine.v1.TaskOutcomeR\boutcomes\x12)\n" +
-	"\x10outcome_sessions\x18\v \x03(\tR\x0foutcomeSessions\"\xf1\x02\n" +
+	"\x10outcome_sessions\x18\v \x03(\tR\x0foutcomeSessions\x12%\n" +
+	"\x0eresident_bytes\x18\f \x01(\x03R\rresidentBytes\"\xf1\x02\n" +
 	"\vWorkerHello\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
