@@ -81,6 +81,14 @@ type place struct {
 	touched bool
 }
 
+// bundleIndex is the bundle's number in its group, or -1.
+func (p *place) bundleIndex() int {
+	if p.bundle == nil {
+		return -1
+	}
+	return p.bundle.index
+}
+
 type placeKey struct {
 	class  *class
 	bundle *bundle
@@ -91,8 +99,9 @@ type queue struct {
 	name string
 	// max bounds pending, which counts the tasks that wait, for whatever; 0 is the default.
 	max, pending int64
-	// limited says that it has a quota.
-	limited bool
+	// set says that somebody has set it, limited that it has a quota; users counts the templates that name it.
+	set, limited bool
+	users        int
 }
 
 func (c *Core) queueOf(name string) *queue {

@@ -169,12 +169,14 @@ func (c *Core) Take() Events {
 
 // SetQueues says which queues were set, for their limits.
 func (c *Core) SetQueues(queues []*enginev1.Queue) {
-	for _, q := range c.queues {
-		q.max, q.limited = 0, false
+	for name, q := range c.queues {
+		if q.max, q.set, q.limited = 0, false, false; q.users == 0 {
+			delete(c.queues, name)
+		}
 	}
 	for _, wire := range queues {
 		q := c.queueOf(wire.GetName())
-		q.max, q.limited = wire.GetMaxPending(), wire.GetQuota() != nil
+		q.max, q.set, q.limited = wire.GetMaxPending(), true, wire.GetQuota() != nil
 	}
 	c.stale = true
 }

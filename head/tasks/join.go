@@ -107,7 +107,9 @@ func (n *node) held() (found []*task) {
 }
 
 func (n *node) sortedPlaces() []*place {
-	return slices.SortedFunc(maps.Values(n.places), func(a, b *place) int { return cmp.Compare(a.class.Order, b.class.Order) })
+	return slices.SortedFunc(maps.Values(n.places), func(a, b *place) int {
+		return cmp.Or(cmp.Compare(a.class.Order, b.class.Order), cmp.Compare(a.bundleIndex(), b.bundleIndex()))
+	})
 }
 
 // takeHeld matches a task that a worker has with what is known of it.

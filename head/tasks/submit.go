@@ -12,6 +12,8 @@ const (
 	opRun = "run task"
 	// maxTaskBytes bounds the arguments of one task that travel with it.
 	maxTaskBytes = 16 << 20
+	// maxTemplates bounds the templates of a stream that are not retired.
+	maxTemplates = 100_000
 	// taskOverhead is about what a task costs beside its arguments, argumentOverhead what one argument costs.
 	taskOverhead     = 400
 	argumentOverhead = 100
@@ -20,7 +22,8 @@ const (
 )
 
 // Submit takes in a message of a client, which belongs to the core from then on. The error says that the stream was replaced or its
-// session has ended (engine.KindFenced), or that the client does not read what it is answered (engine.KindExhausted): the stream must end.
+// session has ended (engine.KindFenced), or that the client does not read what it is answered or has sent too many templates
+// (engine.KindExhausted): the stream must end.
 func (c *Core) Submit(now time.Time, id string, stream uint64, request *enginev1.RunTasksRequest) error {
 	s := c.sessions[id]
 	if s == nil || s.stream != stream {
@@ -30,6 +33,9 @@ func (c *Core) Submit(now time.Time, id string, stream uint64, request *enginev1
 		return engine.Errorf(engine.KindExhausted, opSubmit, id, "the client does not read what it is answered")
 	}
 	for _, wire := range request.GetTemplates() {
+		if len(s.bindings) >= maxTemplates || c.bytes > 2*c.config.MaxBytes {
+			return engine.Errorf(engine.KindExhausted, opSubmit, id, "the stream has carried %d templates that are not retired", len(s.bindings))
+		}
 		c.bind(now, s, wire)
 	}
 	for _, wire := range request.GetTasks() {

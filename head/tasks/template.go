@@ -84,10 +84,15 @@ func (c *Core) internTemplate(wire *enginev1.TaskTemplate) *template {
 	if t.queue == nil {
 		t.queue = c.queueOf(defaultQueue)
 	}
+	t.queue.users++
 	t.summary = c.summaryOf(cmp.Or(t.name, wire.GetOperator()), wire.GetOperator())
 	c.templates[t.key] = t
+	c.bytes += t.size()
 	return t
 }
+
+// size is about what the template costs in memory.
+func (t *template) size() int64 { return int64(2*len(t.key)) + taskOverhead }
 
 // dropTemplate takes a user away. Nodes that know a template without users are told to forget it.
 func (c *Core) dropTemplate(t *template) {
@@ -95,6 +100,10 @@ func (c *Core) dropTemplate(t *template) {
 		return
 	}
 	delete(c.templates, t.key)
+	c.bytes -= t.size()
+	if t.queue.users--; t.queue.users == 0 && !t.queue.set {
+		delete(c.queues, t.queue.name)
+	}
 	for _, n := range c.nodes {
 		if _, knows := n.knows[t.wire.GetNumber()]; knows {
 			delete(n.knows, t.wire.GetNumber())
