@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/joblog"
@@ -29,6 +30,10 @@ type lines struct {
 	ended bool
 }
 
+// gatherFor is how long lines gather: a job has several one after the other when it begins and when it ends, and to open a file costs more
+// than to write a line.
+const gatherFor = 50 * time.Millisecond
+
 // maxPendingLines is how many lines may gather. Whoever adds more writes its own.
 const maxPendingLines = 20_000
 
@@ -39,6 +44,7 @@ func newLines(logs *joblog.Book, logger *slog.Logger) *lines {
 // add adds a line to a job's log. It does not wait for the file unless very many lines do.
 func (l *lines) add(id engine.JobID, line *enginev1.LogLine) {
 	l.mu.Lock()
+	first := len(l.order) == 0
 	if l.pending[id] == nil {
 		l.order = append(l.order, id)
 	}
@@ -50,17 +56,23 @@ func (l *lines) add(id engine.JobID, line *enginev1.LogLine) {
 		l.flush(id)
 		return
 	}
-	select {
-	case l.wake <- struct{}{}:
-	default: // It is awake already.
+	if first { // Else the goroutine is to write already, and is not to be put off.
+		select {
+		case l.wake <- struct{}{}:
+		default: // It has yet to hear of an earlier one.
+		}
 	}
 }
 
 // run writes what gathers until ctx ends, and then what is left.
 func (l *lines) run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
 		select {
 		case <-l.wake:
+			timer.Reset(gatherFor)
+		case <-timer.C:
 			l.writeAll()
 		case <-ctx.Done():
 			l.mu.Lock()
