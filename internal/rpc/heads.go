@@ -23,6 +23,9 @@ const (
 	askWithin = time.Second
 	// electWithin is how long a call waits for a leader while heads can be reached but none of them leads.
 	electWithin = 10 * time.Second
+	// watchInterval is how often the leader is asked whether it still leads while there are streams to it and other heads: one that was
+	// stopped would keep them, silent, for as long as connections are trusted.
+	watchInterval = 3 * time.Second
 	// learnInterval is how often a connection that is used asks again which heads there are.
 	learnInterval = 10 * time.Second
 )
@@ -36,7 +39,9 @@ const (
 type Heads struct {
 	options []grpc.DialOption
 	given   []string
-	group   *lifecycle.Group
+	// watchEvery is watchInterval, and shorter in tests.
+	watchEvery time.Duration
+	group      *lifecycle.Group
 	// leader is the head that last said that it leads; nil while there is none.
 	leader atomic.Pointer[peer]
 	// finding holds a token while somebody looks for the leader, so that others wait for the result.
@@ -51,6 +56,9 @@ type Heads struct {
 	// learned are the heads that a head has told.
 	learned []string
 	peers   map[string]*peer
+	// streams counts those that are open; watching says that there is a goroutine that watches their leader.
+	streams  int
+	watching bool
 }
 
 // peer is a connection to one head. Its fields are constant.
@@ -81,7 +89,7 @@ func DialHeads(list string, options ...grpc.DialOption) (*Heads, error) {
 		return nil, err
 	}
 	h := &Heads{
-		options: options, given: addresses, group: lifecycle.NewGroup(context.Background(), "heads"),
+		options: options, given: addresses, watchEvery: watchInterval, group: lifecycle.NewGroup(context.Background(), "heads"),
 		finding: make(chan struct{}, 1), peers: map[string]*peer{},
 	}
 	// What gRPC refuses to connect to is refused now.
@@ -127,6 +135,7 @@ func (h *Heads) NewStream(ctx context.Context, desc *grpc.StreamDesc, method str
 	if err != nil {
 		return nil, err
 	}
+	h.opened(stream)
 	return stream, nil
 }
 
@@ -302,6 +311,82 @@ func (h *Heads) learnSometimes(p *peer) {
 		}
 		return nil
 	})
+}
+
+// opened begins to watch the leader for a stream, until the stream's end.
+func (h *Heads) opened(stream grpc.ClientStream) {
+	h.mu.Lock()
+	h.streams++
+	begin := !h.watching
+	h.watching = true
+	h.mu.Unlock()
+	context.AfterFunc(stream.Context(), func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.streams--
+	})
+	if begin {
+		h.group.Go("watch leader", h.watch)
+	}
+}
+
+// watch looks whether the leader still leads, for as long as there are streams. If it does not answer and another head leads, it breaks the
+// connection, and with it the streams, which then are opened again there.
+func (h *Heads) watch(ctx context.Context) error {
+	ticker := time.NewTicker(h.watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		h.mu.Lock()
+		several := len(h.learned) > 1
+		if h.watching = h.streams > 0; !h.watching {
+			h.mu.Unlock()
+			return nil
+		}
+		h.mu.Unlock()
+		p := h.leader.Load()
+		if p == nil || !several {
+			continue
+		}
+		leads, err := h.askOne(ctx, p)
+		if err == nil && !leads {
+			h.leader.CompareAndSwap(p, nil) // Its streams end by themselves.
+		}
+		if err == nil {
+			continue
+		}
+		if next := h.askOthers(ctx, p.address); next != nil && h.leader.CompareAndSwap(p, next) {
+			h.drop(p)
+		}
+	}
+}
+
+// askOthers returns a head that leads, other than the one at address, or nil.
+func (h *Heads) askOthers(ctx context.Context, address string) *peer {
+	asked := map[string]bool{address: true}
+	for address := h.next(asked); address != ""; address = h.next(asked) {
+		asked[address] = true
+		if p, err := h.peer(address); err == nil {
+			if leads, err := h.askOne(ctx, p); err == nil && leads {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// drop breaks the connection to a head.
+func (h *Heads) drop(p *peer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.peers[p.address] == p {
+		delete(h.peers, p.address)
+		_ = p.conn.Close() // What is on it fails, as it should.
+	}
 }
 
 // peer returns the connection to a head. One that has failed is replaced: gRPC would wait before it tries again.

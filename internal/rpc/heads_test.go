@@ -35,6 +35,8 @@ type fakeHead struct {
 	calls   atomic.Int64
 	// called gets a token for each of the first calls.
 	called chan struct{}
+	// hangs, once closed, ends what ListHeads and WatchJob wait for; nil if they do not.
+	hangs chan struct{}
 	// pretends makes ListHeads say that this head leads although its calls say otherwise.
 	pretends atomic.Bool
 }
@@ -76,6 +78,9 @@ func (h *fakeHead) leading() (self bool, address string) {
 }
 
 func (h *fakeHead) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*enginev1.ListHeadsResponse, error) {
+	if hangs := h.hanging(); hangs != nil {
+		<-hangs
+	}
 	response := &enginev1.ListHeadsResponse{HeadId: h.address}
 	_, leader := h.leading()
 	for _, other := range h.all.heads {
@@ -103,7 +108,19 @@ func (h *fakeHead) WatchJob(_ *enginev1.WatchJobRequest, stream grpc.ServerStrea
 	if !self {
 		return rpc.NewNotLeader("watch job", leader, leader, nil)
 	}
-	return stream.Send(&enginev1.WatchJobResponse{Job: &enginev1.Job{Name: h.address}})
+	if err := stream.Send(&enginev1.WatchJobResponse{Job: &enginev1.Job{Name: h.address}}); err != nil {
+		return err
+	}
+	if hangs := h.hanging(); hangs != nil {
+		<-hangs
+	}
+	return nil
+}
+
+func (h *fakeHead) hanging() chan struct{} {
+	h.all.mu.Lock()
+	defer h.all.mu.Unlock()
+	return h.hangs
 }
 
 func dialHeads(t *testing.T, addresses ...string) (*rpc.Heads, enginev1.JobServiceClient) {
@@ -172,6 +189,33 @@ func TestStreamsGoToTheLeader(t *testing.T) {
 	if from, err := receive(); err != nil || from != b.address {
 		t.Fatalf("from %q: %v", from, err)
 	}
+}
+
+// TestAStreamToALeaderThatHangs sees that it breaks once another head leads, and not before: to hang is no reason to leave.
+func TestAStreamToALeaderThatHangs(t *testing.T) {
+	all := startHeads(t, 2)
+	a, b := all.heads[0], all.heads[1]
+	conn, jobs := dialHeads(t, a.address)
+	conn.SetWatchEvery(10 * time.Millisecond)
+	expectFrom(t, jobs, a)
+	hangs := make(chan struct{})
+	defer close(hangs)
+	all.mu.Lock()
+	a.hangs = hangs
+	all.mu.Unlock()
+	stream, err := jobs.WatchJob(t.Context(), &enginev1.WatchJobRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	all.lead(b)
+	_, err = stream.Recv()
+	if engine.KindOf(err) != engine.KindUnavailable {
+		t.Fatalf("the stream ended with %v", err)
+	}
+	expectFrom(t, jobs, b)
 }
 
 func TestNobodyThereIsSaidAtOnce(t *testing.T) {

@@ -116,7 +116,8 @@ func fromCall(ctx context.Context, address string, err error) error {
 	}
 	converted := FromStatus("call "+address, err)
 	var e *engine.Error
-	if errors.As(converted, &e) && e.Kind == engine.KindUnavailable && e.Op == "call "+address {
+	if errors.As(converted, &e) && e.Op == "call "+address && (e.Kind == engine.KindUnavailable || e.Kind == engine.KindCanceled) {
+		// Nobody has canceled the call: its connection was given up.
 		return engine.Errorf(engine.KindUnavailable, opConnect, address, "%w", e.Err).
 			WithHint("is a head running there? `engine start --head` starts one")
 	}
