@@ -133,6 +133,12 @@ func TestHeadKilledInMidJob(t *testing.T) {
 	}
 }
 
+// saysWorkerLost reports whether a job's log says that a worker was lost, with its tasks' leases.
+func (p *place) saysWorkerLost(head *nodeProcess, id string) bool {
+	p.t.Helper()
+	return strings.Contains(p.must("job", "logs", id, "--address", head.Address).stdout, "worker lost")
+}
+
 func TestStoppedWorkerIsFenced(t *testing.T) {
 	p := newPlace(t)
 	p.wineFiles(files, rowsOfFile)
@@ -144,10 +150,19 @@ func TestStoppedWorkerIsFenced(t *testing.T) {
 	frozen.signal(t, syscall.SIGSTOP)
 	p.startWorker(head, "w2")
 	untilTasksDone(t, head.Address, id, files-1)
+	eventually(t, "the end of the lease", func() bool { return p.saysWorkerLost(head, id) })
 	frozen.signal(t, syscall.SIGCONT) // It comes back with a lease that has passed on.
 	p.await(head.Address, id)
 	equalRows(t, readRows(t, p.path("out")), want)
 	noLeftovers(t, p.path("out"))
+	c := dial(t, head.Address)
+	eventually(t, "the worker's return", func() bool {
+		nodes, err := c.Nodes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return aliveNodes(nodes) == 2
+	})
 }
 
 // TestEmbeddedRunKilledAnywhere kills `engine run` at random instants and lets the same submission id go on, until it ends by itself.

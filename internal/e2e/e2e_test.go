@@ -40,6 +40,13 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(operatorsEnv); config != "" {
+		if err := runOperators(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if path, err := binary(); err == nil {
 		if err := os.RemoveAll(filepath.Dir(path)); err != nil {

@@ -1,0 +1,192 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/f708428e/engine/client"
+)
+
+// headStatus is what status says of one head.
+type headStatus struct {
+	ID      string `json:"head_id"`
+	Address string `json:"address"`
+	Leader  bool   `json:"leader"`
+	Voter   bool   `json:"voter"`
+}
+
+// heads are three heads in processes of their own.
+type heads struct {
+	*place
+	nodes [3]*nodeProcess
+	// all are their addresses, as a user would give them.
+	all string
+}
+
+func startThreeHeads(p *place) *heads {
+	p.t.Helper()
+	h := &heads{place: p}
+	h.nodes[0] = p.start("--head", "--port", "0", "--web-port", "0", "--num-cpus", "0", "--data-dir", "head-0")
+	for i := 1; i < 3; i++ {
+		h.nodes[i] = p.start("--head", "--port", "0", "--web-port", "0", "--num-cpus", "0", "--data-dir", folderOf(i), "--join", h.nodes[0].Address)
+	}
+	h.all = h.nodes[0].Address + "," + h.nodes[1].Address + "," + h.nodes[2].Address
+	return h
+}
+
+func folderOf(i int) string { return "head-" + string(rune('0'+i)) }
+
+// restart starts a head again on its port.
+func (h *heads) restart(i int, args ...string) {
+	h.t.Helper()
+	address := h.nodes[i].Address
+	port := address[strings.LastIndex(address, ":")+1:]
+	h.nodes[i] = h.start(append([]string{"--head", "--port", port, "--web-port", "0", "--num-cpus", "0", "--data-dir", folderOf(i)}, args...)...)
+}
+
+// status asks whoever answers.
+func (h *heads) status() []headStatus {
+	h.t.Helper()
+	var view struct {
+		Heads []headStatus `json:"heads"`
+	}
+	if err := json.Unmarshal([]byte(h.must("status", "--address", h.all, "-o", "json").stdout), &view); err != nil {
+		h.t.Fatal(err)
+	}
+	return view.Heads
+}
+
+// leader returns the place of the head that leads.
+func (h *heads) leader() int {
+	h.t.Helper()
+	for _, head := range h.status() {
+		for i, n := range h.nodes {
+			if head.Leader && head.Address == n.Address {
+				return i
+			}
+		}
+	}
+	h.t.Fatal("no head leads")
+	return -1
+}
+
+func (h *heads) kill(i int) {
+	h.t.Helper()
+	h.nodes[i].kill(h.t)
+}
+
+// takenOver waits until a head leads again, and says how long that took.
+func (h *heads) takenOver(c *client.Client, since time.Time, what string) {
+	h.t.Helper()
+	if _, err := c.Cluster(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Logf("%s: the next head serves after %v", what, time.Since(since).Round(time.Millisecond))
+}
+
+func TestLeaderKilledInMidJob(t *testing.T) {
+	p := newPlace(t)
+	p.wineFiles(files, rowsOfFile)
+	want := p.wantedRows()
+	h := startThreeHeads(p)
+	// Each worker knows one head; the client that waits for the job knows one, too.
+	p.start("--address", h.nodes[1].Address, "--num-cpus", "1", "--data-dir", "w1")
+	p.start("--address", h.nodes[2].Address, "--num-cpus", "1", "--data-dir", "w2")
+	c := dial(t, h.all)
+	first := h.leader()
+	id := p.submit(h.nodes[(first+1)%3].Address, p.wineJob("job.yaml", "out", "error"))
+	untilTasksDone(t, h.all, id, 3)
+	since := time.Now()
+	h.kill(first)
+	h.takenOver(c, since, "kill -9 of the leader")
+	untilTasksDone(t, h.all, id, 8)
+	h.restart(first)
+
+	// One that is stopped is as good as dead, until it goes on: then it must not believe that it leads.
+	second := h.leader()
+	if second == first {
+		t.Fatalf("the head that was killed leads again: %v", h.status())
+	}
+	since = time.Now()
+	h.nodes[second].signal(t, syscall.SIGSTOP)
+	others := h.nodes[(second+1)%3].Address + "," + h.nodes[(second+2)%3].Address
+	h.takenOver(dial(t, others), since, "SIGSTOP of the leader")
+	untilTasksDone(t, others, id, 14)
+	h.nodes[second].signal(t, syscall.SIGCONT)
+
+	// One that is told to stop hands over.
+	third := h.leader()
+	if third == second {
+		t.Fatalf("the head that was stopped leads: %v", h.status())
+	}
+	since = time.Now()
+	h.nodes[third].signal(t, syscall.SIGTERM)
+	_ = h.nodes[third].command.Wait() // The error only says how it ended.
+	t.Logf("the leader has ended %v after SIGTERM", time.Since(since).Round(time.Millisecond))
+	h.takenOver(c, since, "SIGTERM of the leader")
+	r := p.await(h.all, id)
+	equalRows(t, readRows(t, p.path("out")), want)
+	noLeftovers(t, p.path("out"))
+	if r.RowsWritten != files*rowsOfFile {
+		t.Fatalf("result %+v", r)
+	}
+}
+
+func TestHeadsComeAndGo(t *testing.T) {
+	p := newPlace(t)
+	p.wineFiles(1, 10)
+	h := startThreeHeads(p)
+	job := p.wineJob("job.yaml", "out", "overwrite")
+	if heads := h.status(); len(heads) != 3 || !heads[0].Voter || !heads[1].Voter || !heads[2].Voter {
+		t.Fatalf("heads %+v", heads)
+	}
+	p.submit(h.all, job, "--submission-id", "one")
+
+	// A follower that has lost everything joins as a new head in the place of the old one.
+	leader := h.leader()
+	lost := (leader + 1) % 3
+	h.kill(lost)
+	if err := os.RemoveAll(p.path(folderOf(lost))); err != nil {
+		t.Fatal(err)
+	}
+	h.restart(lost, "--join", h.nodes[leader].Address)
+	if heads := h.status(); len(heads) != 3 {
+		t.Fatalf("heads %+v", heads)
+	}
+
+	// It counts: with it alone beside it, another one can lead.
+	dead := leader
+	h.kill(dead)
+	p.submit(h.all, job, "--submission-id", "one") // Attaches: nothing was lost.
+	leader = h.leader()
+
+	// One of three can do nothing, and says so.
+	other := 0 + 1 + 2 - leader - dead
+	h.kill(other)
+	second := p.wineJob("job-2.yaml", "out-2", "overwrite")
+	refused := p.engine("submit", second, "--address", h.all)
+	if refused.code != 4 || !strings.Contains(refused.stderr, "more than half of the heads") {
+		t.Fatalf("a submission without a majority: exit code %d, %s", refused.code, refused.stderr)
+	}
+	h.restart(other)
+	c := dial(t, h.all)
+	jobs, err := c.Jobs(t.Context(), 0)
+	if err != nil || len(jobs) == 0 || jobs[len(jobs)-1].GetSubmissionId() != "one" {
+		t.Fatalf("jobs %v: %v", jobs, err)
+	}
+	p.submit(h.all, second, "--submission-id", "two")
+
+	// A head with a cluster of its own stays what it is.
+	alone := p.start("--head", "--port", "0", "--web-port", "0", "--num-cpus", "0", "--data-dir", "alone")
+	alone.kill(t)
+	if o := p.engine("start", "--head", "--port", "0", "--web-port", "0", "--num-cpus", "0", "--data-dir", "alone", "--join", h.nodes[leader].Address); o.code != 5 {
+		t.Errorf("a head of another cluster joins: exit code %d, %s", o.code, o.stderr)
+	}
+	if heads := h.status(); len(heads) != 3 {
+		t.Errorf("heads %+v", heads)
+	}
+}
