@@ -136,15 +136,19 @@ func streamError(err error) error {
 // begin starts the attempts of new leases.
 func (w *Worker) begin(leases []*lease) {
 	for _, l := range leases {
-		// Tasks of clients start only in what is left beside the leases of jobs.
+		// Tasks of clients start only in what is left beside the leases of jobs, which wait for those that have begun already.
 		resources, err := jobplan.Resources(l.job.assignment.GetSpec())
 		if err != nil {
 			resources = engine.Resources{} // The attempt says what is wrong.
 		}
-		giveBack := w.granted.Hold(resources, l.devices)
+		free, giveBack := w.granted.Hold(resources, l.devices)
 		started := w.tasks.Go("task "+l.task.String(), func(ctx context.Context) error {
 			defer giveBack()
 			defer context.AfterFunc(ctx, func() { l.revoke(errRevoked) })()
+			select {
+			case <-free:
+			case <-l.revoked.Done():
+			}
 			w.table.finish(l, w.attempt(l.revoked, l))
 			return nil
 		})

@@ -186,7 +186,7 @@ func (h *head) act() {
 		}
 	}
 	h.wakeSessions(events.Sessions)
-	h.tellObjects(events.Wanted)
+	h.lookFor(events.Wanted)
 }
 
 // answer tells a worker what it has not heard, in a moment.
@@ -212,6 +212,7 @@ func (h *head) answer(s *stream) {
 		if h.world.broken(LongLeases) && answer.GetWelcome() != nil {
 			answer.Welcome.LeaseTime.Seconds *= 3
 		}
+		h.world.checkGrants(answer)
 		s.toWorker(answer)
 	})
 }

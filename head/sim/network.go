@@ -15,7 +15,7 @@ type stream struct {
 	// session is the head's number for it.
 	session  uint64
 	broken   bool
-	up, down direction
+	up, down pipe
 }
 
 // keepAlive is how long it takes until an end notices that it hears nothing.
@@ -31,20 +31,30 @@ func (w *world) lag() time.Duration {
 
 // toHead carries a report.
 func (s *stream) toHead(report *enginev1.SyncRequest) {
-	s.carry(&s.up, func() bool { return s.worker.mute }, func() {
-		s.head.run(func() { s.head.hear(s, report) })
-	})
+	s.up.carry(func() { s.head.run(func() { s.head.hear(s, report) }) })
 }
 
 // toWorker carries an answer.
 func (s *stream) toWorker(answer *enginev1.SyncResponse) {
-	s.carry(&s.down, func() bool { return s.worker.deaf }, func() {
-		s.worker.run(func() { s.worker.take(s, answer) })
-	})
+	s.down.carry(func() { s.worker.run(func() { s.worker.take(s, answer) }) })
 }
 
-// direction is one way of a stream.
-type direction struct {
+// newStream connects a worker to a head.
+func newStream(v *worker, h *head) *stream {
+	s := &stream{world: v.world, worker: v, head: h}
+	open := func() bool { return !s.broken && h.alive }
+	s.up = pipe{world: v.world, open: open, cut: func() bool { return v.mute }, giveUp: s.breakOff}
+	s.down = pipe{world: v.world, open: open, cut: func() bool { return v.deaf }, giveUp: s.breakOff}
+	return s
+}
+
+// pipe is one way of a connection: what is sent arrives in order.
+type pipe struct {
+	world *world
+	// open reports whether the connection is there, cut whether its way is cut.
+	open, cut func() bool
+	// giveUp breaks the connection.
+	giveUp  func(why string)
 	waiting []message
 	moving  bool
 }
@@ -55,43 +65,41 @@ type message struct {
 	deliver func()
 }
 
-// carry delivers something after what went before it. While its way is cut it waits, as TCP repeats it, until the stream is given up.
-func (s *stream) carry(way *direction, cut func() bool, deliver func()) {
-	way.waiting = append(way.waiting, message{s.world.now, deliver})
-	if !way.moving {
-		way.moving = true
-		s.world.after(s.world.lag(), func() { s.move(way, cut) })
+// carry delivers something after what went before it. While the way is cut it waits, as TCP repeats it, until the connection is given up.
+func (p *pipe) carry(deliver func()) {
+	p.waiting = append(p.waiting, message{p.world.now, deliver})
+	if !p.moving {
+		p.moving = true
+		p.world.after(p.world.lag(), p.move)
 	}
 }
 
 // move delivers what has arrived.
-func (s *stream) move(way *direction, cut func() bool) {
-	way.moving = false
-	if s.broken || len(way.waiting) == 0 {
+func (p *pipe) move() {
+	p.moving = false
+	if len(p.waiting) == 0 {
 		return
 	}
-	first := way.waiting[0]
-	pause := time.Duration(0)
+	first := p.waiting[0]
+	pause := 100 * time.Millisecond
 	switch {
-	case !s.head.alive:
-		s.breakOff("its head is gone")
+	case !p.open():
+		p.giveUp("the other end is gone")
 		return
-	case !cut():
-		way.waiting = way.waiting[1:]
+	case !p.cut():
+		p.waiting = p.waiting[1:]
 		first.deliver()
-		pause = s.world.between(0, 200*time.Microsecond)
-		if s.world.chance(10) {
-			pause = s.world.lag()
+		pause = p.world.between(0, 200*time.Microsecond)
+		if p.world.chance(10) {
+			pause = p.world.lag()
 		}
-	case s.world.now.Sub(first.sent) > keepAlive:
-		s.breakOff("keep-alive")
+	case p.world.now.Sub(first.sent) > keepAlive:
+		p.giveUp("keep-alive")
 		return
-	default:
-		pause = 100 * time.Millisecond
 	}
-	if len(way.waiting) > 0 && !way.moving {
-		way.moving = true
-		s.world.after(pause, func() { s.move(way, cut) })
+	if len(p.waiting) > 0 && !p.moving {
+		p.moving = true
+		p.world.after(pause, p.move)
 	}
 }
 

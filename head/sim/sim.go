@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/f708428e/engine"
 )
 
 // Options says what is simulated.
@@ -44,8 +46,6 @@ const (
 	OverlappingHeads Fault = "overlapping heads"
 	// RunAcknowledged makes clients submit tasks again whose outcomes they have acknowledged.
 	RunAcknowledged Fault = "run acknowledged"
-	// DropOutcomes makes workers forget outcomes of tasks that were sent once.
-	DropOutcomes Fault = "drop outcomes"
 	// IgnoreAdmission makes workers start tasks of clients whatever runs there.
 	IgnoreAdmission Fault = "ignore admission"
 )
@@ -83,6 +83,17 @@ type Stats struct {
 	Jobs, Tasks, Attempts int
 	// Elapsed is the virtual time.
 	Elapsed time.Duration
+}
+
+// Add adds what another run was made of.
+func (s *Stats) Add(other Stats) {
+	s.Events += other.Events
+	s.Heads += other.Heads
+	s.Lost += other.Lost
+	s.Jobs += other.Jobs
+	s.Tasks += other.Tasks
+	s.Attempts += other.Attempts
+	s.Elapsed += other.Elapsed
 }
 
 // Run simulates one seed. The error is a *Failure.
@@ -125,6 +136,8 @@ type world struct {
 	workers []*worker
 	jobs    *jobClient
 	clients []*taskClient
+	// objects says which worker has made an object last.
+	objects map[engine.ObjectID]*worker
 	checks  *checks
 	names   int
 }

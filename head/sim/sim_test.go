@@ -2,15 +2,17 @@ package sim_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/f708428e/engine/head/sim"
-	"github.com/f708428e/engine/internal/testenv"
 )
 
-// seeds is how many histories are simulated.
+// seeds is how many histories are simulated; `make sim` asks for more.
 func seeds(t *testing.T) uint64 {
 	if text := os.Getenv("ENGINE_SIM_SEEDS"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 64)
@@ -36,37 +38,34 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
-	var sum sim.Stats
 	n := seeds(t)
-	for seed := range n {
-		stats, err := sim.Run(sim.Options{Seed: seed})
-		if err != nil {
-			t.Fatalf("%v\nrun it again with ENGINE_SIM_SEED=%d go test ./head/sim", err, seed)
-		}
-		sum.Events += stats.Events
-		sum.Heads += stats.Heads
-		sum.Lost += stats.Lost
-		sum.Jobs += stats.Jobs
-		sum.Tasks += stats.Tasks
-		sum.Attempts += stats.Attempts
+	var next atomic.Uint64
+	for core := range runtime.GOMAXPROCS(0) {
+		t.Run(fmt.Sprint("core ", core), func(t *testing.T) {
+			t.Parallel()
+			var sum sim.Stats
+			for seed := next.Add(1) - 1; seed < n && !t.Failed(); seed = next.Add(1) - 1 {
+				stats, err := sim.Run(sim.Options{Seed: seed})
+				if err != nil {
+					t.Errorf("%v\nrun it again with ENGINE_SIM_SEED=%d go test -run Simulation$ ./head/sim", err, seed)
+					next.Store(n)
+					return
+				}
+				sum.Add(stats)
+			}
+			t.Logf("%+v", sum)
+		})
 	}
-	t.Logf("%d histories: %+v", n, sum)
-}
-
-// TestManySimulations is TestSimulation with more of them.
-func TestManySimulations(t *testing.T) {
-	testenv.Full(t)
-	t.Setenv("ENGINE_SIM_SEEDS", "10000")
-	TestSimulation(t)
 }
 
 // TestSimulationFindsFaults switches one safeguard after the other off; each must be missed within the histories of every test run.
 func TestSimulationFindsFaults(t *testing.T) {
 	for _, fault := range []sim.Fault{
 		sim.PublishWithoutRight, sim.NoAdoptionWait, sim.LongLeases, sim.RenewOnAnswer, sim.AcknowledgeEarly, sim.OverwriteParts,
-		sim.IgnoreRevocations, sim.OverlappingHeads,
+		sim.IgnoreRevocations, sim.OverlappingHeads, sim.RunAcknowledged, sim.IgnoreAdmission,
 	} {
 		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
 			for seed := range uint64(500) {
 				_, err := sim.Run(sim.Options{Seed: seed, Break: fault})
 				var failure *sim.Failure
@@ -82,7 +81,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 
 // TestSameSeedSameHistory keeps the simulation from depending on anything but its seed.
 func TestSameSeedSameHistory(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(5) {
 		first, err := sim.Run(sim.Options{Seed: seed})
 		second, again := sim.Run(sim.Options{Seed: seed})
 		if first != second || (err == nil) != (again == nil) {

@@ -35,7 +35,8 @@ type worker struct {
 	reporting  bool
 	draining   bool
 	gone       bool
-	// running is what the leases take for which work goes on.
+	// waiting are leases whose attempts have not begun; running is what those take that have, and the tasks of clients that run.
+	waiting []*lease
 	running float64
 
 	tasks taskTable
@@ -45,9 +46,9 @@ type worker struct {
 type lease struct {
 	task  engine.TaskID
 	epoch uint64
-	// ended says that it was taken away.
-	ended bool
-	cpu   float64
+	// begun says that its attempt runs, ended that it was taken away or has ended.
+	begun, ended bool
+	cpu          float64
 	// notBefore is when it may be published at the earliest, because it had ended when the worker met a new head.
 	notBefore time.Duration
 	// lapsed says that it had ended when this stream began, and that this stream has not been answered.
@@ -89,7 +90,7 @@ func (v *worker) connect() {
 		}
 		return
 	}
-	v.stream = &stream{world: v.world, worker: v, head: leader}
+	v.stream = newStream(v, leader)
 	v.sequence, v.heard, v.reporting = 0, 0, false
 	clear(v.sentAt)
 	held := map[string]bool{}
@@ -150,7 +151,7 @@ func (v *worker) report(due bool) {
 	if v.sequence == 1 {
 		report.Hello = &enginev1.WorkerHello{
 			ProtocolVersion: rpc.WorkerProtocolVersion, NodeId: string(v.id), Total: &enginev1.Resources{Cpu: &v.cpu}, ClusterId: v.cluster,
-			Operators: []string{"noop"},
+			Operators: []string{operatorName},
 		}
 	}
 	v.sentAt[v.sequence] = v.clock()
@@ -242,10 +243,13 @@ func (v *worker) take(s *stream, answer *enginev1.SyncResponse) {
 // drop ends a lease that was taken away.
 func (v *worker) drop(l *lease) {
 	l.ended = true
-	v.running -= l.cpu
+	if l.begun {
+		v.running -= l.cpu
+	}
 	delete(v.leases, l.task)
 	v.world.say("%s drops %s under %x", v.id, l.task, l.epoch)
 	v.wake()
+	v.admit()
 }
 
 // start begins an attempt.
@@ -253,7 +257,36 @@ func (v *worker) start(id engine.TaskID, granted uint64) {
 	job := v.world.jobs.byID(id.Job)
 	l := &lease{task: id, epoch: granted, cpu: job.request.CPU}
 	v.leases[id] = l
+	v.waiting = append(v.waiting, l)
+	v.admit()
+}
+
+// room reports whether something fits beside what runs.
+func (v *worker) room(cpu float64) bool {
+	const rounding = 1e-9
+	return v.running+cpu <= v.cpu+rounding
+}
+
+// admit starts what has room: leases of jobs first, which wait for tasks of clients alone, and then those.
+func (v *worker) admit() {
+	for len(v.waiting) > 0 {
+		l := v.waiting[0]
+		if !l.ended && len(v.tasks.running) > 0 && !v.room(l.cpu) {
+			return
+		}
+		v.waiting = v.waiting[1:]
+		if !l.ended {
+			v.begin(l)
+		}
+	}
+	v.admitTasks()
+}
+
+// begin runs the attempt of a lease.
+func (v *worker) begin(l *lease) {
+	l.begun = true
 	v.running += l.cpu
+	id, granted := l.task, l.epoch
 	v.world.stats.Attempts++
 	v.world.say("%s starts %s under %x", v.id, id, granted)
 	v.world.checks.started(v)

@@ -242,6 +242,11 @@ func (a *admission) fits(t *task) bool {
 	return true
 }
 
+// lacks reports whether more of what a shape needs was taken than there is.
+func (a *admission) lacks(s *shape) bool {
+	return slices.ContainsFunc(s.needs, func(n need) bool { return a.free[n.resource] < 0 })
+}
+
 // take takes what a task needs once, or gives it back with -1.
 func (a *admission) take(t *task, times int64) { a.takeShape(t.shape, t.devices, times) }
 

@@ -71,6 +71,8 @@ type Tasks struct {
 	order   uint64
 	active  int
 	running runners
+	// holds are the leases of jobs that wait for room.
+	holds []hold
 	// toFetch are the tasks whose arguments are to be brought here, in order; fetchers counts who does that.
 	toFetch  []*task
 	fetchers int
@@ -320,6 +322,7 @@ func (t *Tasks) finish(r *task, res result) (next *task) {
 	t.mu.Lock()
 	t.running.remove(r)
 	t.admission.take(r, -1)
+	t.freeLocked()
 	r.cancel, r.arguments = nil, nil
 	var unwanted []engine.ObjectID
 	switch {
@@ -345,18 +348,40 @@ func (t *Tasks) finish(r *task, res result) (next *task) {
 	return next
 }
 
-// Hold takes resources for a job's lease, without asking whether they are free, and returns what gives them back.
-func (t *Tasks) Hold(resources engine.Resources, devices []int32) (giveBack func()) {
+// Hold takes resources for a job's lease, whether or not they are free. The channel is closed when no task of a client runs in them any
+// more: what was granted ahead of its time may. giveBack gives them back.
+func (t *Tasks) Hold(resources engine.Resources, devices []int32) (free <-chan struct{}, giveBack func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	held, _ := t.admission.shapeOf(resources)
 	t.admission.takeShape(held, devices, 1)
-	return sync.OnceFunc(func() {
+	ready := make(chan struct{})
+	t.holds = append(t.holds, hold{held, ready})
+	t.freeLocked()
+	return ready, sync.OnceFunc(func() {
 		t.mu.Lock()
 		t.admission.takeShape(held, devices, -1)
+		t.freeLocked()
 		started := t.admitLocked(nil)
 		t.mu.Unlock()
 		t.start(started)
+	})
+}
+
+// hold is a job's lease that waits for tasks of clients to end.
+type hold struct {
+	shape *shape
+	ready chan struct{}
+}
+
+// freeLocked tells the leases of jobs for which there is room, or that wait for each other alone.
+func (t *Tasks) freeLocked() {
+	t.holds = slices.DeleteFunc(t.holds, func(h hold) bool {
+		if t.running.count > 0 && t.admission.lacks(h.shape) {
+			return false
+		}
+		close(h.ready)
+		return true
 	})
 }
 

@@ -357,7 +357,8 @@ func TestHold(t *testing.T) {
 	h := start(t, nil, nil)
 	h.template(&enginev1.TaskTemplate{Number: 1, Operator: "noop"})
 	h.template(&enginev1.TaskTemplate{Number: 2, Operator: "noop", Resources: &enginev1.Resources{Cpu: &none}})
-	giveBack := h.tasks.Hold(engine.Resources{CPU: 3}, nil)
+	room, giveBack := h.tasks.Hold(engine.Resources{CPU: 3}, nil)
+	<-room
 	waits, free := h.grant(1), h.grant(2)
 	h.outcome(free)
 	h.report(false)
@@ -369,6 +370,25 @@ func TestHold(t *testing.T) {
 	h.outcome(waits)
 	h.tasks.Hold(engine.Resources{CPU: 1}, nil)
 	h.outcome(h.grant(1))
+}
+
+// A lease of a job waits for a task of a client that has begun in what the lease is to have.
+func TestHoldWaitsForWhatRuns(t *testing.T) {
+	g := newGate()
+	h := start(t, map[string]operator.Func{"gate": g.run}, nil)
+	h.template(&enginev1.TaskTemplate{Number: 1, Operator: "gate"})
+	id := h.grant(1)
+	g.wait(t)
+	room, giveBack := h.tasks.Hold(engine.Resources{CPU: 2}, nil)
+	defer giveBack()
+	select {
+	case <-room:
+		t.Fatal("the lease does not wait")
+	default:
+	}
+	close(g.through)
+	h.outcome(id)
+	<-room
 }
 
 // Values that were told go when they take too much memory; their objects stay.
