@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/timeline"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	// 256 MiB; those that are there longest go first.
 	MaxLineage      int
 	MaxLineageBytes int64
+	// Timeline remembers the attempts that have ended. Nil means that nobody does.
+	Timeline *timeline.Ring
 }
 
 func (c Config) withDefaults() Config {

@@ -231,7 +231,8 @@ func (c *Core) passOn(now time.Time, p *place, devices []int32) {
 
 // canTake reports whether a place may get more without being asked for.
 func (c *Core) canTake(p *place) bool {
-	return p.leaving == 0 && p.node.connected && !p.node.cordoned && (p.bundle == nil || !p.bundle.gone)
+	inPlace := p.bundle == nil && p.class.Group == "" || p.bundle != nil && !p.bundle.gone
+	return p.leaving == 0 && p.node.connected && !p.node.cordoned && inPlace
 }
 
 // touch makes refill look at a place, touchClass at all places of a class.

@@ -131,7 +131,7 @@ func (c *Core) takeHeld(now time.Time, n *node, held *enginev1.HeldTask) {
 		case !t.sent: // The grant that is on its way renews what it has.
 			return
 		}
-	case t.state < stateHeld && held.GetEpoch() >= t.epoch && c.hasRoomFor(t, n):
+	case t.state < stateHeld && held.GetEpoch() >= t.epoch:
 		c.adoptHeld(now, t, n, held)
 		return
 	}
@@ -148,32 +148,24 @@ func (c *Core) repeatRevocation(n *node, t *task) {
 	}
 }
 
-// hasRoomFor reports whether a task may be on a node at all, since its bundle is there if it has one.
-func (c *Core) hasRoomFor(t *task, n *node) bool {
-	_, ok := c.bundleOn(t, n)
-	return ok
-}
-
-// bundleOn returns the bundle in which a task runs on a node; nil for a task without group.
-func (c *Core) bundleOn(t *task, n *node) (b *bundle, ok bool) {
-	g := c.groups[t.template.group]
-	if t.template.group == "" || g == nil {
-		return nil, t.template.group == ""
-	}
-	for _, b := range g.placed {
-		if b.node == n && (t.template.bundle < 0 || t.template.bundle == b.index) {
-			return b, true
+// bundleOn returns the bundle in which a task may be that runs on a node; nil if there is none. One whose group is not placed, as after a
+// restart, runs on beside it.
+func (c *Core) bundleOn(t *task, n *node) *bundle {
+	if g := c.groups[t.template.group]; g != nil {
+		for _, b := range g.placed {
+			if b.node == n && (t.template.bundle < 0 || t.template.bundle == b.index) {
+				return b
+			}
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // adoptHeld makes the worker's lease of a task that waits the present one.
 func (c *Core) adoptHeld(now time.Time, t *task, n *node, held *enginev1.HeldTask) {
 	c.withdraw(now, t)
-	b, _ := c.bundleOn(t, n)
 	k := t.class
-	p := c.placeOf(k, n, b)
+	p := c.placeOf(k, n, c.bundleOn(t, n))
 	c.setState(t, stateHeld)
 	t.epoch = held.GetEpoch()
 	t.attempts = max(t.attempts, 1)
@@ -246,10 +238,6 @@ func (c *Core) adopt(now time.Time, t *task) bool {
 		return false
 	}
 	if o.held != nil {
-		if !c.hasRoomFor(t, o.node) {
-			c.endOrphan(o)
-			return false
-		}
 		c.adoptHeld(now, t, o.node, o.held)
 		return true
 	}

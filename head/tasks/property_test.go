@@ -72,12 +72,24 @@ func (w *world) addWorker() {
 	w.worker(engine.NodeID(fmt.Sprintf("n%d", w.nodes)), engine.Resources{CPU: float64(1 + w.random.IntN(3)), GPU: float64(w.random.IntN(2))})
 }
 
+func groupOf(session string) []byte { return []byte(session[:16]) }
+
+// group makes the placement group of a client, if it is not there.
+func (w *world) group(s *client) {
+	must(w, w.core.CreateGroup(w.now, &enginev1.CreatePlacementGroupRequest{
+		PlacementGroupId: groupOf(s.id), SessionId: s.id, Bundles: []*enginev1.Resources{cores(1), cores(0.5)},
+		Strategy: enginev1.PlacementStrategy_PLACEMENT_STRATEGY_SPREAD,
+	}))
+}
+
 func (w *world) addClient(id string) {
 	s := w.client(id)
+	w.group(s)
 	one, two := 1.0, 2.0
 	for _, t := range []*enginev1.TaskTemplate{
 		{}, {Recompute: true, Outputs: 2}, {Queue: "q", Priority: 3}, {Resources: &enginev1.Resources{Cpu: &two}, WaitForNodes: true, MaxAttempts: 2},
 		{Resources: &enginev1.Resources{Gpu: 0.5, Cpu: &one}, WaitForNodes: true}, {Resources: &enginev1.Resources{Cpu: new(float64)}},
+		{Placement: &enginev1.TaskPlacement{PlacementGroupId: groupOf(id), Bundle: -1}, WaitForNodes: true},
 	} {
 		t.MaxAttempts = max(t.GetMaxAttempts(), 1)
 		if w.chance(50) {
@@ -123,6 +135,7 @@ func copySubmission(wire *enginev1.TaskSubmission, again bool) *enginev1.TaskSub
 // reopen opens a stream, submits everything again that has no outcome, and maybe cancels.
 func (w *world) reopen(s *client) {
 	w.log("%s opens a stream", s.id[:2])
+	w.group(s)
 	s.open()
 	request := &enginev1.RunTasksRequest{}
 	for _, task := range w.submitted[s.id] {
@@ -325,8 +338,13 @@ func (w *world) step() {
 			w.log("%s cancels %s", s.id[:2], number(task))
 			s.send(&enginev1.RunTasksRequest{Cancellations: []*enginev1.TaskCancellation{{TaskId: task[:], Children: w.chance(50), Force: w.chance(30)}}})
 		}
-	case what < 90:
+	case what < 89:
 		w.reopen(s)
+	case what < 90:
+		w.log("%s removes its placement group", s.id[:2])
+		if err := w.core.RemoveGroup(w.now, engine.PlacementGroupID(groupOf(s.id))); err != nil && engine.KindOf(err) != engine.KindNotFound {
+			w.Fatal(err)
+		}
 	case what < 92: // The stream breaks, and comes again.
 		if on.connected {
 			w.log("%s opens a stream", on.id)
@@ -381,7 +399,7 @@ func (w *world) calm() {
 			w.tell(on)
 		}
 	}
-	w.worker("last", engine.Resources{CPU: 4, GPU: 1})
+	w.worker("last", engine.Resources{CPU: 8, GPU: 1}) // There is room beside the groups.
 	for rounds := 0; len(w.submissions) > 0; rounds++ {
 		if rounds == 400 {
 			for task := range w.submissions {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/timeline"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -103,6 +104,12 @@ func (c *Core) attemptEnded(now time.Time, t *task, outcome *enginev1.TaskOutcom
 	outcome.Epoch, outcome.Attempts = 0, int32(t.attempts)
 	if run := outcome.GetRunNanos(); run > 0 {
 		t.template.took(float64(run), isSuccess(outcome))
+	}
+	if begin := outcome.GetStartUnixNanos(); begin > 0 {
+		c.config.Timeline.Add(timeline.Event{
+			Name: t.template.name, Node: n.id, ID: t.id, State: rpc.TaskStateFromProto(outcome.GetState()), Attempt: int(t.attempts),
+			Begin: time.Unix(0, begin), Took: time.Duration(outcome.GetRunNanos()),
+		})
 	}
 	switch outcome.GetState() {
 	case enginev1.TaskState_TASK_STATE_SUCCEEDED:
