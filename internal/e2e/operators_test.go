@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func (p *place) startOperators(address, name string, cpu float64) {
 		p.t.Fatal(err)
 	}
 	command := exec.Command(os.Args[0]) //nolint:gosec // The test's own program.
-	command.Dir, command.Env, command.Stderr = p.dir, append(p.env, operatorsEnv+"="+string(config)), os.Stderr
+	command.Dir, command.Env, command.Stderr = p.dir, append(slices.Clone(p.env), operatorsEnv+"="+string(config)), os.Stderr
 	stdin, err := command.StdinPipe()
 	if err != nil {
 		p.t.Fatal(err)
