@@ -11,6 +11,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/tasks"
+	"github.com/f708428e/engine/head/timeline"
 	"github.com/f708428e/engine/head/usage"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/scheduler"
@@ -199,6 +200,7 @@ type Line struct {
 func NewCore(config Config) *Core {
 	config = config.withDefaults()
 	config.Tasks.Term, config.Tasks.Started, config.Tasks.LeaseTime = config.Term, config.Started, config.LeaseTime
+	config.Tasks.Timeline = timeline.NewRing(0)
 	return &Core{
 		config:    config,
 		tasks:     tasks.New(config.Tasks),

@@ -5,7 +5,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/tasks"
+	"github.com/f708428e/engine/head/timeline"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -74,4 +76,11 @@ func (d *Dispatcher) Counts() Counts {
 	counts.Pass = d.passes
 	counts.WorkerStreams, counts.ClientStreams = int64(len(d.wakes)), int64(len(d.streams))
 	return counts
+}
+
+// Timeline returns the latest attempts that have ended, of a job, or of everything if it is empty.
+func (d *Dispatcher) Timeline(job engine.JobID) []timeline.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.config.Tasks.Timeline.Events(job)
 }

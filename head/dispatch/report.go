@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/timeline"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -196,6 +197,7 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		c.dequeue(j, id.Index)
 	}
 	t.epoch = epoch
+	c.remember(now, w, j, id, result)
 	if failure := result.GetError(); failure != nil {
 		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
 		return false
@@ -207,6 +209,18 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		Checkpoint: result.GetCheckpoint(),
 	}})
 	return true
+}
+
+// remember adds an attempt that has ended to the timeline. The worker's clock is not asked.
+func (c *Core) remember(now time.Time, w *worker, j *job, id engine.TaskID, result *enginev1.TaskResult) {
+	took := result.GetElapsed().AsDuration()
+	state := engine.TaskSucceeded
+	if result.GetError() != nil {
+		state = engine.TaskFailed
+	}
+	c.config.Tasks.Timeline.Add(timeline.Event{
+		Name: jobName(j), Node: w.id, Job: j.ID, Index: id.Index, State: state, Attempt: int(j.tasks[id.Index].attempts), Begin: now.Add(-took), Took: took,
+	})
 }
 
 // takeFailure retries what may succeed elsewhere and fails the job for what cannot. The task has been released.
