@@ -50,6 +50,8 @@ type fakeHead struct {
 	calls    []string
 	cluster  *enginev1.GetClusterResponse
 	nodes    []*enginev1.Node
+	// queues answers for queues and drains.
+	queues fakeQueues
 	// objects answers for objects; nil means that the head has no such service.
 	objects *fakeObjects
 	// tasks answers for tasks; nil means that the head has no such service.
