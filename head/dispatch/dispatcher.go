@@ -26,6 +26,9 @@ type Hooks struct {
 	// Watch asks the directory to tell of objects, by Dispatcher.HearObjects, and Unwatch not to any more. They are called one after the
 	// other. Nil means that there is no directory.
 	Watch, Unwatch func([]engine.ObjectID)
+	// Leads reports whether the head is sure to lead: otherwise workers hear nothing from it, since that would renew their leases. It must
+	// not call the dispatcher. Nil means that it always is.
+	Leads func() bool
 	// GiveUp tells the directory of lost objects that are not made again. It is called in order with the two.
 	GiveUp func([]engine.ObjectID)
 }
@@ -218,11 +221,14 @@ func (d *Dispatcher) AcknowledgeLogs(node engine.NodeID, session, sequence uint6
 	d.do(func(core *Core, _ time.Time) { core.AcknowledgeLogs(node, session, sequence) })
 }
 
-// Answer returns what to tell a worker, or nil if the session has ended.
-func (d *Dispatcher) Answer(node engine.NodeID, session uint64) *enginev1.SyncResponse {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.core.Answer(d.now(), node, session)
+// Answer returns what to tell a worker, or nil if the session has ended, or the head is not sure to lead.
+func (d *Dispatcher) Answer(node engine.NodeID, session uint64) (answer *enginev1.SyncResponse) {
+	if d.hooks.Leads != nil && !d.hooks.Leads() {
+		return nil
+	}
+	// There may be more than one answer carries: the events say so.
+	d.do(func(core *Core, now time.Time) { answer = core.Answer(now, node, session) })
+	return answer
 }
 
 // Disconnect ends a session.
