@@ -39,8 +39,12 @@ func (h *Head) newReign(term state.Term) *reign {
 	dispatchConfig.Term = term.Number
 	h.store.View(func(s *state.State) { dispatchConfig.ClusterID = s.ClusterID })
 	dispatchConfig.FailInfeasible = h.config.Embedded
+	leads := newConfirmation(h.store, dispatchConfig.LeaseTimeOrDefault())
 	if !h.config.Embedded && dispatchConfig.Term > 1 {
 		jobsConfig.AssignDelay = dispatchConfig.LeaseTimeOrDefault()
+		if !leads.alone.Load() {
+			jobsConfig.AssignDelay += leads.within // The head before may have renewed leases for so long.
+		}
 		dispatchConfig.AssignAfter = time.Now().Add(jobsConfig.AssignDelay)
 	}
 	// An embedded cluster's store begins empty in every term, so there is nothing to learn of earlier ones.
@@ -55,7 +59,9 @@ func (h *Head) newReign(term state.Term) *reign {
 	dispatchConfig.Full = directory.Full
 	jobsConfig.Objects, jobsConfig.Ephemeral = directory, h.config.Embedded
 	r.manager = jobs.New(jobsConfig, h.store, h.logs, r.jobs, h.config.Logger)
-	dispatcher := dispatch.NewDispatcher(dispatchConfig, h.hooks(r.manager, directory), nil)
+	hooks := h.hooks(r.manager, directory)
+	hooks.Leads = leads.holds
+	dispatcher := dispatch.NewDispatcher(dispatchConfig, hooks, nil)
 	if err := api.UseState(h.store, dispatcher); err != nil {
 		h.config.Logger.Error("a queue that is recorded cannot be used; all count as if nobody had set them", "error", err)
 	}
@@ -70,6 +76,7 @@ func (h *Head) newReign(term state.Term) *reign {
 	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))
 	r.serve.Go("tick", dispatcher.Run)
 	r.serve.Go("objects", directory.Run)
+	r.serve.Go("confirm", leads.run)
 	return r
 }
 
