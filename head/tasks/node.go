@@ -62,6 +62,7 @@ func (c *Core) Disconnect(id engine.NodeID) {
 // Cordon says whether a node takes nothing new, as while it drains.
 func (c *Core) Cordon(id engine.NodeID, on bool) {
 	if n := c.nodes[id]; n != nil {
+		c.stale = c.stale || n.cordoned && !on
 		n.cordoned = on
 	}
 }
