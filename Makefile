@@ -15,6 +15,8 @@ PKGS    ?= ./...
 TEST_TIMEOUT      ?= 12m
 TEST_FULL_TIMEOUT ?= 35m
 SOAK_TIMEOUT      ?= 12h
+# How many histories `make sim` runs.
+SEEDS             ?= 100000
 FUZZTIME          ?= 30s
 BENCH             ?= .
 
@@ -91,12 +93,17 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Eve
 .PHONY: test-full
 test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
 	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
+	$(MAKE) sim SEEDS=10000; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
 .PHONY: soak
 soak: need-go need-cc onnxruntime venv $(GOTESTSUM) $(VERSITYGW) ## The tests that run for hours
 	@$(ort); ENGINE_TEST=soak $(GOTESTSUM) --format standard-verbose -- -race -count=1 -timeout $(SOAK_TIMEOUT) $(PKGS)
+
+.PHONY: sim
+sim: need-go ## Simulate whole clusters in virtual time from SEEDS seeds (100,000); a failing one prints its trace
+	@ENGINE_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout $(SOAK_TIMEOUT) -run 'TestSimulation$$' -v ./head/sim
 
 .PHONY: race
 race: need-go need-cc onnxruntime $(VERSITYGW) ## The tests with the race detector alone, always run anew
@@ -131,6 +138,11 @@ bench-objectstore: build ## Puts, gets, Flight and spilling against controls; CA
 bench-embed: build venv ## News texts embedded against a bare loop and whole programs; ROWS=3800 RUNS=3 PEERS=1
 	@$(GO) build -trimpath -o bin/bench-embed ./bench/embed
 	@$(ort); scripts/fetch-minilm.sh >/dev/null; bin/bench-embed; $(VENV)/bin/python bench/embed/bench.py
+
+.PHONY: bench-core
+bench-core: build ## Tasks, waiting jobs, start, and the head's loss; CASE="noop latency million jobs start idle restart scheduler" RUNS=5 PEERS=1
+	@$(GO) build -trimpath -o bin/bench-core ./bench/core
+	@$(ort); bin/bench-core $(CASE)
 
 .PHONY: fuzz
 fuzz: need-go need-cc onnxruntime ## Run every fuzz target for FUZZTIME (30s)
