@@ -132,7 +132,9 @@ func (s *taskServer) worker(id string, cpu float64, labels map[string]string, ho
 	go func() { w.ended <- w.sync(id, hold) }()
 	s.t.Cleanup(func() {
 		cancel()
-		<-w.ended
+		if err := <-w.ended; err == nil {
+			s.t.Error("the stream of the worker ended by itself")
+		}
 	})
 	<-w.changed // It has joined.
 	return w

@@ -29,9 +29,9 @@ func (c *Core) SubmitTasks(now time.Time, session string, stream uint64, request
 	return err
 }
 
-// RespondTasks returns what a stream has not carried, with at most max outcomes, or nil.
-func (c *Core) RespondTasks(session string, stream uint64, max int) *enginev1.RunTasksResponse {
-	return c.tasks.Respond(session, stream, max)
+// RespondTasks returns what a stream has not carried, with at most so many outcomes, or nil.
+func (c *Core) RespondTasks(session string, stream uint64, most int) *enginev1.RunTasksResponse {
+	return c.tasks.Respond(session, stream, most)
 }
 
 // CancelTasks cancels tasks of any session and returns how many had not ended.

@@ -43,12 +43,12 @@ func (d *Dispatcher) SubmitTasks(session string, stream uint64, request *enginev
 	return err
 }
 
-// RespondTasks returns what a stream has not carried, with at most max outcomes; nil if there is nothing. It must not be changed. open is
+// RespondTasks returns what a stream has not carried, with at most so many outcomes; nil if there is nothing. It must not be changed. open is
 // false once the stream is not its session's present one any more.
-func (d *Dispatcher) RespondTasks(session string, stream uint64, max int) (response *enginev1.RunTasksResponse, open bool) {
+func (d *Dispatcher) RespondTasks(session string, stream uint64, most int) (response *enginev1.RunTasksResponse, open bool) {
 	d.do(func(core *Core, _ time.Time) {
 		if open = d.streams[session].session == stream && d.streams[session].signal != nil; open {
-			response = core.RespondTasks(session, stream, max)
+			response = core.RespondTasks(session, stream, most)
 		}
 	})
 	return response, open

@@ -111,7 +111,7 @@ func (j *job) locate() {
 
 // countNode tells the class how many tasks wait whose input a node holds.
 func (j *job) countNode(index, n int) {
-	if j.near == nil || j.near[index] == "" {
+	if len(j.near) == 0 || j.near[index] == "" {
 		return
 	}
 	if j.class.byNode[j.near[index]] += n; j.class.byNode[j.near[index]] == 0 {
