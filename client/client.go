@@ -81,7 +81,8 @@ func WithSubmissionID(id string) SubmitOption {
 
 // Submit hands a job to the head. When it returns, the job is durable. All paths in spec must be absolute. Errors are of kind
 // engine.KindInvalidArgument for a spec that can never work, engine.KindConflict for an output folder with data or a submission id
-// that belongs to another spec, engine.KindExhausted if too many jobs wait.
+// that belongs to another spec, engine.KindExhausted if too many jobs wait. If the heads went away in the middle of the call, the error
+// names the job that may have been accepted.
 func (c *Client) Submit(ctx context.Context, spec *enginev1.JobSpec, options ...SubmitOption) (*Job, error) {
 	// With an id of its own, the call can be repeated when its answer is lost, without making a second job.
 	request := &enginev1.SubmitJobRequest{Spec: spec, JobId: string(engine.NewJobID(time.Now()))}
@@ -89,6 +90,10 @@ func (c *Client) Submit(ctx context.Context, spec *enginev1.JobSpec, options ...
 		option(request)
 	}
 	response, err := c.jobs.SubmitJob(ctx, request)
+	if rpc.MayHaveHappened(err) {
+		return nil, engine.Errorf(engine.KindOf(err), "submit job", request.GetJobId(), "it may have been accepted: %w", err).
+			WithHint("`engine job status %s` tells whether it was; a submission id makes it safe to submit again", request.GetJobId())
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ import (
 const (
 	// askWithin is how long one head may take to say who leads; one that hangs must not keep the others from being asked.
 	askWithin = time.Second
+	// askEvery is the longest pause between two looks for a leader.
+	askEvery = 250 * time.Millisecond
 	// electWithin is how long a call waits for a leader while heads can be reached but none of them leads.
 	electWithin = 10 * time.Second
 	// watchInterval is how often the leader is asked whether it still leads while there are streams to it and other heads: one that was
@@ -142,16 +144,24 @@ func (h *Heads) NewStream(ctx context.Context, desc *grpc.StreamDesc, method str
 // atLeader calls the leader, and again for as long as who that is changes, or ctx ends.
 func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
 	var backoff Backoff
+	called := false
 	for {
 		p, err := h.find(ctx)
-		if err != nil {
+		switch {
+		case err != nil && called:
+			return &uncertain{err}
+		case err != nil:
 			return err
 		}
 		if err = call(p); err == nil {
 			h.learnSometimes(p)
 			return nil
 		}
-		if !h.lost(p, err) || ctx.Err() != nil {
+		called = true
+		switch lost := h.lost(p, err); {
+		case lost && ctx.Err() != nil:
+			return &uncertain{err}
+		case !lost:
 			return err
 		}
 		if !backoff.Fresh() {
@@ -160,6 +170,19 @@ func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
 			backoff.pause = minPause / 2 // The first time it goes to the next head at once.
 		}
 	}
+}
+
+// uncertain marks the error of a call that a head may have got, and carried out, before it could not be reached any more.
+type uncertain struct{ error }
+
+// Unwrap returns the error.
+func (u *uncertain) Unwrap() error { return u.error }
+
+// MayHaveHappened reports whether err leaves open whether a call was carried out: the head that got it ceased to answer, and no other one
+// could be asked. The call may be repeated.
+func MayHaveHappened(err error) bool {
+	var u *uncertain
+	return errors.As(err, &u) || engine.KindOf(err) == engine.KindDeadline
 }
 
 // lost reports whether err means that p does not lead, or is away, and forgets it then.
@@ -196,7 +219,7 @@ func (h *Heads) find(ctx context.Context) (*peer, error) {
 	}
 	electing, cancel := context.WithTimeout(ctx, electWithin)
 	defer cancel()
-	var backoff Backoff
+	backoff := Backoff{Max: askEvery}
 	elects := false // Heads were reached, and none led.
 	for {
 		if p := h.leader.Load(); p != nil {

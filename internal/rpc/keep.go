@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -14,9 +15,13 @@ const (
 	maxPause = 2 * time.Second
 )
 
-// Backoff paces what is tried again while a peer is away: pauses of 50 ms that double up to 2 s, each with a jitter of one half, since
+// Backoff paces what is tried again while a peer is away: pauses of 50 ms that double up to Max, each with a jitter of one half, since
 // many that lost the same peer must not come back at the same instant. The zero Backoff is ready. It belongs to one goroutine.
-type Backoff struct{ pause time.Duration }
+type Backoff struct {
+	// Max is the longest pause. Zero means 2 s.
+	Max   time.Duration
+	pause time.Duration
+}
 
 // Reset begins again with the shortest pause: the peer was there.
 func (b *Backoff) Reset() { b.pause = 0 }
@@ -26,7 +31,7 @@ func (b *Backoff) Fresh() bool { return b.pause == 0 }
 
 // Wait pauses, and returns early when ctx ends or leaving, which may be nil, is closed.
 func (b *Backoff) Wait(ctx context.Context, leaving <-chan struct{}) {
-	b.pause = min(max(2*b.pause, minPause), maxPause)
+	b.pause = min(max(2*b.pause, minPause), cmp.Or(b.Max, maxPause))
 	timer := time.NewTimer(time.Duration(float64(b.pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.
 	defer timer.Stop()
 	select {
