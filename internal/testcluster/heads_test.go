@@ -3,6 +3,7 @@ package testcluster_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/testcluster"
+	"github.com/f708428e/engine/internal/testenv"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/fake"
@@ -179,6 +181,7 @@ func objectSpecFor(t *testing.T, i int) *enginev1.JobSpec {
 }
 
 func TestAFollowerIsCutOffAndCatchesUp(t *testing.T) {
+	testenv.Full(t)
 	tb := newTable(t, 2_000, 2)
 	h := testcluster.StartHeads(t, 3, testcluster.Options{Workers: 1, TargetSplitBytes: 20_000})
 	leader := h.Leader()
@@ -201,6 +204,7 @@ func TestAFollowerIsCutOffAndCatchesUp(t *testing.T) {
 }
 
 func TestAHeadThatLostItsFolderJoinsAgain(t *testing.T) {
+	testenv.Full(t)
 	h := testcluster.StartHeads(t, 3, testcluster.Options{})
 	if h.Leader() != 0 {
 		t.Fatal("the first head does not lead")
@@ -235,6 +239,7 @@ func ids(heads []*enginev1.HeadInfo) (all []string) {
 }
 
 func TestWithoutAMajorityNothingIsAccepted(t *testing.T) {
+	testenv.Full(t)
 	h := testcluster.StartHeads(t, 3, testcluster.Options{})
 	leader := h.Leader()
 	others := []int{(leader + 1) % 3, (leader + 2) % 3}
@@ -311,5 +316,34 @@ func TestAHeadIsTakenOut(t *testing.T) {
 	}
 	if err := h.Client().RemoveHead(withTimeout(t), "head-x"); engine.KindOf(err) != engine.KindNotFound {
 		t.Errorf("removing a head that is not there: %v", err)
+	}
+}
+
+// TestTasksOutliveTheirLeaders kills two leaders under tasks that run and wait; what is done, and what runs, is not done again.
+func TestTasksOutliveTheirLeaders(t *testing.T) {
+	s := newStage()
+	h := testcluster.StartHeads(t, 3, testcluster.Options{Workers: 1, CPU: 4, LeaseTime: time.Second, Operators: s.registry()})
+	ctx, c := within(t), h.Client()
+	first := c.Run(ctx, engine.Task{Operator: "add", Params: 3})
+	if _, err := first.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	held := c.RunMany(ctx, slices.Repeat([]engine.Task{{Operator: "wait", Params: 1}}, 4)...)
+	last := c.Run(ctx, engine.Task{Operator: "add", Params: 4, Args: refs(append(held, first)...)})
+	s.awaitRunning(t, 4)
+	leader := h.Leader()
+	h.Kill(leader)
+	close(s.gate)
+	s.await(t, "the end of what runs", func() bool { return s.running == 0 })
+	wantSum(ctx, t, c, last.Ref(), 4+4+3)
+	h.StartOne(leader)
+	h.Kill(h.Leader())
+	wantSum(ctx, t, c, c.Run(ctx, engine.Task{Operator: "add", Params: 5}).Ref(), 5)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range append(held, first, last) {
+		if s.runs[h.ID()] != 1 {
+			t.Errorf("a task ran %d times", s.runs[h.ID()])
+		}
 	}
 }
