@@ -17,8 +17,11 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
+	"github.com/f708428e/engine/blob/open"
 	"github.com/f708428e/engine/head/api"
 	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/history"
 	"github.com/f708428e/engine/head/joblog"
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/observe"
@@ -66,6 +69,10 @@ type Config struct {
 	Dispatch dispatch.Config
 	// Jobs bounds what is kept and done at a time; its AssignDelay is set by the head.
 	Jobs jobs.Config
+	// EventLog is where the history goes: a folder, or s3://bucket/prefix. Empty means that none is kept. EventLogKeep is how long; zero
+	// means 30 days, less than zero for ever.
+	EventLog     string
+	EventLogKeep time.Duration
 	// Embedded says that the head and its only worker live and die together: nobody can hold a lease of an earlier term, and a request
 	// that the worker cannot meet fails the job at once. No other head can join.
 	Embedded bool
@@ -81,6 +88,9 @@ type Head struct {
 	logs    *joblog.Book
 	gate    *gate
 	metrics *observe.Metrics
+	// events is nil if no history is kept; it writes to bucket.
+	events *history.Log
+	bucket blob.Bucket
 	// mux is nil for an embedded head.
 	mux  *raftnet.Mux
 	grpc *grpc.Server
@@ -142,6 +152,9 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 	}
 	h.warnOfLog()
 	h.serveAll(listener)
+	if err := h.keepHistory(ctx); err != nil {
+		return nil, errors.Join(err, h.cleanUp(ctx))
+	}
 	if err := h.join(ctx, join); err != nil {
 		return nil, errors.Join(err, h.cleanUp(ctx))
 	}
@@ -173,6 +186,22 @@ func (h *Head) warnOfLog() {
 	if refused := h.store.RefusedEntries(); refused > 0 {
 		h.config.Logger.Warn("the log holds entries that contradict others; they were refused when they were written, and changed nothing", "entries", refused)
 	}
+}
+
+// keepHistory begins to write the event log.
+func (h *Head) keepHistory(ctx context.Context) (err error) {
+	if h.config.EventLog == "" {
+		return nil
+	}
+	if h.bucket, err = open.Bucket(ctx, h.config.EventLog, open.Options{}); err != nil {
+		return engine.WrapError("open event log", "", err)
+	}
+	h.events, err = history.New(history.Config{Bucket: h.bucket, Writer: h.store.HeadID(), Keep: h.config.EventLogKeep, Logger: h.config.Logger})
+	if err != nil {
+		return err
+	}
+	h.serve.Go("events", h.events.Run)
+	return nil
 }
 
 // serveAll begins to answer: until there is a reign, that there is none.
@@ -332,6 +361,9 @@ func (h *Head) end(ctx context.Context) error {
 		err = errors.Join(err, h.http.Close())
 	}
 	err = errors.Join(err, h.serve.Stop(ctx), h.store.Close())
+	if h.bucket != nil {
+		err = errors.Join(err, h.bucket.Close())
+	}
 	if h.mux != nil {
 		err = errors.Join(err, h.mux.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/api"
 	"github.com/f708428e/engine/head/dispatch"
+	"github.com/f708428e/engine/head/history"
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/observe"
@@ -54,6 +55,11 @@ func (h *Head) newReign(term state.Term) *reign {
 	}
 	directory := objects.NewDirectory(objects.Config{
 		ClusterID: dispatchConfig.ClusterID, Term: directoryTerm, LeaseTime: dispatchConfig.LeaseTimeOrDefault(), Remade: true,
+		Lost: func(loss objects.Loss) {
+			if h.events != nil && loss.Lost > 0 {
+				h.events.Lost(loss.Node, loss.Lost)
+			}
+		},
 		Known: func(owner engine.ObjectOwner) bool { return r.manager.KnowsOwner(owner) },
 	}, h.config.Logger, nil)
 	dispatchConfig.Full = directory.Full
@@ -66,11 +72,22 @@ func (h *Head) newReign(term state.Term) *reign {
 		h.config.Logger.Error("a queue that is recorded cannot be used; all count as if nobody had set them", "error", err)
 	}
 	r.manager.Attach(dispatcher)
+	jobsServer := api.NewJobs(h.store, r.manager)
 	directory.Subscribe(dispatcher.HearObjects)
+	if h.events != nil {
+		watch := history.Sources{
+			Store: h.store, Dispatcher: dispatcher, Term: term.Number, Logger: h.config.Logger,
+			Job: func(ctx context.Context, id engine.JobID) (*enginev1.Job, error) {
+				response, err := jobsServer.GetJob(ctx, &enginev1.GetJobRequest{JobId: string(id)})
+				return response.GetJob(), err
+			},
+		}
+		r.serve.Go("history", func(ctx context.Context) error { return h.events.Watch(ctx, watch) })
+	}
 	r.observed = &observe.Reign{Dispatcher: dispatcher, Directory: directory}
 
-	enginev1.RegisterJobServiceServer(r.court, api.NewJobs(h.store, r.manager))
-	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.started))
+	enginev1.RegisterJobServiceServer(r.court, jobsServer)
+	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.config.EventLog, h.started))
 	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger))
 	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
 	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))

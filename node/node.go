@@ -51,6 +51,10 @@ type HeadConfig struct {
 	// Join is a list of heads, such as "a:10001,b:10001", whose cluster this head is to become a part of. Empty means that of the data
 	// folder: a new one has a cluster of its own.
 	Join string
+	// EventLog is where the history of the cluster goes: an absolute folder, or s3://bucket/prefix. Empty means that none is kept.
+	// EventLogKeep is how long it is kept; zero means 30 days, less than zero for ever.
+	EventLog     string
+	EventLogKeep time.Duration
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.
@@ -144,7 +148,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	var local *bufconn.Listener
 	headConfig := head.Config{
 		DataDir: config.DataDir, Listener: listener, Address: config.Address, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
-		Version: config.Version, Logger: config.Logger,
+		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
 	}
 	if workerConfig != nil {

@@ -128,7 +128,7 @@ func (f startFlags) arguments(address string) []string {
 		args = append(args, "--flight-port", strconv.Itoa(f.flightPort))
 	}
 	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime,
-		"--object-store-memory": f.storeMemory, "--spill": f.spill} {
+		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep} {
 		if value != "" {
 			args = append(args, name+"="+value)
 		}

@@ -16,10 +16,14 @@ var jobStates = []engine.JobState{engine.JobPending, engine.JobRunning, engine.J
 func (a *app) jobListCommand() *cobra.Command {
 	var limit int
 	var stateNames []string
+	var old historyFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List jobs, the newest first",
-		Args:  cobra.NoArgs,
+		Long: `List shows the jobs that the head knows. With --history it shows those that have ended, also those that the head has forgotten, from the
+event log: that of the head, or, without a head, that of --event-log.`,
+		Example: "  engine job list --state failed\n  engine job list --history --since 7d\n  engine job list --history --event-log s3://bucket/events",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 || limit > 10_000 {
 				return usagef("--limit %d: expected 1 to 10000", limit)
@@ -27,6 +31,12 @@ func (a *app) jobListCommand() *cobra.Command {
 			states, err := parseStates(stateNames)
 			if err != nil {
 				return err
+			}
+			if old.wanted {
+				return a.listHistory(cmd.Context(), old, limit, states)
+			}
+			if old.since != "" || old.place != "" {
+				return usagef("job list: --since and --event-log go with --history")
 			}
 			c, err := a.connect(cmd.Context())
 			if err != nil {
@@ -46,6 +56,7 @@ func (a *app) jobListCommand() *cobra.Command {
 			})
 		},
 	}
+	old.add(cmd.Flags())
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most `N` jobs")
 	cmd.Flags().StringSliceVar(&stateNames, "state", nil, "only jobs in these `STATES`: pending, running, succeeded, failed, stopped")
 	return cmd

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/node"
 )
 
@@ -33,6 +34,7 @@ type startFlags struct {
 	onnxRuntime, logLevel  string
 	storeMemory, spill     string
 	flightPort             int
+	eventLog, eventLogKeep string
 	flightPortGiven        bool
 	readyDescriptor        int
 	lockDescriptor         int
@@ -104,6 +106,8 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringVar(&f.storeMemory, "object-store-memory", "", "the shared memory of the worker's object store, a `SIZE` such as 8GiB; default: 30% of the machine's or its cgroup's")
 	flags.StringVar(&f.spill, "spill", "", "where objects go when that is full, a folder or s3://bucket/prefix as `URI`; default: the folder spill in the data folder")
 	flags.IntVar(&f.flightPort, "flight-port", node.DefaultFlightPort, "the worker's Arrow Flight `PORT`; 0 picks a free one, as does the default if it is taken")
+	flags.StringVar(&f.eventLog, "event-log", "", "where a head keeps the history of the cluster, a folder or s3://bucket/prefix as `URI`; none keeps none; default: the folder events in the data folder")
+	flags.StringVar(&f.eventLogKeep, "event-log-keep", "30d", "how long it is kept, a `DURATION` such as 12h or 30d; 0 means for ever")
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
 	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
 	flags.IntVar(&f.readyDescriptor, "ready-descriptor", 0, "")
@@ -172,6 +176,29 @@ func (f startFlags) objectStore(dataDir string) (node.ObjectStoreConfig, error) 
 	return config, nil
 }
 
+// history returns where the event log goes, and how long it is kept, as node.HeadConfig has them.
+func (f startFlags) history(dataDir string) (place string, keep time.Duration, err error) {
+	if keep, err = jobplan.ParseDuration(f.eventLogKeep); err != nil && f.eventLogKeep != "0" || keep < 0 {
+		return "", 0, usagef("--event-log-keep %s: expected a duration such as 12h or 30d, or 0", f.eventLogKeep)
+	}
+	if keep == 0 {
+		keep = -1
+	}
+	switch f.eventLog {
+	case "none":
+		return "", keep, nil
+	case "":
+		place, err = filepath.Abs(filepath.Join(dataDir, eventsFolder))
+		return place, keep, engine.WrapError("find data folder", dataDir, err)
+	default:
+		place, err = storagePlace(f.eventLog)
+		return place, keep, err
+	}
+}
+
+// eventsFolder is the event log's folder in a head's data folder.
+const eventsFolder = "events"
+
 func (f startFlags) role() string {
 	if f.head {
 		return "head"
@@ -190,6 +217,9 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 		}
 	}
 	if _, err := f.objectStore(""); err != nil {
+		return err
+	}
+	if _, _, err := f.history(""); err != nil {
 		return err
 	}
 	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
@@ -335,12 +365,16 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Version: version, Logger: logger, ObjectStore: objects,
 	}
 	if f.head {
+		events, keep, err := f.history(dataDir)
+		if err != nil {
+			return nil, err
+		}
 		worker := &w
 		if f.cpusChanged && f.cpus == 0 {
 			worker = nil
 		}
 		return node.StartHead(ctx, node.HeadConfig{
-			Host: f.host, Port: f.port, WebPort: f.webPort, DataDir: dataDir, Join: f.join, Version: version, Logger: logger,
+			Host: f.host, Port: f.port, WebPort: f.webPort, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
 		}, worker)
 	}
 	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.

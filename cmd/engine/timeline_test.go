@@ -52,7 +52,7 @@ func TestTimeline(t *testing.T) {
 	}
 	c.run(t, 2, "timeline")
 	head.err = engine.Errorf(engine.KindNotFound, "get timeline", "x", "no such job")
-	c.run(t, 5, "timeline", "-f", path)
+	c.run(t, 1, "timeline", "-f", path)
 	if again, err := os.ReadFile(path); err != nil || string(again) != string(text) {
 		t.Errorf("a failure has changed the file: %v", err)
 	}

@@ -19,20 +19,22 @@ type Cluster struct {
 	dispatcher *dispatch.Dispatcher
 	version    string
 	web        string
+	eventLog   string
 	started    time.Time
 	// applying is held by the one that lets the dispatcher follow the durable state.
 	applying sync.Mutex
 }
 
-// NewCluster makes the server; version is the program's, web the head's web address or empty, and started when the head did.
-func NewCluster(store *state.Store, dispatcher *dispatch.Dispatcher, version, web string, started time.Time) *Cluster {
-	return &Cluster{store: store, dispatcher: dispatcher, version: version, web: web, started: started}
+// NewCluster makes the server; version is the program's, web the head's web address or empty, eventLog where the history is or empty, and
+// started when the head did.
+func NewCluster(store *state.Store, dispatcher *dispatch.Dispatcher, version, web, eventLog string, started time.Time) *Cluster {
+	return &Cluster{store: store, dispatcher: dispatcher, version: version, web: web, eventLog: eventLog, started: started}
 }
 
 // GetCluster implements enginev1.ClusterServiceServer.
 func (s *Cluster) GetCluster(context.Context, *enginev1.GetClusterRequest) (*enginev1.GetClusterResponse, error) {
 	response := &enginev1.GetClusterResponse{
-		Version: s.version, StartTime: timestamp(s.started), Web: s.web, Jobs: map[string]int64{},
+		Version: s.version, StartTime: timestamp(s.started), Web: s.web, EventLog: s.eventLog, Jobs: map[string]int64{},
 	}
 	s.store.View(func(st *state.State) {
 		response.ClusterId = st.ClusterID

@@ -32,6 +32,8 @@ type Config struct {
 	// Known reports whether an owner that stores tell of is one that may still own objects; the references of others are ended. It must
 	// not call the directory. Nil means that all may.
 	Known func(owner engine.ObjectOwner) bool
+	// Lost hears what became of the copies of a store that is gone; the directory calls it without a lock held. It may be nil.
+	Lost func(Loss)
 	// Remade says that outputs of tasks which are lost may be made again: who waits for one hears of the loss once GiveUp has said that it
 	// is not.
 	Remade bool

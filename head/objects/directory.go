@@ -110,6 +110,9 @@ func (d *Directory) do(step func(core *Core, now time.Time)) {
 		if loss.Lost > 0 {
 			level = slog.LevelWarn
 		}
+		if d.config.Lost != nil {
+			d.config.Lost(loss)
+		}
 		d.logger.Log(context.Background(), level, "an object store is gone with its copies", "node", loss.Node, "copies", loss.Copies,
 			"promoted", loss.Promoted, "checkpointed", loss.Checkpointed, "lost", loss.Lost)
 	}

@@ -138,7 +138,9 @@ type GetClusterResponse struct {
 	// Tasks that workers hold.
 	TasksRunning int64 `protobuf:"varint,9,opt,name=tasks_running,json=tasksRunning,proto3" json:"tasks_running,omitempty"`
 	// The head's web address, such as "http://127.0.0.1:8265". Empty if it has none.
-	Web           string `protobuf:"bytes,10,opt,name=web,proto3" json:"web,omitempty"`
+	Web string `protobuf:"bytes,10,opt,name=web,proto3" json:"web,omitempty"`
+	// Where the head keeps the history of the cluster: a folder of its host, or s3://bucket/prefix. Empty if it keeps none.
+	EventLog      string `protobuf:"bytes,11,opt,name=event_log,json=eventLog,proto3" json:"event_log,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +241,13 @@ func (x *GetClusterResponse) GetTasksRunning() int64 {
 func (x *GetClusterResponse) GetWeb() string {
 	if x != nil {
 		return x.Web
+	}
+	return ""
+}
+
+func (x *GetClusterResponse) GetEventLog() string {
+	if x != nil {
+		return x.EventLog
 	}
 	return ""
 }
@@ -1467,7 +1476,7 @@ var File_engine_v1_cluster_service_proto protoreflect.FileDescriptor
 const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fengine/v1/cluster_service.proto\x12\tengine.v1\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n" +
-	"\x11GetClusterRequest\"\xd1\x03\n" +
+	"\x11GetClusterRequest\"\xee\x03\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1482,7 +1491,8 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\rtasks_pending\x18\b \x01(\x03R\ftasksPending\x12#\n" +
 	"\rtasks_running\x18\t \x01(\x03R\ftasksRunning\x12\x10\n" +
 	"\x03web\x18\n" +
-	" \x01(\tR\x03web\x1a7\n" +
+	" \x01(\tR\x03web\x12\x1b\n" +
+	"\tevent_log\x18\v \x01(\tR\beventLog\x1a7\n" +
 	"\tJobsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x12\n" +
