@@ -1,107 +1,108 @@
 package e2e_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
-	"github.com/apache/arrow/go/v15/arrow/memory"
-
-	"github.com/f708428e/engine/client"
-	"github.com/f708428e/engine/internal/testenv"
 )
 
-// remains returns what the place's programs have left in the system, or have there now: processes, shared memory of object stores, sockets. This
-// process counts if it maps such memory.
-func (p *place) remains() (remains []string) {
-	p.t.Helper()
-	processes, err := filepath.Glob("/proc/[0-9]*")
+// isRunning reports whether a process is there that is not a zombie.
+func isRunning(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		p.t.Fatal(err)
+		return false
 	}
-	for _, process := range processes {
-		// A process that has ended meanwhile has nothing.
-		if text, err := os.ReadFile(process + "/cmdline"); err == nil && strings.Contains(string(text), p.binary) {
-			remains = append(remains, process+" runs "+strings.ReplaceAll(string(text), "\x00", " "))
-		}
-		if environment, err := os.ReadFile(process + "/environ"); err != nil || !strings.Contains(string(environment), p.dir) && process != "/proc/"+strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		if maps, err := os.ReadFile(process + "/maps"); err == nil && strings.Contains(string(maps), "memfd:engine-objects-") {
-			remains = append(remains, process+" maps shared memory")
-		}
-	}
-	sockets, err := os.ReadFile("/proc/net/unix")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(sockets)) {
-		if strings.Contains(line, p.dir) {
-			remains = append(remains, "socket "+line)
-		}
-	}
-	err = filepath.WalkDir(p.dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type()&os.ModeSocket != 0 {
-			remains = append(remains, "file "+path)
-		}
-		return err
-	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return remains
+	_, after, _ := strings.Cut(string(text), ") ")
+	return !strings.HasPrefix(after, "Z")
 }
 
-// TestStopLeavesNoSocketOrMapping has objects in the stores of two nodes, mapped by a client, and stops the nodes one after the other.
-func TestStopLeavesNoSocketOrMapping(t *testing.T) {
-	testenv.Full(t)
-	if _, err := os.Stat("/proc/net/unix"); err != nil {
-		t.Skipf("needs Linux's /proc: %v", err)
+func namesIn(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
 	}
+	for _, e := range entries {
+		names[e.Name()] = true
+	}
+	return names
+}
+
+// engine stop leaves no process, and with it no mapping, no socket, nothing in shared memory or among the temporary files, and no spill
+// file, although the stores were full.
+func TestStopLeavesNoFilesBehind(t *testing.T) {
 	p := newPlace(t)
-	p.env = append(p.env, "TMPDIR="+p.folder("tmp"))
-	head := p.start("--head", "--port", "0", "--web-port", "0", "--num-cpus", "1", "--data-dir", "head")
-	worker := p.startWorker(head, "w1")
-	c, err := client.Dial(t.Context(), head.Address)
-	if err != nil {
+	temporary := p.path("tmp")
+	if err := os.Mkdir(temporary, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b := array.NewInt64Builder(memory.DefaultAllocator)
-	b.AppendValues(make([]int64, 1<<20), nil)
-	record := array.NewRecord(arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil), []arrow.Array{b.NewArray()}, 1<<20)
-	ref, err := c.Put(t.Context(), record)
-	if err != nil {
-		t.Fatal(err)
+	p.env = append(p.env, "TMPDIR="+temporary)
+	shared := namesIn(t, "/dev/shm")
+	start := func(args ...string) (n nodeProcess) {
+		out := p.must(append([]string{"start", "-o", "json", "--flight-port", "0", "--num-cpus", "1", "--object-store-memory", "16MiB"}, args...)...)
+		if err := json.Unmarshal([]byte(out.stdout), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
-	table, err := c.Get(t.Context(), ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if before := p.remains(); len(before) < 4 {
-		t.Fatalf("two processes, their sockets, and shared memory are not seen while they are there: %q", before)
-	}
-	table.Release()
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	for _, n := range []*nodeProcess{worker, head} {
-		p.must("stop", "--data-dir", n.DataDir)
-		if err := n.command.Wait(); err != nil {
-			t.Errorf("%s: %v", n.DataDir, err)
+	head := start("--head", "--port", "0", "--web-port", "0", "--data-dir", "head")
+	worker := start("--address", head.Address, "--data-dir", "worker")
+	t.Cleanup(func() {
+		for _, dir := range []string{"worker", "head"} {
+			p.engine("stop", "--data-dir", dir, "--grace", "1s")
+		}
+	})
+	table := p.wineCSV("wine.csv", 0, 60_000)
+	job := p.write("objects.yaml", fmt.Sprintf("name: objects\nsource:\n  csv: {paths: [%q], delimiter: \";\"}\nsink:\n  object: {ttl: 1h}\n", table))
+	for range 6 {
+		if r := p.await(head.Address, p.submit(head.Address, job)); r.State != "SUCCEEDED" {
+			t.Fatalf("%+v", r)
 		}
 	}
-	for _, remain := range p.remains() {
-		t.Errorf("after engine stop: %s", remain)
+	sockets, spilled := 0, 0
+	look := func() {
+		sockets, spilled = 0, 0
+		for _, dir := range []string{"head", "worker"} {
+			err := filepath.WalkDir(p.path(dir), func(path string, entry fs.DirEntry, err error) error {
+				switch {
+				case err != nil:
+					return err
+				case entry.Type()&fs.ModeSocket != 0:
+					sockets++
+				case !entry.IsDir() && strings.Contains(path, "/spill"):
+					spilled++
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if entries, err := os.ReadDir(p.path("tmp")); err != nil || len(entries) > 0 {
-		t.Errorf("temporary files stay behind: %v, %v", entries, err)
+	if look(); sockets != 2 || spilled < 3 {
+		t.Fatalf("%d sockets and %d spill files and claims while the nodes run: the test shows nothing", sockets, spilled)
 	}
-	// The folders are free.
-	again := p.start("--head", "--port", "0", "--web-port", "0", "--num-cpus", "1", "--data-dir", "head")
-	p.must("status", "--address", again.Address)
+	p.must("stop", "--data-dir", "worker")
+	p.must("stop", "--data-dir", "head")
+	for _, n := range []nodeProcess{head, worker} {
+		if isRunning(n.Pid) {
+			t.Errorf("process %d still runs", n.Pid)
+		}
+	}
+	if look(); sockets != 0 || spilled != 0 {
+		t.Errorf("%d sockets and %d spill files and claims are left", sockets, spilled)
+	}
+	for name := range namesIn(t, "/dev/shm") {
+		if !shared[name] && strings.Contains(name, "engine") {
+			t.Errorf("/dev/shm/%s is left", name)
+		}
+	}
+	for name := range namesIn(t, temporary) {
+		t.Errorf("%s is left among the temporary files", name)
+	}
 }
