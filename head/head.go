@@ -131,7 +131,7 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 	listener := config.Listener
 	storeConfig := state.Config{
 		Dir: config.DataDir, NewClusterID: string(engine.NewJobID(h.started)), Address: h.address, Join: len(join) > 0, Logger: config.Logger,
-		Trouble: func(err error) { config.Logger.Warn("trouble with the head's log", "error", err) },
+		Trouble: func(err error) { config.Logger.WarnContext(ctx, "trouble with the head's log", "error", err) },
 	}
 	if !config.Embedded {
 		h.mux = raftnet.Split(listener, config.Logger)

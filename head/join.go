@@ -164,10 +164,10 @@ func (h *Head) announce(ctx context.Context) error {
 			case <-ctx.Done():
 			}
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // The head ends.
+		case err != nil:
 			if backoff.Fresh() {
 				h.config.Logger.WarnContext(ctx, "the other heads do not know the address of this one yet", "address", h.address, "error", err)
 			}

@@ -57,7 +57,7 @@ func TestOtherConnectionsPass(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		got := make([]byte, len(text))
 		if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
 			t.Errorf("%q, %v, expected %q", got, err, text)

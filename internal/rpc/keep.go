@@ -62,7 +62,7 @@ func (k Keeper) Keep(ctx context.Context, session func(context.Context) error) e
 		err := session(ctx)
 		switch {
 		case err == nil, ctx.Err() != nil, k.isLeaving():
-			return nil // It ends because it was told to.
+			return nil //nolint:nilerr // It ends because it was told to.
 		case refused(err), k.GiveUp != nil && k.GiveUp():
 			return err
 		}

@@ -75,7 +75,7 @@ func (l *link) accept(context.Context) error {
 
 // pass carries bytes both ways until one of them ends.
 func (l *link) pass(ctx context.Context, from net.Conn) {
-	defer from.Close()
+	defer func() { _ = from.Close() }() // It may have been closed.
 	l.mu.Lock()
 	target := l.target
 	l.mu.Unlock()
@@ -83,7 +83,7 @@ func (l *link) pass(ctx context.Context, from net.Conn) {
 	if err != nil {
 		return // As if nobody had been there.
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	if !l.add(from, to) {
 		return
 	}
