@@ -15,6 +15,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -89,7 +90,7 @@ func (c *Client) Submit(ctx context.Context, spec *enginev1.JobSpec, options ...
 	for _, option := range options {
 		option(request)
 	}
-	response, err := c.jobs.SubmitJob(ctx, request)
+	response, err := c.jobs.SubmitJob(telemetry.ToCall(ctx), request)
 	if rpc.MayHaveHappened(err) {
 		return nil, engine.Errorf(engine.KindOf(err), "submit job", request.GetJobId(), "it may have been accepted: %w", err).
 			WithHint("`engine job status %s` tells whether it was; a submission id makes it safe to submit again", request.GetJobId())

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -113,6 +114,7 @@ func (t *tasks) run(ctx context.Context, task *engine.Task) *TaskHandle {
 	h := &TaskHandle{id: engine.NewTaskUID(), tasks: t}
 	h.parent, _ = engine.TaskFrom(ctx)
 	key, err := keyOf(task)
+	key.trace = telemetry.Parent(ctx)
 	if err == nil {
 		err = checkArgs(task.Args)
 	}

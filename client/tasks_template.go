@@ -19,14 +19,14 @@ import (
 
 // templateKey is all that tasks of one template have in common, so that equal ones are found by a look into a map. Maps are texts in it.
 type templateKey struct {
-	operator, params, name, queue, labels, custom, checkpoint string
-	node                                                      engine.NodeID
-	cpu, gpu                                                  float64
-	memory, gpuMemory                                         int64
-	timeout, hangAfter                                        time.Duration
-	priority, maxAttempts, bundle, outputs, inline            int
-	group                                                     engine.PlacementGroupID
-	noResources, soft, spread, recompute, waitForNodes        bool
+	operator, params, name, queue, labels, custom, checkpoint, trace string
+	node                                                             engine.NodeID
+	cpu, gpu                                                         float64
+	memory, gpuMemory                                                int64
+	timeout, hangAfter                                               time.Duration
+	priority, maxAttempts, bundle, outputs, inline                   int
+	group                                                            engine.PlacementGroupID
+	noResources, soft, spread, recompute, waitForNodes               bool
 }
 
 // template is a task's template as it is sent. The client's lock guards what is not constant.
@@ -92,6 +92,7 @@ func newTemplate(key templateKey, task *engine.Task) (*template, error) {
 	wire := &enginev1.TaskTemplate{
 		Operator: task.Operator, Params: []byte(key.params), Name: o.Name, Queue: o.Queue, Priority: int32(o.Priority), MaxAttempts: int32(o.MaxAttempts), //nolint:gosec // Checked.
 		Outputs: int32(o.Outputs), Recompute: o.Recompute, WaitForNodes: o.WaitForNodes, InlineBytes: int32(o.InlineBytes), Checkpoint: o.Checkpoint, //nolint:gosec // Checked.
+		TraceParent: key.trace,
 	}
 	// The maps are the caller's, who may change them once the call has returned.
 	resources := task.Resources

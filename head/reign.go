@@ -100,6 +100,7 @@ func (h *Head) newReign(term state.Term) *reign {
 // hooks are what the dispatcher calls: what concerns jobs is the manager's.
 func (h *Head) hooks(manager *jobs.Manager, directory *objects.Directory) dispatch.Hooks {
 	hooks := manager.Hooks()
+	hooks.Attempt = observe.Span
 	hooks.Watch, hooks.Unwatch, hooks.GiveUp = directory.Watch, directory.Unwatch, directory.GiveUp
 	hooks.Drained = func(node engine.NodeID) {
 		entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_NodeDrained{NodeDrained: &enginev1.NodeDrained{NodeId: string(node)}}}

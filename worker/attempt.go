@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime/operator"
 	"github.com/f708428e/engine/tokenizer"
@@ -57,6 +59,18 @@ func (w *Worker) compile(ctx context.Context, j *jobEntry) (*jobplan.Program, ou
 func (w *Worker) attempt(ctx context.Context, l *lease) (result *enginev1.TaskResult) {
 	began := time.Now()
 	result = &enginev1.TaskResult{Lease: l.ref()}
+	if parent := l.job.assignment.GetTraceParent(); parent != "" && telemetry.IsTracing() {
+		var end func(error)
+		ctx, end = telemetry.Begin(telemetry.WithParent(ctx, parent), "run", attribute.String("engine.job", string(l.task.Job)),
+			attribute.Int("engine.task", l.task.Index), attribute.Int("engine.attempt", int(l.attempt)), attribute.String("engine.node", string(w.id)))
+		defer func() {
+			if err := rpc.FromProto(result.GetError()); err != nil {
+				end(err)
+				return
+			}
+			end(nil)
+		}()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			w.config.Logger.ErrorContext(ctx, "attempt panicked", "task", l.task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -79,6 +79,11 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 		return result, err
 	}
 	defer folder.release()
+	stopSpans, err := sendSpans(ctx, logger)
+	if err != nil {
+		return result, err
+	}
+	defer stopSpans()
 	cluster, err := node.StartEmbedded(ctx, node.EmbeddedConfig{
 		DataDir: folder.path, Version: version, Logger: logger,
 		Worker: node.WorkerConfig{

@@ -18,6 +18,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/telemetry/export"
 	"github.com/f708428e/engine/node"
 )
 
@@ -255,6 +256,11 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resources engine.Resources, logger *slog.Logger) (*startView, error) {
 	signals, ignore := a.signals()
 	defer ignore()
+	stopSpans, err := sendSpans(ctx, logger)
+	if err != nil {
+		return nil, err
+	}
+	defer stopSpans()
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type started struct {
@@ -281,7 +287,7 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 		return nil, &exitError{code: exitInterrupted, err: errors.New("interrupted before the node was ready")}
 	}
 	view := &startView{Address: n.Address(), Web: n.Web(), Flight: n.Flight(), PID: os.Getpid(), DataDir: folder.path}
-	err := folder.record(f.role(), n.Address(), a.now())
+	err = folder.record(f.role(), n.Address(), a.now())
 	if err == nil {
 		logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "flight", view.Flight, "node", string(n.ID()), "pid", view.PID)
 		err = a.announce(f, view)
@@ -306,6 +312,24 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 	}
 	return view, a.end(ctx, f, n, signals, logger)
 }
+
+// sendSpans sends the process's spans to the collector that the environment names, if it does, until stop is called.
+func sendSpans(ctx context.Context, logger *slog.Logger) (stop func(), err error) {
+	shut, err := export.Start(ctx, version)
+	if err != nil {
+		return nil, usage(err)
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendWithin)
+		defer cancel()
+		if err := shut(ctx); err != nil {
+			logger.WarnContext(ctx, "the last spans could not be sent", "error", err)
+		}
+	}, nil
+}
+
+// sendWithin is how long a collector may take for what is left in the end.
+const sendWithin = 3 * time.Second
 
 // end stops the node. A worker first finishes what it holds, until a second signal; a third ends the process at once.
 func (a *app) end(ctx context.Context, f startFlags, n *node.Node, signals <-chan os.Signal, logger *slog.Logger) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -40,7 +41,7 @@ func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest
 	if request.GetSpec() == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "the request carries no spec")
 	}
-	id, attached, err := s.manager.SubmitAs(ctx, engine.JobID(request.GetJobId()), request.GetSpec(), request.GetSubmissionId())
+	id, attached, err := s.manager.SubmitAs(telemetry.FromCall(ctx), engine.JobID(request.GetJobId()), request.GetSpec(), request.GetSubmissionId())
 	if err != nil {
 		return nil, err
 	}

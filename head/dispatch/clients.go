@@ -166,5 +166,6 @@ func (c *Core) tell() {
 	}
 	c.events.Sessions, c.events.Groups = happened.Sessions, happened.Groups
 	c.events.Given = append(c.events.Given, happened.Given...)
+	c.events.Attempts = append(c.events.Attempts, happened.Attempts...)
 	c.events.Wanted, c.events.Unwanted = happened.Wanted, happened.Unwanted
 }

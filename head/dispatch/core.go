@@ -162,6 +162,8 @@ type Events struct {
 	Failed []Failure
 	// Lines are for the jobs' logs.
 	Lines []Line
+	// Attempts are those that belong to a trace and have ended well.
+	Attempts []tasks.Attempt
 	// Drained are nodes that were to leave and have; DrainsKnown are those that have heard of it, or are gone.
 	Drained, DrainsKnown []engine.NodeID
 	// Sessions are clients' sessions for whose streams there is a response, Groups placement groups that were placed.
@@ -253,7 +255,7 @@ func (c *Core) AddJob(now time.Time, added Job) {
 	c.clock = now
 	c.orders++
 	defer func() { c.lastEpoch++ }()
-	j := &job{Job: added, order: c.orders, lastPlaced: c.stamp(now), tasks: make([]task, len(added.Plan.GetTasks()))}
+	j := &job{Job: added, order: c.orders, added: now, lastPlaced: c.stamp(now), tasks: make([]task, len(added.Plan.GetTasks()))}
 	assignAfter := added.AssignAfter
 	if assignAfter.Before(c.config.AssignAfter) {
 		assignAfter = c.config.AssignAfter // A worker may hold a lease of a run that was stopped.
@@ -332,6 +334,7 @@ func (c *Core) Committed(now time.Time, id engine.TaskID, epoch engine.Epoch) {
 	counted := c.tallyOf(j)
 	counted.succeeded++
 	counted.nanos += int64(t.lease.result.GetElapsed().AsDuration())
+	c.trace(now, j, id.Index)
 	c.settle(t.worker, id, epoch)
 	c.release(j, id.Index)
 	j.tasks[id.Index].state = taskDone

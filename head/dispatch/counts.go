@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"time"
 	"unsafe"
 
 	"google.golang.org/protobuf/proto"
@@ -39,6 +40,18 @@ const jobOverhead = 1024
 // memoryBytes is about what a job takes.
 func (j *job) memoryBytes() int64 {
 	return int64(proto.Size(j.Plan)+proto.Size(j.Spec)) + int64(len(j.tasks))*int64(unsafe.Sizeof(task{})) + jobOverhead
+}
+
+// trace tells of a job's task that is committed, if it belongs to a trace.
+func (c *Core) trace(now time.Time, j *job, index int) {
+	if j.TraceParent == "" {
+		return
+	}
+	t := &j.tasks[index]
+	c.events.Attempts = append(c.events.Attempts, tasks.Attempt{
+		Parent: j.TraceParent, Name: jobName(j), Job: j.ID, Index: index, Node: t.worker.id, Number: int(t.attempts),
+		Queued: j.added, Granted: t.lease.granted, Ended: t.lease.ended, Committed: now,
+	})
 }
 
 // Counts returns what the core knows; the shell adds what it does.

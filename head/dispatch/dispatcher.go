@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/tasks"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -21,6 +22,8 @@ type Hooks struct {
 	Failed   func(Failure)
 	// Line adds a line to a job's log.
 	Line func(Line)
+	// Attempt hears of attempts that belong to a trace and have ended. It may be nil.
+	Attempt func(tasks.Attempt)
 	// Drained tells that a node has left which was to. It may be nil.
 	Drained func(engine.NodeID)
 	// Watch asks the directory to tell of objects, by Dispatcher.HearObjects, and Unwatch not to any more. They are called one after the
@@ -148,6 +151,11 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 	for _, node := range events.Drained {
 		if d.hooks.Drained != nil {
 			d.hooks.Drained(node)
+		}
+	}
+	if d.hooks.Attempt != nil {
+		for i := range events.Attempts {
+			d.hooks.Attempt(events.Attempts[i])
 		}
 	}
 	for _, line := range events.Lines {

@@ -18,9 +18,11 @@ type Run struct {
 type Job struct {
 	ID engine.JobID
 	// Run is the number that events of this run carry.
-	Run  int32
-	Spec *enginev1.JobSpec
-	Plan *enginev1.Plan
+	Run int32
+	// TraceParent is the span under which those of its tasks go; it may be empty.
+	TraceParent string
+	Spec        *enginev1.JobSpec
+	Plan        *enginev1.Plan
 	// Request is what one task needs.
 	Request engine.Resources
 	// MaxAttempts bounds the attempts at one task.
@@ -73,6 +75,8 @@ type taskLease struct {
 	// counts is what the attempt has done, progressed when that changed last; zero while it has done nothing.
 	counts     *enginev1.TaskCounts
 	progressed time.Time
+	// granted is when the lease was given or adopted, ended when its result came.
+	granted, ended time.Time
 	// grantedIn is the sequence of the answer that carried the grant; 0 once the worker has reported the lease.
 	grantedIn uint64
 	// result is what waits for its commit; set only while committing.
@@ -83,6 +87,8 @@ type taskLease struct {
 type job struct {
 	Job
 	order int64
+	// added is when it came.
+	added time.Time
 	tasks []task
 	// class is what the scheduler sees of it, together with other jobs.
 	class *class

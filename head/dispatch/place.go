@@ -281,7 +281,7 @@ func (c *Core) grant(j *job, index int, w *worker, devices []int32) {
 // hold records that a worker has the task's lease.
 func (c *Core) hold(j *job, index int, w *worker, devices []int32) {
 	t := &j.tasks[index]
-	t.state, t.worker, t.sent, t.lease = taskLeased, w, false, &taskLease{devices: devices}
+	t.state, t.worker, t.sent, t.lease = taskLeased, w, false, &taskLease{devices: devices, granted: c.clock}
 	w.leases[engine.TaskID{Job: j.ID, Index: index}] = struct{}{}
 	c.counts.LeasesGranted++
 	c.count(j, w, devices, 1)

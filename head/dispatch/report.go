@@ -185,7 +185,11 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		})
 		return false
 	}
+	granted := now.Add(-result.GetElapsed().AsDuration())
 	if t.state == taskLeased {
+		if t.worker == w {
+			granted = t.lease.granted
+		}
 		if t.worker != w && result.GetError() != nil {
 			return false // The one that has it now goes on.
 		}
@@ -202,7 +206,7 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
 		return false
 	}
-	t.state, t.worker, t.lease = taskCommitting, w, &taskLease{counts: result.GetCounts(), result: result}
+	t.state, t.worker, t.lease = taskCommitting, w, &taskLease{counts: result.GetCounts(), result: result, granted: granted, ended: now}
 	w.leases[id] = struct{}{}
 	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
 		JobId: string(id.Job), Task: int32(id.Index), Counts: result.GetCounts(), PartSizeBytes: result.GetPartSizeBytes(), //nolint:gosec // A plan has fewer tasks.
@@ -298,5 +302,5 @@ func assignment(j *job) *enginev1.JobAssignment {
 		Inputs: j.Plan.GetInputs()[:min(1, len(j.Plan.GetInputs()))], SourceSchema: j.Plan.GetSourceSchema(), OutputColumns: j.Plan.GetOutputColumns(),
 		Models: j.Plan.GetModels(), Output: j.Plan.GetOutput(),
 	})
-	return &enginev1.JobAssignment{JobId: string(j.ID), Spec: j.Spec, Plan: plan}
+	return &enginev1.JobAssignment{JobId: string(j.ID), Spec: j.Spec, Plan: plan, TraceParent: j.TraceParent}
 }

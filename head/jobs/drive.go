@@ -161,7 +161,7 @@ func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 	}
 	committed := job.Committed
 	m.dispatcher.AddJob(dispatch.Job{
-		ID: job.ID, Run: a.run, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
+		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 		Done:        func(task int) bool { return committed[task] != nil },
 		AssignAfter: assignAfter, Holders: m.holders(job.Plan),
 	})

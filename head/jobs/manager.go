@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
@@ -19,6 +20,7 @@ import (
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -265,8 +267,10 @@ func (m *Manager) accept(ctx context.Context, wanted engine.JobID, spec *enginev
 		m.remove(a)
 		return "", nil, err
 	}
+	ctx, end := telemetry.Begin(ctx, "submit job", attribute.String("engine.job", string(id)), attribute.String("engine.job.name", spec.GetName()))
+	defer func() { end(err) }()
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
-		JobId: string(id), SubmissionId: submissionID, Spec: spec,
+		JobId: string(id), SubmissionId: submissionID, Spec: spec, TraceParent: telemetry.Parent(ctx),
 	}}}
 	// The caller may go away meanwhile: what becomes durable is driven all the same.
 	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {

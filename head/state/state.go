@@ -43,6 +43,8 @@ type Job struct {
 	SubmitTime time.Time
 	// SubmissionID may be empty.
 	SubmissionID string
+	// TraceParent is the span of its submission as a W3C traceparent. It may be empty.
+	TraceParent string
 	// Plan is nil until the job is planned.
 	Plan *enginev1.Plan
 	// StartTime is zero until the first task is leased, and again from a resumption to the first lease after it.
@@ -260,7 +262,7 @@ func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
 		}
 		s.bySubmission[name] = id
 	}
-	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), Spec: accepted.GetSpec(), SubmitTime: at, owner: s.owner}
+	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), TraceParent: accepted.GetTraceParent(), Spec: accepted.GetSpec(), SubmitTime: at, owner: s.owner}
 	s.order = append(s.order, id)
 	return nil
 }

@@ -139,6 +139,8 @@ type Events struct {
 	Groups []engine.PlacementGroupID
 	// Hanging are tasks that have begun to hang.
 	Hanging []engine.TaskUID
+	// Attempts are those that belong to a trace.
+	Attempts []Attempt
 }
 
 // New makes a core without tasks and workers.

@@ -102,6 +102,7 @@ func isSuccess(outcome *enginev1.TaskOutcome) bool {
 // attemptEnded takes in how an attempt ended under the task's present lease. The task is in no queue and no place any more.
 func (c *Core) attemptEnded(now time.Time, t *task, outcome *enginev1.TaskOutcome, n *node) {
 	outcome.Epoch, outcome.Attempts = 0, int32(t.attempts)
+	c.trace(now, t, outcome, n)
 	if run := outcome.GetRunNanos(); run > 0 {
 		t.template.took(float64(run), isSuccess(outcome))
 	}

@@ -7,8 +7,11 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime/operator"
 )
@@ -47,7 +50,14 @@ func (t *Tasks) attempt(ctx context.Context, r *task) result {
 		abandon := time.AfterFunc(timeout+abandonAfter, func() { t.abandon(r) })
 		defer abandon.Stop()
 	}
+	end := func(error) {}
+	if parent := r.template.wire.GetTraceParent(); parent != "" && telemetry.IsTracing() {
+		ctx, end = telemetry.Begin(telemetry.WithParent(ctx, parent), "run", attribute.String("engine.task", r.id.String()),
+			attribute.String("engine.operator", r.template.wire.GetOperator()), attribute.Int("engine.attempt", number),
+			attribute.String("engine.node", string(t.config.Node)))
+	}
 	outputs, made, err := t.run(ctx, r, number)
+	end(err)
 	elapsed := time.Since(r.began)
 	switch {
 	case err == nil:

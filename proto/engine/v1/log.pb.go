@@ -626,7 +626,9 @@ type JobAccepted struct {
 	// May be empty.
 	SubmissionId string `protobuf:"bytes,2,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
 	// As submitted.
-	Spec          *JobSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	Spec *JobSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// A W3C traceparent: the span that its submission is. Empty: none.
+	TraceParent   string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -680,6 +682,13 @@ func (x *JobAccepted) GetSpec() *JobSpec {
 		return x.Spec
 	}
 	return nil
+}
+
+func (x *JobAccepted) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 // JobPlanned records the plan.
@@ -1272,11 +1281,12 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\vHeadStarted\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"q\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\x94\x01\n" +
 	"\vJobAccepted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12&\n" +
-	"\x04spec\x18\x03 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\"H\n" +
+	"\x04spec\x18\x03 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12!\n" +
+	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\"H\n" +
 	"\n" +
 	"JobPlanned\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +

@@ -1091,7 +1091,9 @@ type JobAssignment struct {
 	// As submitted.
 	Spec *JobSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	// The plan without its tasks, and with its first input alone: a task's inputs come with its grant.
-	Plan          *Plan `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
+	Plan *Plan `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
+	// A W3C traceparent that the spans of its tasks go under. Empty: none.
+	TraceParent   string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1145,6 +1147,13 @@ func (x *JobAssignment) GetPlan() *Plan {
 		return x.Plan
 	}
 	return nil
+}
+
+func (x *JobAssignment) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 // LeaseGrant gives a lease.
@@ -2366,11 +2375,12 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"lease_time\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tleaseTime\x12B\n" +
 	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12>\n" +
-	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\"s\n" +
+	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\"\x96\x01\n" +
 	"\rJobAssignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
-	"\x04plan\x18\x03 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"\xc9\x01\n" +
+	"\x04plan\x18\x03 \x01(\v2\x0f.engine.v1.PlanR\x04plan\x12!\n" +
+	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\"\xc9\x01\n" +
 	"\n" +
 	"LeaseGrant\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12'\n" +
