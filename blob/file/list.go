@@ -79,7 +79,11 @@ func (l *listing) read(name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	entries, err := f.ReadDir(-1)
-	if err := errors.Join(err, f.Close()); err != nil {
+	err = errors.Join(err, f.Close())
+	if errors.Is(err, fs.ErrNotExist) && name != "" {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return name == "" && e.Name() == blob.TemporaryFolder })

@@ -49,6 +49,7 @@ type fakeHead struct {
 	request  *enginev1.SubmitJobRequest
 	calls    []string
 	cluster  *enginev1.GetClusterResponse
+	heads    []*enginev1.HeadInfo
 	nodes    []*enginev1.Node
 	// queues answers for queues and drains.
 	queues fakeQueues
@@ -158,6 +159,11 @@ func (h *fakeHead) ReadJobLog(r *enginev1.ReadJobLogRequest, stream grpc.ServerS
 func (h *fakeHead) GetCluster(context.Context, *enginev1.GetClusterRequest) (*enginev1.GetClusterResponse, error) {
 	_, err := h.called("cluster")
 	return h.cluster, err
+}
+
+func (h *fakeHead) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*enginev1.ListHeadsResponse, error) {
+	_, err := h.called("list heads")
+	return &enginev1.ListHeadsResponse{Heads: h.heads}, err
 }
 
 func (h *fakeHead) ListNodes(context.Context, *enginev1.ListNodesRequest) (*enginev1.ListNodesResponse, error) {

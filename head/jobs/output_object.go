@@ -99,7 +99,7 @@ func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.Obj
 		return nil, nil
 	}
 	for range holdTries {
-		if err = o.bringBack(ctx, checkpoints, owner); err != nil {
+		if err := o.bringBack(ctx, checkpoints, owner); err != nil {
 			return nil, err
 		}
 		if err = holdAll(ctx, o.objects, ids, owner); err == nil {

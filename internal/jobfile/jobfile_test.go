@@ -147,7 +147,7 @@ func TestParseErrors(t *testing.T) {
 	}{
 		{name: "misspelled field", text: "source:\n  csv:\n    paths: [a]\n    delimeter: ;\n", want: `jobs/wine.yaml:4:5: unknown field "delimeter" in source.csv (did you mean "delimiter"?)`},
 		{name: "camel case", text: short + "retry: {maxAttempts: 1}", want: `jobs/wine.yaml:3:9: unknown field "maxAttempts" in retry (did you mean "max_attempts"?)`},
-		{name: "unknown field", text: short + "checkpoint: x", want: `jobs/wine.yaml:3:1: unknown field "checkpoint" in the job (known: name, source, batch, steps, sink, resources, retry, timeout, labels)`},
+		{name: "unknown field", text: short + "checkpoint: x", want: `jobs/wine.yaml:3:1: unknown field "checkpoint" in the job (known: name, source, batch, steps, sink, resources, retry, timeout, labels, queue, priority, placement)`},
 		{name: "unknown step", text: short + "steps:\n- stir: {}", want: `jobs/wine.yaml:4:3: unknown field "stir" in steps.0 (known: infer, select, rename, cast, embed)`},
 		{name: "duplicate", text: "name: a\nname: b\n" + short, want: `jobs/wine.yaml:2:1: duplicate field "name" in the job, first on line 1`},
 		{name: "duplicate in json", text: `{"name": "a",` + "\n" + `"name": "b"}`, want: `jobs/wine.yaml:2:1: duplicate field "name" in the job, first on line 1`},
@@ -169,7 +169,7 @@ func TestParseErrors(t *testing.T) {
 		{name: "not a number", text: "resources: {cpu: .nan}", want: `jobs/wine.yaml:1:18: resources.cpu: expected a number, found .nan`},
 		{name: "size", text: "batch: {bytes: 64 megs}", want: `jobs/wine.yaml:1:16: batch.bytes: "64 megs" is not a size; write bytes or a number with B, KiB, MiB, GiB, TiB, KB, MB, GB, TB`},
 		{name: "tag", text: "name: !!binary aGk=", want: `jobs/wine.yaml:1:7: name: the tag !!binary is not supported`},
-		{name: "scalar document", text: "wine", want: `jobs/wine.yaml:1:1: the job: expected a mapping (name, source, batch, steps, sink, resources, retry, timeout, labels), found the text "wine"`},
+		{name: "scalar document", text: "wine", want: `jobs/wine.yaml:1:1: the job: expected a mapping (name, source, batch, steps, sink, resources, retry, timeout, labels, queue, priority, placement), found the text "wine"`},
 		{name: "two documents", text: "name: a\n---\nname: b\n", want: `jobs/wine.yaml:2: a second document begins here; a job file holds one`},
 		{name: "empty", text: " \n", want: `jobs/wine.yaml: the job file is empty`},
 		{name: "only a comment", text: "# nothing\n", want: `jobs/wine.yaml: the job file is empty`},
