@@ -147,8 +147,8 @@ func (l *Log) Run(ctx context.Context) error {
 			l.write(ctx)
 		case <-ctx.Done():
 			finishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
-			defer cancel()
 			l.write(finishing)
+			cancel()
 			return nil
 		}
 	}

@@ -43,8 +43,8 @@ func Begin(ctx context.Context, name string, attributes ...attribute.KeyValue) (
 	if !IsTracing() {
 		return ctx, func(error) {}
 	}
-	ctx, span := otel.Tracer(scope).Start(ctx, name, trace.WithAttributes(attributes...))
-	return ctx, func(err error) { finish(span, err) }
+	ctx, span := otel.Tracer(scope).Start(ctx, name, trace.WithAttributes(attributes...)) //nolint:spancheck // The caller ends it.
+	return ctx, func(err error) { finish(span, err) }                                     //nolint:spancheck // See above.
 }
 
 // Record makes a span that has ended already, under the one that parent names as a W3C traceparent; empty means a trace of its own.
@@ -52,16 +52,23 @@ func Record(parent, name string, begin, end time.Time, err error, attributes ...
 	if !IsTracing() {
 		return
 	}
-	_, span := otel.Tracer(scope).Start(WithParent(context.Background(), parent), name, trace.WithTimestamp(begin), trace.WithAttributes(attributes...))
-	finish(span, err, trace.WithTimestamp(end))
+	ctx := WithParent(context.Background(), parent)
+	_, span := otel.Tracer(scope).Start(ctx, name, trace.WithTimestamp(begin), trace.WithAttributes(attributes...))
+	mark(span, err)
+	span.End(trace.WithTimestamp(end))
 }
 
-func finish(span trace.Span, err error, options ...trace.SpanEndOption) {
+func finish(span trace.Span, err error) {
+	mark(span, err)
+	span.End()
+}
+
+// mark says in a span how it ended.
+func mark(span trace.Span, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
 		span.SetAttributes(attribute.String("error.type", engine.KindOf(err).String()))
 	}
-	span.End(options...)
 }
 
 // Parent returns the span of ctx as a W3C traceparent, empty if there is none.
