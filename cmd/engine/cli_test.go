@@ -359,10 +359,10 @@ nodes:    1 alive
 		t.Errorf("%v %s", err, c.stdout)
 	}
 	head.heads = []*enginev1.HeadInfo{
-		{HeadId: "h1", Address: "127.0.0.1:10001", Voter: true}, {HeadId: "h2", Address: "127.0.0.1:10011", Voter: true, Leader: true}, {HeadId: "h3", Address: "127.0.0.1:10021"},
+		{HeadId: "h1", Address: "127.0.0.1:10011", Voter: true, Leader: true}, {HeadId: "h2", Address: "127.0.0.1:10001", Voter: true}, {HeadId: "h3", Address: "127.0.0.1:10021"},
 	}
 	c.run(t, 0, "status")
-	if got := c.stdout.String(); !strings.Contains(got, "head:     127.0.0.1:10011\n") || !strings.Contains(got, "127.0.0.1:10011  h2  leads\n") ||
+	if got := c.stdout.String(); !strings.Contains(got, "head:     127.0.0.1:10011\n") || !strings.Contains(got, "127.0.0.1:10011  h1  leads\n") ||
 		!strings.Contains(got, "127.0.0.1:10021  h3  has no vote yet\n") {
 		t.Errorf("%s", got)
 	}

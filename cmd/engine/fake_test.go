@@ -161,9 +161,13 @@ func (h *fakeHead) GetCluster(context.Context, *enginev1.GetClusterRequest) (*en
 	return h.cluster, err
 }
 
+// ListHeads answers as the head that leads, whose id is "h1".
 func (h *fakeHead) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*enginev1.ListHeadsResponse, error) {
-	_, err := h.called("list heads")
-	return &enginev1.ListHeadsResponse{Heads: h.heads}, err
+	heads := h.heads
+	if heads == nil {
+		heads = []*enginev1.HeadInfo{{HeadId: "h1", Address: "127.0.0.1:10001", Voter: true, Leader: true}}
+	}
+	return &enginev1.ListHeadsResponse{HeadId: "h1", Heads: heads}, nil
 }
 
 func (h *fakeHead) ListNodes(context.Context, *enginev1.ListNodesRequest) (*enginev1.ListNodesResponse, error) {
