@@ -153,8 +153,6 @@ func (h *Head) announce(ctx context.Context) error {
 		switch {
 		case known == "":
 			return nil // It was removed from the cluster.
-		case h.gate.isOpen():
-			err = h.store.AddHead(ctx, h.store.HeadID(), h.address)
 		case len(others) > 0:
 			err = h.introduce(ctx, others)
 		default: // It is alone, and will lead.

@@ -271,3 +271,41 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// cut is a bucket whose bodies break off.
+type cut struct {
+	blob.Bucket
+	err error
+}
+
+func (c *cut) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, blob.Info, error) {
+	body, info, err := c.Bucket.Get(ctx, key, offset, length)
+	if err != nil {
+		return nil, info, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, 20), failing{c.err}), body}, info, nil
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A connection that breaks off, or a caller that gives up, is not a damaged log.
+func TestBrokenConnectionIsNoDamage(t *testing.T) {
+	b := newBench(t)
+	log := b.open()
+	for i := range 100 {
+		log.Record(history.Event{Kind: history.NodeJoined, Node: fmt.Sprint("n", i)})
+	}
+	b.write(log)
+	for _, want := range []engine.Kind{engine.KindUnavailable, engine.KindCanceled, engine.KindCorrupt} {
+		bucket := &cut{b.bucket, engine.Errorf(want, "get object", "k", "the test says so")}
+		_, err := history.Jobs(t.Context(), bucket, time.Time{})
+		if engine.KindOf(err) != want {
+			t.Errorf("%v, want kind %s", err, want)
+		}
+	}
+}

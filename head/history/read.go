@@ -77,8 +77,27 @@ func readSegment(ctx context.Context, bucket blob.Bucket, key string, visit func
 		return nil, err
 	}
 	defer func() { _ = reader.Close() }() // All that is wanted was read.
-	damaged, err = Decode(reader, visit)
+	source := &source{Reader: reader}
+	damaged, err = Decode(source, visit)
+	if err == nil && source.err != nil && engine.KindOf(source.err) != engine.KindCorrupt {
+		return nil, source.err // The connection broke, or ctx has ended: the segment is as good as ever.
+	}
 	return engine.WrapError("read event log", bucket.URI()+"/"+key, damaged), err
+}
+
+// source remembers why reading failed, which decoders take for damage.
+type source struct {
+	io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }
 
 // Decode visits the events of a segment's bytes. damaged says, as an error of kind engine.KindCorrupt, why it ended before the end of them;

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -55,6 +56,9 @@ type log struct {
 // workerSequenceKey is the attribute under which a worker's own numbering is kept in the file; readers do not see it.
 const workerSequenceKey = "worker_sequence"
 
+// extension is that of the files.
+const extension = ".jsonl"
+
 // New makes a book in dir, which is made when the first line is written.
 func New(dir string) *Book {
 	return &Book{dir: dir, logs: map[engine.JobID]*log{}}
@@ -68,7 +72,22 @@ func (b *Book) UnreadableLines() int64 { return b.unreadable.Load() }
 func (b *Book) Begin(floor uint64) { b.floor.Store(floor) }
 
 // path returns where a job's log is.
-func (b *Book) path(id engine.JobID) string { return filepath.Join(b.dir, string(id)+".jsonl") }
+func (b *Book) path(id engine.JobID) string { return filepath.Join(b.dir, string(id)+extension) }
+
+// Jobs returns the jobs that have a log.
+func (b *Book) Jobs() ([]engine.JobID, error) {
+	entries, err := os.ReadDir(b.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, engine.WrapError("list job logs", b.dir, err)
+	}
+	var ids []engine.JobID
+	for _, entry := range entries {
+		if id, ok := strings.CutSuffix(entry.Name(), extension); ok {
+			ids = append(ids, engine.JobID(id))
+		}
+	}
+	return ids, nil
+}
 
 // open returns a job's log, locked.
 func (b *Book) open(id engine.JobID) (*log, error) {
@@ -217,18 +236,30 @@ func (b *Book) Read(ctx context.Context, id engine.JobID, after uint64, follow <
 		return err
 	}
 	l.mu.Unlock()
-	file, err := os.OpenFile(l.path, os.O_RDONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		return engine.WrapError("read job log", l.path, err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	var file *os.File
+	defer func() {
+		if file != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
 	for offset := int64(0); ; {
 		// Both are looked at before the file is: what is written after that is seen in the next turn.
 		l.mu.Lock()
 		changed := l.changed
 		l.mu.Unlock()
 		last := follow == nil || isClosed(follow)
-		if offset, err = sendLines(file, offset, after, emit); err != nil || last {
+		if file == nil {
+			if file, err = os.Open(l.path); errors.Is(err, os.ErrNotExist) {
+				file, err = nil, nil // The first line makes it.
+			}
+			if err != nil {
+				return engine.WrapError("read job log", l.path, err)
+			}
+		}
+		if file != nil {
+			offset, err = sendLines(file, offset, after, emit)
+		}
+		if err != nil || last {
 			return err
 		}
 		select {

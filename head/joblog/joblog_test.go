@@ -204,3 +204,34 @@ func TestNumbersBeginAboveThoseOfAnotherHead(t *testing.T) {
 	check(t, book.Append("job", line("d")))
 	expect(t, read(t, book, 0), "1 a", "101 b", "102 c", "103 d")
 }
+
+// To read a log that is not there, as that of a job of another head, makes none.
+func TestReadingMakesNoLog(t *testing.T) {
+	dir := t.TempDir()
+	book := joblog.New(dir)
+	expect(t, read(t, book, 0))
+	if ids, err := book.Jobs(); err != nil || len(ids) != 0 {
+		t.Fatalf("%v, %v", ids, err)
+	}
+	// A reader that follows sees the first line, though there was no file when it began.
+	seen, end, done := make(chan string, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- book.Read(t.Context(), "job", 0, end, func(lines []*enginev1.LogLine) error {
+			seen <- lines[0].GetMessage()
+			return nil
+		})
+	}()
+	if err := book.Append("job", line("first")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seen; got != "first" {
+		t.Errorf("%q", got)
+	}
+	close(end)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := book.Jobs(); err != nil || len(ids) != 1 || ids[0] != "job" {
+		t.Fatalf("%v, %v", ids, err)
+	}
+}

@@ -128,7 +128,7 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	}
 	if job.Plan == nil {
 		entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobPlanned{JobPlanned: &enginev1.JobPlanned{JobId: string(job.ID), Plan: plan}}}
-		if err := m.store.Propose(ctx, entry); err != nil {
+		if err := m.recordPlan(ctx, job.ID, entry); err != nil {
 			return err
 		}
 		m.logPlan(job.ID, plan)
@@ -136,6 +136,30 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 		m.reviveOutputs(job)
 	}
 	return m.run(m.job(job.ID), a, time.Time{})
+}
+
+// planRetry is the pause after which a plan is recorded again that could not be because the head had lost its lead, perhaps for a moment.
+const planRetry = 200 * time.Millisecond
+
+// recordPlan makes a plan durable. That the head does not lead is no fault of the job: either it leads again soon, or the job's context
+// ends with the head's term.
+func (m *Manager) recordPlan(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry) error {
+	for {
+		err := m.store.Propose(ctx, entry)
+		if engine.KindOf(err) != engine.KindUnavailable || err == nil {
+			return err
+		}
+		if job := m.job(id); job != nil && job.Plan != nil {
+			return nil // It was recorded all the same.
+		}
+		timer := time.NewTimer(planRetry)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (m *Manager) logPlan(id engine.JobID, plan *enginev1.Plan) {
@@ -245,6 +269,7 @@ const forgetEvery = time.Hour
 
 // forgetInTime drops ended jobs while no others end.
 func (m *Manager) forgetInTime(ctx context.Context) error {
+	m.sweepLogs()
 	ticker := time.NewTicker(forgetEvery)
 	defer ticker.Stop()
 	for {
@@ -254,6 +279,19 @@ func (m *Manager) forgetInTime(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// sweepLogs removes the logs of jobs that another head has forgotten, or this one just before it died.
+func (m *Manager) sweepLogs() {
+	ids, err := m.logs.Jobs()
+	for _, id := range ids {
+		if m.job(id) == nil && !m.isActive(id) {
+			err = errors.Join(err, m.logs.Remove(id))
+		}
+	}
+	if err != nil {
+		m.logger.Warn("logs of forgotten jobs stay behind", "error", err)
 	}
 }
 

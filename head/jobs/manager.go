@@ -321,10 +321,10 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 		return nil, nil, engine.Errorf(engine.KindUnavailable, operation, "", "the head is stopping")
 	}
 	if other := m.active[id]; other != nil {
-		if isClosed(other.settled) {
+		if m.hasEnded(other) {
 			return nil, other.gone, nil
 		}
-		return nil, other.settled, nil
+		return nil, other.settled, nil // A submission finds it then, and a resumption has nothing to do.
 	}
 	if other := m.submitting[submissionID]; other != nil && submissionID != "" {
 		return nil, other.settled, nil
@@ -484,9 +484,12 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 	a, wait, err := m.reserve("resume job", id, output.place(), job.SubmissionID)
 	for ; wait != nil; a, wait, err = m.reserve("resume job", id, output.place(), job.SubmissionID) {
 		select {
-		case <-wait: // The end of its last run is being tidied up.
+		case <-wait: // The end of its last run is being tidied up, or somebody else resumes it.
 		case <-ctx.Done():
 			return engine.WrapError("resume job", string(id), context.Cause(ctx))
+		}
+		if !m.isEnded(id) {
+			return nil
 		}
 	}
 	if err != nil {

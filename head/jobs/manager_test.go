@@ -269,3 +269,92 @@ func TestClosedManagerRefuses(t *testing.T) {
 		t.Fatalf("error %v, want kind unavailable", err)
 	}
 }
+
+// The log of a job that another head has forgotten goes when this one leads.
+func TestLogsOfForgottenJobsAreSwept(t *testing.T) {
+	r := newRig(t, jobs.Config{})
+	id := r.submit("in.csv", "out", "")
+	r.close()
+	for _, name := range []string{"20260101-000000-abcdefgh.jsonl", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(r.dir, "logs", name), []byte("{}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if r.store, err = state.Open(state.Config{Dir: r.dir, NewClusterID: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	<-r.store.Terms()
+	r.group = lifecycle.NewGroup(context.Background(), "jobs")
+	book := joblog.New(filepath.Join(r.dir, "logs"))
+	r.manager = jobs.New(jobs.Config{}, r.store, book, r.group, slog.New(slog.DiscardHandler))
+	r.manager.Attach(dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 2}, r.manager.Hooks(), nil))
+	timeout := time.After(10 * time.Second)
+	for {
+		ids, err := book.Jobs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(ids) == 1 && ids[0] == id {
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-timeout:
+			t.Fatalf("logs of %v", ids)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "logs", "notes.txt")); err != nil {
+		t.Errorf("a file that is no log: %v", err)
+	}
+}
+
+// A call that is repeated while its job runs does not wait for the job's end.
+func TestRepeatedCallsDoNotWaitForTheJob(t *testing.T) {
+	r := newRig(t, jobs.Config{})
+	id := engine.NewJobID(time.Now())
+	spec := r.spec("in.csv", "out")
+	const calls = 8
+	answers := make(chan error, calls)
+	for range calls {
+		go func() {
+			got, _, err := r.manager.SubmitAs(t.Context(), id, spec, "")
+			if err == nil && got != id {
+				err = errors.New("another job: " + string(got))
+			}
+			answers <- err
+		}()
+	}
+	for range calls {
+		select {
+		case err := <-answers:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a submission waits for the end of the job")
+		}
+	}
+	if err := r.manager.Stop(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for range calls {
+		go func() {
+			err := r.manager.Resume(t.Context(), id)
+			if engine.KindOf(err) == engine.KindConflict {
+				err = nil // Somebody else was quicker.
+			}
+			answers <- err
+		}()
+	}
+	for range calls {
+		select {
+		case err := <-answers:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a resumption waits for the end of the job")
+		}
+	}
+}

@@ -35,6 +35,6 @@ func (s *Store) Counts() Counts {
 	counts.Queued = len(s.queue)
 	s.mu.Unlock()
 	counts.LogBytes = s.folder.log.SizeBytes()
-	s.View(func(st *State) { counts.Jobs = len(st.Jobs()) })
+	s.View(func(st *State) { counts.Jobs = st.JobCount() })
 	return counts
 }

@@ -51,6 +51,9 @@ func openFolder(config Config, self func(headID string) raft.Configuration, tran
 	if err != nil {
 		return nil, err
 	}
+	if err := removeUnfinished(config.Dir); err != nil {
+		return nil, err
+	}
 	if f.snapshots, err = raft.NewFileSnapshotStoreWithLogger(config.Dir, keptSnapshots, newRaftLogger(config.Logger)); err != nil {
 		return nil, raftlog.StorageError("open snapshots", config.Dir, err)
 	}
@@ -96,6 +99,20 @@ func (f *folder) readOld(config Config) (*State, error) {
 		}
 	}
 	return old, nil
+}
+
+// removeUnfinished removes the snapshots that a head was writing when it died, which raft leaves alone for ever.
+func removeUnfinished(dir string) error {
+	unfinished, err := filepath.Glob(filepath.Join(dir, "snapshots", "*.tmp"))
+	if err != nil {
+		return raftlog.StorageError("list snapshots", dir, err)
+	}
+	for _, path := range unfinished {
+		if err := os.RemoveAll(path); err != nil {
+			return raftlog.StorageError("remove unfinished snapshot", path, err)
+		}
+	}
+	return nil
 }
 
 func ownCluster(dir string) error {

@@ -205,6 +205,9 @@ func (s *Store) AddHead(ctx context.Context, id, address string) error {
 	if err != nil {
 		return err
 	}
+	if id == s.config.HeadID && address != fromRaft(s.config.address()) {
+		return engine.Errorf(engine.KindConflict, operation, id, "it is the head that leads, at %s", fromRaft(s.config.address()))
+	}
 	known := false
 	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
 		switch {
@@ -298,9 +301,9 @@ func (s *Store) RemoveHead(ctx context.Context, id string) error {
 	return nil
 }
 
-// HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or cannot. What is proposed
+// HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or cannot, or ctx ends. What is proposed
 // meanwhile fails. At a head that does not lead, or is alone, it does nothing.
-func (s *Store) HandOver(context.Context) error {
+func (s *Store) HandOver(ctx context.Context) error {
 	s.mu.Lock()
 	leads := s.ruling != nil
 	s.mu.Unlock()
@@ -310,7 +313,15 @@ func (s *Store) HandOver(context.Context) error {
 	if !leads || !others {
 		return nil
 	}
-	return s.settle("hand over", s.raft.LeadershipTransfer())
+	handed := make(chan error, 1)
+	future := s.raft.LeadershipTransfer()
+	go func() { handed <- s.settle("hand over", future) }() // lifecycle: raft answers within two elections, or when it is shut down.
+	select {
+	case err := <-handed:
+		return err
+	case <-ctx.Done():
+		return engine.Errorf(engine.KindDeadline, "hand over", "", "%w", context.Cause(ctx))
+	}
 }
 
 // settle waits for a change of the configuration.

@@ -292,3 +292,22 @@ func TestStoreFailsByItself(t *testing.T) {
 	}
 	check(t, store.Close())
 }
+
+// A snapshot that was being written when its head died does not stay for ever.
+func TestUnfinishedSnapshotsAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	unfinished := filepath.Join(dir, "snapshots", "1-2-3.tmp")
+	if err := os.MkdirAll(unfinished, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := state.Open(state.Config{Dir: dir, NewClusterID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(unfinished); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

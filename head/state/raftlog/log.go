@@ -129,6 +129,9 @@ func (l *Log) SizeBytes() int64 { return l.sizeBytes.Load() }
 func (l *Log) Base() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	if len(l.places) > 0 {
+		return l.first // A log that was empty may go on further on, behind a snapshot of another head.
+	}
 	return l.base
 }
 
@@ -198,6 +201,12 @@ func (l *Log) StoreLogs(entries []*raft.Log) error {
 	first := entries[0].Index
 	if last := l.lastIndex(); last != 0 && first != last+1 {
 		return engine.Errorf(engine.KindInternal, "write log", l.path, "entry %d does not follow entry %d", first, last)
+	}
+	if first < l.base {
+		// All was cut off because it contradicted the leader's log, which goes on in its place.
+		if err := l.beginAt(first); err != nil {
+			return err
+		}
 	}
 	frame := startEntries(l.buffer[:0], first, len(entries))
 	places := make([]place, len(entries))
@@ -311,7 +320,20 @@ func (l *Log) DeleteRange(from, to uint64) error {
 		return engine.Errorf(engine.KindInternal, "cut log", l.path, "entries %d to %d are in the middle of %d to %d", from, to, l.first, last)
 	}
 	kept := l.places[min(to+1-l.first, uint64(len(l.places))):]
-	file, places, err := replace(l.dir, to+1, l.copies(to+1, kept))
+	return l.rewrite(to+1, l.copies(to+1, kept))
+}
+
+// beginAt makes the empty log one whose first entry is that of an index; writing is held.
+func (l *Log) beginAt(index uint64) error {
+	if l.failed != nil {
+		return l.failed
+	}
+	return l.rewrite(index, nil)
+}
+
+// rewrite puts a log that begins with an index, and holds what fill writes, in this one's place; writing is held.
+func (l *Log) rewrite(begin uint64, fill func(file *os.File, offset int64) ([]place, error)) error {
+	file, places, err := replace(l.dir, begin, fill)
 	if file == nil {
 		return err
 	}
@@ -327,7 +349,7 @@ func (l *Log) DeleteRange(from, to uint64) error {
 	}
 	l.mu.Lock()
 	old := l.file
-	l.file, l.first, l.base, l.places = file, to+1, to+1, places
+	l.file, l.first, l.base, l.places = file, begin, begin, places
 	l.mu.Unlock()
 	return errors.Join(l.failed, StorageError("cut log", l.path, old.Close()))
 }

@@ -189,6 +189,34 @@ func TestRanges(t *testing.T) {
 	}
 }
 
+// TestLogBeginsEarlierAgain cuts everything off behind a snapshot because it contradicts the leader's log, whose entries take its place.
+func TestLogBeginsEarlierAgain(t *testing.T) {
+	dir := t.TempDir()
+	log := open(t, dir)
+	for i := range uint64(6) {
+		check(t, log.StoreLogs([]*raft.Log{entry(i + 1)}))
+	}
+	check(t, log.DeleteRange(1, 4))
+	check(t, log.DeleteRange(5, 6))
+	check(t, log.StoreLogs([]*raft.Log{entry(5)}))
+	holds(t, log, 5, 5)
+	check(t, log.Close())
+	log = open(t, dir)
+	holds(t, log, 5, 5)
+	if log.Base() != 5 {
+		t.Errorf("the log begins with %d", log.Base())
+	}
+	// One that begins further on, behind a snapshot of another head, lacks what came before.
+	check(t, log.Close())
+	dir = t.TempDir()
+	log = open(t, dir)
+	check(t, log.StoreLogs([]*raft.Log{entry(9)}))
+	if log.Base() != 9 {
+		t.Errorf("the log begins with %d", log.Base())
+	}
+	check(t, log.Close())
+}
+
 // TestLogCutAnywhere cuts the log at every byte, with and without reserved space behind it: what was synced before that byte is there,
 // and new entries are taken.
 func TestLogCutAnywhere(t *testing.T) {

@@ -791,7 +791,7 @@ func (x *ReadJobLogResponse) GetLines() []*LogLine {
 // LogLine is one line of a job's log.
 type LogLine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts the lines of one job from 1, without gaps.
+	// Counts the lines of one job from 1; after a change of the head it goes on with a larger number.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// When the line was written, by the clock of the node that wrote it.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
