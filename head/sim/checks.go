@@ -46,20 +46,18 @@ func (c *checks) always() {
 		return
 	}
 	for _, job := range w.jobs.jobs {
-		if job.accepted && w.disk.state.Job(string(job.id)) == nil && (w.leader() != nil && !w.leader().leadsSoon(job)) {
+		// While faults come, an acknowledgement that is given too early may still come true.
+		if job.accepted && w.disk.state.Job(string(job.id)) == nil && w.leader() != nil && (w.calm || !w.broken(AcknowledgeEarly)) {
 			w.fail("%s was accepted, and is lost", job.id)
 		}
 	}
 }
 
-// leadsSoon reports whether an early acknowledgement may still come true; only the fault gives such.
-func (h *head) leadsSoon(*clientJob) bool {
-	return h.world.broken(AcknowledgeEarly) && !h.world.calm
-}
+// rounding is what sums of cores may be off by.
+const rounding = 1e-9
 
-// started checks that nothing is oversubscribed by what is granted.
+// started checks that what a worker runs fits.
 func (c *checks) started(v *worker) {
-	const rounding = 1e-9
 	if v.running > v.cpu+rounding {
 		c.world.fail("%s runs %v cores of work on %v", v.id, v.running, v.cpu)
 	}

@@ -30,9 +30,9 @@ func newDisk(w *world) *disk {
 	return &disk{world: w, state: state.New(), parts: map[engine.TaskID]*part{}}
 }
 
-// append makes an entry durable.
-func (d *disk) append(entry *enginev1.LogEntry) error {
-	entry.Time = timestamppb.New(d.world.now)
+// append makes an entry durable, with the time that its head believes it is.
+func (d *disk) append(h *head, entry *enginev1.LogEntry) error {
+	entry.Time = timestamppb.New(d.world.now.Add(h.skew))
 	if err := d.state.Apply(entry); err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (d *disk) propose(h *head, entry *enginev1.LogEntry, done func(error)) {
 	d.world.after(d.world.between(200*time.Microsecond, 8*time.Millisecond), func() {
 		if !h.alive {
 			if h.leads && d.world.chance(2) {
-				_ = d.append(entry) // Nobody is told; the state refuses what contradicts it.
+				_ = d.append(h, entry) // Nobody is told; the state refuses what contradicts it.
 			}
 			return
 		}
@@ -57,7 +57,7 @@ func (d *disk) propose(h *head, entry *enginev1.LogEntry, done func(error)) {
 			case !d.world.calm && d.world.chance(50):
 				done(engine.Errorf(engine.KindExhausted, "write log", "", "no space left on device"))
 			default:
-				done(d.append(entry))
+				done(d.append(h, entry))
 			}
 		})
 	})

@@ -47,7 +47,7 @@ func (w *world) startHead() *head {
 	if h.term == 1 {
 		started.ClusterId = "simulated"
 	}
-	if err := w.disk.append(&enginev1.LogEntry{Fact: &enginev1.LogEntry_HeadStarted{HeadStarted: started}}); err != nil {
+	if err := w.disk.append(h, &enginev1.LogEntry{Fact: &enginev1.LogEntry_HeadStarted{HeadStarted: started}}); err != nil {
 		w.fail("%s cannot begin its term: %v", h.name, err)
 	}
 	w.heads = append(w.heads, h)

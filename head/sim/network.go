@@ -155,7 +155,7 @@ func (w *world) mishap() {
 			leader.die()
 		}
 	case 8:
-		if leader != nil && len(w.heads) > 0 {
+		if leader != nil {
 			leader.freeze(w.between(10*time.Millisecond, 10*time.Second))
 		}
 	case 9:

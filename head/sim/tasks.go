@@ -187,7 +187,7 @@ func (v *worker) admitTasks() {
 		v.world.say("%s starts task %s under %x", v.id, g.id, g.epoch)
 		g.began = v.world.now
 		v.running += cpuOf(g.template)
-		v.world.checks.startsTask(v)
+		v.world.checks.started(v)
 		v.later(v.world.between(0, 800*time.Millisecond), func() { v.endTask(g) })
 	}
 }
@@ -257,13 +257,5 @@ func (w *world) checkGrants(answer *enginev1.SyncResponse) {
 				w.fail("task %s is granted again after its client has acknowledged it", id)
 			}
 		}
-	}
-}
-
-// startsTask checks that what a worker runs fits.
-func (c *checks) startsTask(v *worker) {
-	const rounding = 1e-9
-	if v.running > v.cpu+rounding {
-		c.world.fail("%s runs %v cores of work on %v, with tasks of clients", v.id, v.running, v.cpu)
 	}
 }

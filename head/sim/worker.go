@@ -263,7 +263,6 @@ func (v *worker) start(id engine.TaskID, granted uint64) {
 
 // room reports whether something fits beside what runs.
 func (v *worker) room(cpu float64) bool {
-	const rounding = 1e-9
 	return v.running+cpu <= v.cpu+rounding
 }
 
