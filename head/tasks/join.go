@@ -40,13 +40,12 @@ func (c *Core) Join(now time.Time, id engine.NodeID, operators []string, report 
 	for _, o := range c.orphansOf(func(o *orphan) bool { return o.node == n }) {
 		c.dropOrphan(o) // The report says again what there is.
 	}
-	has := make(map[engine.TaskUID]struct{}, len(report.GetOutcomes())+len(report.GetHeldTasks()))
+	c.loseGrants(now, n, report)
 	for i, outcome := range report.GetOutcomes() {
 		if len(outcome.GetTaskId()) != len(engine.TaskUID{}) {
 			continue
 		}
 		task := engine.TaskUID(outcome.GetTaskId())
-		has[task] = struct{}{}
 		session := ""
 		if i < len(report.GetOutcomeSessions()) {
 			session = report.GetOutcomeSessions()[i]
@@ -57,15 +56,34 @@ func (c *Core) Join(now time.Time, id engine.NodeID, operators []string, report 
 	}
 	for _, held := range report.GetHeldTasks() {
 		if len(held.GetTaskId()) == len(engine.TaskUID{}) {
-			has[engine.TaskUID(held.GetTaskId())] = struct{}{}
 			c.takeHeld(now, n, held)
 		}
 	}
+	if len(n.outbox) > 0 {
+		c.wakeNode(n)
+	}
+	c.stale = true
+	c.refill(now)
+}
+
+// loseGrants takes back the grants that were lost with a worker's last stream: those of which its first report on the next one does not
+// speak. What the report says of the same task under an earlier lease is none of them, and is refused afterwards.
+func (c *Core) loseGrants(now time.Time, n *node, report *enginev1.SyncRequest) {
+	type lease struct {
+		task  string
+		epoch uint64
+	}
+	has := make(map[lease]struct{}, len(report.GetOutcomes())+len(report.GetHeldTasks()))
+	for _, outcome := range report.GetOutcomes() {
+		has[lease{string(outcome.GetTaskId()), outcome.GetEpoch()}] = struct{}{}
+	}
+	for _, held := range report.GetHeldTasks() {
+		has[lease{string(held.GetTaskId()), held.GetEpoch()}] = struct{}{}
+	}
 	for _, t := range slices.Backward(n.held()) { // So that each goes in front of the one before.
-		if _, ok := has[t.id]; ok || !t.sent {
+		if _, ok := has[lease{string(t.id[:]), t.epoch}]; ok || !t.sent {
 			continue
 		}
-		// The grant was lost with the stream, or the worker would say so.
 		c.unhold(now, t)
 		c.fence++
 		t.attempts--
@@ -76,11 +94,6 @@ func (c *Core) Join(now time.Time, id engine.NodeID, operators []string, report 
 			c.requeue(now, t)
 		}
 	}
-	if len(n.outbox) > 0 {
-		c.wakeNode(n)
-	}
-	c.stale = true
-	c.refill(now)
 }
 
 func (c *Core) setOperators(n *node, operators []string) {

@@ -459,6 +459,45 @@ func TestRules(t *testing.T) {
 			w.finish(id(1), 1, nil)
 			s.wantEnded(id(1), "SUCCEEDED")
 		},
+		"a grant that was lost with the stream is none, although the worker still keeps the outcome of the attempt before": func(c *cluster) {
+			w, s := c.worker("n1", oneCore), c.client(session)
+			s.submit(s.template(&enginev1.TaskTemplate{}), 1)
+			c.wantRuns(w, "1")
+			w.finish(id(1), 1, infrastructure("no memory"))
+			c.now = c.now.Add(time.Second)
+			c.core.Tick(c.now)
+			c.pass()
+			answer := &enginev1.SyncResponse{}
+			if c.core.Fill("n1", answer); len(answer.GetTaskGrants()) != 1 || len(answer.GetReleasedTasks()) == 0 {
+				c.Fatalf("the answer that gets lost is %v, expected a grant and a release", answer)
+			}
+			w.join()
+			c.wantRuns(w, "1")
+			w.finish(id(1), 1, nil)
+			s.wantEnded(id(1), "SUCCEEDED")
+		},
+		"a grant that was lost with the stream is none, although the worker still runs the task under an earlier lease": func(c *cluster) {
+			a, s := c.worker("n1", oneCore), c.client(session)
+			s.submit(s.template(&enginev1.TaskTemplate{}), 1)
+			c.wantRuns(a, "1")
+			a.lose()
+			b := c.worker("n2", oneCore)
+			c.pastime(time.Second)
+			c.wantRuns(b, "1")
+			a.join()
+			b.lose()
+			c.now = c.now.Add(time.Second)
+			c.core.Tick(c.now)
+			c.pass()
+			answer := &enginev1.SyncResponse{}
+			if c.core.Fill("n1", answer); len(answer.GetTaskGrants()) != 1 || len(answer.GetTaskRevocations()) != 1 {
+				c.Fatalf("the answer that gets lost is %v, expected a grant and a revocation", answer)
+			}
+			a.join()
+			c.wantRuns(a, "1")
+			a.finish(id(1), 1, nil)
+			s.wantEnded(id(1), "SUCCEEDED")
+		},
 		"the last attempt is lost with its worker": func(c *cluster) {
 			w, s := c.worker("n1", oneCore), c.client(session)
 			s.submit(s.template(&enginev1.TaskTemplate{MaxAttempts: 1}), 1)
