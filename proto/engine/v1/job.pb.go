@@ -229,6 +229,8 @@ type Source struct {
 	//	*Source_Csv
 	//	*Source_Parquet
 	//	*Source_Object
+	//	*Source_Json
+	//	*Source_Arrow
 	Kind          isSource_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -298,6 +300,24 @@ func (x *Source) GetObject() *ObjectSource {
 	return nil
 }
 
+func (x *Source) GetJson() *JsonSource {
+	if x != nil {
+		if x, ok := x.Kind.(*Source_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+func (x *Source) GetArrow() *ArrowSource {
+	if x != nil {
+		if x, ok := x.Kind.(*Source_Arrow); ok {
+			return x.Arrow
+		}
+	}
+	return nil
+}
+
 type isSource_Kind interface {
 	isSource_Kind()
 }
@@ -317,11 +337,25 @@ type Source_Object struct {
 	Object *ObjectSource `protobuf:"bytes,4,opt,name=object,proto3,oneof"`
 }
 
+type Source_Json struct {
+	// Files of JSON lines.
+	Json *JsonSource `protobuf:"bytes,5,opt,name=json,proto3,oneof"`
+}
+
+type Source_Arrow struct {
+	// Arrow IPC files and streams.
+	Arrow *ArrowSource `protobuf:"bytes,6,opt,name=arrow,proto3,oneof"`
+}
+
 func (*Source_Csv) isSource_Kind() {}
 
 func (*Source_Parquet) isSource_Kind() {}
 
 func (*Source_Object) isSource_Kind() {}
+
+func (*Source_Json) isSource_Kind() {}
+
+func (*Source_Arrow) isSource_Kind() {}
 
 // CsvSource reads delimited text in UTF-8. Quoted fields may hold delimiters, doubled quotes, and line ends. A row whose
 // number of fields differs from the header's is an error that names file and line.
@@ -329,7 +363,9 @@ type CsvSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Files, folders, and globs ("**" is not supported), in the order in which their rows are read; the matches of one entry
 	// are read in order of their names. Relative paths are relative to the job file. Names starting with "_" or "." are
-	// skipped in folders and globs. Required.
+	// skipped in folders and globs. A folder key=value in a folder or behind a glob makes a column of that key; all files then need the
+	// same keys. Such a column is int64 if all its values are whole numbers, else string, and __HIVE_DEFAULT_PARTITION__ is null.
+	// A file whose name ends in .gz or .zst is unpacked as it is read, by one task. Required.
 	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	// One ASCII character between fields. Default: ",".
 	Delimiter string `protobuf:"bytes,2,opt,name=delimiter,proto3" json:"delimiter,omitempty"`
@@ -477,7 +513,7 @@ func (x *Column) GetType() string {
 // ParquetSource reads Apache Parquet files. All files must have the same columns, in any order.
 type ParquetSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As in CsvSource. Required.
+	// As in CsvSource, partition folders included, unpacking not. Required.
 	Paths         []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -520,6 +556,124 @@ func (x *ParquetSource) GetPaths() []string {
 	return nil
 }
 
+// JsonSource reads JSON lines: text in UTF-8 with one object a line. Empty lines are skipped. A key that a line lacks is a null, as a
+// null is; a key that a line has twice is an error. Values are booleans, numbers, texts, or lists of numbers; other lists and objects
+// are errors that name the key. Errors name file, line, and byte.
+//
+// Types that are not declared are inferred from the beginning of every file: bool, int64, float64, date and timestamp of texts that
+// are all of that form, string, and a list of float64. A key whose values are of several kinds is an error at submission.
+type JsonSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in CsvSource, partition folders and unpacking included. Required.
+	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Names and types of columns. Others are inferred and follow in the order in which they are found, unless unknown_keys is "ignore".
+	// A column declared as string takes numbers and booleans as they stand in the file.
+	Columns []*Column `protobuf:"bytes,2,rep,name=columns,proto3" json:"columns,omitempty"`
+	// What happens with a key that is no column: "error" (default) refuses the line, "ignore" passes over it. With "ignore" the columns
+	// are those declared or, if none is, those found in the beginnings of the files.
+	UnknownKeys   string `protobuf:"bytes,3,opt,name=unknown_keys,json=unknownKeys,proto3" json:"unknown_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JsonSource) Reset() {
+	*x = JsonSource{}
+	mi := &file_engine_v1_job_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JsonSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JsonSource) ProtoMessage() {}
+
+func (x *JsonSource) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JsonSource.ProtoReflect.Descriptor instead.
+func (*JsonSource) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *JsonSource) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *JsonSource) GetColumns() []*Column {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *JsonSource) GetUnknownKeys() string {
+	if x != nil {
+		return x.UnknownKeys
+	}
+	return ""
+}
+
+// ArrowSource reads Arrow IPC, files and streams; which of them a file is, its content says. All files must have the same columns, in
+// any order. A dictionary is read as its values. Record batches may be compressed. Every byte is checked before it is used.
+type ArrowSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in CsvSource, partition folders included, unpacking not. Required.
+	Paths         []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrowSource) Reset() {
+	*x = ArrowSource{}
+	mi := &file_engine_v1_job_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrowSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrowSource) ProtoMessage() {}
+
+func (x *ArrowSource) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrowSource.ProtoReflect.Descriptor instead.
+func (*ArrowSource) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ArrowSource) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 // ObjectSource reads tables of the object store. All must have the same columns, in any order; they need not have the same number of
 // rows or record batches. A dictionary is read as its values. The job keeps the objects alive while it runs.
 type ObjectSource struct {
@@ -533,7 +687,7 @@ type ObjectSource struct {
 
 func (x *ObjectSource) Reset() {
 	*x = ObjectSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +699,7 @@ func (x *ObjectSource) String() string {
 func (*ObjectSource) ProtoMessage() {}
 
 func (x *ObjectSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +712,7 @@ func (x *ObjectSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSource.ProtoReflect.Descriptor instead.
 func (*ObjectSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ObjectSource) GetRefs() []string {
@@ -583,7 +737,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +749,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +762,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Batch) GetRows() int64 {
@@ -644,7 +798,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +810,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +823,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Step) GetKind() isStep_Kind {
@@ -786,7 +940,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +952,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +965,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *InferStep) GetModel() string {
@@ -860,7 +1014,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1026,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1039,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -929,7 +1083,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1095,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1108,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -1028,7 +1182,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1194,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1207,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -1081,7 +1235,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1247,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1260,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -1127,7 +1281,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1293,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1306,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -1174,7 +1328,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1340,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1353,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -1218,6 +1372,9 @@ type Sink struct {
 	//
 	//	*Sink_Parquet
 	//	*Sink_Object
+	//	*Sink_Csv
+	//	*Sink_Json
+	//	*Sink_Arrow
 	Kind          isSink_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1225,7 +1382,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1394,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1407,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -1278,6 +1435,33 @@ func (x *Sink) GetObject() *ObjectSink {
 	return nil
 }
 
+func (x *Sink) GetCsv() *CsvSink {
+	if x != nil {
+		if x, ok := x.Kind.(*Sink_Csv); ok {
+			return x.Csv
+		}
+	}
+	return nil
+}
+
+func (x *Sink) GetJson() *JsonSink {
+	if x != nil {
+		if x, ok := x.Kind.(*Sink_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+func (x *Sink) GetArrow() *ArrowSink {
+	if x != nil {
+		if x, ok := x.Kind.(*Sink_Arrow); ok {
+			return x.Arrow
+		}
+	}
+	return nil
+}
+
 type isSink_Kind interface {
 	isSink_Kind()
 }
@@ -1292,9 +1476,30 @@ type Sink_Object struct {
 	Object *ObjectSink `protobuf:"bytes,2,opt,name=object,proto3,oneof"`
 }
 
+type Sink_Csv struct {
+	// A folder of delimited text files.
+	Csv *CsvSink `protobuf:"bytes,3,opt,name=csv,proto3,oneof"`
+}
+
+type Sink_Json struct {
+	// A folder of files of JSON lines.
+	Json *JsonSink `protobuf:"bytes,4,opt,name=json,proto3,oneof"`
+}
+
+type Sink_Arrow struct {
+	// A folder of Arrow IPC files.
+	Arrow *ArrowSink `protobuf:"bytes,5,opt,name=arrow,proto3,oneof"`
+}
+
 func (*Sink_Parquet) isSink_Kind() {}
 
 func (*Sink_Object) isSink_Kind() {}
+
+func (*Sink_Csv) isSink_Kind() {}
+
+func (*Sink_Json) isSink_Kind() {}
+
+func (*Sink_Arrow) isSink_Kind() {}
 
 // ObjectSink keeps the rows in the object store, one object for each split of the input. A job that has ended lists them in its
 // outputs. They live until the job is forgotten, unless ttl or name says otherwise. `engine run` ends with its objects, so there
@@ -1316,7 +1521,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1533,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1546,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -1384,7 +1589,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1601,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1614,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -1440,6 +1645,242 @@ func (x *ParquetSink) GetFiles() int32 {
 	return 0
 }
 
+// CsvSink writes a folder of text files as RFC 4180 has them, but with LF as line end, named part-<job id>-<sequence>.csv; what the
+// engine notes of a file stands in _engine/<file>.json beside it. When all is there, _SUCCESS says so.
+//
+// A null is an empty field, an empty text is "". A float has as few digits as give it back exactly, one digit behind the point at
+// least; NaN, inf, and -inf are written so. Dates are 2006-01-02 and timestamps 2006-01-02T15:04:05.000000, with a Z if they are
+// instants. Lists and binary columns are refused.
+type CsvSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ParquetSink. Required.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// As in ParquetSink.
+	Mode string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// As in ParquetSink.
+	Files int32 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	// One ASCII character between fields. Default: ",".
+	Delimiter string `protobuf:"bytes,4,opt,name=delimiter,proto3" json:"delimiter,omitempty"`
+	// Whether the first line of each file names the columns. Default: true.
+	Header        *bool `protobuf:"varint,5,opt,name=header,proto3,oneof" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CsvSink) Reset() {
+	*x = CsvSink{}
+	mi := &file_engine_v1_job_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CsvSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CsvSink) ProtoMessage() {}
+
+func (x *CsvSink) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CsvSink.ProtoReflect.Descriptor instead.
+func (*CsvSink) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CsvSink) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CsvSink) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *CsvSink) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *CsvSink) GetDelimiter() string {
+	if x != nil {
+		return x.Delimiter
+	}
+	return ""
+}
+
+func (x *CsvSink) GetHeader() bool {
+	if x != nil && x.Header != nil {
+		return *x.Header
+	}
+	return false
+}
+
+// JsonSink writes a folder of files of JSON lines, named part-<job id>-<sequence>.json, with notes and _SUCCESS as CsvSink has them.
+// Every object has all columns in their order, null for a null. Floats, dates, and timestamps are as in CsvSink, the latter two as
+// texts; NaN and infinities, which JSON lacks, become null. Lists become lists; binary columns are refused.
+type JsonSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ParquetSink. Required.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// As in ParquetSink.
+	Mode string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// As in ParquetSink.
+	Files         int32 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JsonSink) Reset() {
+	*x = JsonSink{}
+	mi := &file_engine_v1_job_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JsonSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JsonSink) ProtoMessage() {}
+
+func (x *JsonSink) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JsonSink.ProtoReflect.Descriptor instead.
+func (*JsonSink) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *JsonSink) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *JsonSink) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *JsonSink) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+// ArrowSink writes a folder of Arrow IPC files, named part-<job id>-<sequence>.arrow, or streams, .arrows, with notes and _SUCCESS as
+// CsvSink has them.
+type ArrowSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ParquetSink. Required.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// As in ParquetSink.
+	Mode string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// As in ParquetSink.
+	Files int32 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	// "file" (default), whose record batches can be read in any order, or "stream".
+	Format string `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
+	// none (default), lz4, or zstd: how the buffers of record batches are compressed.
+	Compression   string `protobuf:"bytes,5,opt,name=compression,proto3" json:"compression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrowSink) Reset() {
+	*x = ArrowSink{}
+	mi := &file_engine_v1_job_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrowSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrowSink) ProtoMessage() {}
+
+func (x *ArrowSink) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrowSink.ProtoReflect.Descriptor instead.
+func (*ArrowSink) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ArrowSink) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ArrowSink) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *ArrowSink) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *ArrowSink) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *ArrowSink) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
 // Resources is what one task needs. A node runs as many tasks at a time as fit.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1459,7 +1900,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1912,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1925,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -1534,7 +1975,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1987,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +2000,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -1582,7 +2023,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +2035,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2048,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -1650,11 +2091,13 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"nodeLabels\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x02\n" +
 	"\x06Source\x12(\n" +
 	"\x03csv\x18\x01 \x01(\v2\x14.engine.v1.CsvSourceH\x00R\x03csv\x124\n" +
 	"\aparquet\x18\x03 \x01(\v2\x18.engine.v1.ParquetSourceH\x00R\aparquet\x121\n" +
-	"\x06object\x18\x04 \x01(\v2\x17.engine.v1.ObjectSourceH\x00R\x06objectB\x06\n" +
+	"\x06object\x18\x04 \x01(\v2\x17.engine.v1.ObjectSourceH\x00R\x06object\x12+\n" +
+	"\x04json\x18\x05 \x01(\v2\x15.engine.v1.JsonSourceH\x00R\x04json\x12.\n" +
+	"\x05arrow\x18\x06 \x01(\v2\x16.engine.v1.ArrowSourceH\x00R\x05arrowB\x06\n" +
 	"\x04kind\"\xcf\x01\n" +
 	"\tCsvSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
@@ -1669,6 +2112,13 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\"%\n" +
 	"\rParquetSource\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\"r\n" +
+	"\n" +
+	"JsonSource\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\x12+\n" +
+	"\acolumns\x18\x02 \x03(\v2\x11.engine.v1.ColumnR\acolumns\x12!\n" +
+	"\funknown_keys\x18\x03 \x01(\tR\vunknownKeys\"#\n" +
+	"\vArrowSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\"\"\n" +
 	"\fObjectSource\x12\x12\n" +
 	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
@@ -1721,10 +2171,13 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2 .engine.v1.CastStep.ColumnsEntryR\acolumns\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x01\n" +
 	"\x04Sink\x122\n" +
 	"\aparquet\x18\x01 \x01(\v2\x16.engine.v1.ParquetSinkH\x00R\aparquet\x12/\n" +
-	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectSinkH\x00R\x06objectB\x06\n" +
+	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectSinkH\x00R\x06object\x12&\n" +
+	"\x03csv\x18\x03 \x01(\v2\x12.engine.v1.CsvSinkH\x00R\x03csv\x12)\n" +
+	"\x04json\x18\x04 \x01(\v2\x13.engine.v1.JsonSinkH\x00R\x04json\x12,\n" +
+	"\x05arrow\x18\x05 \x01(\v2\x14.engine.v1.ArrowSinkH\x00R\x05arrowB\x06\n" +
 	"\x04kind\"R\n" +
 	"\n" +
 	"ObjectSink\x12\x12\n" +
@@ -1737,7 +2190,24 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12 \n" +
 	"\vcompression\x18\x03 \x01(\tR\vcompression\x12\x14\n" +
-	"\x05files\x18\x04 \x01(\x05R\x05files\"\xe8\x01\n" +
+	"\x05files\x18\x04 \x01(\x05R\x05files\"\x8d\x01\n" +
+	"\aCsvSink\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x1c\n" +
+	"\tdelimiter\x18\x04 \x01(\tR\tdelimiter\x12\x1b\n" +
+	"\x06header\x18\x05 \x01(\bH\x00R\x06header\x88\x01\x01B\t\n" +
+	"\a_header\"H\n" +
+	"\bJsonSink\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05files\x18\x03 \x01(\x05R\x05files\"\x83\x01\n" +
+	"\tArrowSink\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x16\n" +
+	"\x06format\x18\x04 \x01(\tR\x06format\x12 \n" +
+	"\vcompression\x18\x05 \x01(\tR\vcompression\"\xe8\x01\n" +
 	"\tResources\x12\x15\n" +
 	"\x03cpu\x18\x01 \x01(\x01H\x00R\x03cpu\x88\x01\x01\x12\x10\n" +
 	"\x03gpu\x18\x02 \x01(\x01R\x03gpu\x12\x16\n" +
@@ -1768,7 +2238,7 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),       // 0: engine.v1.JobSpec
 	(*Placement)(nil),     // 1: engine.v1.Placement
@@ -1776,61 +2246,72 @@ var file_engine_v1_job_proto_goTypes = []any{
 	(*CsvSource)(nil),     // 3: engine.v1.CsvSource
 	(*Column)(nil),        // 4: engine.v1.Column
 	(*ParquetSource)(nil), // 5: engine.v1.ParquetSource
-	(*ObjectSource)(nil),  // 6: engine.v1.ObjectSource
-	(*Batch)(nil),         // 7: engine.v1.Batch
-	(*Step)(nil),          // 8: engine.v1.Step
-	(*InferStep)(nil),     // 9: engine.v1.InferStep
-	(*ModelBatch)(nil),    // 10: engine.v1.ModelBatch
-	(*EmbedStep)(nil),     // 11: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),    // 12: engine.v1.EmbedBatch
-	(*SelectStep)(nil),    // 13: engine.v1.SelectStep
-	(*RenameStep)(nil),    // 14: engine.v1.RenameStep
-	(*CastStep)(nil),      // 15: engine.v1.CastStep
-	(*Sink)(nil),          // 16: engine.v1.Sink
-	(*ObjectSink)(nil),    // 17: engine.v1.ObjectSink
-	(*ParquetSink)(nil),   // 18: engine.v1.ParquetSink
-	(*Resources)(nil),     // 19: engine.v1.Resources
-	(*Retry)(nil),         // 20: engine.v1.Retry
-	(*ColumnInfo)(nil),    // 21: engine.v1.ColumnInfo
-	nil,                   // 22: engine.v1.JobSpec.LabelsEntry
-	nil,                   // 23: engine.v1.Placement.NodeLabelsEntry
-	nil,                   // 24: engine.v1.InferStep.OutputsEntry
-	nil,                   // 25: engine.v1.RenameStep.ColumnsEntry
-	nil,                   // 26: engine.v1.CastStep.ColumnsEntry
-	nil,                   // 27: engine.v1.Resources.CustomEntry
+	(*JsonSource)(nil),    // 6: engine.v1.JsonSource
+	(*ArrowSource)(nil),   // 7: engine.v1.ArrowSource
+	(*ObjectSource)(nil),  // 8: engine.v1.ObjectSource
+	(*Batch)(nil),         // 9: engine.v1.Batch
+	(*Step)(nil),          // 10: engine.v1.Step
+	(*InferStep)(nil),     // 11: engine.v1.InferStep
+	(*ModelBatch)(nil),    // 12: engine.v1.ModelBatch
+	(*EmbedStep)(nil),     // 13: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),    // 14: engine.v1.EmbedBatch
+	(*SelectStep)(nil),    // 15: engine.v1.SelectStep
+	(*RenameStep)(nil),    // 16: engine.v1.RenameStep
+	(*CastStep)(nil),      // 17: engine.v1.CastStep
+	(*Sink)(nil),          // 18: engine.v1.Sink
+	(*ObjectSink)(nil),    // 19: engine.v1.ObjectSink
+	(*ParquetSink)(nil),   // 20: engine.v1.ParquetSink
+	(*CsvSink)(nil),       // 21: engine.v1.CsvSink
+	(*JsonSink)(nil),      // 22: engine.v1.JsonSink
+	(*ArrowSink)(nil),     // 23: engine.v1.ArrowSink
+	(*Resources)(nil),     // 24: engine.v1.Resources
+	(*Retry)(nil),         // 25: engine.v1.Retry
+	(*ColumnInfo)(nil),    // 26: engine.v1.ColumnInfo
+	nil,                   // 27: engine.v1.JobSpec.LabelsEntry
+	nil,                   // 28: engine.v1.Placement.NodeLabelsEntry
+	nil,                   // 29: engine.v1.InferStep.OutputsEntry
+	nil,                   // 30: engine.v1.RenameStep.ColumnsEntry
+	nil,                   // 31: engine.v1.CastStep.ColumnsEntry
+	nil,                   // 32: engine.v1.Resources.CustomEntry
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	2,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
-	7,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
-	8,  // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	16, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	19, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	20, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	22, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	9,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
+	10, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
+	18, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	24, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	25, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	27, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	1,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
-	23, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	28, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
 	3,  // 9: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
 	5,  // 10: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
-	6,  // 11: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
-	4,  // 12: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
-	9,  // 13: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	13, // 14: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	14, // 15: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	15, // 16: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	11, // 17: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
-	24, // 18: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	10, // 19: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	12, // 20: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	25, // 21: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	26, // 22: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	18, // 23: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	17, // 24: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	27, // 25: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	8,  // 11: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
+	6,  // 12: engine.v1.Source.json:type_name -> engine.v1.JsonSource
+	7,  // 13: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
+	4,  // 14: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
+	4,  // 15: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
+	11, // 16: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	15, // 17: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	16, // 18: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	17, // 19: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	13, // 20: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	29, // 21: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	12, // 22: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	14, // 23: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	30, // 24: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	31, // 25: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	20, // 26: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	19, // 27: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	21, // 28: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
+	22, // 29: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
+	23, // 30: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
+	32, // 31: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -1842,27 +2323,33 @@ func file_engine_v1_job_proto_init() {
 		(*Source_Csv)(nil),
 		(*Source_Parquet)(nil),
 		(*Source_Object)(nil),
+		(*Source_Json)(nil),
+		(*Source_Arrow)(nil),
 	}
 	file_engine_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[8].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[10].OneofWrappers = []any{
 		(*Step_Infer)(nil),
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
 		(*Step_Cast)(nil),
 		(*Step_Embed)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[16].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[18].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
+		(*Sink_Csv)(nil),
+		(*Sink_Json)(nil),
+		(*Sink_Arrow)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[19].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[21].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

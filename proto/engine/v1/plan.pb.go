@@ -132,7 +132,9 @@ type InputFile struct {
 	// When it was last modified, in nanoseconds since 1970. Files only.
 	ModifiedUnixNanos int64 `protobuf:"varint,3,opt,name=modified_unix_nanos,json=modifiedUnixNanos,proto3" json:"modified_unix_nanos,omitempty"`
 	// The 16 bytes of the object's id. Objects only.
-	ObjectId      []byte `protobuf:"bytes,4,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	ObjectId []byte `protobuf:"bytes,4,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// The folders key=value around the file that make columns, as they stand in its path: "year=2026/month=11". Empty if there are none.
+	Partitions    string `protobuf:"bytes,5,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +195,13 @@ func (x *InputFile) GetObjectId() []byte {
 		return x.ObjectId
 	}
 	return nil
+}
+
+func (x *InputFile) GetPartitions() string {
+	if x != nil {
+		return x.Partitions
+	}
+	return ""
 }
 
 // ModelPin fixes the content of a model.
@@ -481,13 +490,16 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\x06models\x18\x04 \x03(\v2\x13.engine.v1.ModelPinR\x06models\x12)\n" +
 	"\x05tasks\x18\x05 \x03(\v2\x13.engine.v1.TaskPlanR\x05tasks\x12-\n" +
 	"\x06output\x18\x06 \x01(\v2\x15.engine.v1.OutputPlanR\x06output\x12<\n" +
-	"\x0esource_columns\x18\a \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\"\x8b\x01\n" +
+	"\x0esource_columns\x18\a \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\"\xab\x01\n" +
 	"\tInputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12.\n" +
 	"\x13modified_unix_nanos\x18\x03 \x01(\x03R\x11modifiedUnixNanos\x12\x1b\n" +
-	"\tobject_id\x18\x04 \x01(\fR\bobjectId\"i\n" +
+	"\tobject_id\x18\x04 \x01(\fR\bobjectId\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x05 \x01(\tR\n" +
+	"partitions\"i\n" +
 	"\bModelPin\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
