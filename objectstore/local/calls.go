@@ -224,7 +224,7 @@ func (c *conn) read(handle *objectstore.Handle, answer *response) error {
 		handle.Release()
 		return err
 	}
-	buffer, ok := c.stream.begin(true)
+	buffer, ok := c.stream.Begin(true)
 	if !ok {
 		closeFile(file)
 		handle.Release()
@@ -244,7 +244,7 @@ func (c *conn) read(handle *objectstore.Handle, answer *response) error {
 		closeFile(file)
 		file = nil
 	}
-	c.stream.commit(answer.append(buffer), file)
+	c.stream.Commit(answer.append(buffer), file)
 	return nil
 }
 

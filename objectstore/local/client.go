@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/fdstream"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/objectstore"
@@ -30,7 +31,7 @@ const (
 // Calls honour their context; one without a deadline has Options.Timeout. When the connection is gone, calls fail with
 // engine.KindUnavailable and Done is closed; tables that were got before stay readable.
 type Client struct {
-	stream   *stream
+	stream   *fdstream.Stream
 	options  Options
 	executor bool
 	node     engine.NodeID
@@ -122,7 +123,7 @@ func newClient(ctx context.Context, conn *net.UnixConn, options Options, executo
 		options.Domain = objectstore.DefaultDomain
 	}
 	c := &Client{
-		stream: newStream(conn), options: options, executor: executor, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		stream: fdstream.New(conn, maxMessageBytes), options: options, executor: executor, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		calls: map[uint64]*call{}, arenas: arenas{mapped: map[arenaKey]*arena{}},
 	}
 	c.late = time.AfterFunc(time.Hour, c.failLate)
@@ -142,18 +143,18 @@ func newClient(ctx context.Context, conn *net.UnixConn, options Options, executo
 
 // greet says who the client is and hears who the store is.
 func (c *Client) greet(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { _ = c.stream.conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = c.stream.Conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, limited := ctx.Deadline(); !limited {
-		if err := c.stream.conn.SetReadDeadline(time.Now().Add(c.options.Timeout)); err != nil {
+		if err := c.stream.Conn.SetReadDeadline(time.Now().Add(c.options.Timeout)); err != nil {
 			return engine.Errorf(engine.KindUnavailable, opConnect, "", "%w", err)
 		}
 	}
-	err := c.stream.send(&enginev1.StoreHello{
+	err := c.stream.Send(&enginev1.StoreHello{
 		ProtocolVersion: protocolVersion, Client: rpc.Text(c.options.Client), SessionId: rpc.Text(c.options.Session), Domain: rpc.Text(c.options.Domain),
 	})
 	var message []byte
 	if err == nil {
-		message, err = c.stream.receive()
+		message, err = c.stream.Receive()
 	}
 	var welcome enginev1.StoreWelcome
 	if err == nil {
@@ -170,7 +171,7 @@ func (c *Client) greet(ctx context.Context) error {
 		return engine.Errorf(engine.KindVersion, opConnect, "", "the store speaks version %d of the protocol, this client %d", welcome.GetProtocolVersion(), protocolVersion)
 	}
 	c.node, c.cluster = engine.NodeID(welcome.GetNodeId()), welcome.GetClusterId()
-	if err := c.stream.conn.SetReadDeadline(time.Time{}); err != nil {
+	if err := c.stream.Conn.SetReadDeadline(time.Time{}); err != nil {
 		return engine.Errorf(engine.KindUnavailable, opConnect, "", "%w", err)
 	}
 	return nil
@@ -221,8 +222,8 @@ func (c *Client) end(err error, gone bool) {
 // disconnect closes the socket and unmaps the arenas. No table is open.
 func (c *Client) disconnect() {
 	c.late.Stop()
-	_ = c.stream.conn.Close()
-	c.stream.fail(net.ErrClosed)
+	_ = c.stream.Conn.Close()
+	c.stream.Fail(net.ErrClosed)
 	c.mu.Lock()
 	unused := c.arenas.retireAll()
 	c.mu.Unlock()
@@ -232,9 +233,9 @@ func (c *Client) disconnect() {
 // read takes responses until the connection ends.
 func (c *Client) read(context.Context) error {
 	known := [2]string{c.options.Domain, c.options.Session}
-	defer c.stream.closeReceived()
+	defer c.stream.CloseReceived()
 	for {
-		message, err := c.stream.receive()
+		message, err := c.stream.Receive()
 		var answer response
 		if err == nil {
 			err = answer.decode(message, &known)
@@ -248,7 +249,7 @@ func (c *Client) read(context.Context) error {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("the store closed the connection")
 		}
-		if broken := c.stream.failed(); broken != nil {
+		if broken := c.stream.Failed(); broken != nil {
 			err = broken
 		}
 		c.end(engine.Errorf(engine.KindUnavailable, opUse, c.options.Client, "connection lost: %w", err), true)
@@ -258,7 +259,7 @@ func (c *Client) read(context.Context) error {
 		if idle {
 			c.disconnect()
 		}
-		c.stream.fail(err)
+		c.stream.Fail(err)
 		c.signal()
 		return nil
 	}
@@ -313,7 +314,7 @@ func (c *Client) take(answer *response) error {
 
 // mapArena maps the arena whose descriptor came with a place.
 func (c *Client) mapArena(p *place) error {
-	file := c.stream.file("arena")
+	file := c.stream.File("arena")
 	if file == nil {
 		return engine.Errorf(engine.KindInternal, opUse, "", "the descriptor of arena %d did not come along", p.Arena)
 	}
@@ -350,16 +351,16 @@ func (c *Client) write(ctx context.Context) error {
 		released := c.released
 		c.released = nil
 		c.mu.Unlock()
-		buffer, ok := c.stream.begin(false)
+		buffer, ok := c.stream.Begin(false)
 		if !ok {
 			return nil
 		}
 		if len(released) > 0 {
-			c.stream.commit(appendRelease(buffer, released), nil)
+			c.stream.Commit(appendRelease(buffer, released), nil)
 		} else {
-			c.stream.unlock()
+			c.stream.Unlock()
 		}
-		c.stream.flush()
+		c.stream.Flush()
 	}
 }
 

@@ -51,7 +51,7 @@ func (c *Client) begin(ctx context.Context, op string, holds bool) (call *call, 
 	number = c.number
 	c.calls[number] = call
 	c.mu.Unlock()
-	buffer, ok := c.stream.begin(false)
+	buffer, ok := c.stream.Begin(false)
 	if !ok {
 		// The reading goroutine finds out too, and ends all calls.
 		<-call.ready
@@ -65,7 +65,7 @@ func (c *Client) begin(ctx context.Context, op string, holds bool) (call *call, 
 
 // commit sends the request that begin began. A file that is not nil goes along, and belongs to the client from now on.
 func (c *Client) commit(buffer []byte, file *os.File) {
-	c.stream.commit(buffer, file)
+	c.stream.Commit(buffer, file)
 	c.signal()
 }
 
@@ -164,7 +164,7 @@ func (c *Client) post(kind protowire.Number, message proto.Message) {
 	c.number++
 	number := c.number
 	c.mu.Unlock()
-	if buffer, ok := c.stream.begin(false); ok {
+	if buffer, ok := c.stream.Begin(false); ok {
 		c.commit(appendCall(appendRequest(buffer, number, 0), kind, message), nil)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/fdstream"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/objectstore"
@@ -23,7 +24,7 @@ import (
 // request. All pins and pending objects of the client are the connection's, and end with it.
 type conn struct {
 	server *Server
-	stream *stream
+	stream *fdstream.Stream
 	// executor is the name of a trusted writer, empty for a client.
 	executor string
 	// peer is set once the client has said who it is.
@@ -46,7 +47,7 @@ type conn struct {
 
 func newConn(s *Server, accepted *net.UnixConn, executor string) *conn {
 	return &conn{
-		server: s, stream: newStream(accepted), executor: executor,
+		server: s, stream: fdstream.New(accepted, maxMessageBytes), executor: executor,
 		pins: map[uint64]*objectstore.Handle{}, cancels: map[uint64]context.CancelFunc{}, pending: map[engine.ObjectID]*objectstore.Pending{},
 		readable: map[uint64]struct{}{}, writable: map[uint64]bool{},
 	}
@@ -55,7 +56,7 @@ func newConn(s *Server, accepted *net.UnixConn, executor string) *conn {
 // run serves the connection until its end. It returns nil if the client ended it.
 func (c *conn) run(ctx context.Context, full bool) error {
 	defer c.release()
-	defer context.AfterFunc(ctx, func() { _ = c.stream.conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = c.stream.Conn.Close() })()
 	err := c.greet(full)
 	if err == nil {
 		c.mu.Lock()
@@ -70,7 +71,7 @@ func (c *conn) run(ctx context.Context, full bool) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
-	c.stream.fail(err)
+	c.stream.Fail(err)
 	c.linger()
 	return err
 }
@@ -84,13 +85,13 @@ func (c *conn) linger() {
 		limit = time.Time{}
 	}
 	c.mu.Unlock()
-	if errors.Join(c.stream.conn.SetReadDeadline(limit), c.stream.conn.CloseWrite()) != nil {
+	if errors.Join(c.stream.Conn.SetReadDeadline(limit), c.stream.Conn.CloseWrite()) != nil {
 		return
 	}
 	// Without room for control messages, descriptors that come along are closed by the kernel.
 	var discarded [4096]byte
 	for {
-		if _, err := c.stream.conn.Read(discarded[:]); err != nil {
+		if _, err := c.stream.Conn.Read(discarded[:]); err != nil {
 			return
 		}
 	}
@@ -98,9 +99,9 @@ func (c *conn) linger() {
 
 // release gives back all that the client held.
 func (c *conn) release() {
-	_ = c.stream.conn.Close()
-	c.stream.fail(net.ErrClosed)
-	c.stream.closeReceived()
+	_ = c.stream.Conn.Close()
+	c.stream.Fail(net.ErrClosed)
+	c.stream.CloseReceived()
 	c.server.settle()
 	c.mu.Lock()
 	pins, pending := c.pins, c.pending
@@ -119,10 +120,10 @@ func (c *conn) release() {
 
 // greet reads who the client is and answers.
 func (c *conn) greet(full bool) error {
-	if err := c.stream.conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+	if err := c.stream.Conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
-	message, err := c.stream.receive()
+	message, err := c.stream.Receive()
 	if err != nil {
 		return err
 	}
@@ -133,10 +134,10 @@ func (c *conn) greet(full bool) error {
 		welcome.Pid = int32(c.server.pid) //nolint:gosec // Linux's are below 2^22.
 		welcome.CapacityBytes = c.server.config.Store.Usage().CapacityBytes
 	}
-	if err := c.stream.send(welcome); err != nil {
+	if err := c.stream.Send(welcome); err != nil {
 		return err
 	}
-	return errors.Join(err, c.stream.conn.SetReadDeadline(time.Time{}))
+	return errors.Join(err, c.stream.Conn.SetReadDeadline(time.Time{}))
 }
 
 // admit decides whether a client may stay.
@@ -150,7 +151,7 @@ func (c *conn) admit(message []byte, full bool) error {
 		return engine.Errorf(engine.KindVersion, op, "", "the client speaks version %d of the protocol, the store %d", hello.GetProtocolVersion(), protocolVersion).
 			WithHint("use a client of the same release")
 	}
-	peer, err := peerOf(c.stream.conn)
+	peer, err := peerOf(c.stream.Conn)
 	if err != nil {
 		return engine.Errorf(engine.KindUnauthenticated, op, "", "the system does not say who connects: %w", err)
 	}
@@ -173,7 +174,7 @@ func (c *conn) loop(ctx context.Context) error {
 	var r request
 	for {
 		for {
-			message, ok, err := c.stream.next()
+			message, ok, err := c.stream.Next()
 			if err != nil {
 				return err
 			}
@@ -185,9 +186,9 @@ func (c *conn) loop(ctx context.Context) error {
 			}
 			c.handle(ctx, &r)
 		}
-		c.stream.flush()
-		err := c.stream.fill()
-		if broken := c.stream.failed(); broken != nil {
+		c.stream.Flush()
+		err := c.stream.Fill()
+		if broken := c.stream.Failed(); broken != nil {
 			return engine.Errorf(engine.KindUnavailable, "write to client", c.peer.Client, "%w", broken)
 		}
 		if err != nil {
@@ -221,7 +222,7 @@ func (c *conn) start(ctx context.Context, r *request, name string, work func(ctx
 		if !answer.sent {
 			c.answer(&answer, err, nil)
 		}
-		c.stream.flush()
+		c.stream.Flush()
 		c.mu.Lock()
 		cancel := c.cancels[number]
 		delete(c.cancels, number)
@@ -247,14 +248,14 @@ func (c *conn) cancel(number uint64) {
 // answer sends a response.
 func (c *conn) answer(answer *response, err error, file *os.File) {
 	answer.err = asError(err)
-	buffer, ok := c.stream.begin(true)
+	buffer, ok := c.stream.Begin(true)
 	if !ok {
 		if file != nil {
 			_ = file.Close()
 		}
 		return
 	}
-	c.stream.commit(answer.append(buffer), file)
+	c.stream.Commit(answer.append(buffer), file)
 }
 
 // fail answers with an error alone.
@@ -283,7 +284,7 @@ func (c *conn) retired(arena uint64) {
 	if (readable || writable) && group != nil {
 		group.Go("retire arena", func(context.Context) error {
 			c.answer(&response{retired: []uint64{arena}}, nil, nil)
-			c.stream.flush()
+			c.stream.Flush()
 			return nil
 		})
 	}

@@ -39,7 +39,7 @@ func (c *conn) putFrom(ctx context.Context, r *request) {
 	err := decode(r.body, &m)
 	var file *os.File
 	if m.GetDescriptor_() {
-		file = c.stream.file("put")
+		file = c.stream.File("put")
 	}
 	if err == nil && m.GetDescriptor_() && file == nil {
 		err = engine.Errorf(engine.KindInvalidArgument, opPut, "", "no descriptor came along")
@@ -78,7 +78,7 @@ func (c *conn) putFrom(ctx context.Context, r *request) {
 				read = func(dst []byte, batch batch) error { return readFile(file, dst, batch) }
 			}
 			err := c.copy(ctx, memory, m.GetAddresses(), m.GetLengths(), file != nil, read)
-			if err == nil && hungUp(c.stream.conn) {
+			if err == nil && hungUp(c.stream.Conn) {
 				// The process that connected may be gone, and another one may have got its number and been read.
 				err = engine.Errorf(engine.KindCanceled, opPut, creation.ID.String(), "the client went away")
 			}

@@ -88,7 +88,7 @@ func (c *conn) lend(ctx context.Context, id engine.ObjectID, pending *objectstor
 		pending.Abort()
 		return err
 	}
-	buffer, ok := c.stream.begin(true)
+	buffer, ok := c.stream.Begin(true)
 	if !ok {
 		closeFile(file)
 		pending.Abort()
@@ -98,7 +98,7 @@ func (c *conn) lend(ctx context.Context, id engine.ObjectID, pending *objectstor
 	if err := ctx.Err(); err != nil {
 		// The executor has given up, and its abort may have been read already.
 		c.mu.Unlock()
-		c.stream.unlock()
+		c.stream.Unlock()
 		closeFile(file)
 		answer.sent = false
 		pending.Abort()
@@ -114,7 +114,7 @@ func (c *conn) lend(ctx context.Context, id engine.ObjectID, pending *objectstor
 		closeFile(file)
 		file = nil
 	}
-	c.stream.commit(answer.append(buffer), file)
+	c.stream.Commit(answer.append(buffer), file)
 	return nil
 }
 

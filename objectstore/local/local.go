@@ -31,8 +31,6 @@ const (
 	maxRunning, maxRunningTotal = 4096, 16384
 	// helloTimeout is how long a new connection may take to say who it is.
 	helloTimeout = 10 * time.Second
-	// writeTimeout is how long the other end may take to read what it was sent, before it is given up.
-	writeTimeout = 30 * time.Second
 	// defaultTimeout is how long a request may take that does not say it.
 	defaultTimeout = 30 * time.Second
 )

@@ -1,6 +1,6 @@
 //go:build linux
 
-package local
+package fdstream
 
 import (
 	"net"
@@ -11,7 +11,7 @@ import (
 )
 
 // streams returns the two ends of a connection.
-func streams(t *testing.T) (ends [2]*stream) {
+func streams(t *testing.T) (ends [2]*Stream) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -20,12 +20,12 @@ func streams(t *testing.T) (ends [2]*stream) {
 	for i, fd := range fds {
 		file := os.NewFile(uintptr(fd), "socket")
 		conn, err := net.FileConn(file)
-		closeFile(file)
+		_ = file.Close()
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		ends[i] = newStream(conn.(*net.UnixConn))
+		ends[i] = New(conn.(*net.UnixConn), 1<<20)
 	}
 	return ends
 }
@@ -35,11 +35,11 @@ func streams(t *testing.T) (ends [2]*stream) {
 func TestDescriptorsOfTwoWrites(t *testing.T) {
 	ends := streams(t)
 	send := func(bytes int, file *os.File) {
-		buffer, ok := ends[0].begin(false)
+		buffer, ok := ends[0].Begin(false)
 		if !ok {
-			t.Fatal(ends[0].failed())
+			t.Fatal(ends[0].Failed())
 		}
-		ends[0].commit(append(buffer, make([]byte, bytes)...), file)
+		ends[0].Commit(append(buffer, make([]byte, bytes)...), file)
 	}
 	const messages = 2 * maxFiles
 	for i := range messages {
@@ -52,23 +52,23 @@ func TestDescriptorsOfTwoWrites(t *testing.T) {
 			send(bufferBytes, nil)
 		}
 	}
-	ends[0].flush()
-	if err := ends[0].failed(); err != nil {
+	ends[0].Flush()
+	if err := ends[0].Failed(); err != nil {
 		t.Fatal(err)
 	}
-	defer ends[1].closeReceived()
+	defer ends[1].CloseReceived()
 	for range messages + 1 {
-		message, err := ends[1].receive()
+		message, err := ends[1].Receive()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(message) != 8 {
 			continue
 		}
-		file := ends[1].file("received")
+		file := ends[1].File("received")
 		if file == nil {
 			t.Fatal("a message came without its descriptor")
 		}
-		closeFile(file)
+		_ = file.Close()
 	}
 }

@@ -1,4 +1,5 @@
-package local
+// Package fdstream carries messages and file descriptors over a unix socket, between processes of one host.
+package fdstream
 
 import (
 	"encoding/binary"
@@ -27,12 +28,18 @@ const (
 	headerBytes = 4
 )
 
-// stream carries messages and file descriptors over a unix socket. One goroutine reads; any number write.
+// WriteTimeout is how long the other end may take to read what it was sent, before it is given up.
+const WriteTimeout = 30 * time.Second
+
+// Stream carries messages and file descriptors over a unix socket. One goroutine reads; any number write.
 //
 // Writing combines: a message is appended under the lock, and whoever flushes first writes for all, so that a burst of messages takes
 // few system calls. Descriptors go with the bytes of their message or before, in order, and the receiver claims them in order.
-type stream struct {
-	conn *net.UnixConn
+type Stream struct {
+	// Conn is the connection, for its deadlines and its end. Who reads or writes it past the stream breaks the stream.
+	Conn *net.UnixConn
+
+	maxMessageBytes int // constant
 
 	// Of the reading goroutine.
 	in         []byte
@@ -57,20 +64,22 @@ type outFile struct {
 	file *os.File
 }
 
-func newStream(conn *net.UnixConn) *stream {
-	s := &stream{conn: conn, in: make([]byte, bufferBytes), oob: make([]byte, syscall.CmsgSpace(4*maxFiles))}
+// New makes a stream of a connection, which stays the caller's to close. A received message that is longer than maxMessageBytes is an
+// error.
+func New(conn *net.UnixConn, maxMessageBytes int) *Stream {
+	s := &Stream{Conn: conn, maxMessageBytes: maxMessageBytes, in: make([]byte, bufferBytes), oob: make([]byte, syscall.CmsgSpace(4*maxFiles))}
 	s.drained.L = &s.mu
 	return s
 }
 
-// next returns the next message if it has been read completely. It is valid until fill.
-func (s *stream) next() (message []byte, ok bool, err error) {
+// Next returns the next message if it has been read completely. It is valid until Fill.
+func (s *Stream) Next() (message []byte, ok bool, err error) {
 	if s.end-s.start < headerBytes {
 		return nil, false, nil
 	}
 	length := binary.LittleEndian.Uint32(s.in[s.start:])
-	if length > maxMessageBytes {
-		return nil, false, engine.Errorf(engine.KindInvalidArgument, "read message", "", "length %d is above the limit of %d bytes", length, maxMessageBytes)
+	if int64(length) > int64(s.maxMessageBytes) {
+		return nil, false, engine.Errorf(engine.KindInvalidArgument, "read message", "", "length %d is above the limit of %d bytes", length, s.maxMessageBytes)
 	}
 	size := headerBytes + int(length)
 	if s.end-s.start < size {
@@ -81,8 +90,8 @@ func (s *stream) next() (message []byte, ok bool, err error) {
 	return message, true, nil
 }
 
-// fill reads more, and waits for it. At the end of the stream it returns io.EOF, also if that cuts a message.
-func (s *stream) fill() error {
+// Fill reads more, and waits for it. At the end of the stream it returns io.EOF, also if that cuts a message.
+func (s *Stream) Fill() error {
 	switch {
 	case s.start == s.end:
 		s.start, s.end = 0, 0
@@ -94,14 +103,14 @@ func (s *stream) fill() error {
 		s.start = 0
 	}
 	if s.end >= headerBytes {
-		// next has looked at the length before.
+		// Next has looked at the length before.
 		if want := headerBytes + int(binary.LittleEndian.Uint32(s.in)); want > len(s.in) {
 			grown := make([]byte, want)
 			copy(grown, s.in[:s.end])
 			s.in = grown
 		}
 	}
-	n, oobn, flags, _, err := s.conn.ReadMsgUnix(s.in[s.end:], s.oob)
+	n, oobn, flags, _, err := s.Conn.ReadMsgUnix(s.in[s.end:], s.oob)
 	if oobn > 0 {
 		if err := s.receiveFiles(s.oob[:oobn]); err != nil {
 			return err
@@ -117,7 +126,7 @@ func (s *stream) fill() error {
 	return err
 }
 
-func (s *stream) receiveFiles(oob []byte) error {
+func (s *Stream) receiveFiles(oob []byte) error {
 	messages, err := syscall.ParseSocketControlMessage(oob)
 	for i := range messages {
 		fds, rightsErr := syscall.ParseUnixRights(&messages[i])
@@ -133,33 +142,33 @@ func (s *stream) receiveFiles(oob []byte) error {
 	return nil
 }
 
-// receive reads one message, and waits for it.
-func (s *stream) receive() ([]byte, error) {
+// Receive reads one message, and waits for it.
+func (s *Stream) Receive() ([]byte, error) {
 	for {
-		if message, ok, err := s.next(); ok || err != nil {
+		if message, ok, err := s.Next(); ok || err != nil {
 			return message, err
 		}
-		if err := s.fill(); err != nil {
+		if err := s.Fill(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// send writes one message.
-func (s *stream) send(message proto.Message) error {
+// Send writes one message.
+func (s *Stream) Send(message proto.Message) error {
 	data, err := proto.Marshal(message)
 	if err != nil {
 		return err
 	}
-	if buffer, ok := s.begin(false); ok {
-		s.commit(append(buffer, data...), nil)
-		s.flush()
+	if buffer, ok := s.Begin(false); ok {
+		s.Commit(append(buffer, data...), nil)
+		s.Flush()
 	}
-	return s.failed()
+	return s.Failed()
 }
 
-// file claims the next descriptor that came along, or returns nil if there is none. The caller closes it.
-func (s *stream) file(name string) *os.File {
+// File claims the next descriptor that came along, or returns nil if there is none. The caller closes it.
+func (s *Stream) File(name string) *os.File {
 	if len(s.files) == 0 {
 		return nil
 	}
@@ -168,12 +177,12 @@ func (s *stream) file(name string) *os.File {
 	return os.NewFile(uintptr(fd), name) //nolint:gosec // A descriptor is not negative.
 }
 
-// unlock gives up the message that begin began.
-func (s *stream) unlock() { s.mu.Unlock() }
+// Unlock gives up the message that Begin began.
+func (s *Stream) Unlock() { s.mu.Unlock() }
 
-// begin locks the stream for one message, which the caller appends to the returned buffer and ends with commit. It waits while too
+// Begin locks the stream for one message, which the caller appends to the returned buffer and ends with Commit. It waits while too
 // much is queued if patient. ok is false, and the stream not locked, if it is broken.
-func (s *stream) begin(patient bool) (buffer []byte, ok bool) {
+func (s *Stream) Begin(patient bool) (buffer []byte, ok bool) {
 	s.mu.Lock()
 	for patient && s.err == nil && len(s.out) >= maxQueuedBytes {
 		if s.writing {
@@ -189,8 +198,8 @@ func (s *stream) begin(patient bool) (buffer []byte, ok bool) {
 	return append(s.out, 0, 0, 0, 0), true
 }
 
-// commit ends the message that begin began, and unlocks. A file that is not nil goes along, and belongs to the stream from now on.
-func (s *stream) commit(buffer []byte, file *os.File) {
+// Commit ends the message that Begin began, and unlocks. A file that is not nil goes along, and belongs to the stream from now on.
+func (s *Stream) Commit(buffer []byte, file *os.File) {
 	at := len(s.out)
 	binary.LittleEndian.PutUint32(buffer[at:], uint32(len(buffer)-at-headerBytes)) //nolint:gosec // Messages are bounded.
 	if file != nil {
@@ -200,8 +209,8 @@ func (s *stream) commit(buffer []byte, file *os.File) {
 	s.mu.Unlock()
 }
 
-// flush writes what is queued, unless another goroutine does so already, which then writes this too.
-func (s *stream) flush() {
+// Flush writes what is queued, unless another goroutine does so already, which then writes this too.
+func (s *Stream) Flush() {
 	s.mu.Lock()
 	if !s.writing && s.err == nil {
 		s.flushLocked()
@@ -210,7 +219,7 @@ func (s *stream) flush() {
 }
 
 // flushLocked is called with the lock, and gives it up while it writes.
-func (s *stream) flushLocked() {
+func (s *Stream) flushLocked() {
 	s.writing = true
 	for len(s.out) > 0 && s.err == nil {
 		data, files := s.out, s.outFiles
@@ -229,11 +238,11 @@ func (s *stream) flushLocked() {
 }
 
 // write sends data with files, which it closes.
-func (s *stream) write(data []byte, files []outFile) error {
+func (s *Stream) write(data []byte, files []outFile) error {
 	defer func() { closeFiles(files) }()
 	// Setting it costs as much as a short write, and nobody needs it to the second.
-	if now := time.Now(); now.Sub(s.patient) > writeTimeout/8 {
-		if err := s.conn.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
+	if now := time.Now(); now.Sub(s.patient) > WriteTimeout/8 {
+		if err := s.Conn.SetWriteDeadline(now.Add(WriteTimeout)); err != nil {
 			return err
 		}
 		s.patient = now
@@ -248,7 +257,7 @@ func (s *stream) write(data []byte, files []outFile) error {
 		for i, file := range some {
 			fds[i] = int(file.file.Fd()) //nolint:gosec // A descriptor fits.
 		}
-		n, _, err := s.conn.WriteMsgUnix(data[sent:until], syscall.UnixRights(fds...), nil)
+		n, _, err := s.Conn.WriteMsgUnix(data[sent:until], syscall.UnixRights(fds...), nil)
 		sent += n
 		if err != nil {
 			return err
@@ -256,7 +265,7 @@ func (s *stream) write(data []byte, files []outFile) error {
 		closeFiles(some)
 		files = files[len(some):]
 		if sent < until {
-			if _, err := s.conn.Write(data[sent:until]); err != nil {
+			if _, err := s.Conn.Write(data[sent:until]); err != nil {
 				return err
 			}
 			sent = until
@@ -265,40 +274,40 @@ func (s *stream) write(data []byte, files []outFile) error {
 	if sent == len(data) {
 		return nil
 	}
-	_, err := s.conn.Write(data[sent:])
+	_, err := s.Conn.Write(data[sent:])
 	return err
 }
 
-// fail ends writing: what is queued is dropped, and begin returns false from now on. The first error counts.
-func (s *stream) fail(err error) {
+// Fail ends writing: what is queued is dropped, and Begin returns false from now on. The first error counts.
+func (s *Stream) Fail(err error) {
 	s.mu.Lock()
 	s.failLocked(err)
 	s.drained.Broadcast()
 	s.mu.Unlock()
 }
 
-func (s *stream) failLocked(err error) {
+func (s *Stream) failLocked(err error) {
 	if err == nil {
 		return
 	}
 	if s.err == nil {
 		s.err = err
 		// The reading goroutine may wait for a peer that has nothing to say.
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+		_ = s.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
 	closeFiles(s.outFiles)
 	s.out, s.outFiles = nil, nil
 }
 
-// failed is why writing has ended, or nil.
-func (s *stream) failed() error {
+// Failed is why writing has ended, or nil.
+func (s *Stream) Failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// closeReceived closes the descriptors that nobody claimed. Of the reading goroutine.
-func (s *stream) closeReceived() {
+// CloseReceived closes the descriptors that nobody claimed. Of the reading goroutine.
+func (s *Stream) CloseReceived() {
 	for _, fd := range s.files {
 		_ = syscall.Close(fd)
 	}
