@@ -82,8 +82,10 @@ func (c *Core) Explain(now time.Time, w scheduler.Waiting) {
 	if k == nil || k.waiting.count == 0 {
 		return
 	}
-	k.explained, k.reason, k.overShare = true, w.Reason, w.OverShare
+	k.explained = true
 	if w.Infeasible {
+		c.unblock(k) // What is given back is of no use to it: it holds nobody up.
+		k.reason = w.Reason
 		if !k.waitForNodes && (c.config.Term <= 1 || !now.Before(c.settled)) {
 			err := engine.Errorf(engine.KindInvalidArgument, "schedule task", "", "%s", w.Reason).
 				WithHint("ask for less, or set WaitForNodes to wait for a node that has it")
@@ -91,6 +93,7 @@ func (c *Core) Explain(now time.Time, w scheduler.Waiting) {
 		}
 		return
 	}
+	k.reason, k.overShare = w.Reason, w.OverShare
 	if !k.blocked {
 		k.blocked = true
 		c.blocked++

@@ -197,6 +197,24 @@ func TestFairness(t *testing.T) {
 			t.Fatalf("%v cores are held although a job waits, expected that the scheduler is asked", node.Used.CPU)
 		}
 	})
+	t.Run("others wait for a node that can meet their request", func(t *testing.T) {
+		c := newCluster(t, tasks.Config{})
+		w, g, s := c.worker("n1", oneCore), c.worker("n2", engine.Resources{CPU: 1, GPU: 1}), c.client(session)
+		gpu := s.template(&enginev1.TaskTemplate{Resources: &enginev1.Resources{Gpu: 1}, WaitForNodes: true})
+		s.flood(gpu, 101, 2)
+		c.wantRuns(g, "101")
+		g.lose()
+		c.pastime(time.Second)
+		c.wantReason(id(102), "gpu")
+		s.flood(s.template(&enginev1.TaskTemplate{}), 1, 10)
+		c.settle()
+		w.drain(time.Microsecond)
+		node := scheduler.Node{ID: "n1"}
+		if c.core.Occupy(&node); node.Used.CPU != 1 {
+			t.Fatalf("%v cores are held, expected that the next task of the class has the slot", node.Used.CPU)
+		}
+		c.wantReason(id(102), "gpu")
+	})
 	t.Run("preemption", func(t *testing.T) {
 		c := newCluster(t, tasks.Config{})
 		w, s := c.worker("n1", engine.Resources{CPU: 4}), c.client(session)
