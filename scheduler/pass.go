@@ -64,9 +64,8 @@ type pass struct {
 	latest int64
 	// keeps are the nodes that are kept.
 	keeps []kept
-	// preemptible is set when some tasks may be taken back; preempted are those that are.
+	// preemptible is set when some tasks may be taken back.
 	preemptible bool
-	preempted   []Preemption
 }
 
 // grant is a number of tasks of one class that went to one node in a row.

@@ -28,7 +28,7 @@ func (p *pass) plan() Plan {
 		}
 		plan.Groups = append(plan.Groups, placed)
 	}
-	plan.Preemptions, plan.More = p.preempted, p.more
+	plan.More = p.more
 	return plan
 }
 

@@ -44,10 +44,10 @@ type victim struct {
 	count int
 }
 
-// preempt takes tasks back for classes that wait and are due their place.
-func (p *pass) preempt() {
+// preempt takes tasks back for classes that wait and are due their place. What the queues hold is then no longer true.
+func (p *pass) preempt() []Preemption {
 	if !p.preemptible {
-		return
+		return nil
 	}
 	var due []*claim
 	for i := range p.claims {
@@ -56,7 +56,7 @@ func (p *pass) preempt() {
 		}
 	}
 	if due == nil {
-		return
+		return nil
 	}
 	sortDue(due)
 	x := preemption{pass: p, byAt: map[int]*room{}, promised: map[*share][]int64{}}
@@ -64,7 +64,7 @@ func (p *pass) preempt() {
 	for _, c := range due[:min(len(due), maxPreempting)] {
 		x.serve(c)
 	}
-	p.preempted = x.taken
+	return x.taken
 }
 
 // mayPreempt reports whether tasks may be taken back for a class, as far as it depends on that class.
@@ -173,7 +173,7 @@ func (r *room) reserve(l layout, n *need) {
 
 // serve makes room for the tasks of c that are due, one after the other.
 func (x *preemption) serve(c *claim) {
-	for left := c.pending; left > 0 && x.count < maxPreemptions; left-- {
+	for left := c.pending; left > 0 && x.count < maxPreemptions && c.shape.queue.lacks(&c.shape.need) < 0; left-- {
 		r, steps := x.find(c)
 		if r == nil {
 			return

@@ -232,6 +232,7 @@ func Decide(s Snapshot) Plan {
 	p := newPass(&s)
 	p.run()
 	p.noteWaiting()
-	p.preempt()
-	return p.plan()
+	plan := p.plan()
+	plan.Preemptions = p.preempt() // Last, since it counts as gone what is still there.
+	return plan
 }
