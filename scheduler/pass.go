@@ -184,6 +184,8 @@ func (p *pass) skip(q *share, c *claim) {
 	q.claims.drop()
 	if len(q.claims) == 0 || q.live == 0 && (q.overdue == 0 || len(p.keeps) >= p.maxKeeps()) {
 		p.queue.drop()
+	} else {
+		p.queue.down(0) // What is kept counts.
 	}
 }
 
