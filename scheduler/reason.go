@@ -91,7 +91,7 @@ func (p *pass) explain(c *claim) Waiting {
 		w.Reason += "; node " + string(w.KeptNode) + " is kept for it"
 		return w
 	}
-	if !s.keptKnown {
+	if !s.keptKnown && !s.inBundle {
 		s.keptKnown = true
 		for _, k := range p.keeps {
 			if p.allows(s.where, k.member) && p.roomOn(k.member, s) {
