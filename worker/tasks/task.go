@@ -109,7 +109,7 @@ func (p *progress) report(began time.Time, done, total float64) {
 func (t *task) held(now time.Time, complete bool) *enginev1.HeldTask {
 	held := &enginev1.HeldTask{TaskId: t.wireID, Epoch: t.epoch, GpuDevices: t.devices, SessionId: t.session}
 	if complete {
-		held.Template = t.template.wire
+		held.Template = t.template.bare
 	}
 	if t.phase == running {
 		held.RunNanos = max(1, int64(now.Sub(t.began)))
@@ -123,7 +123,9 @@ func (t *task) held(now time.Time, complete bool) *enginev1.HeldTask {
 
 // template is a template of a stream, ready for use.
 type template struct {
-	wire      *enginev1.TaskTemplate
+	wire *enginev1.TaskTemplate
+	// bare is what of it a new head must know. A report speaks of all tasks at once, and must not carry the parameters of each.
+	bare      *enginev1.TaskTemplate
 	run       operator.Func
 	resources engine.Resources
 	shape     *shape
@@ -142,7 +144,10 @@ const (
 
 // newTemplate reads a template. What is wrong with it becomes the outcome of its tasks.
 func (t *Tasks) newTemplate(wire *enginev1.TaskTemplate) *template {
-	made := &template{wire: wire, timeout: wire.GetTimeout().AsDuration(), outputs: int(max(1, wire.GetOutputs())), inline: int64(wire.GetInlineBytes())}
+	made := &template{
+		wire: wire, bare: &enginev1.TaskTemplate{Operator: wire.GetOperator(), Resources: wire.GetResources()},
+		timeout: wire.GetTimeout().AsDuration(), outputs: int(max(1, wire.GetOutputs())), inline: int64(wire.GetInlineBytes()),
+	}
 	switch {
 	case made.inline == 0:
 		made.inline = defaultInlineBytes
@@ -153,7 +158,7 @@ func (t *Tasks) newTemplate(wire *enginev1.TaskTemplate) *template {
 	if made.resources, err = rpc.ResourcesFromProto(wire.GetResources()); err != nil {
 		made.err = err
 		made.resources = engine.Resources{}
-	} else if wire.GetResources().GetCpu() == 0 && (wire.GetResources() == nil || wire.Resources.Cpu == nil) {
+	} else if wire.GetResources() == nil || wire.Resources.Cpu == nil {
 		made.resources.CPU = 1
 	}
 	var possible bool

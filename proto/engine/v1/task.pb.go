@@ -799,7 +799,8 @@ type HeldTask struct {
 	GpuDevices []int32 `protobuf:"varint,3,rep,packed,name=gpu_devices,json=gpuDevices,proto3" json:"gpu_devices,omitempty"`
 	// The session that owns the outputs.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// The template as granted, so that a new head knows what the task holds. Its number has no meaning.
+	// The operator and the resources of the template as granted, and nothing else of it: a new head must know what the task holds. Only in
+	// the first report of a stream.
 	Template *TaskTemplate `protobuf:"bytes,5,opt,name=template,proto3" json:"template,omitempty"`
 	// How long it has run; 0 if it has not begun.
 	RunNanos int64 `protobuf:"varint,6,opt,name=run_nanos,json=runNanos,proto3" json:"run_nanos,omitempty"`
