@@ -242,9 +242,10 @@ func (a *admission) fits(t *task) bool {
 	return true
 }
 
-// lacks reports whether more of what a shape needs was taken than there is.
-func (a *admission) lacks(s *shape) bool {
-	return slices.ContainsFunc(s.needs, func(n need) bool { return a.free[n.resource] < 0 })
+// lacks reports whether more of what a shape needs was taken than there is, in all or of one of the devices.
+func (a *admission) lacks(s *shape, devices []int32) bool {
+	return slices.ContainsFunc(s.needs, func(n need) bool { return a.free[n.resource] < 0 }) ||
+		slices.ContainsFunc(devices, func(d int32) bool { return a.has(d) && a.devices[d] < 0 })
 }
 
 // take takes what a task needs once, or gives it back with -1.

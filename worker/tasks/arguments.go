@@ -53,16 +53,12 @@ func (t *Tasks) isHere(arguments []*enginev1.TaskArgument) bool {
 func (t *Tasks) fetchArguments(ctx context.Context) error {
 	for {
 		t.mu.Lock()
-		for len(t.toFetch) > 0 && t.toFetch[0].phase != fetching {
-			t.toFetch = t.toFetch[1:]
-		}
-		if len(t.toFetch) == 0 {
+		r := t.nextFetchLocked()
+		if r == nil {
 			t.fetchers--
 			t.mu.Unlock()
 			return nil
 		}
-		r := t.toFetch[0]
-		t.toFetch = t.toFetch[1:]
 		ctx, cancel := context.WithCancelCause(ctx)
 		r.cancel = cancel
 		t.mu.Unlock()
@@ -70,6 +66,19 @@ func (t *Tasks) fetchArguments(ctx context.Context) error {
 		cancel(nil)
 		t.fetched(r, err)
 	}
+}
+
+// nextFetchLocked takes the first task that still waits for its arguments; nil if there is none.
+func (t *Tasks) nextFetchLocked() *task {
+	for len(t.toFetch) > 0 {
+		r := t.toFetch[0]
+		t.toFetch[0] = nil // The array stays as long as any of them is in it.
+		t.toFetch = t.toFetch[1:]
+		if r.phase == fetching {
+			return r
+		}
+	}
+	return nil
 }
 
 func (t *Tasks) fetchFor(ctx context.Context, arguments []*enginev1.TaskArgument) error {

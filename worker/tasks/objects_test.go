@@ -6,10 +6,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 
 	"github.com/f708428e/engine"
@@ -105,6 +109,89 @@ func TestOutputsOfEarlierAttempts(t *testing.T) {
 	if _, ok := h.store.Info(late.Output(0)); ok {
 		t.Error("what a cancelled task has made is left")
 	}
+}
+
+// stuck is a record that panics when it is given back.
+type stuck struct{ arrow.Record }
+
+func (stuck) Release() { panic("stuck") }
+
+// textless is an error that has no text if it is nil, which an error that holds a nil pointer of it is not.
+type textless struct{ text string }
+
+func (e *textless) Error() string { return e.text }
+
+// A panic in what an operator has returned fails its task, which leaves nothing; others go on.
+func TestPanicInAnOutput(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil)
+	good := func() operator.Output { return operator.Record(numbers(1, 1)) }
+	for name, returns := range map[string]func() ([]operator.Output, error){
+		"no record": func() ([]operator.Output, error) {
+			return []operator.Output{good(), operator.Records(schema, nil)}, nil
+		},
+		"no release":    func() ([]operator.Output, error) { return []operator.Output{operator.Record(stuck{numbers(1, 1)})}, nil },
+		"error of none": func() ([]operator.Output, error) { return nil, (*textless)(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, map[string]operator.Func{"bad": func(context.Context, []byte, []*operator.Table) ([]operator.Output, error) { return returns() }}, nil)
+			h.template(&enginev1.TaskTemplate{Number: 1, Operator: "bad", Outputs: 2})
+			h.template(&enginev1.TaskTemplate{Number: 2, Operator: "noop"})
+			id := h.grant(1)
+			outcome := h.outcome(id)
+			e := outcome.GetError()
+			if outcome.GetState() != failed || e.GetKind() != "internal" || e.GetOperation() != "operator bad" || !strings.Contains(e.GetMessage(), "panic: ") {
+				t.Errorf("%v", outcome)
+			}
+			if used := h.store.Usage(); used.Objects != 0 || used.ObjectBytes != 0 {
+				t.Errorf("left are %+v", used)
+			}
+			if outcome := h.outcome(h.grant(2)); outcome.GetState() != succeeded {
+				t.Errorf("%v", outcome)
+			}
+		})
+	}
+}
+
+// What a task was given goes with it, although lists and queues that it was in still have its place.
+func TestEndedTasksAreNotKept(t *testing.T) {
+	g := newGate()
+	var h *head
+	h = start(t, map[string]operator.Func{"gate": g.run, "sum": sum}, func(c *tasks.Config) {
+		c.Total.CPU = 1
+		c.Fetch = func(_ context.Context, id engine.ObjectID) error {
+			put(h.t, h.store, id, encode(h.t, numbers(1, 1)))
+			return nil
+		}
+	})
+	h.template(&enginev1.TaskTemplate{Number: 1, Operator: "gate"})
+	h.template(&enginev1.TaskTemplate{Number: 2, Operator: "sum"})
+	// One that waited for its argument, and has ended.
+	ended := func() weak.Pointer[engine.TaskUID] {
+		grant := h.newGrant(2, reference(engine.NewObjectID()))
+		id := engine.TaskUID(grant.GetTask().GetTaskId())
+		h.tasks.Take(&enginev1.SyncResponse{TaskGrants: []*enginev1.TaskGrant{grant}})
+		if outcome := h.outcome(id); outcome.GetState() != succeeded {
+			t.Errorf("%v", outcome)
+		}
+		h.release(id)
+		h.report(false)
+		return weak.Make((*engine.TaskUID)(grant.GetTask().GetTaskId()))
+	}()
+	// One that waits for the only core, and is forgotten.
+	running := h.grant(1)
+	g.wait(t)
+	forgotten := func() weak.Pointer[enginev1.TaskArgument] {
+		argument := value(encode(t, numbers(1, 1)))
+		h.revoke(h.grant(2, argument), true)
+		return weak.Make(argument)
+	}()
+	for until := time.Now().Add(10 * time.Second); ended.Value() != nil || forgotten.Value() != nil; runtime.GC() {
+		if time.Now().After(until) {
+			t.Fatalf("kept are the ended task: %t, the argument of the forgotten one: %t", ended.Value() != nil, forgotten.Value() != nil)
+		}
+	}
+	close(g.through)
+	h.outcome(running)
 }
 
 func TestCheckpoint(t *testing.T) {

@@ -41,13 +41,14 @@ func (t *Tasks) keep(ctx context.Context, r *task, results []operator.Output) (o
 	}
 	owner := engine.ObjectOwner{Kind: engine.OwnerSession, ID: r.session}
 	var drafts []*draft
+	complete := false
 	defer func() {
 		for _, d := range drafts {
 			if d.pending != nil {
 				d.pending.Abort() // of one that was not sealed
 			}
 		}
-		if err != nil {
+		if !complete { // An error, or a panic.
 			store.Delete(made...)
 			made = nil
 		}
@@ -58,10 +59,10 @@ func (t *Tasks) keep(ctx context.Context, r *task, results []operator.Output) (o
 		if results[i].IsZero() {
 			continue
 		}
+		drafts = append(drafts, d)
 		if err := t.write(ctx, store, d, &results[i], owner, r.template.inline); err != nil {
 			return nil, nil, engine.WrapError(opOutput, d.id.String(), err)
 		}
-		drafts = append(drafts, d)
 	}
 	for _, d := range drafts {
 		if d.pending == nil {
@@ -72,14 +73,14 @@ func (t *Tasks) keep(ctx context.Context, r *task, results []operator.Output) (o
 		}
 		made = append(made, d.id)
 	}
-	if folder == "" {
-		return outputs, made, nil
-	}
-	for _, d := range drafts {
-		if err := checkpoint(ctx, store, d, owner, folder, r.template.inline); err != nil {
-			return nil, made, engine.WrapError(opOutput, d.id.String(), err)
+	if folder != "" {
+		for _, d := range drafts {
+			if err := checkpoint(ctx, store, d, owner, folder, r.template.inline); err != nil {
+				return nil, made, engine.WrapError(opOutput, d.id.String(), err)
+			}
 		}
 	}
+	complete = true
 	return outputs, made, nil
 }
 

@@ -106,8 +106,19 @@ func (t *Tasks) abandon(r *task) {
 	}
 }
 
-// run reads the arguments, calls the operator, and keeps what it returns.
+// run reads the arguments, calls the operator, and keeps what it returns. A panic, in the operator or in what it has returned, costs the
+// attempt, not the worker.
 func (t *Tasks) run(ctx context.Context, r *task, number int) (outputs []*enginev1.TaskOutput, made []engine.ObjectID, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			name := r.template.wire.GetOperator()
+			t.config.Logger.ErrorContext(ctx, "an operator panicked", "operator", name, "task", r.id.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if store := t.opened.Load(); store != nil {
+				store.Delete(made...)
+			}
+			outputs, made, err = nil, nil, engine.Errorf(engine.KindInternal, "operator "+name, "", "panic: %v", p)
+		}
+	}()
 	args, err := t.openArguments(ctx, r)
 	if err != nil {
 		return nil, nil, err
@@ -135,17 +146,10 @@ func (t *Tasks) run(ctx context.Context, r *task, number int) (outputs []*engine
 	return t.keep(ctx, r, results)
 }
 
-// call calls the operator. A panic costs the attempt, not the worker.
-func (t *Tasks) call(ctx context.Context, r *task, number int, args []*operator.Table) (results []operator.Output, err error) {
-	name := r.template.wire.GetOperator()
-	defer func() {
-		if p := recover(); p != nil {
-			t.config.Logger.ErrorContext(ctx, "an operator panicked", "operator", name, "task", r.id.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			results, err = nil, engine.Errorf(engine.KindInternal, "", "", "panic: %v", p)
-		}
-	}()
+// call calls the operator.
+func (t *Tasks) call(ctx context.Context, r *task, number int, args []*operator.Table) ([]operator.Output, error) {
 	info := &operator.Task{
-		ID: r.id, Attempt: number, Resources: r.template.resources, Logger: t.config.Logger, Operator: name,
+		ID: r.id, Attempt: number, Resources: r.template.resources, Logger: t.config.Logger, Operator: r.template.wire.GetOperator(),
 		Report: func(done, total float64) { r.progress.report(r.began, done, total) },
 	}
 	for _, d := range r.devices {
@@ -156,6 +160,7 @@ func (t *Tasks) call(ctx context.Context, r *task, number int, args []*operator.
 
 // classify gives an operator's error its kind; see operator.Func.
 func (t *Tasks) classify(r *task, err error) error {
+	_ = err.Error() // One that has no text, a nil pointer for example, panics here and not where nobody expects it.
 	kind := engine.KindOf(err)
 	var known *engine.Error
 	if kind == engine.KindInternal && !errors.As(err, &known) {

@@ -197,7 +197,6 @@ func (t *Tasks) revokeLocked(revocations []*enginev1.TaskRevocation) (unknown []
 		case revocation.GetUnlessBegun() && (r.phase == running || r.phase == ended):
 		case revocation.GetForget():
 			t.forgetLocked(r)
-		case r.phase == running && revocation.GetUnlessBegun(): // It ends as it would have.
 		case r.phase == running:
 			r.revoked = true
 			t.cancelLocked(r, errRevoked)
@@ -228,8 +227,7 @@ func (t *Tasks) forgetLocked(r *task) {
 		t.telling.forget(r)
 		return
 	}
-	r.phase = ended
-	t.active--
+	t.closeLocked(r)
 	r.revoked = true
 	t.cancelLocked(r, errDropped)
 }
@@ -242,15 +240,21 @@ func (t *Tasks) forgetAllLocked() {
 	t.telling = telling{}
 }
 
-// endLocked gives a task its outcome.
-func (t *Tasks) endLocked(r *task, outcome *enginev1.TaskOutcome) {
-	if r.phase == waiting {
-		r.arguments = nil // Nobody reads them any more.
+// closeLocked is what every end of a task has in common. The arguments of one that has no goroutine go at once: a list may still have
+// the task in it.
+func (t *Tasks) closeLocked(r *task) {
+	if r.cancel == nil && r.phase != running {
+		r.arguments = nil
 	}
 	r.phase = ended
+	t.active--
+}
+
+// endLocked gives a task its outcome.
+func (t *Tasks) endLocked(r *task, outcome *enginev1.TaskOutcome) {
+	t.closeLocked(r)
 	outcome.Epoch, outcome.Attempts = r.epoch, r.attempt
 	r.outcome = outcome
-	t.active--
 	t.telling.add(r)
 	t.config.Wake()
 }
@@ -356,7 +360,7 @@ func (t *Tasks) Hold(resources engine.Resources, devices []int32) (free <-chan s
 	held, _ := t.admission.shapeOf(resources)
 	t.admission.takeShape(held, devices, 1)
 	ready := make(chan struct{})
-	t.holds = append(t.holds, hold{held, ready})
+	t.holds = append(t.holds, hold{held, devices, ready})
 	t.freeLocked()
 	return ready, sync.OnceFunc(func() {
 		t.mu.Lock()
@@ -370,14 +374,15 @@ func (t *Tasks) Hold(resources engine.Resources, devices []int32) (free <-chan s
 
 // hold is a job's lease that waits for tasks of clients to end.
 type hold struct {
-	shape *shape
-	ready chan struct{}
+	shape   *shape
+	devices []int32
+	ready   chan struct{}
 }
 
 // freeLocked tells the leases of jobs for which there is room, or that wait for each other alone.
 func (t *Tasks) freeLocked() {
 	t.holds = slices.DeleteFunc(t.holds, func(h hold) bool {
-		if t.running.count > 0 && t.admission.lacks(h.shape) {
+		if t.running.count > 0 && t.admission.lacks(h.shape, h.devices) {
 			return false
 		}
 		close(h.ready)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/f708428e/engine"
@@ -389,6 +390,50 @@ func TestHoldWaitsForWhatRuns(t *testing.T) {
 	close(g.through)
 	h.outcome(id)
 	<-room
+}
+
+// A lease of a job waits for its own device, though another one is free.
+func TestHoldWaitsForItsDevice(t *testing.T) {
+	g := newGate()
+	h := start(t, map[string]operator.Func{"gate": g.run}, func(c *tasks.Config) { c.Total.GPU = 2 })
+	h.template(&enginev1.TaskTemplate{Number: 1, Operator: "gate", Resources: &enginev1.Resources{Gpu: 1}})
+	grant := h.newGrant(1)
+	grant.GpuDevices = []int32{0}
+	h.tasks.Take(&enginev1.SyncResponse{TaskGrants: []*enginev1.TaskGrant{grant}})
+	g.wait(t)
+	other, giveOtherBack := h.tasks.Hold(engine.Resources{GPU: 1}, []int32{1})
+	<-other
+	giveOtherBack()
+	room, giveBack := h.tasks.Hold(engine.Resources{GPU: 1}, []int32{0})
+	defer giveBack()
+	select {
+	case <-room:
+		t.Fatal("the lease does not wait")
+	default:
+	}
+	close(g.through)
+	h.outcome(engine.TaskUID(grant.GetTask().GetTaskId()))
+	<-room
+}
+
+// The first report of a stream says of held tasks what a new head must know, however large their parameters are.
+func TestHeldTasksAreToldWithoutParameters(t *testing.T) {
+	g := newGate()
+	h := start(t, map[string]operator.Func{"gate": g.run}, nil)
+	h.template(&enginev1.TaskTemplate{Number: 1, Operator: "gate", Params: make([]byte, 1<<20), Resources: &enginev1.Resources{}})
+	const n = 100
+	for range n {
+		h.grant(1)
+	}
+	first := h.connect("cluster")
+	if size := proto.Size(first); len(first.GetHeldTasks()) != n || size > n<<10 {
+		t.Errorf("%d tasks are told in %d bytes", len(first.GetHeldTasks()), size)
+	}
+	for _, held := range first.GetHeldTasks() {
+		if held.GetTemplate().GetOperator() != "gate" || held.GetTemplate().GetResources() == nil {
+			t.Fatalf("%v", held)
+		}
+	}
 }
 
 // Values that were told go when they take too much memory; their objects stay.
