@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/bitutil"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/f708428e/engine/dataset/text"
 )
 
 // kind is how a column's fields are parsed.
@@ -262,11 +264,11 @@ func (c *column) convert(b []byte, row int) bool {
 		c.float64s[row] = v
 		return ok
 	case kindDate:
-		v, ok := parseDate(b)
+		v, ok := text.ParseDate(b)
 		c.int32s[row] = v
 		return ok
 	default:
-		v, ok := parseTimestamp(b)
+		v, ok := text.ParseTimestamp(b)
 		c.int64s[row] = v
 		return ok
 	}

@@ -2,32 +2,16 @@ package csv
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
 )
 
-// shownRunes is how much of a value an error message shows.
-const shownRunes = 60
-
 // shown is a value as error messages show it.
-func shown(b []byte) string {
-	s := string(b)
-	count := 0
-	for i := range s {
-		if count == shownRunes {
-			return fmt.Sprintf("%q", s[:i]+"…")
-		}
-		count++
-	}
-	return fmt.Sprintf("%q", s)
-}
+func shown(b []byte) string { return text.Shown(b) }
 
 // quotedList is names as error messages list them.
 func quotedList(names []string) string {
@@ -43,54 +27,6 @@ func quotedList(names []string) string {
 		b.WriteString(shown([]byte(name)))
 	}
 	return b.String()
-}
-
-// ioError classifies an error of the file system, whose path is already in the error's id.
-func ioError(op, path string, err error) error {
-	kind := engine.KindInternal
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		kind = engine.KindNotFound
-	case errors.Is(err, fs.ErrPermission):
-		kind = engine.KindPermission
-	}
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		err = pathError.Err
-	}
-	return &engine.Error{Kind: kind, Op: op, ID: path, Err: err}
-}
-
-// changed is the error about a file that is not the one that was listed.
-func changed(op string, info dataset.File, format string, args ...any) error {
-	return engine.Errorf(engine.KindData, op, info.Path, "file changed since the job was planned: %s", fmt.Sprintf(format, args...)).
-		WithHint("leave input files alone while a job runs; submit the job again to read the new content")
-}
-
-// openFile opens a file that is still what it was when it was listed.
-func openFile(op string, info dataset.File) (*os.File, error) {
-	file, err := os.Open(info.Path)
-	if err != nil {
-		return nil, ioError(op, info.Path, err)
-	}
-	if err := checkFile(op, file, info); err != nil {
-		_ = file.Close()
-		return nil, err
-	}
-	return file, nil
-}
-
-func checkFile(op string, file *os.File, info dataset.File) error {
-	stat, err := file.Stat()
-	switch {
-	case err != nil:
-		return ioError(op, info.Path, err)
-	case stat.Size() != info.SizeBytes:
-		return changed(op, info, "it had %d bytes and has %d", info.SizeBytes, stat.Size())
-	case stat.ModTime().UnixNano() != info.ModifiedUnixNanos:
-		return changed(op, info, "it was modified at %s", stat.ModTime().UTC().Format("2006-01-02T15:04:05.000Z"))
-	}
-	return nil
 }
 
 // diagnose finds out what is wrong with the row at pos, taking it apart with care, and returns it as an error that names file and
@@ -216,12 +152,4 @@ func firstRune(b []byte) []byte {
 		}
 	}
 	return b[:min(len(b), 1)]
-}
-
-// shortRead is the error about a read that ended before it should have, at end.
-func shortRead(op string, info dataset.File, end int64, err error) error {
-	if errors.Is(err, io.EOF) {
-		return changed(op, info, "it ends at byte %d", end)
-	}
-	return ioError(op, info.Path, err)
 }

@@ -3,13 +3,15 @@ package csv
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"io"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
 )
 
 // headBytes is how much of a file is read to find its header, unless that is longer.
@@ -27,11 +29,12 @@ type head struct {
 type headReader struct {
 	op     string
 	source *Source
-	file   *os.File
+	file   *text.Input
 	info   dataset.File
 	b      []byte // padded
 	end    int
 	eof    bool // all of the file is there, and its last line ends
+	length int  // of what has been read
 }
 
 // more makes at least size bytes of the file available, or all.
@@ -39,16 +42,24 @@ func (h *headReader) more(ctx context.Context, size int) error {
 	if err := ctx.Err(); err != nil {
 		return engine.WrapError(h.op, h.info.Path, err)
 	}
-	size = int(min(int64(size), h.info.SizeBytes))
+	packed := h.file.Compressed()
+	if !packed {
+		size = int(min(int64(size), h.info.SizeBytes))
+	}
 	grown := make([]byte, size+1+padding)
 	copy(grown, h.b[:h.end])
 	h.b = grown
 	n, err := h.file.ReadAt(h.b[h.end:size], int64(h.end))
 	h.end += n
-	if h.end < size {
-		return shortRead(h.op, h.info, int64(h.end), err)
+	h.eof = int64(h.end) == h.info.SizeBytes
+	if packed {
+		h.eof = errors.Is(err, io.EOF)
 	}
-	if h.eof = int64(h.end) == h.info.SizeBytes; h.eof && h.b[h.end-1] != '\n' {
+	if h.end < size && !(packed && h.eof) {
+		return text.ShortRead(h.op, h.info, int64(h.end), err)
+	}
+	h.length = h.end
+	if h.eof && h.end > 0 && h.b[h.end-1] != '\n' {
 		h.b[h.end] = '\n'
 		h.end++
 	}
@@ -98,7 +109,7 @@ func (h *headReader) skipBlank(ctx context.Context, pos int) (int, error) {
 }
 
 // readHead reads the header of a file and, if sample is not nil, gives it the rows that follow.
-func (s *Source) readHead(ctx context.Context, op string, file *os.File, info dataset.File, sample *sample) (head, error) {
+func (s *Source) readHead(ctx context.Context, op string, file *text.Input, info dataset.File, sample *sample) (head, error) {
 	h := &headReader{op: op, source: s, file: file, info: info}
 	empty := engine.Errorf(engine.KindData, op, info.Path, "file is empty")
 	if info.SizeBytes == 0 {
@@ -125,7 +136,7 @@ func (s *Source) readHead(ctx context.Context, op string, file *os.File, info da
 		return head{}, engine.Errorf(engine.KindData, op, info.Path, "file is not UTF-8: it begins with the byte order mark of UTF-16").
 			WithHint("convert it, for example with iconv -f UTF-16 -t UTF-8")
 	}
-	if int64(pos) == info.SizeBytes {
+	if h.eof && pos == h.length {
 		return head{}, empty
 	}
 	var names []string
@@ -151,7 +162,7 @@ func (s *Source) readHead(ctx context.Context, op string, file *os.File, info da
 			return head{}, err
 		}
 	}
-	return head{names: names, dataOffset: min(int64(pos), info.SizeBytes)}, nil
+	return head{names: names, dataOffset: int64(min(pos, h.length))}, nil
 }
 
 // magicBytes is how much of a file checkMagic looks at.
@@ -167,11 +178,11 @@ func (s *Source) checkMagic(op, path string, b []byte) error {
 		is          bool
 		hint        string
 	}{
-		{"\x1f\x8b", "a gzip file, not CSV text; compressed input is not available in this version", true, "unpack it first, for example with gunzip"},
-		{"\x28\xb5\x2f\xfd", "a zstd file, not CSV text; compressed input is not available in this version", true, "unpack it first, for example with unzstd"},
-		{"PK\x03\x04", "a zip file, not CSV text; compressed input is not available in this version", true, "unpack it first; export a spreadsheet as CSV"},
+		{"\x1f\x8b", "a gzip file, not CSV text", true, "give it a name that ends in .gz, and it is unpacked as it is read"},
+		{"\x28\xb5\x2f\xfd", "a zstd file, not CSV text", true, "give it a name that ends in .zst, and it is unpacked as it is read"},
+		{"PK\x03\x04", "a zip file, not CSV text", true, "unpack it first; export a spreadsheet as CSV"},
 		{"PAR1", "a Parquet file, not CSV text", parquet, "read it with source.parquet"},
-		{"ARROW1\x00\x00", "an Arrow file, not CSV text; Arrow input is not available in this version", true, "convert it to Parquet"},
+		{"ARROW1\x00\x00", "an Arrow file, not CSV text", true, "read it with source.arrow"},
 	} {
 		if known.is && bytes.HasPrefix(b, []byte(known.magic)) {
 			return engine.Errorf(engine.KindData, op, path, "is %s", known.what).WithHint("%s", known.hint)

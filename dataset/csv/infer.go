@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset/text"
 )
 
 // sampleBytes is how much of the first file is looked at to infer types: as many rows as lie in it, and the first row in any case.
@@ -108,9 +109,9 @@ func (k kind) accepts(b []byte) bool {
 	case kindFloat64:
 		_, ok = parseFloat(b)
 	case kindDate:
-		_, ok = parseDate(b)
+		_, ok = text.ParseDate(b)
 	case kindTimestamp:
-		_, ok = parseTimestamp(b)
+		_, ok = text.ParseTimestamp(b)
 	case kindSkip, kindText:
 		ok = true
 	}

@@ -133,7 +133,7 @@ func scanFloat(b []byte, i int) (float64, int) {
 	if f, ok := d.float64(); ok {
 		return f, end
 	}
-	f, err := strconv.ParseFloat(text(b[i:end]), 64)
+	f, err := strconv.ParseFloat(asString(b[i:end]), 64)
 	if err != nil {
 		return 0, -1
 	}
@@ -216,7 +216,7 @@ func parseFloat32(b []byte) (float32, bool) {
 	if single, ok := narrow(f); ok {
 		return single, true
 	}
-	double, err := strconv.ParseFloat(text(b), 32)
+	double, err := strconv.ParseFloat(asString(b), 32)
 	return float32(double), err == nil
 }
 
@@ -250,5 +250,24 @@ func (d *decimal) int64() (int64, bool) {
 	return int64(d.mantissa), d.mantissa < 1<<63
 }
 
-// text is b as a string that must not outlive it.
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// asString is b as a string that must not outlive it.
+func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// parseBool knows the values of a declared bool column.
+func parseBool(b []byte) (value, ok bool) {
+	if len(b) == 1 {
+		return b[0] == '1', b[0] == '0' || b[0] == '1'
+	}
+	return parseBoolWord(b)
+}
+
+// parseBoolWord knows the values by which a bool column is inferred.
+func parseBoolWord(b []byte) (value, ok bool) {
+	switch string(b) {
+	case "true", "True", "TRUE":
+		return true, true
+	case "false", "False", "FALSE":
+		return false, true
+	}
+	return false, false
+}

@@ -3,7 +3,6 @@ package csv
 import (
 	"context"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
 )
 
 // wantedKey is the key in the metadata of a layout's schema under which the places of the columns stand whose type later steps need,
@@ -127,7 +127,7 @@ func (s *Source) checkDeclared(op, path string, names []string) error {
 
 // planFile looks at one file.
 func (s *Source) planFile(ctx context.Context, op string, info dataset.File, target int64, seen *sample) ([]dataset.Split, error) {
-	file, err := openFile(op, info)
+	file, err := text.Open(op, info)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,10 @@ func (s *Source) planFile(ctx context.Context, op string, info dataset.File, tar
 }
 
 // cut returns where the splits of a file end. The header stays in the first.
-func (s *Source) cut(ctx context.Context, op string, file *os.File, info dataset.File, dataOffset, target int64) ([]int64, error) {
+func (s *Source) cut(ctx context.Context, op string, file *text.Input, info dataset.File, dataOffset, target int64) ([]int64, error) {
+	if file.Compressed() {
+		return []int64{info.SizeBytes}, nil
+	}
 	c := cutter{dialect: s.dialect, size: info.SizeBytes, target: target, next: max(target, dataOffset)}
 	if c.next >= c.size {
 		return []int64{c.size}, nil
@@ -168,7 +171,7 @@ func (s *Source) cut(ctx context.Context, op string, file *os.File, info dataset
 		}
 		b := block[:min(int64(len(block)), c.size-c.offset)]
 		if n, err := file.ReadAt(b, c.offset); n < len(b) {
-			return nil, shortRead(op, info, c.offset+int64(n), err)
+			return nil, text.ShortRead(op, info, c.offset+int64(n), err)
 		}
 		if !c.dialect.quoting {
 			c.lines(b)

@@ -3,16 +3,17 @@ package csv
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
 )
 
 const (
@@ -33,7 +34,7 @@ type reader struct {
 	dialect   dialect
 	options   dataset.ReadOptions
 	schema    *arrow.Schema // of the records
-	file      *os.File
+	file      *text.Input
 	info      dataset.File
 	stop      int64 // where the split ends
 	maxRows   int   // of a record batch, by options.BatchRows and by options.BatchBytes where rows have one width
@@ -56,7 +57,7 @@ type reader struct {
 	starts []int64 // where these rows begin in the file
 	ready  int     // rows of the last record batch that was returned: the first of starts
 
-	lines     lineCounter
+	lines     text.LineCounter
 	bytesRead int64
 	err       error // what Read returns from now on
 }
@@ -91,13 +92,13 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 		return nil, engine.Errorf(engine.KindInvalidArgument, "read csv", split.File.Path,
 			"bytes %d to %d are no part of %d bytes", split.StartOffsetBytes, split.EndOffsetBytes, split.File.SizeBytes)
 	}
-	file, err := openFile("read csv", split.File)
+	file, err := text.Open("read csv", split.File)
 	if err != nil {
 		return nil, err
 	}
 	r := &reader{
 		source: s, dialect: s.dialect, options: options, file: file, info: split.File, stop: split.EndOffsetBytes,
-		lines: lineCounter{path: split.File.Path, file: file},
+		lines: text.LineCounter{File: split.File},
 	}
 	if err := r.prepare(ctx, split); err != nil {
 		_ = file.Close()
@@ -174,6 +175,9 @@ func (r *reader) prepare(ctx context.Context, split dataset.Split) error {
 	r.maxRows = int(min(r.options.BatchRows, math.MaxInt32))
 	if r.rowBits > 0 {
 		r.maxRows = min(r.maxRows, max(1, int(maxBytes*8/r.rowBits)))
+	}
+	if r.file.Compressed() {
+		r.stop = math.MaxInt64 / 2 // The end comes when it comes.
 	}
 	r.base = min(max(split.StartOffsetBytes, head.dataOffset), r.stop)
 	r.block = make([]byte, min(int64(r.source.blockBytes), r.stop-r.base)+1+padding)
@@ -283,10 +287,18 @@ func (r *reader) fill(ctx context.Context) error {
 
 	want := int(min(int64(room-left), r.stop-r.base-int64(left)))
 	n, err := r.file.ReadAt(r.block[left:left+want], r.base+int64(left))
-	r.bytesRead += int64(n)
+	if r.file.Compressed() {
+		r.bytesRead = r.file.ReadBytes()
+	} else {
+		r.bytesRead += int64(n)
+	}
 	r.end += n
-	if n < want {
-		return shortRead("read csv", r.info, r.base+int64(r.end), err)
+	switch {
+	case n == want:
+	case r.file.Compressed() && errors.Is(err, io.EOF):
+		r.stop = r.base + int64(r.end)
+	default:
+		return text.ShortRead("read csv", r.info, r.base+int64(r.end), err)
 	}
 	if r.base+int64(r.end) == r.stop {
 		r.eof = true
@@ -302,7 +314,7 @@ func (r *reader) fill(ctx context.Context) error {
 
 // finish checks at the end of the split that the file is still what it was.
 func (r *reader) finish() error {
-	return checkFile("read csv", r.file, r.info)
+	return r.file.Check()
 }
 
 // record makes a record batch of the rows that are there.
@@ -331,14 +343,14 @@ func (r *reader) Where(row int64) string {
 
 // at is the file and the line of an offset, as errors name it.
 func (r *reader) at(offset int64) string {
-	line, err := r.lines.at(offset)
+	line, err := r.lines.At(offset)
 	if err != nil {
 		return fmt.Sprintf("%s: byte %d", r.info.Path, offset)
 	}
 	return fmt.Sprintf("%s:%d", r.info.Path, line)
 }
 
-// BytesRead counts the bytes of the split that have been read. What is read for the header and for line numbers is not counted, so
+// BytesRead counts the bytes of the split that have been read, of a compressed file before they were unpacked. What is read for the header and for line numbers is not counted, so
 // that all splits together come to the size of the input.
 func (r *reader) BytesRead() int64 { return r.bytesRead }
 
@@ -350,11 +362,8 @@ func (r *reader) Close() error {
 	}
 	err := r.file.Close()
 	r.file, r.block = nil, nil
-	r.lines.file = nil
-	if err != nil {
-		return ioError("close csv", r.info.Path, err)
-	}
-	return nil
+	r.lines.Close()
+	return err
 }
 
 func (r *reader) release() {

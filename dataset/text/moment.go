@@ -1,12 +1,12 @@
-package csv
+package text
 
 const (
 	microsPerSecond = 1_000_000
 	secondsPerDay   = 86_400
 )
 
-// parseDate is the day, counted from 1970-01-01, that a text such as 2006-01-02 stands for.
-func parseDate(b []byte) (int32, bool) {
+// ParseDate is the day, counted from 1970-01-01, that a text such as 2006-01-02 stands for. ok is false for other texts.
+func ParseDate(b []byte) (days int32, ok bool) {
 	if len(b) != 10 || b[4] != '-' || b[7] != '-' {
 		return 0, false
 	}
@@ -47,16 +47,18 @@ func twoDigits(b []byte) (int, bool) {
 	return int(tens)*10 + int(ones), tens <= 9 && ones <= 9
 }
 
-// parseTimestamp is the number of microseconds since 1970-01-01 UTC.
-func parseTimestamp(b []byte) (int64, bool) {
+// ParseTimestamp is the number of microseconds since 1970-01-01 UTC that a text such as 2006-01-02T15:04:05.000000Z stands for: a blank
+// may stand for the T; the fraction, or the whole time of day, may be missing; instead of Z there may be +hh:mm or nothing. ok is false
+// for other texts, and for a fraction finer than a microsecond.
+func ParseTimestamp(b []byte) (micros int64, ok bool) {
 	if len(b) < 10 {
 		return 0, false
 	}
-	days, ok := parseDate(b[:10])
+	days, ok := ParseDate(b[:10])
 	if !ok {
 		return 0, false
 	}
-	micros := int64(days) * secondsPerDay * microsPerSecond
+	micros = int64(days) * secondsPerDay * microsPerSecond
 	if b = b[10:]; len(b) == 0 {
 		return micros, true
 	}
@@ -103,23 +105,4 @@ func parseTimestamp(b []byte) (int64, bool) {
 		east = -east
 	}
 	return micros - east, true
-}
-
-// parseBool knows the values of a declared bool column.
-func parseBool(b []byte) (value, ok bool) {
-	if len(b) == 1 {
-		return b[0] == '1', b[0] == '0' || b[0] == '1'
-	}
-	return parseBoolWord(b)
-}
-
-// parseBoolWord knows the values by which a bool column is inferred.
-func parseBoolWord(b []byte) (value, ok bool) {
-	switch string(b) {
-	case "true", "True", "TRUE":
-		return true, true
-	case "false", "False", "FALSE":
-		return false, true
-	}
-	return false, false
 }

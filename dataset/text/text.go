@@ -1,0 +1,189 @@
+// Package text is what the formats of lines share: inputs that may be compressed, line numbers for messages, and the texts of dates,
+// timestamps, and floats.
+package text
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+)
+
+// Input is a file that is read by offset, unpacked if its name says that it is compressed. It is not safe for concurrent use.
+type Input struct {
+	op   string
+	info dataset.File
+	file *os.File
+	// unpacked is nil for a file that is not compressed, packing its format.
+	unpacked *unpacker
+	packing  packing
+}
+
+// Open opens a file that is still what it was when it was listed; op begins messages. Another length or modification time is an error
+// of kind engine.KindData; others are of kind engine.KindNotFound and engine.KindPermission.
+func Open(op string, info dataset.File) (*Input, error) {
+	file, err := os.Open(info.Path)
+	if err != nil {
+		return nil, Error(op, info.Path, err)
+	}
+	in := &Input{op: op, info: info, file: file, packing: packingOf(info.Path)}
+	if err := in.Check(); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return in, nil
+}
+
+// Compressed tells whether the name of a file says that it is compressed: then only a whole file can be a split.
+func Compressed(path string) bool { return packingOf(path) != nil }
+
+// Compressed tells whether the input is unpacked as it is read. The length of what comes out is then not known before its end.
+func (in *Input) Compressed() bool { return in.packing != nil }
+
+// ReadAt reads len(p) bytes at an offset of the text, or fewer and an error that is io.EOF at the end of the text. Of a compressed
+// file, an offset before the last read's end costs as much as reading up to there again. Errors that are not io.EOF are engine.Errors
+// that name the file; a compressed file that is damaged or cut off is one of kind engine.KindCorrupt, one that unpacks to far more
+// than data does is one of kind engine.KindData.
+func (in *Input) ReadAt(p []byte, offset int64) (int, error) {
+	if in.packing == nil {
+		n, err := in.file.ReadAt(p, offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			err = Error(in.op, in.info.Path, err)
+		}
+		return n, err
+	}
+	if in.unpacked == nil || offset < in.unpacked.offset {
+		in.stop()
+		var err error
+		if in.unpacked, err = in.packing(in.file); err != nil {
+			return 0, in.damaged(err)
+		}
+	}
+	if err := in.unpacked.skip(offset); err != nil {
+		return 0, in.readError(err)
+	}
+	n, err := io.ReadFull(in.unpacked, p)
+	if errors.Is(err, io.ErrUnexpectedEOF) && in.unpacked.ended {
+		err = io.EOF
+	}
+	return n, in.readError(err)
+}
+
+func (in *Input) readError(err error) error {
+	var tooMuch *ratioError
+	var failed *fileError
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+		return err
+	case errors.As(err, &tooMuch):
+		return engine.Errorf(engine.KindData, in.op, in.info.Path, "%w", err).
+			WithHint("unpack it yourself if it really holds that much")
+	case errors.As(err, &failed):
+		return Error(in.op, in.info.Path, failed.cause)
+	}
+	return in.damaged(err)
+}
+
+func (in *Input) damaged(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return engine.Errorf(engine.KindCorrupt, in.op, in.info.Path, "the compressed file is cut off: its end is missing")
+	}
+	return engine.Errorf(engine.KindCorrupt, in.op, in.info.Path, "is not a whole compressed file, as its name says: %w", err)
+}
+
+// ReadBytes is how many bytes of a compressed file have been read since its beginning.
+func (in *Input) ReadBytes() int64 {
+	if in.unpacked == nil {
+		return 0
+	}
+	return in.unpacked.in.read
+}
+
+// Check tells whether the file is still what it was when it was listed.
+func (in *Input) Check() error {
+	stat, err := in.file.Stat()
+	switch {
+	case err != nil:
+		return Error(in.op, in.info.Path, err)
+	case stat.Size() != in.info.SizeBytes:
+		return Changed(in.op, in.info, "it had %d bytes and has %d", in.info.SizeBytes, stat.Size())
+	case stat.ModTime().UnixNano() != in.info.ModifiedUnixNanos:
+		return Changed(in.op, in.info, "it was modified at %s", stat.ModTime().UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	return nil
+}
+
+// Close closes the file. It may be called more than once.
+func (in *Input) Close() error {
+	in.stop()
+	if in.file == nil {
+		return nil
+	}
+	err := in.file.Close()
+	in.file = nil
+	if err != nil {
+		return Error(in.op, in.info.Path, err)
+	}
+	return nil
+}
+
+func (in *Input) stop() {
+	if in.unpacked != nil {
+		in.unpacked.close()
+		in.unpacked = nil
+	}
+}
+
+// Error classifies an error of the file system; one that is an engine.Error already stays as it is.
+func Error(op, path string, err error) error {
+	var known *engine.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	kind := engine.KindInternal
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		kind = engine.KindNotFound
+	case errors.Is(err, fs.ErrPermission):
+		kind = engine.KindPermission
+	}
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return &engine.Error{Kind: kind, Op: op, ID: path, Err: err}
+}
+
+// Changed is the error about a file that is not the one that was listed.
+func Changed(op string, info dataset.File, format string, args ...any) error {
+	return engine.Errorf(engine.KindData, op, info.Path, "file changed since the job was planned: %s", fmt.Sprintf(format, args...)).
+		WithHint("leave input files alone while a job runs; submit the job again to read the new content")
+}
+
+// ShortRead is the error about a read that ended before it should have, at an offset.
+func ShortRead(op string, info dataset.File, end int64, err error) error {
+	if errors.Is(err, io.EOF) {
+		return Changed(op, info, "it ends at byte %d", end)
+	}
+	return Error(op, info.Path, err)
+}
+
+// shownRunes is how much of a value an error message shows.
+const shownRunes = 60
+
+// Shown is a value as error messages show it: quoted, and cut off if it is long.
+func Shown(b []byte) string {
+	s := string(b)
+	count := 0
+	for i := range s {
+		if count == shownRunes {
+			return fmt.Sprintf("%q", s[:i]+"…")
+		}
+		count++
+	}
+	return fmt.Sprintf("%q", s)
+}
