@@ -49,7 +49,9 @@ func (p *pass) serveOverdue() {
 		case !p.fits(c):
 			p.keep(c)
 		case q.share < q.fair-slack || alone:
-			p.serve(q, c)
+			if p.serve(q, c) {
+				c.settle()
+			}
 			q.claims.build()
 		}
 	}

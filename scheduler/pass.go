@@ -118,6 +118,7 @@ func (p *pass) takeTurns() {
 			p.skip(q, c)
 			continue
 		}
+		c.settle()
 		if c.pending > 0 {
 			q.claims.down(0)
 			p.queue.down(0)
@@ -162,6 +163,7 @@ func (p *pass) retire(q *share, c *claim) {
 		c.shape.live--
 		q.live--
 	}
+	c.settle()
 	if q.claims.drop(); len(q.claims) > 0 {
 		p.queue.down(0)
 	} else {
@@ -175,11 +177,9 @@ func (p *pass) skip(q *share, c *claim) {
 	if c.group != nil && !c.shape.dead {
 		p.bury(c.shape)
 	}
-	if c.keepable() {
-		q.overdue--
-		if c.kept < 0 && !c.shape.capped {
-			p.keep(c)
-		}
+	c.settle()
+	if c.keepable() && c.kept < 0 && !c.shape.capped {
+		p.keep(c)
 	}
 	q.claims.drop()
 	if len(q.claims) == 0 || q.live == 0 && (q.overdue == 0 || len(p.keeps) >= p.maxKeeps()) {
@@ -332,7 +332,7 @@ func (p *pass) fillQueues(waiting int) {
 		q.claims = append(q.claims, c)
 		q.live++
 		c.shape.live++
-		if c.keepable() {
+		if c.awaited = c.keepable(); c.awaited {
 			q.overdue++
 		}
 	}

@@ -23,8 +23,17 @@ type claim struct {
 	spreading spreading
 	// granted is one more than the index of the last grant in pass.granted; zero is none.
 	granted int
-	// kept is the node that is kept for the class, or -1.
-	kept int
+	// kept is the node that is kept for the class, or -1; awaited is set while the queue counts it as overdue.
+	kept    int
+	awaited bool
+}
+
+// settle ends that the queue counts c as overdue.
+func (c *claim) settle() {
+	if c.awaited {
+		c.awaited = false
+		c.shape.queue.overdue--
+	}
 }
 
 // before reports whether the next placement of their queue belongs to c rather than d. It is a strict order.
