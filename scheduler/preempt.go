@@ -8,9 +8,9 @@ import (
 const (
 	// preemptAfter is how long a class waits before tasks of others are taken back for it: most end by themselves sooner.
 	preemptAfter = 2 * time.Second // Where its caller says since when.
-	// maxPreemptions bounds the tasks that one decision takes back, maxPreempting the classes for which it looks for some.
+	// maxPreemptions bounds the tasks that one decision takes back, preemptLooks the nodes and victims that it looks at in vain.
 	maxPreemptions = 64
-	maxPreempting  = 16
+	preemptLooks   = 200_000
 )
 
 // preemption looks for running tasks to take back. It works on copies: what becomes free so is placed by a later decision.
@@ -24,6 +24,8 @@ type preemption struct {
 	// taken counts what was taken back by class, node, and who gets its place.
 	taken []Preemption
 	count int
+	// looks counts the nodes and victims looked at for nothing.
+	looks int
 	// shared is set when some tasks request device memory alone, so that a whole device may not be one task's.
 	shared bool
 }
@@ -61,8 +63,20 @@ func (p *pass) preempt() []Preemption {
 	sortDue(due)
 	x := preemption{pass: p, byAt: map[int]*room{}, promised: map[*share][]int64{}}
 	x.addRooms()
-	for _, c := range due[:min(len(due), maxPreempting)] {
-		x.serve(c)
+	failed := map[*shape]bool{} // What was not found for one is not found for one of its shape that comes later, unless it has a node kept.
+	for _, c := range due {
+		if failed[c.shape] && c.kept < 0 {
+			continue
+		}
+		before := x.looks
+		if x.serve(c) {
+			x.looks = before
+		} else {
+			failed[c.shape] = true
+		}
+		if x.count >= maxPreemptions || x.looks >= preemptLooks {
+			break
+		}
 	}
 	return x.taken
 }
@@ -146,8 +160,13 @@ func (r *room) give(l layout, s *shape, memory int64, count int) {
 			r.free[a.dim] += a.value * int64(count)
 		}
 	}
-	if count < 0 {
-		r.devices = r.devices[:len(r.devices)+count*s.devices]
+	for range -count * s.devices {
+		for i, d := range slices.Backward(r.devices) {
+			if d == (device{s.part, memory}) {
+				r.devices = slices.Delete(r.devices, i, i+1)
+				break
+			}
+		}
 	}
 	for range count * s.devices {
 		r.devices = append(r.devices, device{s.part, memory})
@@ -171,19 +190,21 @@ func (r *room) reserve(l layout, n *need) {
 	}
 }
 
-// serve makes room for the tasks of c that are due, one after the other.
-func (x *preemption) serve(c *claim) {
+// serve makes room for the tasks of c that are due, one after the other, and reports whether it found some for any.
+func (x *preemption) serve(c *claim) (found bool) {
 	for left := c.pending; left > 0 && x.count < maxPreemptions && c.shape.queue.lacks(&c.shape.need) < 0; left-- {
 		r, steps := x.find(c)
 		if r == nil {
-			return
+			return found
 		}
+		found = true
 		for _, s := range steps {
 			x.take(r, s, c)
 		}
 		r.reserve(x.layout, c.shape.needOn(&x.members[r.at]))
 		x.promise(c.shape)
 	}
+	return found
 }
 
 // promise counts one task as held by its queue.
@@ -220,6 +241,7 @@ func (x *preemption) without(s *shape) (most float64) {
 func (x *preemption) find(c *claim) (best *room, steps []int) {
 	fewest := maxPreemptions - x.count + 1
 	for _, r := range x.rooms {
+		x.looks++
 		m := &x.members[r.at]
 		if m.closed && c.kept != r.at || !x.allows(c.shape.where, r.at) {
 			continue
@@ -253,6 +275,7 @@ func coversPlain(l layout, free []int64, n *need) bool {
 // try finds the victims on a node whose end lets a task of c start, the youngest first, by their position; one of which several tasks
 // are needed comes several times. It changes nothing.
 func (x *preemption) try(r *room, c *claim, n *need) (steps []int, ok bool) {
+	x.looks += len(r.victims)
 	for i := range r.victims {
 		v := &r.victims[i]
 		for left := v.count; left > 0 && !r.fits(x.layout, n) && r.helps(x.layout, v.shape, n) && x.mayTake(v.claim, c); left-- {
@@ -260,11 +283,27 @@ func (x *preemption) try(r *room, c *claim, n *need) (steps []int, ok bool) {
 			steps = append(steps, i)
 		}
 	}
-	ok = r.fits(x.layout, n)
+	if ok = r.fits(x.layout, n); ok {
+		steps = x.spare(r, c, n, steps)
+	}
 	for _, i := range slices.Backward(steps) {
 		x.giveUp(r, r.victims[i].claim, -1)
 	}
 	return steps, ok
+}
+
+// spare gives back what turns out not to be needed, the oldest first, and returns the steps that are. The last one is.
+func (x *preemption) spare(r *room, c *claim, n *need, steps []int) (needed []int) {
+	for k := len(steps) - 2; k >= 0; k-- {
+		v := r.victims[steps[k]].claim
+		x.giveUp(r, v, -1)
+		if r.fits(x.layout, n) && (v.shape.queue != c.shape.queue || x.isNext(c.shape.queue)) {
+			steps = slices.Delete(steps, k, k+1)
+		} else {
+			x.giveUp(r, v, 1)
+		}
+	}
+	return steps
 }
 
 // giveUp counts tasks of v as gone from a node, or as back.
@@ -291,9 +330,13 @@ func (r *room) helps(l layout, s *shape, n *need) bool {
 // nextIs reports whether the queue of a shape is the next to be served if one task of the shape ends.
 func (x *preemption) nextIs(s *shape) bool {
 	x.hold(s.queue, s.holds, -1)
-	next := !slices.ContainsFunc(x.shares, func(q *share) bool { return q != s.queue && q.waits && q.before(s.queue) })
+	next := x.isNext(s.queue)
 	x.hold(s.queue, s.holds, 1)
 	return next
+}
+
+func (x *preemption) isNext(q *share) bool {
+	return !slices.ContainsFunc(x.shares, func(other *share) bool { return other != q && other.waits && other.before(q) })
 }
 
 // mayTake reports whether a running task of v may end for a waiting one of c: within a queue for a higher priority alone; from another
