@@ -214,3 +214,23 @@ func BenchmarkMismatched(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "ms/pass")
 }
+
+// BenchmarkGroups decides for 1,000 groups that are alike and wait on a full cluster.
+func BenchmarkGroups(b *testing.B) {
+	s := benchSnapshot(1)
+	s.Nodes, s.Classes = s.Nodes[:100], nil
+	for i := range s.Nodes {
+		s.Nodes[i].Used = engine.Resources{CPU: 30}
+	}
+	for i := range 1000 {
+		s.Groups = append(s.Groups, scheduler.Group{
+			ID: fmt.Sprintf("group-%04d", i), Strategy: engine.PlaceSpread, Bundles: []engine.Resources{{CPU: 20}, {CPU: 5}, {CPU: 5}, {CPU: 5}},
+		})
+	}
+	for b.Loop() {
+		if got := len(scheduler.Decide(s).GroupsWaiting); got != len(s.Groups) {
+			b.Fatalf("%d groups wait", got)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "ms/pass")
+}

@@ -2,8 +2,11 @@ package scheduler
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 
 	"github.com/f708428e/engine"
 )
@@ -21,34 +24,70 @@ type placing struct {
 	devices [][]int
 }
 
+// groupKey is equal for groups that are alike but for their ids: what is found out of one is true of all.
+type groupKey struct {
+	queue    *share
+	where    *where
+	strategy engine.PlacementStrategy
+	bundles  string
+}
+
 // addGroups makes a claim of each group. Groups come first in their queue, in the order of the snapshot.
 func (p *pass) addGroups(s *Snapshot) {
 	p.placings = make([]placing, len(s.Groups))
+	first := make(map[groupKey]*placing, len(s.Groups))
 	for i := range s.Groups {
 		g := &p.placings[i]
 		g.Group = &s.Groups[i]
-		q := p.queueOf(g.Queue)
-		sh := &shape{queue: q, current: -1}
-		g.needs = make([]need, len(g.Bundles))
-		g.gpu = len(g.Bundles) > 0
-		for b := range g.Bundles {
-			n := p.needOf(&g.Bundles[b], Weights{})
-			n.hold(p)
-			g.needs[b] = n
-			if n.bad != "" && sh.bad == "" {
-				sh.bad = n.bad
-			}
-			g.gpu = g.gpu && n.devices > 0
-			g.byShare = append(g.byShare, b)
-			sh.sum(n.holds)
+		key := groupKey{
+			queue: p.queueOf(g.Queue), where: p.whereOf(whereKey{selector: selectorKey(g.Selector)}, g.Selector),
+			strategy: g.Strategy, bundles: bundlesKey(g.Bundles),
 		}
-		slices.SortStableFunc(g.byShare, func(a, b int) int { return cmp.Compare(g.needs[b].share, g.needs[a].share) })
-		for _, h := range sh.holds {
-			sh.share = max(sh.share, float64(h.value)*p.perTotal[h.dim])
+		like := first[key]
+		if like == nil {
+			first[key] = g
+			p.measure(g, key)
+			like = g
 		}
-		sh.where = p.whereOf(whereKey{selector: selectorKey(g.Selector)}, g.Selector)
-		g.claim = claim{shape: sh, group: g, place: i - len(s.Groups), pending: 1, kept: -1, last: -1 << 63}
+		g.needs, g.byShare, g.gpu = like.needs, like.byShare, like.gpu
+		g.claim = claim{shape: like.claim.shape, group: g, place: i - len(s.Groups), pending: 1, kept: -1, last: -1 << 63}
 	}
+}
+
+// measure makes the needs and the shape of a group.
+func (p *pass) measure(g *placing, key groupKey) {
+	sh := &shape{queue: key.queue, where: key.where, current: -1}
+	g.needs = make([]need, len(g.Bundles))
+	g.gpu = len(g.Bundles) > 0
+	for b := range g.Bundles {
+		n := p.needOf(&g.Bundles[b], Weights{})
+		n.hold(p)
+		g.needs[b] = n
+		if n.bad != "" && sh.bad == "" {
+			sh.bad = n.bad
+		}
+		g.gpu = g.gpu && n.devices > 0
+		g.byShare = append(g.byShare, b)
+		sh.sum(n.holds)
+	}
+	slices.SortStableFunc(g.byShare, func(a, b int) int { return cmp.Compare(g.needs[b].share, g.needs[a].share) })
+	for _, h := range sh.holds {
+		sh.share = max(sh.share, float64(h.value)*p.perTotal[h.dim])
+	}
+	g.claim.shape = sh
+}
+
+// bundlesKey is equal for equal requests in the same order.
+func bundlesKey(bundles []engine.Resources) string {
+	var text []byte
+	for i := range bundles {
+		r := &bundles[i]
+		for _, bits := range [...]uint64{math.Float64bits(r.CPU), math.Float64bits(r.GPU), uint64(r.MemoryBytes), uint64(r.GPUMemoryBytes)} {
+			text = binary.LittleEndian.AppendUint64(text, bits)
+		}
+		text = strconv.AppendQuote(text, customKey(r.Custom))
+	}
+	return string(text)
 }
 
 // sum adds amounts to what the shape holds.
