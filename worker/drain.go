@@ -10,6 +10,9 @@ import (
 // leaveWithin bounds what a worker still waits for once it has drained: operators that do not return, and the head's last answer.
 const leaveWithin = 10 * time.Second
 
+// goodbyeWithin is what the goodbye gets, however long operators that do not return have been waited for.
+const goodbyeWithin = time.Second
+
 // evacuateAtLeast is what the objects get, however little of a drain's time the tasks have left.
 const evacuateAtLeast = 10 * time.Second
 
@@ -52,13 +55,24 @@ func (w *Worker) obeyDrain(ctx context.Context, order *enginev1.DrainOrder) erro
 	if err := w.granted.Stop(leaving); err != nil {
 		w.config.Logger.WarnContext(ctx, "operators still run", "error", err)
 	}
-	select {
-	case <-w.table.sayGoodbye():
-	case <-leaving.Done():
-	}
+	deadline, _ := leaving.Deadline()
+	w.sayGoodbye(ctx, max(goodbyeWithin, time.Until(deadline)))
 	w.drained.Store(true)
 	w.group.End()
 	return nil
+}
+
+// sayGoodbye tells the head that the worker leaves, and waits until it has heard, within has passed, or ctx ends: a head that is away will
+// find out.
+func (w *Worker) sayGoodbye(ctx context.Context, within time.Duration) {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-w.table.sayGoodbye():
+	case <-w.group.Done():
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // Drained reports whether the worker has left because the head had ordered it to.

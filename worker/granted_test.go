@@ -285,6 +285,31 @@ func TestDrainOrder(t *testing.T) {
 	}
 }
 
+// A worker says goodbye although an operator that does not return has taken all the time that there was.
+func TestGoodbyeDespiteAStuckOperator(t *testing.T) {
+	entered, through := make(chan struct{}), make(chan struct{})
+	registry := &operator.Registry{}
+	registry.Register("stuck", func(context.Context, []byte, []*operator.Table) ([]operator.Output, error) {
+		close(entered)
+		<-through
+		return nil, nil
+	})
+	w, head := startWorker(t, func(c *worker.Config) { c.Operators = registry })
+	l, _ := head.next(t)
+	l.grant(1, &enginev1.TaskTemplate{Operator: "stuck"})
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.Stop(ctx) }() // lifecycle: it ends with the goodbye.
+	l.until(func(r *enginev1.SyncRequest) bool { return r.GetGoodbye() })
+	l.send(&enginev1.SyncResponse{AcknowledgedSequence: l.last})
+	if err := <-stopped; err == nil {
+		t.Error("nobody says that the operator still runs")
+	}
+	close(through)
+}
+
 // encodeTable writes records as the value of an argument.
 func encodeTable(t testing.TB, records ...arrow.Record) []byte {
 	t.Helper()

@@ -162,18 +162,13 @@ func (w *Worker) Drain(ctx context.Context) error {
 	}
 }
 
-// Stop gives back what the worker holds, says goodbye to the head so that it need not wait for the leases to end, and ends all
-// tasks. Call Drain first to let them finish.
+// Stop gives back what the worker holds, ends all tasks, and says goodbye to the head so that it need not wait for the leases to end. It
+// blocks until ctx ends at the longest, and for one second more if the head is slow to answer. Call Drain first to let tasks finish.
 func (w *Worker) Stop(ctx context.Context) error {
 	w.table.dropAll()
 	w.granted.Drop()
 	err := errors.Join(w.tasks.Stop(ctx), w.granted.Stop(ctx))
-	select {
-	case <-w.table.sayGoodbye():
-	case <-w.group.Done():
-	case <-time.After(time.Second): // The head is away; it will find out.
-	case <-ctx.Done():
-	}
+	w.sayGoodbye(context.WithoutCancel(ctx), goodbyeWithin)
 	if stopErr := w.group.Stop(ctx); stopErr != nil && err == nil {
 		err = stopErr
 	}
