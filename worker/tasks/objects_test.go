@@ -129,7 +129,9 @@ func TestPanicInAnOutput(t *testing.T) {
 		"no record": func() ([]operator.Output, error) {
 			return []operator.Output{good(), operator.Records(schema, nil)}, nil
 		},
-		"no release":    func() ([]operator.Output, error) { return []operator.Output{operator.Record(stuck{numbers(1, 1)})}, nil },
+		"no release": func() ([]operator.Output, error) {
+			return []operator.Output{operator.Record(stuck{numbers(1, 1)})}, nil
+		},
 		"error of none": func() ([]operator.Output, error) { return nil, (*textless)(nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
