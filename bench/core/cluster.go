@@ -66,22 +66,22 @@ func startHead(ctx context.Context, workerless bool) (*process, error) {
 	return startNode(ctx, "", arguments...)
 }
 
-// stop stops the node and removes its folder.
+// stop stops the node, also after ctx has ended, and removes its folder, which whoever stops it by hand needs if this fails.
 func (p *process) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
 	out, err := exec.CommandContext(ctx, engineProgram(), "stop", "--grace", "2s", "--data-dir", p.folder).CombinedOutput() //nolint:gosec // As above.
 	if err != nil {
-		err = fmt.Errorf("engine stop: %w: %s", err, out)
+		return fmt.Errorf("engine stop: %w: %s; its data is in %s", err, out, p.folder)
 	}
-	return errors.Join(err, os.RemoveAll(p.folder))
+	return os.RemoveAll(p.folder)
 }
 
 // memory reads a process's memory: its present and its greatest resident set, in bytes.
 func (p *process) memory() (rss, peak int64, err error) {
-	return errFirst(status(p.pid, "VmRSS:"))(status(p.pid, "VmHWM:"))
-}
-
-func errFirst(a int64, aErr error) func(b int64, bErr error) (int64, int64, error) {
-	return func(b int64, bErr error) (int64, int64, error) { return a, b, errors.Join(aErr, bErr) }
+	rss, rssErr := status(p.pid, "VmRSS:")
+	peak, peakErr := status(p.pid, "VmHWM:")
+	return rss, peak, errors.Join(rssErr, peakErr)
 }
 
 // status reads a size from a process's status, in bytes.
@@ -141,7 +141,7 @@ func dial(ctx context.Context, address string, worker bool) (*client.Client, err
 	return c, err
 }
 
-// submit submits n no-op tasks.
+// submit submits a task n times.
 func submit(ctx context.Context, c *client.Client, n int, task engine.Task) []*client.TaskHandle {
 	handles := make([]*client.TaskHandle, n)
 	for i := range handles {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -53,7 +54,10 @@ func benchRestart(ctx context.Context) (err error) {
 		return err
 	}
 	killed := time.Now()
-	_, port, _ := cutAddress(head.address)
+	_, port, err := net.SplitHostPort(head.address)
+	if err != nil {
+		return err
+	}
 	again, err := startNode(ctx, head.folder, "--head", "--port", port, "--web-port", "-1", "--num-cpus", "0")
 	if err != nil {
 		return err
@@ -91,15 +95,6 @@ func benchRestart(ctx context.Context) (err error) {
 	line(fmt.Sprintf("head killed with %d running tasks", running), "%d ms until it answers, %d ms until it runs a new task (goal 2 s)", answers.Milliseconds(), runs.Milliseconds())
 	line("  run again", "%d of the running tasks, %d of %d acknowledged results (goal 0)", twice, acknowledgedTwice, done)
 	return nil
-}
-
-func cutAddress(address string) (host, port string, ok bool) {
-	for i := len(address) - 1; i >= 0; i-- {
-		if address[i] == ':' {
-			return address[:i], address[i+1:], true
-		}
-	}
-	return address, "", false
 }
 
 // ownWorker is this program as a worker. It is told what to do, and tells, a line at a time.
