@@ -2,10 +2,7 @@
 // anybody.
 package telemetry
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // bounds are the upper ends of the buckets: from 10 µs on, a factor of about three each.
 var bounds = [...]time.Duration{
@@ -43,18 +40,4 @@ func (d *Durations) Buckets() map[float64]uint64 {
 		buckets[bound.Seconds()] = sum
 	}
 	return buckets
-}
-
-// Quantile returns the bound below which the part q, from 0 to 1, of all lies; +Inf if that is above the last one, 0 if there are none.
-func (d *Durations) Quantile(q float64) float64 {
-	if d.Count == 0 {
-		return 0
-	}
-	rank, sum := uint64(math.Ceil(q*float64(d.Count))), uint64(0)
-	for i, bound := range bounds {
-		if sum += d.counts[i]; sum >= rank {
-			return bound.Seconds()
-		}
-	}
-	return math.Inf(1)
 }

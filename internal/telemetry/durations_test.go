@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"math"
 	"testing"
 	"time"
 
@@ -10,9 +9,6 @@ import (
 
 func TestDurations(t *testing.T) {
 	var d telemetry.Durations
-	if d.Quantile(0.5) != 0 {
-		t.Error("of nothing there is no median")
-	}
 	for _, took := range []time.Duration{time.Microsecond, 10 * time.Microsecond, 11 * time.Microsecond, time.Minute} {
 		d.Observe(took)
 	}
@@ -24,11 +20,5 @@ func TestDurations(t *testing.T) {
 		if got := buckets[bound]; got != want {
 			t.Errorf("%d took at most %v s, expected %d", got, bound, want)
 		}
-	}
-	if got := d.Quantile(0.5); got != 0.00001 {
-		t.Errorf("median %v", got)
-	}
-	if got := d.Quantile(1); !math.IsInf(got, 1) {
-		t.Errorf("maximum %v", got)
 	}
 }
