@@ -14,8 +14,6 @@ import (
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 10 * time.Second
-	// opArgument is the operation of a worker's errors about an argument that it could not get.
-	opArgument = "get argument"
 )
 
 // Report takes in a later report of a worker's stream. Its outcomes belong to the core from then on.
@@ -159,7 +157,7 @@ func (c *Core) attemptFailed(now time.Time, t *task, outcome *enginev1.TaskOutco
 		c.finish(now, t, outcome, n)
 		return
 	}
-	if err.Op == opArgument && err.Kind == engine.KindUnavailable {
+	if err.Op == rpc.OpGetArgument && err.Kind == engine.KindUnavailable {
 		c.suspect(err.ID)
 	}
 	c.release(n, t.id)

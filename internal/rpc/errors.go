@@ -53,6 +53,10 @@ var kindOf = map[codes.Code]engine.Kind{
 	codes.Aborted:            engine.KindFenced,
 }
 
+// OpGetArgument is the operation of a worker's errors about an argument of a task. The head reads it: one of kind engine.KindUnavailable
+// with the id of an object says that the object cannot be had.
+const OpGetArgument = "get argument"
+
 // ToStatus makes the error that a server returns: the kind's code, the whole text, and the parts as a detail. Nil stays nil.
 func ToStatus(err error) error {
 	if err == nil {

@@ -13,10 +13,6 @@ import (
 	"github.com/f708428e/engine/runtime/operator"
 )
 
-// opArgument is the operation of errors about an argument. The head reads it: an error of kind engine.KindUnavailable with the id of
-// an object says that the object cannot be had.
-const opArgument = "get argument"
-
 // store returns the node's store.
 func (t *Tasks) store(ctx context.Context) (*objectstore.Store, error) {
 	if store := t.opened.Load(); store != nil {
@@ -84,7 +80,7 @@ func (t *Tasks) nextFetchLocked() *task {
 func (t *Tasks) fetchFor(ctx context.Context, arguments []*enginev1.TaskArgument) error {
 	store, err := t.store(ctx)
 	if err != nil {
-		return engine.WrapError(opArgument, "", err)
+		return engine.WrapError(rpc.OpGetArgument, "", err)
 	}
 	for _, a := range arguments {
 		if len(a.GetObjectId()) != len(engine.ObjectID{}) {
@@ -159,7 +155,7 @@ func lost(id engine.ObjectID, err error) error {
 	if kind == engine.KindNotFound {
 		kind = engine.KindUnavailable // The head has granted the task because the object was there.
 	}
-	return &engine.Error{Kind: kind, Op: opArgument, ID: id.String(), Err: err}
+	return &engine.Error{Kind: kind, Op: rpc.OpGetArgument, ID: id.String(), Err: err}
 }
 
 // openArguments opens the arguments of a task. The caller releases them.
@@ -181,12 +177,12 @@ func (t *Tasks) openArguments(ctx context.Context, r *task) (args []*operator.Ta
 		if a.GetObjectId() == nil {
 			// It comes from outside: everything in it is looked at.
 			if opened, err = table.Open(a.GetValue(), table.Options{}); err != nil {
-				return args, engine.WrapError(opArgument, "argument "+strconv.Itoa(i+1), err)
+				return args, engine.WrapError(rpc.OpGetArgument, "argument "+strconv.Itoa(i+1), err)
 			}
 		} else {
 			id, err := rpc.ObjectIDFromProto(a.GetObjectId())
 			if err != nil {
-				return args, engine.WrapError(opArgument, "argument "+strconv.Itoa(i+1), err)
+				return args, engine.WrapError(rpc.OpGetArgument, "argument "+strconv.Itoa(i+1), err)
 			}
 			if opened, err = t.open(ctx, id); err != nil {
 				return args, lost(id, err)
