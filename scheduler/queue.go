@@ -58,62 +58,33 @@ func (c *claim) keepable() bool {
 	return c.Overdue && c.held == 0
 }
 
-// claims is a binary heap of the classes of one queue that may still get something; the first is next.
-type claims []*claim
+// heap is a binary heap; the first is next.
+type heap[T interface{ before(other T) bool }] []T
 
-func (q claims) build() {
+// claims are the classes of one queue that may still get something, shares the queues that have such classes.
+type (
+	claims = heap[*claim]
+	shares = heap[*share]
+)
+
+func (q heap[T]) build() {
 	for i := len(q)/2 - 1; i >= 0; i-- {
 		q.down(i)
 	}
 }
 
 // drop removes the first.
-func (q *claims) drop() {
+func (q *heap[T]) drop() {
 	old := *q
 	last := len(old) - 1
 	old[0] = old[last]
-	old[last] = nil
+	clear(old[last:])
 	*q = old[:last]
 	q.down(0)
 }
 
-// down restores the order after the share at i grew.
-func (q claims) down(i int) {
-	for {
-		child := 2*i + 1
-		if child >= len(q) {
-			return
-		}
-		if r := child + 1; r < len(q) && q[r].before(q[child]) {
-			child = r
-		}
-		if !q[child].before(q[i]) {
-			return
-		}
-		q[i], q[child] = q[child], q[i]
-		i = child
-	}
-}
-
-// shares is the same of the queues that have such classes.
-type shares []*share
-
-func (q shares) build() {
-	for i := len(q)/2 - 1; i >= 0; i-- {
-		q.down(i)
-	}
-}
-
-func (q *shares) drop() {
-	old := *q
-	last := len(old) - 1
-	old[0] = old[last]
-	old[last] = nil
-	*q = old[:last]
-	q.down(0)
-}
-
-func (q shares) down(i int) {
+// down restores the order after what is at i fell behind.
+func (q heap[T]) down(i int) {
 	for {
 		child := 2*i + 1
 		if child >= len(q) {
