@@ -23,7 +23,8 @@
 //   - Preemption. For a class that has waited for two seconds, running tasks of preemptible classes are taken back, the youngest class
 //     first, if the class can start then: from another queue, which keeps its share, for one that stays within its share with the task, or
 //     for one of a higher priority; within a queue, for a higher priority of class if the queue is the next. Never for
-//     less than a whole task, and never from equals in one queue.
+//     less than a whole task, never from equals in one queue, never for more than the quota of the queue lets place, and of those that would
+//     do, none that is not needed. Nothing is taken back for placement groups or for tasks in bundles, nor are these taken back.
 //
 // # Where
 //
