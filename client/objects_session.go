@@ -2,13 +2,13 @@ package client
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -101,22 +101,18 @@ func (s *session) run(ctx context.Context, first *opening) {
 		close(first.done)
 		return
 	}
-	const shortest, longest = 50 * time.Millisecond, 2 * time.Second
+	var backoff rpc.Backoff
 	// A session that has ended is not opened again under its id: an order to end it may still be on its way to a store.
 	// The connection's owner may close it before the client; then no stream will work again.
-	for pause := shortest; ctx.Err() == nil && engine.KindOf(err) != engine.KindCanceled; pause = min(2*pause, longest) {
+	for ctx.Err() == nil && engine.KindOf(err) != engine.KindCanceled {
 		if engine.KindOf(err) == engine.KindFenced {
 			s.reset(err)
 			return
 		}
-		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + rand.Float64()))) //nolint:gosec // Jitter needs no secrecy.
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if backoff.Wait(ctx, nil); ctx.Err() != nil {
 			return
 		}
-		err = s.stream(ctx, func() { pause = shortest })
+		err = s.stream(ctx, backoff.Reset)
 	}
 }
 
