@@ -47,6 +47,9 @@ type fakeTasks struct {
 	changed      chan struct{}
 	tasks        map[engine.TaskUID]*enginev1.Task
 	calls        []proto.Message
+	// waitErrs are what calls of WaitPlacementGroup return, one after the other; listErr what ListPlacementGroups does.
+	waitErrs []error
+	listErr  error
 }
 
 // fakeStream is a stream of a client.
@@ -295,6 +298,13 @@ func (f *fakeTasks) CreatePlacementGroup(_ context.Context, r *enginev1.CreatePl
 
 func (f *fakeTasks) WaitPlacementGroup(_ context.Context, r *enginev1.WaitPlacementGroupRequest) (*enginev1.WaitPlacementGroupResponse, error) {
 	f.called(r)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.waitErrs) > 0 {
+		err := f.waitErrs[0]
+		f.waitErrs = f.waitErrs[1:]
+		return nil, err
+	}
 	return &enginev1.WaitPlacementGroupResponse{Group: &enginev1.PlacementGroup{PlacementGroupId: r.GetPlacementGroupId(), Nodes: []string{"node-a"}}}, nil
 }
 
@@ -305,5 +315,7 @@ func (f *fakeTasks) RemovePlacementGroup(_ context.Context, r *enginev1.RemovePl
 
 func (f *fakeTasks) ListPlacementGroups(_ context.Context, r *enginev1.ListPlacementGroupsRequest) (*enginev1.ListPlacementGroupsResponse, error) {
 	f.called(r)
-	return &enginev1.ListPlacementGroupsResponse{Groups: []*enginev1.PlacementGroup{{Name: "g"}}}, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &enginev1.ListPlacementGroupsResponse{Groups: []*enginev1.PlacementGroup{{Name: "g"}}}, f.listErr
 }

@@ -74,7 +74,7 @@ func (j *Job) Resume(ctx context.Context) (*enginev1.Job, error) {
 	return response.GetJob(), nil
 }
 
-// reconnectFor is how long Watch and Logs try to reach a head that has gone away, counted from when the stream broke.
+// reconnectFor is how long Watch, Logs, and the waits for objects and placement groups try to reach a head that has gone away, counted from when the stream broke.
 const reconnectFor = time.Minute
 
 // Watch calls see with the job now and after each change until it has ended, see returns an error, or ctx ends. It connects again

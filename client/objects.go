@@ -246,8 +246,9 @@ func inOrder(holders []*enginev1.ObjectHolder) []*enginev1.ObjectHolder {
 }
 
 // Wait blocks until count of the objects can be read, all of them if count is 0, and returns those that can, in the order of refs. It
-// waits as long as ctx lasts, also across a restart of the head; then it returns those that are there beside ctx's error. A task that fails
-// makes no objects, so to wait for tasks, see WaitTasks.
+// waits as long as ctx lasts, also across a restart of the head, unless that is away for more than a minute; then it returns those that are
+// there beside the error. A head that cannot be reached at first is not waited for. A task that fails makes no objects, so to wait for tasks,
+// see WaitTasks.
 func (c *Client) Wait(ctx context.Context, refs []engine.ObjectRef, count int) ([]engine.ObjectRef, error) {
 	if count < 0 || count > len(refs) {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "wait for objects", "", "%d of %d objects are wanted", count, len(refs))
@@ -261,21 +262,27 @@ func (c *Client) Wait(ctx context.Context, refs []engine.ObjectRef, count int) (
 		}
 	}
 	var ready []engine.ObjectRef
+	heard := false
 	err := follow(ctx, "wait for objects", "", func(ctx context.Context, alive func()) error {
 		for len(ready) < count {
 			// A call ends before the deadline, so that its answer arrives; and before the one that a call without a deadline gets.
 			const window, margin = 20 * time.Second, 50 * time.Millisecond
 			left := untilDeadline(ctx)
 			timeout := min(window, max(left-margin, left/2))
+			last := heard && timeout < window
+			if !heard {
+				timeout = 0 // Once there was an answer, a head that goes away is waited for.
+			}
 			response, err := c.objects.service.WaitObjects(ctx, &enginev1.WaitObjectsRequest{
 				ObjectIds: ids(refs), Count: int32(min(count, 1<<30)), Timeout: durationpb.New(timeout), //nolint:gosec // Bounded.
 			})
 			if err != nil {
 				return err
 			}
+			heard = true
 			alive()
 			ready = pick(refs, response.GetReady())
-			if len(ready) < count && timeout < window {
+			if len(ready) < count && last {
 				return engine.Errorf(engine.KindDeadline, "wait for objects", "", "%d of %d are there: %w", len(ready), count, context.DeadlineExceeded)
 			}
 		}

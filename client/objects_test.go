@@ -435,6 +435,36 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// A head that restarts while objects are waited for is waited for.
+func TestWaitAcrossARestart(t *testing.T) {
+	head := newFakeHead()
+	w := newWorld(t, head)
+	ref := engine.ObjectRef{ID: engine.NewObjectID()}
+	waited := make(chan error, 1)
+	go func() {
+		_, err := w.Wait(t.Context(), []engine.ObjectRef{ref}, 0)
+		waited <- err
+	}()
+	waiting := func() int {
+		head.mu.Lock()
+		defer head.mu.Unlock()
+		return len(head.calls)
+	}
+	for deadline := time.Now().Add(20 * time.Second); waiting() < 2; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits")
+		}
+	}
+	w.stop()
+	head.mu.Lock()
+	head.learns[ref.ID] = true
+	head.mu.Unlock()
+	w.serve()
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPinAndLookup(t *testing.T) {
 	head := newFakeHead()
 	w := newWorld(t, head)

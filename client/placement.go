@@ -67,18 +67,21 @@ func placementGroup(group PlacementGroup) (*enginev1.CreatePlacementGroupRequest
 }
 
 // WaitPlacementGroup blocks until a group is placed, and returns it with the node of each bundle. It waits as long as ctx lasts, also across
-// a restart of the head.
+// a restart of the head, unless that is away for more than a minute. A head that cannot be reached at first is not waited for.
 func (c *Client) WaitPlacementGroup(ctx context.Context, id engine.PlacementGroupID) (*enginev1.PlacementGroup, error) {
 	var placed *enginev1.PlacementGroup
 	err := follow(ctx, "wait for placement group", id.String(), func(ctx context.Context, alive func()) error {
 		for {
-			// A call of its own now and then: its answer says that the head is there.
+			// That a call comes to its deadline says nothing of the head: another call's answer says that it is there.
+			if _, err := c.PlacementGroups(ctx); err != nil {
+				return err
+			}
+			alive()
 			const window = 20 * time.Second
 			call, cancel := context.WithTimeout(ctx, window)
 			response, err := c.tasks.service.WaitPlacementGroup(call, &enginev1.WaitPlacementGroupRequest{PlacementGroupId: id[:]})
 			cancel()
 			if ctx.Err() == nil && engine.KindOf(err) == engine.KindDeadline {
-				alive()
 				continue
 			}
 			placed = response.GetGroup()
