@@ -13,8 +13,8 @@ import (
 )
 
 // Run submits a task and returns at once with a handle of it; what is wrong with the task is the error of the handle's Wait. Only if as many
-// tasks as the head allows have not ended, a million unless it is told otherwise, Run blocks until one of them has or ctx ends, which is the
-// task's end too. A task that was submitted goes on whatever becomes of ctx: Cancel ends it.
+// tasks as the head allows have not ended, Run blocks until one of them has or ctx ends, which is the task's end too: that is a million unless
+// the head is told otherwise, and 100,000 before it has said so. A task that was submitted goes on whatever becomes of ctx: Cancel ends it.
 //
 // Tasks belong to the client's session, as do their outputs: Close cancels what has not ended. A head that restarts goes on with
 // them. A task may run more than once if a node or the connection to it is lost, but not after its end was told here. Under the context of a
@@ -67,8 +67,8 @@ func (c *Client) WaitTasks(ctx context.Context, handles []*TaskHandle, count int
 	return ended, pending, err
 }
 
-// tasks is the client's way to run tasks: what has not ended, and the stream over which it is told. A goroutine keeps the stream open while
-// there is something to run; another one sends, see sender.
+// tasks is the client's way to run tasks: what has not ended, and the stream over which it is told. A goroutine keeps the stream open from
+// the first task on until the client is closed or no head takes it; another one sends, see sender.
 type tasks struct {
 	// Constant.
 	service enginev1.TaskServiceClient
@@ -202,23 +202,23 @@ func (t *tasks) end(h *TaskHandle, result *TaskResult, err error) {
 
 // endUnsent ends a task that the head will never hear of. t.mu is held.
 func (t *tasks) endUnsent(h *TaskHandle, err error) {
-	state := engine.TaskFailed
-	if engine.KindOf(err) == engine.KindCanceled {
-		state = engine.TaskCancelled
-	}
-	h.end(&TaskResult{State: state}, err)
+	h.end(resultWithout(err), err)
 	t.recent.add(h)
+}
+
+// resultWithout is the result of a task that has ended here, by an error, and not at the head.
+func resultWithout(err error) *TaskResult {
+	if engine.KindOf(err) == engine.KindCanceled {
+		return &TaskResult{State: engine.TaskCancelled}
+	}
+	return &TaskResult{State: engine.TaskFailed}
 }
 
 // endAll ends all unfinished tasks, or those that were submitted. t.mu is held.
 func (t *tasks) endAll(err error, submittedOnly bool) {
 	for _, h := range t.unfinished {
 		if !submittedOnly || h.submitted != 0 {
-			state := engine.TaskFailed
-			if engine.KindOf(err) == engine.KindCanceled {
-				state = engine.TaskCancelled
-			}
-			t.end(h, &TaskResult{State: state}, engine.WrapError("run task", h.id.String(), err))
+			t.end(h, resultWithout(err), engine.WrapError("run task", h.id.String(), err))
 		}
 	}
 }

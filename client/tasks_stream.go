@@ -20,10 +20,8 @@ func (t *tasks) keep(ctx context.Context) error {
 	var backoff rpc.Backoff
 	opened := false
 	for {
-		err := t.follow(ctx, func() {
-			opened = true
-			backoff.Reset()
-		})
+		// A head that takes the stream and ends it at once is not there yet for this client: an outcome says that it is.
+		err := t.follow(ctx, func() { opened = true }, backoff.Reset)
 		switch {
 		case ctx.Err() != nil:
 			err = errClosed
@@ -49,8 +47,9 @@ func passing(err error) bool {
 	}
 }
 
-// follow opens one stream, submits all that has not ended, and takes in outcomes until the stream breaks.
-func (t *tasks) follow(ctx context.Context, opened func()) error {
+// follow opens one stream, submits all that has not ended, and takes in outcomes until the stream breaks. It calls opened with the first
+// answer, and useful with each that has outcomes.
+func (t *tasks) follow(ctx context.Context, opened, useful func()) error {
 	if err := t.objects.session.ensure(ctx); err != nil {
 		return err
 	}
@@ -73,6 +72,9 @@ func (t *tasks) follow(ctx context.Context, opened func()) error {
 	t.connect(session, int(response.GetWindow()))
 	stop := t.sender.start(ctx, stream)
 	for err == nil {
+		if len(response.GetOutcomes()) > 0 {
+			useful()
+		}
 		t.take(response)
 		response, err = stream.Recv()
 	}
@@ -110,6 +112,7 @@ func (t *tasks) connect(session string, window int) {
 		r.timer.Stop()
 	}
 	clear(t.refused)
+	clear(t.queue)
 	t.queue = t.queue[:0]
 	for _, h := range t.unfinished {
 		h.queued, h.refused = true, false
@@ -294,7 +297,7 @@ func (t *tasks) next() *enginev1.RunTasksRequest {
 		}
 		request.Tasks = append(request.Tasks, submission)
 	}
-	// A queue that is never empty must not grow in front.
+	clear(t.queue[:taken]) // The array lives on, and must not keep tasks that have ended.
 	if taken == len(t.queue) {
 		t.queue = t.queue[:0]
 	} else {

@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
@@ -533,6 +535,39 @@ func TestStreamBreaks(t *testing.T) {
 	}
 }
 
+// A head that takes streams and ends them at once is tried ever less often.
+func TestStreamIsExhausted(t *testing.T) {
+	w, tasks := newTaskWorld(t)
+	tasks.run = held
+	wait(t, w.Run(t.Context(), noop))
+	w.Run(t.Context(), engine.Task{Operator: "hold"})
+	tasks.await(t, "a submission", func() bool { return tasks.messages == 2 })
+	began := time.Now()
+	for n := range 5 {
+		tasks.breakStream(engine.Errorf(engine.KindExhausted, "run tasks", "", "too many streams"))
+		tasks.await(t, "another submission", func() bool { return tasks.messages == 3+n })
+	}
+	// Half of 50, 100, 200, 400, and 800 ms is the least.
+	if took := time.Since(began); took < 775*time.Millisecond {
+		t.Errorf("the head was tried five times within %s", took)
+	}
+}
+
+// What is to be sent is a queue whose array does not keep what was sent.
+func TestEndedTasksAreNotKept(t *testing.T) {
+	w, _ := newTaskWorld(t)
+	ended := func() weak.Pointer[client.TaskHandle] {
+		h := w.Run(t.Context(), noop)
+		wait(t, h)
+		return weak.Make(h)
+	}()
+	for until := time.Now().Add(10 * time.Second); ended.Value() != nil; runtime.GC() {
+		if time.Now().After(until) {
+			t.Fatal("a task that has ended is kept")
+		}
+	}
+}
+
 func TestNoHead(t *testing.T) {
 	w, tasks := newTaskWorld(t)
 	away := engine.Errorf(engine.KindUnavailable, "call", "", "nobody is there")
@@ -628,6 +663,17 @@ func TestTaskCalls(t *testing.T) {
 	if placed, err := w.WaitPlacementGroup(t.Context(), group); err != nil || placed.GetNodes()[0] != "node-a" {
 		t.Errorf("got %v, %v", placed, err)
 	}
+	// A head that restarts while a group is waited for is waited for, one that is away at first is not.
+	away := engine.Errorf(engine.KindUnavailable, "call", "", "nobody is there")
+	tasks.waitErrs = []error{away, away}
+	if placed, err := w.WaitPlacementGroup(t.Context(), group); err != nil || placed.GetNodes()[0] != "node-a" {
+		t.Errorf("got %v, %v", placed, err)
+	}
+	tasks.listErr = away
+	if _, err := w.WaitPlacementGroup(t.Context(), group); engine.KindOf(err) != engine.KindUnavailable {
+		t.Errorf("got %v", err)
+	}
+	tasks.listErr = nil
 	if groups, err := w.PlacementGroups(t.Context()); err != nil || len(groups) != 1 {
 		t.Errorf("got %v, %v", groups, err)
 	}
