@@ -112,6 +112,7 @@ func (c *Core) Fill(id engine.NodeID, answer *enginev1.SyncResponse) {
 			if _, knows := n.knows[last.wire.GetNumber()]; !knows {
 				n.knows[last.wire.GetNumber()] = struct{}{}
 				answer.Templates = append(answer.Templates, last.wire)
+				bytes += len(last.key)
 			}
 		}
 		bytes += int(t.bytes)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -44,6 +46,13 @@ type binding struct {
 const (
 	maxUnsent  = 100_000
 	maxRefused = 100_000
+)
+
+const (
+	// maxRefusals bounds the refusals of one answer.
+	maxRefusals = 10_000
+	// outcomeOverhead, outputOverhead, and refusalOverhead are about what these take in a message beside their texts and values.
+	outcomeOverhead, outputOverhead, refusalOverhead = 100, 30, 150
 )
 
 func (c *Core) sessionOf(id string) *session {
@@ -149,24 +158,50 @@ func (c *Core) Respond(id string, stream uint64, most int) *enginev1.RunTasksRes
 	if s.cursor == nil && len(s.strays)+len(s.refusals) == 0 {
 		return nil
 	}
-	response := &enginev1.RunTasksResponse{Refusals: s.refusals}
-	s.refusals = nil
+	response := &enginev1.RunTasksResponse{}
+	size := 0
 	outcomes := make([]*enginev1.TaskOutcome, 0, min(most, s.ends.count+len(s.strays)))
-	n := min(most, len(s.strays))
-	outcomes = append(outcomes, s.strays[:n]...)
-	if s.strays = s.strays[n:]; len(s.strays) == 0 {
-		s.strays = nil
+	take := func(outcome *enginev1.TaskOutcome) {
+		outcomes = append(outcomes, outcome)
+		size += outcomeBytes(outcome)
 	}
-	bytes := int64(0)
-	for ; s.cursor != nil && len(outcomes) < most && bytes < maxAnswerBytes; s.cursor = s.cursor.ends.next {
-		bytes += valueBytes(s.cursor.outcome)
-		outcomes = append(outcomes, s.cursor.outcome)
+	taken := 0
+	for ; taken < len(s.refusals) && taken < maxRefusals && size < maxAnswerBytes; taken++ {
+		size += refusalOverhead + len(s.refusals[taken].GetError().GetMessage())
+	}
+	response.Refusals, s.refusals = s.refusals[:taken:taken], rest(s.refusals, taken)
+	for taken = 0; taken < len(s.strays) && len(outcomes) < most && size < maxAnswerBytes; taken++ {
+		take(s.strays[taken])
+	}
+	s.strays = rest(s.strays, taken)
+	for ; s.cursor != nil && len(outcomes) < most && size < maxAnswerBytes; s.cursor = s.cursor.ends.next {
+		take(s.cursor.outcome)
 	}
 	response.Outcomes = outcomes
-	if s.cursor != nil || len(s.strays) > 0 {
+	if s.cursor != nil || len(s.strays)+len(s.refusals) > 0 {
 		c.wakeSession(s)
 	}
 	return response
+}
+
+// rest is what remains of a list once so many are taken.
+func rest[T any](list []T, taken int) []T {
+	if taken == len(list) {
+		return nil
+	}
+	return list[taken:]
+}
+
+// outcomeBytes is about what an outcome takes in a message.
+func outcomeBytes(outcome *enginev1.TaskOutcome) int {
+	size := outcomeOverhead + len(outcome.GetNodeId())
+	if outcome.GetError() != nil {
+		size += proto.Size(outcome.GetError())
+	}
+	for _, output := range outcome.GetOutputs() {
+		size += outputOverhead + len(output.GetValue()) + len(output.GetCheckpoint())
+	}
+	return size
 }
 
 // valueBytes counts the bytes of the values in an outcome.
