@@ -67,6 +67,8 @@ type Embedding struct {
 	SizeBytes int64
 	// ONNXPath is the folder's ONNX file, absolute. Empty: the graph is made from weights, see Materialize.
 	ONNXPath string
+	// Quantized says that the folder's ONNX file computes in integers, as Graph has it.
+	Quantized bool
 	// TokenizerPath is the tokenizer.json, absolute.
 	TokenizerPath string
 	// MaxTokens is how long a text may be, special tokens included. Never zero.

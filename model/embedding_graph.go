@@ -40,19 +40,13 @@ func (o *embeddingOpener) findGraph(context.Context) error {
 	case o.has(index):
 		return o.readIndex(index)
 	}
-	var others []string
-	for _, pattern := range []string{"onnx/*.onnx", "*.onnx"} {
-		found, err := filepath.Glob(filepath.Join(globEscape(o.Folder), filepath.FromSlash(pattern)))
-		if err != nil {
-			return o.fail(".", "%w", err)
-		}
-		for _, f := range found {
-			if name, err := filepath.Rel(o.Folder, f); err == nil {
-				others = append(others, filepath.ToSlash(name))
-			}
-		}
-	}
-	if len(others) > 0 {
+	switch others, err := o.otherGraphs(); {
+	case err != nil:
+		return err
+	case len(others) == 1:
+		o.ONNXPath = o.path(others[0])
+		return nil
+	case len(others) > 1:
 		return o.fail(".", "there is no onnx/model.onnx; found %s", strings.Join(others, ", ")).WithHint("name one of them in the place of the folder")
 	}
 	err := o.noWeights(o.transformer, weights)
@@ -60,6 +54,25 @@ func (o *embeddingOpener) findGraph(context.Context) error {
 		err = o.fail(".", "the folder has no weights: neither onnx/model.onnx, model.onnx, nor %s", weightsFile)
 	}
 	return err
+}
+
+// otherGraphs returns the ONNX files that have none of the usual names, such as onnx/model_qint8_avx512.onnx.
+func (o *embeddingOpener) otherGraphs() (names []string, err error) {
+	for _, folder := range slices.Compact([]string{o.transformer, "."}) {
+		for _, pattern := range []string{"onnx/*.onnx", "*.onnx"} {
+			found, err := filepath.Glob(filepath.Join(globEscape(o.path(folder)), filepath.FromSlash(pattern)))
+			if err != nil {
+				return nil, o.fail(folder, "%w", err)
+			}
+			for _, f := range found {
+				name, err := filepath.Rel(o.Folder, f)
+				if err == nil && o.has(filepath.ToSlash(name)) {
+					names = append(names, filepath.ToSlash(name))
+				}
+			}
+		}
+	}
+	return names, nil
 }
 
 // globEscape keeps a folder's name from being read as a pattern.
@@ -146,6 +159,7 @@ func (o *embeddingOpener) readONNXGraph(ctx context.Context) error {
 	if err := m.readONNX(ctx); err != nil {
 		return err
 	}
+	o.Quantized = m.Quantized
 	external, err := externalFiles(m.ONNXPath, m.External)
 	if err != nil {
 		return err

@@ -18,8 +18,8 @@ import (
 
 // OpenEmbedding reads the folder of a sentence embedding model: one of sentence-transformers (modules.json), or a plain one of the
 // transformers library (config.json and tokenizer.json). path may also name an ONNX file in such a folder, or in a folder within it;
-// otherwise onnx/model.onnx is taken, else model.onnx, else model.safetensors, of which Materialize makes a graph. All of the
-// model's files are read once, for the digest. Symbolic links to configuration, tokenizer, and weights are followed.
+// otherwise onnx/model.onnx is taken, else model.onnx, else model.safetensors, of which Materialize makes a graph, else the only other
+// ONNX file there is, such as onnx/model_int8.onnx. All of the model's files are read once, for the digest. Symbolic links to configuration, tokenizer, and weights are followed.
 //
 // The error has kind engine.KindNotFound if path does not exist, engine.KindInvalidArgument for a URI, and engine.KindModel for
 // everything that is wrong with the model.
@@ -51,6 +51,24 @@ func OpenEmbedding(ctx context.Context, path string) (*Embedding, error) {
 		}
 	}
 	return o.Embedding, nil
+}
+
+// IsEmbedding reports whether path is what OpenEmbedding opens, rather than Open: a folder that is no MLflow model, or an ONNX file
+// beside a tokenizer or in a folder beside one.
+func IsEmbedding(path string) bool {
+	there := func(parts ...string) bool {
+		_, err := os.Stat(filepath.Join(parts...))
+		return err == nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	if info.IsDir() {
+		return !there(path, mlmodelName)
+	}
+	folder := filepath.Dir(path)
+	return strings.HasSuffix(path, ".onnx") && !there(folder, mlmodelName) && (there(folder, tokenizerFile) || there(folder, "..", tokenizerFile))
 }
 
 // folderOf returns the model folder that an ONNX file belongs to.

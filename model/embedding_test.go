@@ -38,6 +38,9 @@ func tokensOutput(name string, n int64) message { return value(name, tensorType(
 func TestOpenEmbedding(t *testing.T) {
 	hiddenState := onnxFile(tokenInputs("input_ids", "attention_mask", "token_type_ids"), []message{tokensOutput("last_hidden_state", 16)})
 	both := onnxFile(tokenInputs("input_ids", "attention_mask"), []message{tokensOutput("token_embeddings", 16), value("sentence_embedding", tensorType(onnxFloat, 0, 8))})
+	integers := graph{
+		nodes: []message{node("com.microsoft", "DynamicQuantizeMatMul")}, inputs: tokenInputs("input_ids"), outputs: []message{tokensOutput("last_hidden_state", 16)},
+	}.file()
 	for name, test := range map[string]struct {
 		kind   string
 		change func(map[string][]byte)
@@ -138,6 +141,19 @@ func TestOpenEmbedding(t *testing.T) {
 				return filepath.Base(e.Path) == "model_int8.onnx" && e.ONNXPath == e.Path && slices.Contains(e.Files, "onnx/model_int8.onnx") && e.Dim == 16
 			},
 		},
+		"the only other file": {
+			change: func(f map[string][]byte) {
+				f["onnx/model_qint8_avx512.onnx"] = integers
+				delete(f, "model.safetensors")
+			},
+			check: func(e *model.Embedding) bool {
+				return e.ONNXPath == filepath.Join(e.Folder, "onnx", "model_qint8_avx512.onnx") && e.Quantized && slices.Contains(e.Files, "onnx/model_qint8_avx512.onnx")
+			},
+		},
+		"weights before the only other file": {
+			change: func(f map[string][]byte) { f["onnx/model_qint8_avx512.onnx"] = integers },
+			check:  func(e *model.Embedding) bool { return e.ONNXPath == "" && !e.Quantized },
+		},
 		"shards": {
 			change: func(f map[string][]byte) {
 				w := modeltest.Tiny("bert").Weights()
@@ -194,8 +210,11 @@ func TestOpenEmbeddingRefuses(t *testing.T) {
 		}, "the model's table only 5 rows"},
 		"no weights": {func(f map[string][]byte) { delete(f, "model.safetensors") }, "the folder has no weights"},
 		"pickle":     {func(f map[string][]byte) { delete(f, "model.safetensors"); f["pytorch_model.bin"] = []byte("PK") }, "pytorch_model.bin: the weights are a Python pickle"},
-		"other onnx": {func(f map[string][]byte) { delete(f, "model.safetensors"); f["onnx/model_O3.onnx"] = nil }, "found onnx/model_O3.onnx (name one of them"},
-		"no config":  {func(f map[string][]byte) { delete(f, "config.json") }, "config.json: no such file"},
+		"other onnx": {func(f map[string][]byte) {
+			delete(f, "model.safetensors")
+			f["onnx/model_O3.onnx"], f["onnx/model_int8.onnx"] = nil, nil
+		}, "found onnx/model_O3.onnx, onnx/model_int8.onnx (name one of them"},
+		"no config": {func(f map[string][]byte) { delete(f, "config.json") }, "config.json: no such file"},
 		"no limit": {func(f map[string][]byte) {
 			delete(f, "config.json")
 			delete(f, "sentence_bert_config.json")

@@ -25,6 +25,9 @@ type Graph struct {
 	Unsupported map[string]string
 	// Opsets are the versions of operator sets that the model imports, by domain; ONNX's own domain is "ai.onnx".
 	Opsets map[string]int64
+	// Quantized says that operators multiply matrices of integers: the results are close to those of the model in float32, and
+	// depend a little on what is computed together.
+	Quantized bool
 	// Producer is the program that wrote the model with its version, such as "skl2onnx 1.19.1"; may be empty.
 	Producer string
 	// IRVersion is the version of the file format.
@@ -35,6 +38,11 @@ type Graph struct {
 
 // knownDomains are the operator domains that ONNX Runtime implements by itself: ONNX's own, and its contributed operators.
 var knownDomains = []string{"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+
+// integerOperators multiply matrices of integers.
+var integerOperators = []string{
+	"MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm", "QAttention", "ConvInteger", "QLinearConv",
+}
 
 // Limits on what one file may make us remember or do.
 const (
@@ -256,6 +264,7 @@ func (g *graphReader) walkNode(ctx context.Context, f field, depth int) error {
 	if err != nil {
 		return err
 	}
+	g.graph.Quantized = g.graph.Quantized || slices.Contains(integerOperators, id.name)
 	if !slices.Contains(knownDomains, id.domain) {
 		if g.foreign[id] = true; len(g.foreign) > maxForeign {
 			return fmt.Errorf("%w: over %d operators of unknown domains, such as %q", errDamaged, maxForeign, id.domain)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +30,7 @@ type modelView struct {
 
 type embeddingView struct {
 	Graph          string            `json:"graph"`
+	Quantized      bool              `json:"quantized"`
 	ModelType      string            `json:"model_type"`
 	Tokenizer      string            `json:"tokenizer"`
 	MaxTokens      int               `json:"max_tokens"`
@@ -75,7 +74,7 @@ tokenizer.json and config.json. Of the latter two it also checks that the engine
 
 // inspectModel opens a model of whichever kind path is.
 func inspectModel(ctx context.Context, path string) (modelView, error) {
-	if isEmbedding(path) {
+	if model.IsEmbedding(path) {
 		e, err := model.OpenEmbedding(ctx, path)
 		if err != nil {
 			return modelView{}, err
@@ -96,23 +95,6 @@ func inspectModel(ctx context.Context, path string) (modelView, error) {
 	return view, nil
 }
 
-// isEmbedding reports whether path is a folder that is no MLflow model, or an ONNX file beside a tokenizer or in a folder beside one.
-func isEmbedding(path string) bool {
-	there := func(parts ...string) bool {
-		_, err := os.Stat(filepath.Join(parts...))
-		return err == nil
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	if info.IsDir() {
-		return !there(path, "MLmodel")
-	}
-	folder := filepath.Dir(path)
-	return strings.HasSuffix(path, ".onnx") && !there(folder, "MLmodel") && (there(folder, "tokenizer.json") || there(folder, "..", "tokenizer.json"))
-}
-
 // viewSpecs describes inputs or outputs, those of types that the engine does not have in ONNX's words.
 func viewSpecs(specs []engine.TensorSpec, unsupported map[string]string) []string {
 	all := make([]string, len(specs))
@@ -127,7 +109,7 @@ func viewSpecs(specs []engine.TensorSpec, unsupported map[string]string) []strin
 
 func viewEmbedding(e *model.Embedding) modelView {
 	embedding := embeddingView{
-		Graph: e.ONNXPath, ModelType: e.ModelType, Tokenizer: e.TokenizerPath, MaxTokens: e.MaxTokens, Dim: e.Dim, HiddenDim: e.HiddenDim,
+		Graph: e.ONNXPath, Quantized: e.Quantized, ModelType: e.ModelType, Tokenizer: e.TokenizerPath, MaxTokens: e.MaxTokens, Dim: e.Dim, HiddenDim: e.HiddenDim,
 		Pooling: e.Pooling, PoolingAssumed: e.PoolingAssumed, Normalize: e.Normalize, LowerCase: e.LowerCase,
 		Prompts: e.Prompts, DefaultPrompt: e.DefaultPrompt, Dense: []string{},
 	}
@@ -172,6 +154,9 @@ func describeModel(w io.Writer, v modelView) error {
 		graph := e.Graph
 		if graph == "" {
 			graph = "made of " + e.ModelType + " weights when it is used"
+		}
+		if e.Quantized {
+			graph += " (int8)"
 		}
 		var steps []string
 		for _, p := range e.Pooling {
