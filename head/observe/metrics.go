@@ -108,7 +108,7 @@ func collectTasks(s sink, counts dispatch.Counts, queues []dispatch.QueueView) {
 	s.gauge("engine_jobs_waiting", "Jobs with tasks to run of which none runs.", float64(counts.WaitingJobs))
 	s.gauge("engine_jobs_waiting_bytes", "About the memory that these take.", float64(counts.WaitingJobBytes))
 	s.gauge("engine_tasks_known", "Tasks of clients that are remembered.", float64(counts.Tasks.Known))
-	s.gauge("engine_task_argument_bytes", "What the arguments of clients' tasks that have not ended take.", float64(counts.Tasks.Bytes))
+	s.gauge("engine_task_argument_bytes", "What the arguments of clients' tasks that have not ended and the templates of all tasks take.", float64(counts.Tasks.Bytes))
 	s.gauge("engine_lineage_tasks", "Tasks of clients that may run again for their outputs.", float64(counts.Tasks.LineageTasks))
 	s.gauge("engine_lineage_bytes", "What their submissions take.", float64(counts.Tasks.LineageBytes))
 	s.gauge("engine_placement_groups", "Placement groups.", float64(counts.Tasks.Groups))

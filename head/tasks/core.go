@@ -32,16 +32,18 @@ type Config struct {
 	Window int64
 	// MaxPending is how many tasks may wait in a queue that does not say so itself. Zero means 2,000,000.
 	MaxPending int64
-	// MaxBytes bounds the memory of all tasks that have not ended, their arguments above all. Zero means 1 GiB.
+	// MaxBytes bounds the memory of all tasks that have not ended, their arguments above all, and of all templates, those included that only
+	// streams or ended tasks use. Zero means 1 GiB.
 	MaxBytes int64
 	// MaxUnread and MaxUnreadBytes bound the outcomes of a session that are not acknowledged, and the values in them, before nothing more
 	// of it is granted. Zero means 50,000 and 64 MiB.
 	MaxUnread      int
 	MaxUnreadBytes int64
-	// Retained is how many ended tasks are kept for people after their outcomes were acknowledged. Zero means 10,000, negative none.
+	// Retained is how many ended tasks are kept for people after their outcomes were acknowledged, but for those with templates of more than
+	// 8 KiB. Zero means 10,000, negative none.
 	Retained int
-	// MaxLineage and MaxLineageBytes bound the tasks that are kept to be run again when their outputs are lost. Zero means 100,000 and
-	// 256 MiB; those that are there longest go first.
+	// MaxLineage and MaxLineageBytes bound the tasks that are kept to be run again when their outputs are lost, with their arguments and
+	// templates. Zero means 100,000 and 256 MiB; those that are there longest go first.
 	MaxLineage      int
 	MaxLineageBytes int64
 	// Timeline remembers the attempts that have ended. Nil means that nobody does.

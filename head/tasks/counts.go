@@ -10,7 +10,8 @@ type Counts struct {
 	Lost int64
 	// Known are the tasks that are remembered, Sessions the clients that have some, Groups the placement groups.
 	Known, Sessions, Groups int64
-	// Bytes is what the arguments of those that wait take; LineageTasks may run again, and take LineageBytes.
+	// Bytes is what the arguments of those that have not ended and all templates take; LineageTasks may run again, and take LineageBytes,
+	// their templates included.
 	Bytes, LineageTasks, LineageBytes int64
 }
 

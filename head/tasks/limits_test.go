@@ -13,6 +13,45 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
+// TestTemplatesGoWithTheirTasks sees that ended tasks do not keep so much of their templates that nothing more is accepted.
+func TestTemplatesGoWithTheirTasks(t *testing.T) {
+	for name, recompute := range map[string]bool{"kept for people": false, "kept to be run again": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, tasks.Config{MaxBytes: 10 << 20, MaxLineageBytes: 2 << 20})
+			w, s := c.worker("n1", oneCore), c.client(session)
+			for n := 1; n <= 100; n++ {
+				template := s.template(&enginev1.TaskTemplate{Params: append(make([]byte, 200<<10), byte(n)), Recompute: recompute})
+				s.submit(template, n)
+				s.send(&enginev1.RunTasksRequest{RetiredTemplates: []uint32{template}})
+				c.wantRuns(w, fmt.Sprint(n))
+				w.finish(id(n), 1, nil, 100)
+				s.wantEnded(id(n), "SUCCEEDED")
+			}
+			counts := c.core.Counts()
+			if len(s.refusals) > 0 || counts.Bytes > 3<<20 || counts.LineageBytes > 2<<20 {
+				t.Fatalf("%d refusals, %d bytes, of lineage %d: expected none, few, and at most 2 MiB", len(s.refusals), counts.Bytes, counts.LineageBytes)
+			}
+			if recompute && counts.LineageTasks == 0 {
+				t.Fatal("nothing is kept to be run again")
+			}
+		})
+	}
+	t.Run("shared by many that are kept to be run again", func(t *testing.T) {
+		c := newCluster(t, tasks.Config{MaxLineageBytes: 2 << 20})
+		w, s := c.worker("n1", oneCore), c.client(session)
+		template := s.template(&enginev1.TaskTemplate{Params: make([]byte, 200<<10), Recompute: true})
+		for n := 1; n <= 100; n++ {
+			s.submit(template, n)
+			c.wantRuns(w, fmt.Sprint(n))
+			w.finish(id(n), 1, nil, 100)
+			s.wantEnded(id(n), "SUCCEEDED")
+		}
+		if n := c.core.Counts().LineageTasks; n != 100 {
+			t.Fatalf("%d tasks are kept to be run again, expected 100: their template counts once", n)
+		}
+	})
+}
+
 // TestMessageSizes sees that no message becomes larger than a stream carries, however much waits for it.
 func TestMessageSizes(t *testing.T) {
 	const most = 10 << 20

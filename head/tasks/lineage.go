@@ -19,8 +19,7 @@ const (
 func (c *Core) keepLineage(t *task) {
 	t.lineage = true
 	c.lineage = append(c.lineage, t)
-	c.lineageBytes += int64(t.bytes)
-	c.lineageCount++
+	c.countLineage(t, 1)
 	for range len(c.lineage) {
 		if c.lineageCount <= c.config.MaxLineage && c.lineageBytes <= c.config.MaxLineageBytes {
 			break
@@ -49,14 +48,27 @@ func (c *Core) keepLineage(t *task) {
 	}
 }
 
+// countLineage adds to what is kept to be run again. A template counts once, however many tasks share it.
+func (c *Core) countLineage(t *task, n int) {
+	c.lineageCount += n
+	c.lineageBytes += int64(n) * int64(t.bytes)
+	before := t.template.lineage
+	t.template.lineage += n
+	switch {
+	case before == 0:
+		c.lineageBytes += t.template.size()
+	case t.template.lineage == 0:
+		c.lineageBytes -= t.template.size()
+	}
+}
+
 // dropLineage says that a task is not run again.
 func (c *Core) dropLineage(t *task) {
 	if !t.lineage {
 		return
 	}
 	t.lineage = false
-	c.lineageCount--
-	c.lineageBytes -= int64(t.bytes)
+	c.countLineage(t, -1)
 	if !t.rerunning {
 		t.submission = nil
 	}
@@ -191,8 +203,7 @@ func (c *Core) abandon(t *task, cause error) error {
 	t.rare().gone = cause
 	if t.lineage {
 		t.lineage = false
-		c.lineageCount--
-		c.lineageBytes -= int64(t.bytes)
+		c.countLineage(t, -1)
 		t.submission = nil
 		c.settle(t)
 	}

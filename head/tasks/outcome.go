@@ -120,9 +120,12 @@ func withoutValues(outcome *enginev1.TaskOutcome) *enginev1.TaskOutcome {
 	return bare
 }
 
-// retain keeps a task for people, in the place of the one that was kept longest.
+// maxRetainedTemplate is how large the template of a task may be that is kept for people: a task keeps its template.
+const maxRetainedTemplate = 8 << 10
+
+// retain keeps a task for people, in the place of the one that was kept longest. One with a large template is not worth its memory.
 func (c *Core) retain(t *task) {
-	if t.retained || c.config.Retained <= 0 {
+	if t.retained || c.config.Retained <= 0 || len(t.template.key) > maxRetainedTemplate {
 		return
 	}
 	t.retained = true

@@ -22,8 +22,8 @@ const (
 )
 
 // Submit takes in a message of a client, which belongs to the core from then on. The error says that the stream was replaced or its
-// session has ended (engine.KindFenced), or that the client does not read what it is answered or has sent too many templates
-// (engine.KindExhausted): the stream must end.
+// session has ended (engine.KindFenced), or that the client does not read what it is answered, has sent too many templates, or that there is
+// no memory for another one (engine.KindExhausted): the stream must end.
 func (c *Core) Submit(now time.Time, id string, stream uint64, request *enginev1.RunTasksRequest) error {
 	s := c.sessions[id]
 	if s == nil || s.stream != stream {
@@ -33,8 +33,12 @@ func (c *Core) Submit(now time.Time, id string, stream uint64, request *enginev1
 		return engine.Errorf(engine.KindExhausted, opSubmit, id, "the client does not read what it is answered")
 	}
 	for _, wire := range request.GetTemplates() {
-		if len(s.bindings) >= maxTemplates || c.bytes > 2*c.config.MaxBytes {
+		switch {
+		case len(s.bindings) >= maxTemplates:
 			return engine.Errorf(engine.KindExhausted, opSubmit, id, "the stream has carried %d templates that are not retired", len(s.bindings))
+		case c.bytes > 2*c.config.MaxBytes:
+			return engine.Errorf(engine.KindExhausted, opSubmit, id, "the arguments of tasks that have not ended and all templates take %s, too much for another template",
+				engine.FormatSize(c.bytes))
 		}
 		c.bind(now, s, wire)
 	}
@@ -81,7 +85,7 @@ func (c *Core) submit(now time.Time, s *session, wire *enginev1.TaskSubmission) 
 	}
 	bytes, err := sizeOf(wire)
 	if err == nil && c.bytes+bytes > c.config.MaxBytes {
-		c.refuse(s, id, wire, "the tasks that wait have arguments of %s, as much as they may", engine.FormatSize(c.bytes))
+		c.refuse(s, id, wire, "the arguments of tasks that have not ended and all templates take %s, as much as they may", engine.FormatSize(c.bytes))
 		return
 	}
 	if s.refused != nil {

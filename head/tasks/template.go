@@ -48,8 +48,9 @@ type template struct {
 	outputs     int
 	// err is why no task of it can run.
 	err *enginev1.Error
-	// users counts the tasks and streams that refer to it.
+	// users counts the tasks and streams that refer to it, lineage those of the tasks that are kept to be run again.
 	users   int
+	lineage int
 	summary *summary
 	// mean is how long a task runs, in nanoseconds; 0 until one has.
 	mean float64
