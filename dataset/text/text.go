@@ -41,6 +41,9 @@ func Open(op string, info dataset.File) (*Input, error) {
 // Compressed tells whether the name of a file says that it is compressed: then only a whole file can be a split.
 func Compressed(path string) bool { return packingOf(path) != nil }
 
+// Path is the file's.
+func (in *Input) Path() string { return in.info.Path }
+
 // Compressed tells whether the input is unpacked as it is read. The length of what comes out is then not known before its end.
 func (in *Input) Compressed() bool { return in.packing != nil }
 
