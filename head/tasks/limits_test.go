@@ -52,6 +52,26 @@ func TestTemplatesGoWithTheirTasks(t *testing.T) {
 	})
 }
 
+// TestRefusedNamesAreAbridged sees that a template that is refused for its names does not leave them behind.
+func TestRefusedNamesAreAbridged(t *testing.T) {
+	c := newCluster(t, tasks.Config{})
+	s := c.client(session)
+	long := string(bytes.Repeat([]byte("a"), 1<<20))
+	s.submit(s.template(&enginev1.TaskTemplate{Name: long}), 1)
+	s.submit(s.template(&enginev1.TaskTemplate{Operator: long}), 2)
+	s.wantEnded(id(1), "FAILED: invalid_argument", "name: 1048576 bytes")
+	s.wantEnded(id(2), "FAILED: invalid_argument", "operator's name")
+	summaries := c.core.Summaries()
+	if len(summaries) != 2 {
+		t.Fatalf("%d summaries, expected 2", len(summaries))
+	}
+	for _, summary := range summaries {
+		if n := len(summary.GetName()) + len(summary.GetOperator()); n > 200 {
+			t.Fatalf("a summary has names of %d bytes", n)
+		}
+	}
+}
+
 // TestMessageSizes sees that no message becomes larger than a stream carries, however much waits for it.
 func TestMessageSizes(t *testing.T) {
 	const most = 10 << 20

@@ -86,7 +86,11 @@ func (c *Core) internTemplate(wire *enginev1.TaskTemplate) *template {
 		t.queue = c.queueOf(defaultQueue)
 	}
 	t.queue.users++
-	t.summary = c.summaryOf(cmp.Or(t.name, wire.GetOperator()), wire.GetOperator())
+	if name, operator := cmp.Or(t.name, wire.GetOperator()), wire.GetOperator(); t.err == nil {
+		t.summary = c.summaryOf(name, operator)
+	} else { // Its names may have any length, and a summary stays.
+		t.summary = c.summaryOf(abridge(name), abridge(operator))
+	}
 	c.templates[t.key] = t
 	c.bytes += t.size()
 	return t
