@@ -25,8 +25,12 @@ import (
 // everything that is wrong with the model.
 func OpenEmbedding(ctx context.Context, path string) (*Embedding, error) {
 	if scheme, ok := uriScheme(path); ok {
-		return nil, engine.Errorf(engine.KindInvalidArgument, op, path, "%s models are not available in this version", scheme).
+		err := engine.Errorf(engine.KindInvalidArgument, op, path, "%s models are not available in this version", scheme).
 			WithHint("name a folder with a tokenizer.json")
+		if scheme == "hf://" {
+			err = engine.Errorf(engine.KindInvalidArgument, op, path, "the model is not here").WithHint("`engine model import %s` downloads it", path)
+		}
+		return nil, err
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {

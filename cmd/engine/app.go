@@ -15,7 +15,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
-	"github.com/f708428e/engine/internal/jobfile"
 	"github.com/f708428e/engine/node"
 )
 
@@ -143,11 +142,6 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 		return nil, err
 	}
 	return a.dial(ctx, a.address)
-}
-
-// jobOptions are the options of reading a job file.
-func (a *app) jobOptions(sets []string) jobfile.Options {
-	return jobfile.Options{Sets: sets, Env: a.env, Stdin: a.stdin}
 }
 
 // notef prints a line for people to standard error, unless they asked for none.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,16 +55,27 @@ const (
 
 func (a *app) modelInspectCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "inspect PATH",
+		Use:   "inspect PATH|NAME",
 		Short: "Show what a model takes and gives, its limits, and its digest",
 		Long: `Inspect reads a model as a job would, and says what is wrong with it, or what it takes and gives. PATH is an .onnx file, an MLflow model
 folder, or the folder of a sentence embedding model: one of sentence-transformers, or a plain one of the transformers library with
-tokenizer.json and config.json. Of the latter two it also checks that the engine can make a graph if there is no ONNX file.`,
+tokenizer.json and config.json; or the name of a model that was imported. Of folders of embedding models it also checks that the engine
+can make a graph if there is no ONNX file, and says which file is taken if there is one: onnx/model.onnx or model.onnx; else weights,
+of which the engine makes the graph; else the only other ONNX file, such as onnx/model_qint8_avx512.onnx. Another one is chosen by
+giving its path in the place of the folder.`,
 		Example: `  engine model inspect wine.onnx
   engine model inspect all-MiniLM-L6-v2 -o json`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			view, err := inspectModel(cmd.Context(), args[0])
+			path := args[0]
+			if _, err := os.Stat(path); err != nil {
+				if models, err := a.modelRegistry(""); err == nil {
+					if e, err := models.Find(path); err == nil {
+						path = e.Path
+					}
+				}
+			}
+			view, err := inspectModel(cmd.Context(), path)
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
-	"github.com/f708428e/engine/internal/jobfile"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/node"
 )
@@ -70,9 +69,9 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 	if err != nil {
 		return result, usage(err)
 	}
-	spec, err := jobfile.Load(path, a.jobOptions(f.sets))
+	spec, err := a.loadJob(ctx, path, f.sets, f.dataDir)
 	if err != nil {
-		return result, usage(err)
+		return result, err
 	}
 	folder, err := a.claimRunFolder(ctx, f)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
-	"github.com/f708428e/engine/internal/jobfile"
 	"github.com/f708428e/engine/internal/rpc"
 )
 
@@ -48,9 +47,9 @@ that id is refused.`,
 			if err := checkSubmissionID(cmd, submissionID); err != nil {
 				return err
 			}
-			spec, err := jobfile.Load(args[0], a.jobOptions(sets))
+			spec, err := a.loadJob(ctx, args[0], sets, "")
 			if err != nil {
-				return refuse(usage(err))
+				return refuse(err)
 			}
 			c, err := a.connect(ctx)
 			if err != nil {

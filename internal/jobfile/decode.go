@@ -19,6 +19,9 @@ type decoder struct {
 	// override is the path of the --set that is being applied, which then stands for the position; empty for the file.
 	override string
 	env      func(string) (string, bool)
+	models   func(string) (string, error)
+	// modelErr is the first error of models that is not the job file's fault.
+	modelErr error
 	// where holds the position of each value by its dotted path.
 	where            map[string]string
 	nodes, textBytes int

@@ -5,7 +5,7 @@
 // aliases, and merge keys work within bounds. In string values ${env:NAME} is replaced by the variable of the client's
 // environment, and $${ stands for a literal ${. Relative paths are relative to the folder of the job file and are absolute in
 // the result, those given by --set as well; file:// URLs become plain paths, other schemes stay as they are, and ~ is not
-// expanded. The functions block on file reads alone and are safe for concurrent use.
+// expanded. The functions block on file reads, and on what Options.Models does, and are safe for concurrent use.
 package jobfile
 
 import (
@@ -44,6 +44,10 @@ type Options struct {
 	Sets []string
 	// Env looks up ${env:NAME}. Nil means os.LookupEnv.
 	Env func(name string) (value string, ok bool)
+	// Models returns the absolute path of a model that is no file: an hf:// URI, or a name such as all-MiniLM-L6-v2 where the folder
+	// of the job file has neither file nor folder of that name. An error of kind engine.KindNotFound or engine.KindInvalidArgument
+	// becomes one of the job file; others are returned as they are. Nil leaves URIs as they are and takes names for paths.
+	Models func(name string) (path string, err error)
 	// Stdin is what Load reads for the path "-". Nil means os.Stdin.
 	Stdin io.Reader
 }
@@ -96,8 +100,8 @@ func readAll(name string, r io.Reader) ([]byte, error) {
 }
 
 // Parse reads a job file from memory. The name stands in error messages and gives the job's default name; baseDir is the
-// folder that relative paths are relative to. Errors are of kind InvalidArgument; of several, up to MaxErrors are reported,
-// one a line.
+// folder that relative paths are relative to. Errors are of kind InvalidArgument, but for those of Options.Models; of several,
+// up to MaxErrors are reported, one a line.
 func Parse(name string, data []byte, baseDir string, opts Options) (*enginev1.JobSpec, error) {
 	base, err := filepath.Abs(baseDir)
 	if err != nil {
@@ -107,7 +111,7 @@ func Parse(name string, data []byte, baseDir string, opts Options) (*enginev1.Jo
 	if err != nil {
 		return nil, err
 	}
-	d := &decoder{name: name, env: opts.Env, where: map[string]string{}}
+	d := &decoder{name: name, env: opts.Env, models: opts.Models, where: map[string]string{}}
 	if d.env == nil {
 		d.env = os.LookupEnv
 	}
@@ -125,6 +129,9 @@ func Parse(name string, data []byte, baseDir string, opts Options) (*enginev1.Jo
 	}
 	if err := d.err(); err != nil {
 		return nil, err
+	}
+	if d.modelErr != nil {
+		return nil, d.modelErr
 	}
 	if spec.GetName() == "" {
 		spec.Name = defaultName(name)

@@ -374,3 +374,63 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestModelsByName(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Mkdir(filepath.Join(folder, "local"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	models := func(name string) (string, error) {
+		asked = append(asked, name)
+		switch name {
+		case "all-MiniLM-L6-v2", "org/name", "hf://org/name":
+			return "/models/1", nil
+		case "hf://org/down":
+			return "", engine.Errorf(engine.KindUnavailable, "download model", name, "no answer")
+		default:
+			return "", engine.Errorf(engine.KindNotFound, "find model", name, "no model of that name has been imported").WithHint("look")
+		}
+	}
+	for _, test := range []struct {
+		model, path, err string
+		asks             bool
+	}{
+		{model: "all-MiniLM-L6-v2", path: "/models/1", asks: true},
+		{model: "org/name", path: "/models/1", asks: true},
+		{model: "hf://org/name", path: "/models/1", asks: true},
+		{model: "local", path: folder + "/local"},
+		{model: "./all-MiniLM-L6-v2", path: folder + "/all-MiniLM-L6-v2"},
+		{model: "/all-MiniLM-L6-v2", path: "/all-MiniLM-L6-v2"},
+		{model: "wine.onnx", path: folder + "/wine.onnx"},
+		{model: "a/b/c", path: folder + "/a/b/c"},
+		{model: "models/other", path: folder + "/models/other", asks: true},
+		{model: "local/other", path: folder + "/local/other", asks: true},
+		{model: "models:/wine/3", path: "models:/wine/3"},
+		{model: "~/x", err: "~ is not expanded"},
+		{model: "other", err: "job.yaml:1:25: steps.0.embed.model: find model: other: no model of that name has been imported (look)", asks: true},
+		{model: "hf://org/none", err: "job.yaml:1:25: steps.0.embed.model: find model: hf://org/none: no model", asks: true},
+		{model: "hf://org/down", err: "download model: hf://org/down: no answer", asks: true},
+	} {
+		for _, step := range []string{"embed", "infer"} {
+			asked = nil
+			spec, err := jobfile.Parse("job.yaml", fmt.Appendf(nil, "steps: [{%s: {model: '%s'}}]", step, test.model), folder, jobfile.Options{Models: models})
+			got := spec.GetSteps()
+			switch {
+			case test.err == "" && err != nil, test.err != "" && !strings.Contains(fmt.Sprint(err), strings.Replace(test.err, "embed", step, 1)):
+				t.Errorf("%s: got %v", test.model, err)
+			case err == nil && got[0].GetEmbed().GetModel()+got[0].GetInfer().GetModel() != test.path:
+				t.Errorf("%s: got %v", test.model, spec)
+			case test.asks != (len(asked) == 1):
+				t.Errorf("%s: asked for %q", test.model, asked)
+			}
+			want := engine.KindInvalidArgument
+			if test.model == "hf://org/down" {
+				want = engine.KindUnavailable
+			}
+			if err != nil && engine.KindOf(err) != want {
+				t.Errorf("%s: %s", test.model, engine.KindOf(err))
+			}
+		}
+	}
+}

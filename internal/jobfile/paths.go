@@ -2,13 +2,17 @@ package jobfile
 
 import (
 	"errors"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
+	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -26,10 +30,10 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 	list(spec.GetSource().GetParquet().GetPaths(), "source.parquet.paths")
 	for i, step := range spec.GetSteps() {
 		if infer := step.GetInfer(); infer != nil {
-			d.absolute(&infer.Model, base, false, "steps."+strconv.Itoa(i)+".infer.model")
+			d.model(&infer.Model, base, "steps."+strconv.Itoa(i)+".infer.model")
 		}
 		if embed := step.GetEmbed(); embed != nil {
-			d.absolute(&embed.Model, base, false, "steps."+strconv.Itoa(i)+".embed.model")
+			d.model(&embed.Model, base, "steps."+strconv.Itoa(i)+".embed.model")
 		}
 	}
 	if sink := spec.GetSink().GetParquet(); sink != nil {
@@ -38,6 +42,41 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 	if sink := spec.GetSink().GetObject(); sink != nil {
 		d.absolute(&sink.Checkpoint, base, false, "sink.object.checkpoint")
 	}
+}
+
+// hubScheme is what the URI of a model of a hub begins with.
+const hubScheme = "hf://"
+
+// model makes a path of what names a model.
+func (d *decoder) model(text *string, base, where string) {
+	if d.models == nil || d.modelErr != nil || !strings.HasPrefix(*text, hubScheme) && !isModelName(*text, base) {
+		d.absolute(text, base, false, where)
+		return
+	}
+	path, err := d.models(*text)
+	switch kind := engine.KindOf(err); {
+	case err == nil:
+		*text = path
+	case kind == engine.KindNotFound && strings.ContainsRune(*text, '/') && !strings.HasPrefix(*text, hubScheme):
+		// More likely a path: whoever opens it says what is missing.
+		d.absolute(text, base, false, where)
+	case kind == engine.KindNotFound, kind == engine.KindInvalidArgument:
+		d.failAt(d.position(where), "%s: %w", where, err)
+	default:
+		d.modelErr = err
+	}
+}
+
+// isModelName reports whether a text looks like the name of a model, and nothing is at the path that it could also be.
+func isModelName(text, base string) bool {
+	if text == "" || filepath.IsAbs(text) || scheme.MatchString(text) || strings.HasPrefix(text, ".") || strings.HasPrefix(text, "~") {
+		return false
+	}
+	if strings.Count(text, "/") > 1 || strings.HasSuffix(text, ".onnx") {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(base, filepath.FromSlash(text)))
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 func (d *decoder) absolute(path *string, base string, glob bool, where string) {

@@ -95,7 +95,7 @@ func TestEmbedIsRefused(t *testing.T) {
 		{`{"cast": {"columns": {"n": "int64"}}}, {"embed": {"model": "MODEL", "text": ["title", "n"]}}`, engine.KindData, `embed MODEL: column "n" is int64, which is no text`},
 		{`{"embed": {"model": "MODEL", "text": ["title"], "output": "body"}}`, engine.KindInvalidArgument, `the output "body" would be a second column of that name`},
 		{`{"embed": {"model": "DIR/none", "text": ["title"]}}`, engine.KindNotFound, "DIR/none: no such file or folder"},
-		{`{"embed": {"model": "hf://a/b", "text": ["title"]}}`, engine.KindInvalidArgument, "hf:// is not available"},
+		{`{"embed": {"model": "hf://a/b", "text": ["title"]}}`, engine.KindInvalidArgument, "a job has the paths of models (`engine model import hf://a/b`"},
 	} {
 		spec := parse(t, dir, embedSpec(strings.ReplaceAll(c.steps, "MODEL", model)))
 		_, err := jobplan.Build(t.Context(), testJob, spec, jobplan.Options{})

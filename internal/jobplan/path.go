@@ -22,7 +22,9 @@ func localPath(field, text string) (string, error) {
 			return "", invalid(field, "%q is not a URL of a local file: write file:///path", text)
 		}
 		path = unescaped
-	} else if scheme, ok := remoteScheme(text); ok {
+	} else if scheme, ok := remoteScheme(text); ok && scheme == "hf://" {
+		return "", invalid(field, "%q: a job has the paths of models", text).WithHint("`engine model import %s` downloads the model and prints its path", text)
+	} else if ok {
 		return "", invalid(field, "%q: %s is not available in this version", text, scheme).WithHint("copy the data to a local path")
 	}
 	if strings.ContainsRune(path, 0) {
