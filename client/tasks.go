@@ -229,13 +229,15 @@ func (t *tasks) cancel(h *TaskHandle, options CancelOptions) {
 	if h.ended.Load() {
 		return
 	}
+	h.cancelled = &options
 	if h.refused {
-		// The head does not know it, and may not take it soon.
+		// The head may not take it soon. It hears that it need not wait for it, for the sake of tasks that wait for its outputs.
+		t.cancellations = append(t.cancellations, cancellation(h))
+		t.sender.wake(false)
 		h.submitted = 0
 		t.end(h, &TaskResult{State: engine.TaskCancelled}, engine.Errorf(engine.KindCanceled, "run task", h.id.String(), "it was cancelled before the head took it"))
 		return
 	}
-	h.cancelled = &options
 	if !h.queued {
 		t.cancellations = append(t.cancellations, cancellation(h))
 		t.sender.wake(false)

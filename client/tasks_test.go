@@ -435,6 +435,24 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// The head hears of the end of a task that it has refused: others may wait for its outputs.
+func TestCancelRefused(t *testing.T) {
+	w, tasks := newTaskWorld(t)
+	tasks.refuse = func(s submission) *enginev1.TaskRefusal {
+		if s.template.GetQueue() != "full" {
+			return nil
+		}
+		return &enginev1.TaskRefusal{TaskId: s.GetTaskId(), Error: &enginev1.Error{Kind: "exhausted"}, RetryAfterMillis: time.Minute.Milliseconds()}
+	}
+	h := w.Run(t.Context(), engine.Task{Operator: "o", TaskOptions: engine.TaskOptions{Queue: "full"}})
+	wait(t, w.Run(t.Context(), noop)) // The refusal came before its outcome.
+	h.Cancel(client.CancelOptions{Children: true})
+	if _, err := h.Wait(t.Context()); engine.KindOf(err) != engine.KindCanceled {
+		t.Errorf("got %v", err)
+	}
+	tasks.await(t, "the cancellation", func() bool { return tasks.cancelled[h.ID()].GetChildren() })
+}
+
 func testRefusals(t *testing.T, n int) {
 	w, tasks := newTaskWorld(t)
 	full := true

@@ -11,12 +11,14 @@ import (
 
 // Cancel cancels tasks of any session and returns how many had not ended.
 func (c *Core) Cancel(now time.Time, cancellations []*enginev1.TaskCancellation) int64 {
-	n := c.cancelAll(now, cancellations)
+	n := c.cancelAll(now, c.sortedSessions(), cancellations)
 	c.refill(now)
 	return n
 }
 
-func (c *Core) cancelAll(now time.Time, cancellations []*enginev1.TaskCancellation) (open int64) {
+// cancelAll cancels tasks of any session, and those that were refused of the given ones.
+func (c *Core) cancelAll(now time.Time, refusing []*session, cancellations []*enginev1.TaskCancellation) (open int64) {
+	refusing = slices.DeleteFunc(refusing, func(s *session) bool { return len(s.refused) == 0 })
 	for _, wire := range cancellations {
 		id, err := taskID(wire.GetTaskId())
 		if err != nil {
@@ -28,12 +30,29 @@ func (c *Core) cancelAll(now time.Time, cancellations []*enginev1.TaskCancellati
 			slices.SortFunc(ids[1:], func(a, b engine.TaskUID) int { return bytes.Compare(a[:], b[:]) })
 		}
 		for _, id := range ids {
-			if t := c.tasks[id]; t != nil && c.cancel(now, t, wire.GetForce()) {
+			t := c.tasks[id]
+			if t != nil && c.cancel(now, t, wire.GetForce()) || t == nil && c.cancelRefused(now, refusing, id) {
 				open++
 			}
 		}
 	}
 	return open
+}
+
+// cancelRefused ends the waits for the outputs of a task that was refused and will not come again. It reports false if none has the id.
+func (c *Core) cancelRefused(now time.Time, sessions []*session, id engine.TaskUID) (found bool) {
+	for _, s := range sessions {
+		if _, refused := s.refused[id]; refused {
+			found = true
+			delete(s.refused, id)
+		}
+	}
+	if found {
+		for _, o := range slices.Clone(c.producers[id]) {
+			c.never(now, o, engine.Errorf(engine.KindCanceled, "", "", "task %s was cancelled before it was accepted", id))
+		}
+	}
+	return found
 }
 
 var errCancelled = engine.Errorf(engine.KindCanceled, opRun, "", "it was cancelled")

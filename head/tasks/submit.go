@@ -46,7 +46,7 @@ func (c *Core) Submit(now time.Time, id string, stream uint64, request *enginev1
 		c.submit(now, s, wire)
 	}
 	if len(request.GetCancellations()) > 0 {
-		c.cancelAll(now, request.GetCancellations())
+		c.cancelAll(now, []*session{s}, request.GetCancellations())
 	}
 	for ids := request.GetAcknowledged(); len(ids) >= len(engine.TaskUID{}); ids = ids[len(engine.TaskUID{}):] {
 		if t := c.tasks[engine.TaskUID(ids)]; t != nil && t.unread && t.session == s {

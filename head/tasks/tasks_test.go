@@ -354,6 +354,36 @@ func TestRules(t *testing.T) {
 			w.finish(id(2), 1, nil, 10)
 			c.wantRuns(w, "1 3")
 		},
+		"an argument whose task was refused and then cancelled never comes": func(c *cluster) {
+			s := c.client(session)
+			c.core.SetQueues([]*enginev1.Queue{{Name: "small", MaxPending: 1}})
+			small, wide := s.template(&enginev1.TaskTemplate{Queue: "small"}), s.template(&enginev1.TaskTemplate{})
+			for n := 1; n <= 3; n++ {
+				s.submit(small, n)
+			}
+			s.submit(wide, 4, id(2).Output(0))
+			s.submit(wide, 5, id(3).Output(0))
+			s.submit(wide, 6, id(5).Output(0))
+			c.settle()
+			c.core.ObjectUnknown(c.now, id(2).Output(0))
+			c.core.ObjectUnknown(c.now, id(3).Output(0))
+			c.pastime(time.Minute)
+			s.wantOpen(id(4))
+			s.send(&enginev1.RunTasksRequest{Cancellations: []*enginev1.TaskCancellation{{TaskId: bytesOf(id(2))}}})
+			s.wantEnded(id(4), "FAILED: canceled", "argument 1", number(id(2)), "before it was accepted")
+			s.wantOpen(id(5))
+			cancelOther := []*enginev1.TaskCancellation{{TaskId: bytesOf(id(3))}}
+			if n := c.core.Cancel(c.now, cancelOther); n != 1 {
+				c.Fatalf("%d had not ended, expected 1", n)
+			}
+			s.wantEnded(id(6), "FAILED: canceled", "before it was accepted")
+			if n := c.core.Cancel(c.now, cancelOther); n != 0 {
+				c.Fatalf("%d had not ended the second time, expected 0", n)
+			}
+			if len(c.wanted) > 0 {
+				c.Fatalf("%d objects are still wanted", len(c.wanted))
+			}
+		},
 		"a client that does not acknowledge gets nothing more, and holds up no other": func(c *cluster) {
 			w, s, s2 := c.worker("n1", oneCore), c.client(session), c.client(other)
 			s.acknowledges = false
