@@ -166,7 +166,8 @@ type Events struct {
 	Attempts []tasks.Attempt
 	// Drained are nodes that were to leave and have; DrainsKnown are those that have heard of it, or are gone.
 	Drained, DrainsKnown []engine.NodeID
-	// Sessions are clients' sessions for whose streams there is a response, Groups placement groups that were placed.
+	// Sessions are clients' sessions for whose streams there is a response, Groups placement groups that were placed or
+	// removed.
 	Sessions []string
 	Groups   []engine.PlacementGroupID
 	// Wanted are objects of which the directory shall tell, Unwanted those of which it need not any more.

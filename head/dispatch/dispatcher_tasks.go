@@ -135,11 +135,7 @@ func (d *Dispatcher) WaitGroup(ctx context.Context, id engine.PlacementGroupID) 
 
 // RemoveGroup gives a group's bundles back and cancels the tasks that use them. The error is of kind engine.KindNotFound.
 func (d *Dispatcher) RemoveGroup(id engine.PlacementGroupID) (err error) {
-	d.do(func(core *Core, now time.Time) {
-		if err = core.RemoveGroup(now, id); err == nil {
-			d.tellGroup(id)
-		}
-	})
+	d.do(func(core *Core, now time.Time) { err = core.RemoveGroup(now, id) })
 	return err
 }
 

@@ -137,7 +137,7 @@ type Events struct {
 	Wanted, Unwanted []engine.ObjectID
 	// Given are lost objects of which ObjectLost has said that they are made again, and are not.
 	Given []engine.ObjectID
-	// Groups were placed.
+	// Groups were placed or removed.
 	Groups []engine.PlacementGroupID
 	// Hanging are tasks that have begun to hang.
 	Hanging []engine.TaskUID

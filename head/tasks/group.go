@@ -231,6 +231,7 @@ func (c *Core) removeGroup(now time.Time, g *group) {
 	}
 	c.unplace(now, g)
 	delete(c.groups, g.ID)
+	c.events.Groups = append(c.events.Groups, g.id)
 }
 
 func (c *Core) removeGroupsOf(now time.Time, session string) {

@@ -2,6 +2,7 @@ package tasks_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -337,9 +338,13 @@ func TestGroups(t *testing.T) {
 		s := c.client(session)
 		s.submit(s.template(in(5)), 1)
 		s.wantEnded(id(1), "FAILED: invalid_argument", "1 bundles")
+		c.core.Take()
 		c.core.EndSession(c.now, session)
 		if len(c.core.ListGroups()) != 0 {
 			t.Fatal("a group outlives its session")
+		}
+		if told := c.core.Take().Groups; !slices.Equal(told, []engine.PlacementGroupID{group}) {
+			t.Fatalf("told of are %v, expected the group that has gone with its session", told)
 		}
 	})
 }
