@@ -52,9 +52,9 @@ func (s *Cluster) DeleteQueue(ctx context.Context, request *enginev1.DeleteQueue
 		return nil, engine.Errorf(engine.KindInvalidArgument, operation, name, "the default queue is always there")
 	}
 	for _, view := range s.dispatcher.Queues() {
-		if view.Queue.GetName() == name && view.Pending+view.Running+view.Jobs > 0 {
-			return nil, engine.Errorf(engine.KindConflict, operation, name, "%d tasks wait and %d run in it", view.Pending, view.Running).
-				WithHint("wait for them, or stop them")
+		if view.Queue.GetName() == name && view.Pending+view.Running+view.Jobs+view.Groups > 0 {
+			return nil, engine.Errorf(engine.KindConflict, operation, name, "%d tasks wait and %d run in it, and it has %d placement groups", view.Pending, view.Running, view.Groups).
+				WithHint("wait for them, or stop and remove them")
 		}
 	}
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_QueueDeleted{QueueDeleted: &enginev1.QueueDeleted{Name: name}}}

@@ -461,6 +461,35 @@ func TestQueuesAreDurableAndListed(t *testing.T) {
 	}
 }
 
+// TestQueueOfPlacementGroups sees that a queue with nothing but a placement group counts as one with work, and stays.
+func TestQueueOfPlacementGroups(t *testing.T) {
+	s := serveTasks(t, dispatch.Config{})
+	_, err := s.cluster.SetQueue(s.ctx, &enginev1.SetQueueRequest{Queue: &enginev1.Queue{Name: "etl"}})
+	check(t, err)
+	s.session(sessionID)
+	cpu := 2.0
+	id := engine.NewPlacementGroupID()
+	_, err = s.tasks.CreatePlacementGroup(s.ctx, &enginev1.CreatePlacementGroupRequest{
+		PlacementGroupId: id[:], SessionId: sessionID, Bundles: []*enginev1.Resources{{Cpu: &cpu}}, Queue: "etl",
+	})
+	check(t, err)
+	s.worker("w", 4, nil, nil)
+	_, err = s.tasks.WaitPlacementGroup(s.ctx, &enginev1.WaitPlacementGroupRequest{PlacementGroupId: id[:]})
+	check(t, err)
+	listed, err := s.cluster.ListQueues(s.ctx, &enginev1.ListQueuesRequest{})
+	check(t, err)
+	if q := listed.GetQueues()[1]; q.GetQueue().GetName() != "etl" || q.GetShare() != 0.5 || q.GetFairShare() != 1 {
+		t.Fatalf("the queue is %v, expected that it has half and is due all", q)
+	}
+	if _, err = s.cluster.DeleteQueue(s.ctx, &enginev1.DeleteQueueRequest{Name: "etl"}); engine.KindOf(rpc.FromStatus("", err)) != engine.KindConflict {
+		t.Fatalf("deleting the queue of a placement group: %v, expected kind conflict", err)
+	}
+	_, err = s.tasks.RemovePlacementGroup(s.ctx, &enginev1.RemovePlacementGroupRequest{PlacementGroupId: id[:]})
+	check(t, err)
+	_, err = s.cluster.DeleteQueue(s.ctx, &enginev1.DeleteQueueRequest{Name: "etl"})
+	check(t, err)
+}
+
 func TestDrainIsDurableUntilTheNodeHasLeft(t *testing.T) {
 	s := serveTasks(t, dispatch.Config{})
 	w := s.worker("w", 4, nil, nil)

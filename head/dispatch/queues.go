@@ -16,14 +16,17 @@ import (
 type QueueView struct {
 	// Queue is as it was set, or has its name alone.
 	Queue *enginev1.Queue
-	// Used is what its tasks hold.
+	// Used is what its tasks and placement groups hold.
 	Used engine.Resources
-	// Pending and Running count tasks, Jobs the jobs with tasks to run.
-	Pending, Running, Jobs int64
+	// Pending and Running count tasks, Jobs the jobs with tasks to run, Groups the placement groups, placed or not.
+	Pending, Running, Jobs, Groups int64
 	// Share is the part of the scarcest resource that it holds, FairShare what it is due while the queues that have work now do; both from
 	// 0 to 1.
 	Share, FairShare float64
 }
+
+// hasWork reports whether the queue has or wants resources.
+func (v *QueueView) hasWork() bool { return v.Pending+v.Running+v.Groups > 0 }
 
 // SetQueues tells what the queues are from now on. An error names the first that is wrong, and nothing is changed.
 func (c *Core) SetQueues(now time.Time, wire []*enginev1.Queue) error {
@@ -73,6 +76,7 @@ func (c *Core) Queues() []QueueView {
 		v := view(name)
 		v.Pending += use.Pending
 		v.Running += use.Running
+		v.Groups += use.Groups
 		v.Used = AddResources(v.Used, use.Used)
 	}
 	total := engine.Resources{}
@@ -84,7 +88,7 @@ func (c *Core) Queues() []QueueView {
 	// What is due is divided among the queues of the highest priority that have work.
 	highest, weights := 0, 0.0
 	for _, v := range views {
-		if v.Pending+v.Running == 0 {
+		if !v.hasWork() {
 			continue
 		}
 		if p := int(v.Queue.GetPriority()); weights == 0 || p > highest {
@@ -98,7 +102,7 @@ func (c *Core) Queues() []QueueView {
 	for _, name := range slices.Sorted(maps.Keys(views)) {
 		v := views[name]
 		v.Share = dominantShare(v.Used, total)
-		if v.Pending+v.Running > 0 && int(v.Queue.GetPriority()) == highest {
+		if v.hasWork() && int(v.Queue.GetPriority()) == highest {
 			v.FairShare = weightOf(v.Queue) / weights
 		}
 		found = append(found, *v)

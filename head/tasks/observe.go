@@ -194,6 +194,8 @@ func (c *Core) reason(t *task) string {
 type QueueUse struct {
 	// Pending counts the tasks that wait, Running those that hold resources.
 	Pending, Running int64
+	// Groups counts the placement groups, placed or not.
+	Groups int64
 	// Used is what these hold, bundles of placement groups included.
 	Used engine.Resources
 }
@@ -222,6 +224,9 @@ func (c *Core) Queues() map[string]QueueUse {
 		}
 	}
 	for _, g := range c.groups {
+		use := found[g.Queue]
+		use.Groups++
+		found[g.Queue] = use
 		for _, b := range g.placed {
 			add(g.Queue, 0, b.total)
 		}
