@@ -49,6 +49,9 @@ func (s *Tasks) RunTasks(stream grpc.BidiStreamingServer[enginev1.RunTasksReques
 	}
 	number, window, responses := s.dispatcher.OpenTasks(session)
 	defer s.dispatcher.CloseTasks(session, number)
+	if err := s.checkAgain(session); err != nil {
+		return engine.WrapError("run tasks", session, err)
+	}
 	if err := stream.Send(&enginev1.RunTasksResponse{ClusterId: s.directory.ClusterID(), Window: window}); err != nil {
 		return err
 	}
@@ -146,7 +149,21 @@ func (s *Tasks) CreatePlacementGroup(_ context.Context, request *enginev1.Create
 	if err := s.directory.CheckSession(request.GetSessionId()); err != nil {
 		return nil, engine.WrapError(operation, id.String(), err)
 	}
-	return &enginev1.CreatePlacementGroupResponse{}, s.dispatcher.CreateGroup(request)
+	session := request.GetSessionId() // The request belongs to the dispatcher from then on.
+	if err := s.dispatcher.CreateGroup(request); err != nil {
+		return nil, err
+	}
+	return &enginev1.CreatePlacementGroupResponse{}, engine.WrapError(operation, id.String(), s.checkAgain(session))
+}
+
+// checkAgain returns an error if a session has ended after it was checked: the dispatcher may have heard of that before it was given
+// something new of the session, and is told once more so that this does not stay for good.
+func (s *Tasks) checkAgain(session string) error {
+	err := s.directory.CheckSession(session)
+	if err != nil {
+		s.dispatcher.HearObjects(objects.News{EndedSessions: []string{session}})
+	}
+	return err
 }
 
 // WaitPlacementGroup implements enginev1.TaskServiceServer.
