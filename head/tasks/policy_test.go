@@ -318,6 +318,14 @@ func TestGroups(t *testing.T) {
 		c.wantRuns(a, "1")
 		c.wantRuns(d, "2")
 	})
+	t.Run("a group of a session without tasks ends with it", func(t *testing.T) {
+		c := newCluster(t, tasks.Config{})
+		must(t, c.core.CreateGroup(c.now, create(0, cores(1))))
+		c.core.EndSession(c.now, session)
+		if len(c.core.ListGroups()) != 0 {
+			t.Fatal("it outlives its session")
+		}
+	})
 	t.Run("bad requests", func(t *testing.T) {
 		c := newCluster(t, tasks.Config{})
 		for _, request := range []*enginev1.CreatePlacementGroupRequest{

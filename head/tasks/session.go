@@ -215,11 +215,12 @@ func valueBytes(outcome *enginev1.TaskOutcome) (bytes int64) {
 // EndSession cancels and forgets all that belongs to a session.
 func (c *Core) EndSession(now time.Time, id string) {
 	c.endOrphansOf(id)
+	c.removeGroupsOf(now, id)
 	s := c.sessions[id]
 	if s == nil {
+		c.refill(now)
 		return
 	}
-	c.removeGroupsOf(now, id)
 	cause := engine.Errorf(engine.KindCanceled, opRun, "", "its session has ended")
 	end := func(t *task) {
 		if t.state != stateEnded {
