@@ -23,7 +23,6 @@ import (
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/runtime"
-	"github.com/f708428e/engine/runtime/onnx"
 	"github.com/f708428e/engine/runtime/operator"
 	"github.com/f708428e/engine/worker"
 )
@@ -76,8 +75,11 @@ type WorkerConfig struct {
 	Labels map[string]string
 	// ONNXRuntime is the path of ONNX Runtime's shared library; empty means that it is looked for, see runtime/onnx.Find.
 	ONNXRuntime string
-	// Models replaces ONNX Runtime, for tests. The node closes it.
-	Models runtime.Loader
+	// Isolation is where models run of jobs that do not say, and of clients' tasks: "process", in executors, which needs RunExecutor, or
+	// "none", in this process. Empty means none.
+	Isolation string
+	// Models replaces ONNX Runtime, for tests, and Executors what runs it in executors. The node closes them.
+	Models, Executors runtime.Loader
 	// Operators are those that tasks of clients may name, beside the ones that every worker has. Nil means operator.Default: what the
 	// program has registered before it starts the node.
 	Operators *operator.Registry
@@ -115,7 +117,7 @@ type clientConn interface {
 type workerParts struct {
 	worker *worker.Worker
 	conn   clientConn
-	models *runtime.Cache
+	models *models
 	// objects is nil for a worker without an object store.
 	objects *nodeObjects
 }
@@ -209,36 +211,24 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	if isZero(config.Resources) {
 		config.Resources = DefaultResources()
 	}
-	loader := config.Models
-	if loader == nil {
-		if config.ONNXRuntime != "" {
-			// A path that the user gave is wrong now, not when the first task needs it.
-			if _, err := onnx.Find(config.ONNXRuntime); err != nil {
-				return nil, err
-			}
-		}
-		onnxLoader, err := onnx.New(onnx.Config{Library: config.ONNXRuntime})
-		if err != nil {
-			return nil, err
-		}
-		onnxLoader.Warm()
-		loader = onnxLoader
-	}
 	p := &workerParts{}
-	if p.models, err = runtime.NewCache(loader, runtime.CacheConfig{}); err != nil {
-		return nil, errors.Join(err, loader.Close())
+	if p.models, err = newModels(config); err != nil {
+		return nil, err
 	}
 	if p.conn, err = dial(); err != nil {
-		return nil, errors.Join(err, p.models.Close())
+		return nil, errors.Join(err, cleanUp(ctx, p.models.close))
 	}
 	workerConfig := worker.Config{
-		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models, Allocator: config.Allocator,
+		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models.here, Isolated: p.models.isolated, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
 		Operators: config.Operators,
 	}
+	if p.models.executors != nil {
+		workerConfig.Executors = p.models.executors
+	}
 	if !config.ObjectStore.Disabled {
 		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Logger); err != nil {
-			return nil, errors.Join(err, p.conn.Close(), p.models.Close())
+			return nil, errors.Join(err, p.conn.Close(), cleanUp(ctx, p.models.close))
 		}
 		workerConfig.Store, workerConfig.Fetch, workerConfig.Evacuate = p.objects.store, p.objects.fetch, p.objects.evacuate
 	}
@@ -302,7 +292,7 @@ func (p *workerParts) stop(ctx context.Context) error {
 	if p.conn != nil {
 		err = errors.Join(err, p.conn.Close())
 	}
-	return errors.Join(err, p.models.Shutdown(ctx))
+	return errors.Join(err, p.models.close(ctx))
 }
 
 // watch closes done when a part ends by itself.

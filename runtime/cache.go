@@ -23,7 +23,8 @@ const (
 type CacheConfig struct {
 	// MaxModels is how many models are kept. Zero means DefaultMaxModels.
 	MaxModels int
-	// MaxBytes is how many bytes the files of the kept models may have in all. Zero means DefaultMaxBytes.
+	// MaxBytes is how many bytes the kept models may have in all: what a Resident says, else the size of the file. Zero means
+	// DefaultMaxBytes.
 	MaxBytes int64
 }
 
@@ -39,7 +40,7 @@ func (c CacheConfig) Validate() error {
 type CacheStats struct {
 	// Models and Bytes count what is loaded; InUse counts the models of it that somebody uses.
 	Models, InUse int
-	// Bytes is the size of the files of the loaded models.
+	// Bytes is what the loaded models have; see CacheConfig.MaxBytes.
 	Bytes int64
 	// Loads, Hits and Evictions count events since the beginning. A Hit is a Load that found the model loaded or being loaded.
 	Loads, Hits, Evictions int64
@@ -178,11 +179,20 @@ func (c *Cache) load(ctx context.Context, entry *cacheEntry, request LoadRequest
 		}
 	}
 	if err == nil {
-		if info, statErr := os.Stat(request.Path); statErr == nil {
-			entry.bytes = info.Size()
-		}
+		entry.bytes = bytesOf(model, request.Path)
 	}
 	entry.model, entry.err = model, err
+}
+
+func bytesOf(model Model, path string) int64 {
+	if resident, ok := model.(Resident); ok && resident.ResidentBytes() > 0 {
+		return resident.ResidentBytes()
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // release ends one use of the entry and closes what is then over the bounds.

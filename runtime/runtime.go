@@ -60,6 +60,12 @@ type Model interface {
 	Close() error
 }
 
+// Resident is a Model that knows how much of the machine's memory it has.
+type Resident interface {
+	// ResidentBytes is that memory when the model had been loaded, or 0 if it is not known.
+	ResidentBytes() int64
+}
+
 // LoadRequest says which model to load and how.
 type LoadRequest struct {
 	// Path is the .onnx file. Required.

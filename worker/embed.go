@@ -40,7 +40,7 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 	if err != nil {
 		return nil, err
 	}
-	model, err := w.config.Models.Load(ctx, runtime.LoadRequest{
+	model, err := s.loader.Load(ctx, runtime.LoadRequest{
 		Path: path, Digest: op.Model.Digest, Threads: program.Threads, Outputs: []string{op.Model.Output},
 		Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
 	})
@@ -196,6 +196,9 @@ func explain(err error, where func(row int64) string) error {
 		return err
 	}
 	// Rows keep their places through all steps, so the row of the batch is the row of the source.
+	if row.Column == "" {
+		return engine.Errorf(engine.KindOf(err), "run step", where(row.Row), "%w", row.Err)
+	}
 	return engine.Errorf(engine.KindOf(err), "run step", where(row.Row), "column %q: %w", row.Column, row.Err)
 }
 

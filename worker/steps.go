@@ -15,6 +15,7 @@ import (
 // steps are a job's operators, made for one attempt and used by its goroutine alone.
 type steps struct {
 	place     modelPlace
+	loader    runtime.Loader
 	operators []operator.Operator
 	models    []runtime.Model
 	// embed is the first operator that embeds, if there is one; before is how many come before it. See copyAhead.
@@ -27,6 +28,9 @@ type steps struct {
 // sessions.
 func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntry, place modelPlace) (_ *steps, err error) {
 	s := &steps{place: place}
+	if s.loader, err = w.loader(j.assignment.GetSpec().GetIsolation()); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -70,6 +74,19 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 	return s, nil
 }
 
+// loader is where the models of a job run that asks for this isolation.
+func (w *Worker) loader(isolation string) (runtime.Loader, error) {
+	switch {
+	case isolation == "none" || isolation == "" && !w.config.Isolated:
+		return w.config.Models, nil
+	case w.config.Executors == nil:
+		return nil, engine.Errorf(engine.KindUnavailable, "load model", "", "isolation: process: the worker %s has no executors", w.id).
+			WithHint("they need Linux, and a program that calls node.RunExecutor; or use isolation: none")
+	default:
+		return w.config.Executors, nil
+	}
+}
+
 func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *steps, schema *arrow.Schema, op jobplan.InferOp) (operator.Operator, error) {
 	request := runtime.LoadRequest{
 		Path: op.ONNXPath, Digest: op.Digest, Threads: program.Threads, Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
@@ -77,7 +94,7 @@ func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *st
 	for _, output := range op.Outputs {
 		request.Outputs = append(request.Outputs, output.Name)
 	}
-	model, err := w.config.Models.Load(ctx, request)
+	model, err := s.loader.Load(ctx, request)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,11 @@ type Config struct {
 	Labels map[string]string
 	// Models loads what the tasks' models need; its owner closes it after the worker has stopped. Required.
 	Models runtime.Loader
+	// Executors loads them into processes of their own; its owner closes it after the worker has stopped. Nil means that there are none:
+	// jobs that ask for them fail here.
+	Executors runtime.Loader
+	// Isolated says that models are loaded by Executors where a job does not say, and for the tasks of clients.
+	Isolated bool
 	// Store returns the node's object store, whose owner closes it after the worker has stopped; it may open it first. Nil means that
 	// there is none: tasks that read or write objects fail here.
 	Store func(context.Context) (*objectstore.Store, error)
@@ -89,6 +94,9 @@ type Worker struct {
 func Start(config Config) (*Worker, error) {
 	if err := config.Resources.Validate(); err != nil {
 		return nil, err
+	}
+	if config.Isolated && config.Executors == nil {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", string(config.ID), "models are to run in executors, and there are none")
 	}
 	if config.Allocator == nil {
 		config.Allocator = memory.DefaultAllocator

@@ -127,7 +127,7 @@ func (f startFlags) arguments(address string) []string {
 	if f.flightPortGiven {
 		args = append(args, "--flight-port", strconv.Itoa(f.flightPort))
 	}
-	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime,
+	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime, "--isolation": f.isolation,
 		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep} {
 		if value != "" {
 			args = append(args, name+"="+value)

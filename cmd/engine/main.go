@@ -6,6 +6,8 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/f708428e/engine/node"
 )
 
 //go:generate go run . docs --root ../.. ../../docs/reference
@@ -14,5 +16,8 @@ import (
 var version = "dev"
 
 func main() {
+	if code, executed := node.RunExecutor(); executed {
+		os.Exit(code)
+	}
 	os.Exit(newApp().run(context.Background(), os.Args[1:]))
 }

@@ -33,6 +33,7 @@ type startFlags struct {
 	memory, custom         string
 	labels                 map[string]string
 	onnxRuntime, logLevel  string
+	isolation              string
 	storeMemory, spill     string
 	flightPort             int
 	eventLog, eventLogKeep string
@@ -110,6 +111,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringVar(&f.eventLog, "event-log", "", "where a head keeps the history of the cluster, a folder or s3://bucket/prefix as `URI`; none keeps none; default: the folder events in the data folder")
 	flags.StringVar(&f.eventLogKeep, "event-log-keep", "30d", "how long it is kept, a `DURATION` such as 12h or 30d; 0 means for ever")
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
+	flags.StringVar(&f.isolation, "isolation", node.DefaultIsolation(), "where models run of jobs that do not say, `process|none`: in executors, processes of their own, or in the worker's")
 	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
 	flags.IntVar(&f.readyDescriptor, "ready-descriptor", 0, "")
 	flags.IntVar(&f.lockDescriptor, "lock-descriptor", 0, "")
@@ -386,7 +388,8 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 		return nil, err
 	}
 	w := node.WorkerConfig{
-		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Version: version, Logger: logger, ObjectStore: objects,
+		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
+		Version: version, Logger: logger, ObjectStore: objects,
 	}
 	if f.head {
 		events, keep, err := f.history(dataDir)

@@ -28,6 +28,7 @@ const (
 
 var (
 	modes        = []string{"error", "overwrite", "append"}
+	isolations   = []string{"process", "none"}
 	compressions = []string{"snappy", "zstd", "gzip", "lz4", "brotli", "none"}
 )
 
@@ -309,6 +310,9 @@ func validateLimits(spec *enginev1.JobSpec) error {
 	}
 	if n := spec.GetRetry().GetMaxAttempts(); n < 0 || n > maxAttempts {
 		return invalid("retry.max_attempts", "%d must be between 1 and %d, or 0 for %d", n, maxAttempts, DefaultMaxAttempts)
+	}
+	if err := oneOf("isolation", spec.GetIsolation(), isolations); err != nil {
+		return err
 	}
 	_, err := Timeout(spec)
 	return err

@@ -2,6 +2,8 @@ package embedding
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"unsafe"
 
 	"github.com/f708428e/engine"
@@ -25,7 +27,8 @@ type calls struct {
 // once for each. A text without any token, which only a tokenizer without special tokens makes, is the vector zero before dense layers.
 //
 // Run returns the distinct texts whose vectors hold NaN, in no order. When the model is short of memory, calls are halved, down to
-// a single text, and stay so. Errors are those of runtime.Model.
+// a single text, and stay so. A call of which the model's process dies is halved too, until it succeeds or a text alone is at fault, which
+// is a *TextError. Other errors are those of runtime.Model.
 func (e *Embedder) Run(ctx context.Context, b *Batch, into func(i int) []float32) (nan []int, err error) {
 	b.sort()
 	order := b.order
@@ -36,7 +39,16 @@ func (e *Embedder) Run(ctx context.Context, b *Batch, into func(i int) []float32
 	for sizes := e.plan(b, order); len(order) > 0; {
 		longest, rows := b.tokens(order[0]), int(sizes[0])
 		group := order[:rows]
-		switch err := e.call(ctx, b, group, longest); {
+		err := e.call(ctx, b, group, longest)
+		var crash *runtime.CrashError
+		crashed := errors.As(err, &crash) && !crash.Killed
+		switch {
+		case crashed && rows > 1:
+			// A size stands at the place of its call's first text.
+			sizes[0], sizes[rows/2] = int32(rows/2), int32(rows-rows/2) //nolint:gosec // It is less than rows.
+			continue
+		case crashed:
+			return nil, &TextError{Text: int(order[0]), Err: err}
 		case engine.KindOf(err) == engine.KindExhausted && err != nil && rows > 1:
 			e.budget = rows * longest / 2
 			e.stats.Halved++
@@ -64,6 +76,20 @@ func (e *Embedder) Run(ctx context.Context, b *Batch, into func(i int) []float32
 	e.stats.Truncated += b.truncated
 	return nan, nil
 }
+
+// TextError is a text of which the model's process died, when it was alone.
+type TextError struct {
+	// Text is its place among the distinct texts of the batch.
+	Text int
+	// Err is the *runtime.CrashError.
+	Err error
+}
+
+// Error returns the place and the cause.
+func (e *TextError) Error() string { return fmt.Sprintf("text %d of the batch: %v", e.Text, e.Err) }
+
+// Unwrap returns the cause.
+func (e *TextError) Unwrap() error { return e.Err }
 
 // call runs the model on some texts; what it returns is in e.calls.hidden.
 func (e *Embedder) call(ctx context.Context, b *Batch, group []int32, longest int) error {
@@ -110,7 +136,7 @@ func (e *Embedder) call(ctx context.Context, b *Batch, group []int32, longest in
 		out.Tensor.Data = asBytes(c.hidden)
 	}
 	err := e.config.Model.Run(ctx, c.inputs, c.outputs[:])
-	if engine.KindOf(err) == engine.KindModel && err != nil && !c.distrust {
+	if runtime.IsRefused(err) && !c.distrust {
 		// Perhaps the output has another shape than the model says. Let the model choose, to say what was expected and found.
 		c.distrust = true
 		*out = runtime.Output{Index: e.output}

@@ -200,6 +200,10 @@ func (o *Embed) Run(ctx context.Context, b *EmbedBatch) (arrow.Record, error) {
 	all := arrow.Float32Traits.CastFromBytes(values.Bytes())
 	at := func(row int) []float32 { return all[row*o.dim : (row+1)*o.dim] }
 	nan, err := o.embedder.Run(ctx, b.texts, func(i int) []float32 { return at(int(b.rows[i])) })
+	var text *embedding.TextError
+	if errors.As(err, &text) {
+		return nil, &runtime.RowError{Column: o.in.Field(o.text[0]).Name, Row: int64(b.rows[text.Text]), Err: text.Err}
+	}
 	if err != nil {
 		return nil, err
 	}

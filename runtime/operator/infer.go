@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -148,7 +149,7 @@ func (o *infer) Apply(ctx context.Context, in arrow.Record) (arrow.Record, error
 		step = int(min(o.batchRows, in.NumRows()))
 	}
 	for lo := 0; lo < rows; lo += step {
-		if err := o.call(ctx, in, lo, min(lo+step, rows)); err != nil {
+		if err := o.evaluate(ctx, in, lo, min(lo+step, rows)); err != nil {
 			return nil, err
 		}
 	}
@@ -161,6 +162,28 @@ func (o *infer) Apply(ctx context.Context, in arrow.Record) (arrow.Record, error
 		column.Release() // the record has references of its own
 	}
 	return out, nil
+}
+
+// evaluate runs the model on the rows in [lo, hi). A call for which there is too little memory, or of which the model's process dies, is
+// halved, until it succeeds or a row alone is at fault.
+func (o *infer) evaluate(ctx context.Context, in arrow.Record, lo, hi int) error {
+	err := o.call(ctx, in, lo, hi)
+	var crash *runtime.CrashError
+	crashed := errors.As(err, &crash)
+	switch {
+	case err == nil || !crashed && engine.KindOf(err) != engine.KindExhausted:
+		return err
+	case hi-lo > 1 && ctx.Err() == nil:
+		middle := lo + (hi-lo)/2
+		if err := o.evaluate(ctx, in, lo, middle); err != nil {
+			return err
+		}
+		return o.evaluate(ctx, in, middle, hi)
+	case crashed && !crash.Killed:
+		return &runtime.RowError{Row: int64(lo), Err: err}
+	default:
+		return err
+	}
 }
 
 // call runs the model on the rows in [lo, hi).
@@ -184,7 +207,7 @@ func (o *infer) call(ctx context.Context, in arrow.Record, lo, hi int) error {
 		given = given || outputs[i].Tensor.Data != nil
 	}
 	err := o.model.Run(ctx, inputs, outputs)
-	if given && engine.KindOf(err) == engine.KindModel && err != nil {
+	if given && runtime.IsRefused(err) {
 		// Perhaps an output has another shape than the model says. Let the model choose, to take it if it is as good, or to say
 		// what was expected and found.
 		for i, s := range o.outputs {

@@ -54,7 +54,11 @@ type JobSpec struct {
 	// Among the jobs of one queue that wait, the larger one comes first. Default: 0.
 	Priority int32 `protobuf:"varint,16,opt,name=priority,proto3" json:"priority,omitempty"`
 	// Where its tasks may run.
-	Placement     *Placement `protobuf:"bytes,17,opt,name=placement,proto3" json:"placement,omitempty"`
+	Placement *Placement `protobuf:"bytes,17,opt,name=placement,proto3" json:"placement,omitempty"`
+	// Where its models run: "process" in an executor, a process of their own, so that native code that crashes costs a retry; "none" in the
+	// worker's process, which saves a copy of inputs and outputs. Default: as the worker was started: "process" by engine start, "none" by
+	// engine run.
+	Isolation     string `protobuf:"bytes,18,opt,name=isolation,proto3" json:"isolation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +175,13 @@ func (x *JobSpec) GetPlacement() *Placement {
 		return x.Placement
 	}
 	return nil
+}
+
+func (x *JobSpec) GetIsolation() string {
+	if x != nil {
+		return x.Isolation
+	}
+	return ""
 }
 
 // Placement says where the tasks of a job run.
@@ -566,8 +577,8 @@ type JsonSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in CsvSource, partition folders and unpacking included. Required.
 	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
-	// Names and types of columns. Others are inferred and follow in the order in which they are found, unless unknown_keys is "ignore".
-	// A column declared as string takes numbers and booleans as they stand in the file.
+	// Names and types of columns; others are inferred, unless unknown_keys is "ignore". Columns are in the order in which they are found,
+	// those that are declared and not found last. A column declared as string takes numbers and booleans as they stand in the file.
 	Columns []*Column `protobuf:"bytes,2,rep,name=columns,proto3" json:"columns,omitempty"`
 	// What happens with a key that is no column: "error" (default) refuses the line, "ignore" passes over it. With "ignore" the columns
 	// are those declared or, if none is, those found in the beginnings of the files.
@@ -2069,7 +2080,7 @@ var File_engine_v1_job_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/job.proto\x12\tengine.v1\"\x8b\x04\n" +
+	"\x13engine/v1/job.proto\x12\tengine.v1\"\xa9\x04\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x06source\x18\x02 \x01(\v2\x11.engine.v1.SourceR\x06source\x12&\n" +
@@ -2082,7 +2093,8 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x06labels\x18\x0e \x03(\v2\x1e.engine.v1.JobSpec.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05queue\x18\x0f \x01(\tR\x05queue\x12\x1a\n" +
 	"\bpriority\x18\x10 \x01(\x05R\bpriority\x122\n" +
-	"\tplacement\x18\x11 \x01(\v2\x14.engine.v1.PlacementR\tplacement\x1a9\n" +
+	"\tplacement\x18\x11 \x01(\v2\x14.engine.v1.PlacementR\tplacement\x12\x1c\n" +
+	"\tisolation\x18\x12 \x01(\tR\tisolation\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x01\n" +

@@ -1,0 +1,47 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/f708428e/engine"
+)
+
+// CrashError is a call of a model that ended its process every time: when it ran beside others, and when it ran alone. Whoever knows
+// the rows of the call may try fewer of them, to find the one at fault. Its kind is engine.KindModel, or engine.KindExhausted if the
+// process was killed, as the kernel does when memory is short.
+type CrashError struct {
+	// Model is the path of the model.
+	Model string
+	// Times is how often the process ended.
+	Times int
+	// Cause is how it ended the last time, such as "signal: killed", in one line.
+	Cause string
+	// Killed says that it was killed from outside.
+	Killed bool
+}
+
+// Error returns model and cause.
+func (e *CrashError) Error() string {
+	text := fmt.Sprintf("the executor of %s died %d times of this call: %s", e.Model, e.Times, e.Cause)
+	if e.Killed {
+		text += ", as the kernel does when memory is short"
+	}
+	return text
+}
+
+// Unwrap returns an error of the kind.
+func (e *CrashError) Unwrap() error {
+	kind := engine.KindModel
+	if e.Killed {
+		kind = engine.KindExhausted
+	}
+	return &engine.Error{Kind: kind, Op: "run model", ID: e.Model, Err: fmt.Errorf("%s", e.Cause)}
+}
+
+// IsRefused reports whether err is a model's refusal of a call, because of its shapes or types for example: of kind engine.KindModel, and no
+// *CrashError.
+func IsRefused(err error) bool {
+	var crash *CrashError
+	return err != nil && engine.KindOf(err) == engine.KindModel && !errors.As(err, &crash)
+}

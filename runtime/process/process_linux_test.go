@@ -1,0 +1,392 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/runtime"
+	"github.com/f708428e/engine/runtime/enginetest"
+	"github.com/f708428e/engine/runtime/fake"
+	"github.com/f708428e/engine/runtime/process"
+)
+
+// What the first element of an input does to the executor of these tests.
+const (
+	dies   = 1001 // a signal, as native code that crashes
+	killed = 1002 // SIGKILL, as the kernel does
+	hangs  = 1003 // for ever, whatever it is told
+	flaky  = 1004 // dies if the file ENGINE_TEST_FLAKY can be made
+	panics = 1005
+)
+
+func TestMain(m *testing.M) {
+	if process.IsExecutor() {
+		if os.Getenv("ENGINE_TEST_DIE") != "" {
+			fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of 'std::bad_alloc'")
+			os.Exit(134)
+		}
+		if err := process.Serve(brittleLoader{fake.New()}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+type brittleLoader struct{ runtime.Loader }
+
+func (l brittleLoader) Load(ctx context.Context, request runtime.LoadRequest) (runtime.Model, error) {
+	m, err := l.Loader.Load(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return brittle{m}, nil
+}
+
+type brittle struct{ runtime.Model }
+
+func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runtime.Output) error {
+	if t := inputs[0]; t.Type == engine.Float32 && len(t.Data) > 0 {
+		for _, v := range enginetest.Values(t) {
+			switch v {
+			case dies:
+				_ = syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+				select {}
+			case killed:
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			case hangs:
+				select {}
+			case panics:
+				go panic("broken on purpose")
+				select {}
+			case flaky:
+				if f, err := os.OpenFile(os.Getenv("ENGINE_TEST_FLAKY"), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+					_ = f.Close()
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+			}
+		}
+	}
+	return m.Model.Run(ctx, inputs, outputs)
+}
+
+func newLoader(t *testing.T, environment ...string) runtime.Loader {
+	t.Helper()
+	loader, err := process.New(process.Config{Environment: append(environment, "GORACE=atexit_sleep_ms=0"), Logger: slog.New(slog.DiscardHandler), StopTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := loader.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return loader
+}
+
+func load(t *testing.T, loader runtime.Loader) runtime.Model {
+	t.Helper()
+	m, err := loader.Load(t.Context(), runtime.LoadRequest{Path: enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0.5, 2)), Digest: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// run returns what the model makes of values: twice each, and a half.
+func run(ctx context.Context, m runtime.Model, values ...float64) ([]float64, error) {
+	outputs := make([]runtime.Output, 1)
+	err := m.Run(ctx, []runtime.Tensor{enginetest.Floats(engine.Float32, []int64{int64(len(values)), 1}, values...)}, outputs)
+	return enginetest.Values(outputs[0].Tensor), err
+}
+
+func wantResult(t *testing.T, m runtime.Model) {
+	t.Helper()
+	got, err := run(t.Context(), m, 1, 2)
+	if err != nil || !slices.Equal(got, []float64{2.5, 4.5}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// children are the processes that this one has started and that live.
+func children(t *testing.T) (pids []int) {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range entries {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // It has ended.
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		if fields := strings.Fields(rest); fields[0] != "Z" && fields[1] == strconv.Itoa(os.Getpid()) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestLoader(t *testing.T) { enginetest.TestLoader(t, newLoader(t)) }
+
+func TestExecutorIsAProcess(t *testing.T) {
+	m := load(t, newLoader(t))
+	pids := children(t)
+	if len(pids) != 1 {
+		t.Fatalf("processes %v, expected one", pids)
+	}
+	adj, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pids[0]))
+	if err != nil || strings.TrimSpace(string(adj)) != "500" {
+		t.Errorf("the kernel would not take it first: %q, %v", adj, err)
+	}
+	if n := m.(runtime.Resident).ResidentBytes(); n < 1<<20 {
+		t.Errorf("it has %d bytes", n)
+	}
+	wantResult(t, m)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if pids := children(t); len(pids) != 0 {
+		t.Errorf("left are %v", pids)
+	}
+	if _, err := run(t.Context(), m, 1); err == nil {
+		t.Error("a closed model runs")
+	}
+}
+
+// A killed executor costs a retry that nobody sees.
+func TestKilledFromOutside(t *testing.T) {
+	m := load(t, newLoader(t))
+	for range 3 {
+		for _, pid := range children(t) {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantResult(t, m)
+	}
+}
+
+func TestCrash(t *testing.T) {
+	for name, test := range map[string]struct {
+		value  float64
+		kind   engine.Kind
+		killed bool
+		cause  string
+	}{
+		"signal": {dies, engine.KindModel, false, "SIGSEGV"},
+		"killed": {killed, engine.KindExhausted, true, "signal: killed"},
+		"panic":  {panics, engine.KindModel, false, "panic: broken on purpose"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := load(t, newLoader(t))
+			_, err := run(t.Context(), m, 1, test.value)
+			var crash *runtime.CrashError
+			if !errors.As(err, &crash) || crash.Times != 3 || crash.Killed != test.killed || !strings.Contains(crash.Cause, test.cause) {
+				t.Errorf("%#v", err)
+			}
+			if engine.KindOf(err) != test.kind {
+				t.Errorf("kind %s of %v", engine.KindOf(err), err)
+			}
+			wantResult(t, m)
+		})
+	}
+}
+
+// A call that dies once succeeds, as do those that ran beside it.
+func TestCrashOnce(t *testing.T) {
+	m := load(t, newLoader(t, "ENGINE_TEST_FLAKY="+filepath.Join(t.TempDir(), "died")))
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			value := float64(i)
+			if i == 7 {
+				value = flaky
+			}
+			if got, err := run(t.Context(), m, value); err != nil || got[0] != 2*value+0.5 {
+				t.Errorf("call %d: %v, %v", i, got, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Only the call at fault fails; those beside it are made again.
+func TestCrashBesideOthers(t *testing.T) {
+	m := load(t, newLoader(t))
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 20 {
+				if i == 3 {
+					var crash *runtime.CrashError
+					if _, err := run(t.Context(), m, dies); !errors.As(err, &crash) {
+						t.Errorf("call %d: %v", i, err)
+					}
+					return
+				}
+				if got, err := run(t.Context(), m, float64(i)); err != nil || got[0] != 2*float64(i)+0.5 {
+					t.Errorf("call %d: %v, %v", i, got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A call that does not end when it is told to costs its executor, and nobody else.
+func TestHang(t *testing.T) {
+	m := load(t, newLoader(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := run(ctx, m, hangs); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+	wg.Go(func() {
+		wantResult(t, m)
+		cancel()
+	})
+	wg.Wait()
+	wantResult(t, m)
+}
+
+func TestDiesWhileLoading(t *testing.T) {
+	_, err := newLoader(t, "ENGINE_TEST_DIE=1").Load(t.Context(), runtime.LoadRequest{Path: enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0, 1)), Digest: "test"})
+	if engine.KindOf(err) != engine.KindModel || !strings.Contains(fmt.Sprint(err), "terminate called after throwing an instance of 'std::bad_alloc'") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A model that was changed is not loaded again under the digest of the old one.
+func TestChangedModel(t *testing.T) {
+	path := enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0.5, 2))
+	m, err := newLoader(t).Load(t.Context(), runtime.LoadRequest{Path: path, Digest: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	if err := os.WriteFile(path, enginetest.LinearModel(engine.Float32, 7, 2, 3), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantResult(t, m)
+	for _, pid := range children(t) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := run(t.Context(), m, 1); engine.KindOf(err) != engine.KindConflict {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An executor ends with the process that started it.
+func TestOrphan(t *testing.T) {
+	if os.Getenv("ENGINE_TEST_ORPHAN") != "" {
+		load(t, newLoader(t))
+		fmt.Println("executor", children(t)[0])
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	command := testCommand(t, "^TestOrphan$", "ENGINE_TEST_ORPHAN=1")
+	output, _ := command.CombinedOutput()
+	_, rest, found := strings.Cut(string(output), "executor ")
+	if !found {
+		t.Fatalf("printed %q", output)
+	}
+	pid, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for syscall.Kill(pid, 0) == nil {
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && strings.Contains(string(text), ") Z ") {
+			break // Nobody waits for it here.
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("the executor lives")
+		}
+		time.Sleep(time.Millisecond) // sleep: nothing tells of the end of a process that is not ours
+	}
+}
+
+// Tensors of all sizes come back as they went, while calls share slots.
+func TestSizes(t *testing.T) {
+	m := load(t, newLoader(t))
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(worker)))
+			for range 50 {
+				values := make([]float64, 1+r.IntN(1<<r.IntN(16)))
+				for i := range values {
+					values[i] = float64(r.IntN(1000))
+				}
+				into := make([]byte, 4*len(values))
+				outputs := []runtime.Output{{Tensor: runtime.Tensor{Type: engine.Float32, Shape: []int64{int64(len(values)), 1}, Data: into}}}
+				if r.IntN(2) == 0 {
+					outputs[0].Tensor = runtime.Tensor{}
+				}
+				if err := m.Run(t.Context(), []runtime.Tensor{enginetest.Floats(engine.Float32, []int64{int64(len(values)), 1}, values...)}, outputs); err != nil {
+					t.Error(err)
+					return
+				}
+				for i, got := range enginetest.Values(outputs[0].Tensor) {
+					if got != 2*values[i]+0.5 {
+						t.Errorf("element %d of %d: %v of %v", i, len(values), got, values[i])
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkRun(b *testing.B) {
+	loader, err := process.New(process.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	request := runtime.LoadRequest{Path: enginetest.WriteModel(b, enginetest.LinearModel(engine.Float32, 0.5, 2)), Digest: "test"}
+	for name, l := range map[string]runtime.Loader{"process": loader, "here": fake.New()} {
+		b.Run(name, func(b *testing.B) {
+			m, err := l.Load(b.Context(), request)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = m.Close() }()
+			for b.Loop() {
+				if _, err := run(b.Context(), m, 1); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
