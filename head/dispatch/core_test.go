@@ -86,6 +86,7 @@ func (b *bench) connect(w *fakeWorker) {
 func (b *bench) hello(w *fakeWorker) *enginev1.WorkerHello {
 	return &enginev1.WorkerHello{
 		ProtocolVersion: rpc.WorkerProtocolVersion, NodeId: string(w.id), Total: &enginev1.Resources{Cpu: &w.cpu}, ClusterId: w.cluster,
+		Operators: []string{"noop"},
 	}
 }
 

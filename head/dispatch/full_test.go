@@ -64,3 +64,38 @@ func TestFullStoresGetNoMoreOutputs(t *testing.T) {
 		t.Errorf("%d tasks with object output on a node that has room for 2 again", n)
 	}
 }
+
+// TestGroupIsUsedAlthoughStoresAreFull places a group while jobs wait for room in stores: the task that waits for its bundle follows with
+// the next tick.
+func TestGroupIsUsedAlthoughStoresAreFull(t *testing.T) {
+	b := newBench(t, 1)
+	b.core = dispatch.NewCore(dispatch.Config{
+		ClusterID: "c1", Term: 1, LeaseTime: leaseTime, Started: start, Full: func(engine.NodeID) bool { return true },
+	})
+	w := b.worker("a", 4)
+	b.add("j", &enginev1.JobSpec{}, engine.Resources{CPU: 4}, 1)
+	b.add("storing", &enginev1.JobSpec{Sink: &enginev1.Sink{Kind: &enginev1.Sink_Object{Object: &enginev1.ObjectSink{}}}}, oneCore, 3)
+	b.report(w)
+	const session = "0123456789abcdef0123456789abcdef"
+	group, member, cpu := engine.NewPlacementGroupID(), engine.NewTaskUID(), 4.0
+	check(t, b.core.CreateGroup(b.now, &enginev1.CreatePlacementGroupRequest{
+		PlacementGroupId: group[:], SessionId: session, Bundles: []*enginev1.Resources{{Cpu: &cpu}},
+	}))
+	stream, _ := b.core.OpenTasks(b.now, session)
+	check(t, b.core.SubmitTasks(b.now, session, stream, &enginev1.RunTasksRequest{
+		Templates: []*enginev1.TaskTemplate{{Number: 1, Operator: "noop", Placement: &enginev1.TaskPlacement{PlacementGroupId: group[:]}}},
+		Tasks:     []*enginev1.TaskSubmission{{TaskId: member[:], Template: 1}},
+	}))
+	if _, placed, err := b.core.Group(group); err != nil || placed {
+		t.Fatalf("the group is placed: %v, %v; expected that the job's task holds its room", placed, err)
+	}
+	w.finish(task(0), nil)
+	check(t, b.tell(w))
+	if _, placed, err := b.core.Group(group); err != nil || !placed {
+		t.Fatalf("the group is placed: %v, %v; expected that it is", placed, err)
+	}
+	b.pass(20 * time.Millisecond)
+	if _, running := b.core.Tasks(); running != 1 {
+		t.Fatalf("%d tasks run, expected the one of the group", running)
+	}
+}

@@ -120,11 +120,12 @@ func (c *Core) decide(now time.Time, apart map[engine.NodeID]bool, takesPart fun
 		k.reason = ""
 	}
 	jobClasses := len(s.Classes)
-	s.Classes = c.tasks.Classes(now, s.Classes)
 	if apart == nil {
+		s.Classes = c.tasks.Classes(now, s.Classes)
 		s.Groups = c.tasks.Groups(now, c.scratch.groups[:0])
 		c.scratch.groups = s.Groups
 	} else {
+		s.Classes = c.tasks.Holders(now, s.Classes)
 		for i := range s.Classes[jobClasses:] {
 			s.Classes[jobClasses+i].Pending = 0 // They took part in the decision over all nodes.
 		}

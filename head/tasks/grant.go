@@ -28,9 +28,14 @@ func (c *Core) Contended(others bool) {
 }
 
 // Classes begins a decision: it appends the classes that wait or run. What the scheduler says of them goes to Place, Preempt, and Explain
-// before anything else happens, and Contended ends it. Without that, it has told what tasks hold, and nothing has changed.
+// before anything else happens, and Contended ends it.
 func (c *Core) Classes(now time.Time, into []scheduler.Class) []scheduler.Class {
 	c.stale = false
+	return c.Holders(now, into)
+}
+
+// Holders appends the same classes for a decision in which they only count with what they hold: Stale stays as it is.
+func (c *Core) Holders(now time.Time, into []scheduler.Class) []scheduler.Class {
 	for i := len(c.active) - 1; i >= 0; i-- {
 		if i < len(c.active) { // Failing tasks takes classes off.
 			c.missOperator(now, c.active[i])
