@@ -50,8 +50,8 @@ type TaskFilter struct {
 	Job engine.JobID
 }
 
-// Tasks returns up to limit tasks of all clients, the newest first, and how many there are in all: those that have not ended and the last
-// that have. A limit of 0 means 100.
+// Tasks returns up to limit tasks and how many there are in all: those that have not ended and the last that have. Those of clients come
+// first, the newest first, then those of jobs, of the newest job first and in order of their index. A limit of 0 means 100.
 func (c *Client) Tasks(ctx context.Context, filter TaskFilter, limit int) (*enginev1.ListTasksResponse, error) {
 	request := &enginev1.ListTasksRequest{Name: filter.Name, NodeId: string(filter.Node), JobId: string(filter.Job), Limit: int32(min(limit, 1<<30))} //nolint:gosec // Bounded.
 	for _, state := range filter.States {

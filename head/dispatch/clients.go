@@ -21,7 +21,8 @@ func (c *Core) OpenTasks(now time.Time, session string) (stream uint64, window i
 // CloseTasks ends a stream of a session, whose tasks go on.
 func (c *Core) CloseTasks(session string, stream uint64) { c.tasks.CloseStream(session, stream) }
 
-// SubmitTasks takes in a client's message, which belongs to the core from then on. The error is of kind engine.KindFenced.
+// SubmitTasks takes in a client's message, which belongs to the core from then on. The error is of kind engine.KindFenced or
+// engine.KindExhausted; see tasks.Core.Submit.
 func (c *Core) SubmitTasks(now time.Time, session string, stream uint64, request *enginev1.RunTasksRequest) error {
 	c.clock = now
 	err := c.tasks.Submit(now, session, stream, request)
@@ -65,7 +66,8 @@ func (c *Core) HearObjects(now time.Time, news objects.News) {
 	c.follow(now)
 }
 
-// CreateGroup takes in a placement group. The error is of kind engine.KindInvalidArgument or engine.KindConflict.
+// CreateGroup takes in a placement group. The error is of kind engine.KindInvalidArgument, engine.KindConflict, or
+// engine.KindExhausted; see tasks.Core.CreateGroup.
 func (c *Core) CreateGroup(now time.Time, request *enginev1.CreatePlacementGroupRequest) error {
 	c.clock = now
 	err := c.tasks.CreateGroup(now, request)

@@ -36,7 +36,7 @@ type Config struct {
 	// HangAfter is how long the attempt of a job's task may go on without a change of its counts, once it had one, before it is said to
 	// hang. Zero means a minute.
 	HangAfter time.Duration
-	// Tasks bounds the tasks of clients; its Term, Started, and LeaseTime are set by the core.
+	// Tasks bounds the tasks of clients; its Term, Started, LeaseTime, and Timeline are set by the core.
 	Tasks tasks.Config
 	// AssignAfter is the time before which workers may have valid leases that an earlier head has granted: jobs get no new ones until
 	// then, unless Job.AssignAfter says even later. Zero means that there are none.

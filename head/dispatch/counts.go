@@ -60,6 +60,9 @@ func (c *Core) Counts() Counts {
 	counts.Tasks = c.tasks.Counts()
 	counts.States = map[enginev1.TaskState]int64{}
 	for state, n := range counts.Tasks.States {
+		if enginev1.TaskState(state) == enginev1.TaskState_TASK_STATE_UNSPECIFIED { //nolint:gosec // There are few states.
+			continue // The array has room for it, and no task is in it.
+		}
 		counts.States[enginev1.TaskState(state)] += n //nolint:gosec // There are few states.
 	}
 	for _, t := range c.tallies {
@@ -76,7 +79,7 @@ func (c *Core) Counts() Counts {
 			counts.WaitingJobBytes += j.bytes
 		}
 		counts.States[enginev1.TaskState_TASK_STATE_PENDING] += waiting
-		counts.States[enginev1.TaskState_TASK_STATE_RUNNING] += int64(j.running)
+		counts.States[enginev1.TaskState_TASK_STATE_RUNNING] += int64(len(j.tasks)-j.done) - waiting // Those included whose results are to become durable.
 	}
 	return counts
 }

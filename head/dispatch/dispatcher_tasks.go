@@ -36,8 +36,9 @@ func (d *Dispatcher) CloseTasks(session string, stream uint64) {
 	})
 }
 
-// SubmitTasks takes in a client's message, which belongs to the dispatcher from then on. The error, of kind engine.KindFenced, says that
-// the stream was replaced or its session has ended.
+// SubmitTasks takes in a client's message, which belongs to the dispatcher from then on. The error says that the
+// stream was replaced or its session has ended (engine.KindFenced), or that the client asks for more than is kept for it
+// (engine.KindExhausted): the stream must end.
 func (d *Dispatcher) SubmitTasks(session string, stream uint64, request *enginev1.RunTasksRequest) (err error) {
 	d.do(func(core *Core, now time.Time) { err = core.SubmitTasks(now, session, stream, request) })
 	return err
@@ -104,8 +105,8 @@ func (d *Dispatcher) tellDirectory() {
 	d.watching = false
 }
 
-// CreateGroup takes in a placement group. The error is of kind engine.KindInvalidArgument, or engine.KindConflict if another group has
-// the id.
+// CreateGroup takes in a placement group. The error is of kind engine.KindInvalidArgument, engine.KindConflict if another group has
+// the id, or engine.KindExhausted.
 func (d *Dispatcher) CreateGroup(request *enginev1.CreatePlacementGroupRequest) (err error) {
 	d.do(func(core *Core, now time.Time) { err = core.CreateGroup(now, request) })
 	return err
@@ -161,7 +162,8 @@ func (d *Dispatcher) Task(id engine.TaskUID) (*enginev1.Task, error) {
 	return d.core.tasks.Get(id)
 }
 
-// ListTasks returns at most limit tasks that match, those of clients first, the newest first of each, and how many there are.
+// ListTasks returns at most limit tasks that match, those of clients first, the newest first, then those of jobs, of the newest
+// job first and in order of their index, and how many there are.
 func (d *Dispatcher) ListTasks(filter *enginev1.ListTasksRequest, limit int) (found []*enginev1.Task, total int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

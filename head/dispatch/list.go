@@ -10,8 +10,8 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// ListTasks returns at most limit tasks that match, those of clients first, the newest first of each, and how many there are. A job's
-// tasks are there while the job has tasks to run.
+// ListTasks returns at most limit tasks that match, those of clients first, the newest first, then those of jobs, of the newest job
+// first and in order of their index, and how many there are. A job's tasks are there while the job has tasks to run.
 func (c *Core) ListTasks(filter *enginev1.ListTasksRequest, limit int) (found []*enginev1.Task, total int64) {
 	if filter.GetJobId() == "" {
 		found, total = c.tasks.List(filter, limit)

@@ -311,6 +311,11 @@ func TestSummaries(t *testing.T) {
 	w := b.worker("w", 1)
 	w.finish(task(0), nil)
 	b.report(w)
+	states := b.core.Counts().States
+	if _, unset := states[enginev1.TaskState_TASK_STATE_UNSPECIFIED]; unset || states[enginev1.TaskState_TASK_STATE_PENDING] != 1 ||
+		states[enginev1.TaskState_TASK_STATE_RUNNING] != 2 {
+		t.Fatalf("states are %v, expected 1 that waits and 2 that run, one of which is to be committed", states)
+	}
 	b.commitAll()
 	b.hear(w)
 	b.core.RemoveJob(b.now, "j")

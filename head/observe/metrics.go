@@ -96,7 +96,7 @@ func collectTasks(s sink, counts dispatch.Counts, queues []dispatch.QueueView) {
 			s.gauge("engine_tasks", "Tasks that have not ended, by state.", float64(n), "state", name)
 		}
 	}
-	s.counter("engine_task_attempts_lost_total", "Attempts at clients' tasks that were lost with their workers.", float64(counts.Tasks.Lost))
+	s.counter("engine_task_attempts_lost_total", "Attempts at clients' tasks that were lost with their workers, given back, or failed so that trying again may help.", float64(counts.Tasks.Lost))
 	s.counter("engine_scheduler_placements_total", "Tasks that the scheduler has placed; those that follow in a place are not placed again.", float64(counts.Placements))
 	s.counter("engine_scheduler_preemptions_total", "Places that were taken back for others.", float64(counts.Preemptions))
 	s.durations("engine_scheduler_pass_seconds", "How long steps with a decision of the scheduler took.", &counts.Pass)

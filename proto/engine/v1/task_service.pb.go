@@ -862,7 +862,7 @@ func (x *ListTasksRequest) GetLimit() int32 {
 // ListTasksResponse carries tasks.
 type ListTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The newest first.
+	// Those of clients first, the newest first, then those of jobs, of the newest job first and in order of their index.
 	Tasks []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// How many there are in all.
 	Total         int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`

@@ -48,7 +48,7 @@ type TaskServiceClient interface {
 	CancelTasks(ctx context.Context, in *CancelTasksRequest, opts ...grpc.CallOption) (*CancelTasksResponse, error)
 	// GetTask returns a task that the head still knows: that has not ended, or ended a while ago.
 	GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*GetTaskResponse, error)
-	// ListTasks returns tasks, the newest first: all that have not ended and the last ones that have.
+	// ListTasks returns tasks: all that have not ended and the last ones that have.
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
 	// SummarizeTasks counts tasks by name and state.
 	SummarizeTasks(ctx context.Context, in *SummarizeTasksRequest, opts ...grpc.CallOption) (*SummarizeTasksResponse, error)
@@ -182,7 +182,7 @@ type TaskServiceServer interface {
 	CancelTasks(context.Context, *CancelTasksRequest) (*CancelTasksResponse, error)
 	// GetTask returns a task that the head still knows: that has not ended, or ended a while ago.
 	GetTask(context.Context, *GetTaskRequest) (*GetTaskResponse, error)
-	// ListTasks returns tasks, the newest first: all that have not ended and the last ones that have.
+	// ListTasks returns tasks: all that have not ended and the last ones that have.
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
 	// SummarizeTasks counts tasks by name and state.
 	SummarizeTasks(context.Context, *SummarizeTasksRequest) (*SummarizeTasksResponse, error)
