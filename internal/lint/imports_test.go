@@ -50,7 +50,7 @@ var rules = []rule{
 		why: "a tokenizer is useful alone, and depends on no other layer",
 	},
 	{
-		from: []string{"expr/..."}, only: []string{".", "expr/..."},
+		from: []string{"internal/expression/..."}, only: []string{".", "internal/notation"},
 		why: "expressions are useful alone, and depend on no other layer",
 	},
 	{

@@ -3,13 +3,13 @@ package operator
 import (
 	"errors"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/bitutil"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/f708428e/engine/internal/notation"
 )
 
 // castToText returns the caster from a type, or nil if its values cannot be written.
@@ -49,24 +49,22 @@ func castFromText(to arrow.DataType) caster {
 		return parseInto(to, func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) })
 	case arrow.FLOAT32:
 		return parseInto(to, func(s string) (float32, error) {
-			v, err := parseFloat(s, 32)
+			v, err := notation.ParseFloat(s, 32)
 			return float32(v), err
 		})
 	case arrow.FLOAT64:
-		return parseInto(to, func(s string) (float64, error) { return parseFloat(s, 64) })
+		return parseInto(to, func(s string) (float64, error) { return notation.ParseFloat(s, 64) })
 	case arrow.DATE32:
-		return parseInto(to, parseDate)
+		return parseInto(to, notation.ParseDate)
 	case arrow.TIMESTAMP:
 		if arrow.TypeEqual(to, timestampMicros) {
-			return parseInto(to, parseTimestamp)
+			return parseInto(to, notation.ParseTimestamp)
 		}
 	case arrow.BOOL:
 		return parseBools
 	}
 	return nil
 }
-
-var errNotExact = errors.New("the value does not fit exactly")
 
 func parseInto[D arrow.FixedWidthType](to arrow.DataType, parse func(string) (D, error)) caster {
 	return func(column arrow.Array, allocator memory.Allocator) (arrow.Array, *badValue) {
@@ -81,7 +79,7 @@ func parseInto[D arrow.FixedWidthType](to arrow.DataType, parse func(string) (D,
 			v, err := parse(texts.Value(i))
 			if err != nil {
 				values.Release()
-				return nil, &badValue{row: i, text: !errors.Is(err, errNotExact) && !errors.Is(err, strconv.ErrRange)}
+				return nil, &badValue{row: i, text: !errors.Is(err, notation.ErrNotExact) && !errors.Is(err, strconv.ErrRange)}
 			}
 			out[i] = v
 		}
@@ -105,39 +103,4 @@ func parseBools(column arrow.Array, allocator memory.Allocator) (arrow.Array, *b
 		bitutil.SetBitTo(values.Bytes(), i, v)
 	}
 	return newColumn(arrow.FixedWidthTypes.Boolean, column, values, allocator), nil
-}
-
-// parseFloat refuses what only a programmer would write. A number beyond the range is an error of strconv.
-func parseFloat(s string, bits int) (float64, error) {
-	if strings.ContainsAny(s, "xX_") {
-		return 0, strconv.ErrSyntax
-	}
-	return strconv.ParseFloat(s, bits)
-}
-
-func parseDate(s string) (arrow.Date32, error) {
-	t, err := time.Parse(dateLayout, s)
-	if err != nil {
-		return 0, err
-	}
-	return arrow.Date32FromTime(t), nil
-}
-
-func parseTimestamp(s string) (int64, error) {
-	if len(s) == len(dateLayout) {
-		t, err := time.Parse(dateLayout, s)
-		return t.UnixMicro(), err
-	}
-	layout := "2006-01-02T15:04:05"
-	if len(s) > len(dateLayout) && s[len(dateLayout)] == ' ' {
-		layout = "2006-01-02 15:04:05"
-	}
-	t, err := time.Parse(layout, strings.TrimSuffix(s, "Z"))
-	if err != nil {
-		return 0, err
-	}
-	if t.Nanosecond()%1000 != 0 {
-		return 0, errNotExact
-	}
-	return t.UnixMicro(), nil
 }

@@ -1,11 +1,12 @@
 package operator
 
 import (
-	"math"
 	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
+
+	"github.com/f708428e/engine/internal/notation"
 )
 
 // typeName is the job file's name of a type where it has one, else Arrow's.
@@ -22,11 +23,6 @@ func typeName(t arrow.DataType) string {
 	}
 	return t.String()
 }
-
-const (
-	dateLayout      = "2006-01-02"
-	timestampLayout = "2006-01-02T15:04:05.999999999"
-)
 
 // maxValueBytes bounds a value in an error message.
 const maxValueBytes = 80
@@ -67,16 +63,16 @@ func appendText(b []byte, column arrow.Array, row int) ([]byte, bool) {
 	case *array.Uint64:
 		return strconv.AppendUint(b, c.Value(row), 10), true
 	case *array.Float32:
-		return appendFloat(b, float64(c.Value(row)), 32), true
+		return notation.AppendFloat(b, float64(c.Value(row)), 32), true
 	case *array.Float64:
-		return appendFloat(b, c.Value(row), 64), true
+		return notation.AppendFloat(b, c.Value(row), 64), true
 	case *array.Boolean:
 		return strconv.AppendBool(b, c.Value(row)), true
 	case *array.Date32:
-		return c.Value(row).ToTime().AppendFormat(b, dateLayout), true
+		return c.Value(row).ToTime().AppendFormat(b, notation.DateLayout), true
 	case *array.Timestamp:
 		t := c.DataType().(*arrow.TimestampType)
-		b = c.Value(row).ToTime(t.Unit).AppendFormat(b, timestampLayout)
+		b = c.Value(row).ToTime(t.Unit).AppendFormat(b, notation.TimestampLayout)
 		if t.TimeZone != "" {
 			b = append(b, 'Z')
 		}
@@ -84,15 +80,4 @@ func appendText(b []byte, column arrow.Array, row int) ([]byte, bool) {
 	default:
 		return b, false
 	}
-}
-
-func appendFloat(b []byte, v float64, bits int) []byte {
-	if math.IsInf(v, 1) {
-		return append(b, "Inf"...)
-	}
-	format := byte('f')
-	if a := math.Abs(v); a != 0 && (a < 1e-6 || a >= 1e21) {
-		format = 'e'
-	}
-	return strconv.AppendFloat(b, v, format, -1, bits)
 }
