@@ -24,6 +24,22 @@ type Resources struct {
 	Custom map[string]float64
 }
 
+// Add returns the sum of both. It shares no map with either.
+func (r Resources) Add(other Resources) Resources {
+	sum := Resources{
+		CPU: r.CPU + other.CPU, GPU: r.GPU + other.GPU,
+		MemoryBytes: r.MemoryBytes + other.MemoryBytes, GPUMemoryBytes: r.GPUMemoryBytes + other.GPUMemoryBytes,
+	}
+	if len(r.Custom)+len(other.Custom) > 0 {
+		sum.Custom = make(map[string]float64, max(len(r.Custom), len(other.Custom)))
+		maps.Copy(sum.Custom, r.Custom)
+		for name, v := range other.Custom {
+			sum.Custom[name] += v
+		}
+	}
+	return sum
+}
+
 // Validate returns an InvalidArgument error that names the first amount which is negative, not a number, or absurd
 // (over a million cores or devices, or over a pebibyte), or a custom resource whose name is taken.
 func (r Resources) Validate() error {

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"errors"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -161,6 +162,18 @@ func TestResourcesString(t *testing.T) {
 		if got := tt.r.String(); got != tt.want {
 			t.Errorf("String() = %q, want %q", got, tt.want)
 		}
+	}
+}
+
+func TestResourcesAdd(t *testing.T) {
+	a := engine.Resources{CPU: 1, GPU: 0.5, MemoryBytes: 3, GPUMemoryBytes: 4, Custom: map[string]float64{"x": 1}}
+	b := engine.Resources{CPU: 2, GPU: 0.25, MemoryBytes: 30, GPUMemoryBytes: 40, Custom: map[string]float64{"x": 2, "y": 3}}
+	want := engine.Resources{CPU: 3, GPU: 0.75, MemoryBytes: 33, GPUMemoryBytes: 44, Custom: map[string]float64{"x": 3, "y": 3}}
+	if got := a.Add(b); !reflect.DeepEqual(got, want) {
+		t.Errorf("the sum is %+v, expected %+v", got, want)
+	}
+	if got := (engine.Resources{}).Add(a); !reflect.DeepEqual(got, a) || len(a.Custom) != 1 || a.Custom["x"] != 1 {
+		t.Errorf("the sum with nothing is %+v, expected %+v as it was", got, a)
 	}
 }
 

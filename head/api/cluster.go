@@ -46,7 +46,7 @@ func (s *Cluster) GetCluster(context.Context, *enginev1.GetClusterRequest) (*eng
 	for _, node := range s.dispatcher.Nodes() {
 		if node.State != enginev1.NodeState_NODE_STATE_DEAD {
 			response.NodesAlive++
-			total, used = dispatch.AddResources(total, node.Total), dispatch.AddResources(used, node.Used)
+			total, used = total.Add(node.Total), used.Add(node.Used)
 		}
 	}
 	response.Total, response.Used = rpc.ResourcesToProto(total), rpc.ResourcesToProto(used)

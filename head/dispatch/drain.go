@@ -31,12 +31,6 @@ func (c *Core) Drain(now time.Time, node engine.NodeID, deadline time.Time, reas
 	c.schedule(now)
 }
 
-// Draining reports whether a node is ordered to leave, and whether it knows.
-func (c *Core) Draining(node engine.NodeID) (ordered, known bool) {
-	d := c.drains[node]
-	return d != nil, d != nil && d.known
-}
-
 // order returns what an answer is to carry of a drain, nil if the stream has carried it.
 func (d *drain) order(now time.Time, w *worker) *enginev1.DrainOrder {
 	if d == nil || d.session == w.session {

@@ -151,21 +151,3 @@ func (c *Core) Tasks() (waiting, running int64) {
 	}
 	return waiting, running
 }
-
-// AddResources returns the sum of a and b.
-func AddResources(a, b engine.Resources) engine.Resources {
-	sum := engine.Resources{
-		CPU: a.CPU + b.CPU, GPU: a.GPU + b.GPU,
-		MemoryBytes: a.MemoryBytes + b.MemoryBytes, GPUMemoryBytes: a.GPUMemoryBytes + b.GPUMemoryBytes,
-	}
-	if len(a.Custom)+len(b.Custom) > 0 {
-		sum.Custom = maps.Clone(a.Custom)
-		if sum.Custom == nil {
-			sum.Custom = map[string]float64{}
-		}
-		for name, v := range b.Custom {
-			sum.Custom[name] += v
-		}
-	}
-	return sum
-}

@@ -70,19 +70,19 @@ func (c *Core) Queues() []QueueView {
 	for _, k := range c.ordered {
 		v := view(k.Queue)
 		v.Running += int64(k.Running)
-		v.Used = AddResources(v.Used, k.need.Times(int64(k.Running)))
+		v.Used = v.Used.Add(k.need.Times(int64(k.Running)))
 	}
 	for name, use := range c.tasks.Queues() {
 		v := view(name)
 		v.Pending += use.Pending
 		v.Running += use.Running
 		v.Groups += use.Groups
-		v.Used = AddResources(v.Used, use.Used)
+		v.Used = v.Used.Add(use.Used)
 	}
 	total := engine.Resources{}
 	for _, w := range c.workers {
 		if !w.dead {
-			total = AddResources(total, w.total)
+			total = total.Add(w.total)
 		}
 	}
 	// What is due is divided among the queues of the highest priority that have work.

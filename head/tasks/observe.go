@@ -2,7 +2,6 @@ package tasks
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -211,7 +210,7 @@ func (c *Core) Queues() map[string]QueueUse {
 	add := func(queue string, running int64, used engine.Resources) {
 		use := found[queue]
 		use.Running += running
-		use.Used = sum(use.Used, used)
+		use.Used = use.Used.Add(used)
 		found[queue] = use
 	}
 	for _, k := range c.active {
@@ -232,21 +231,4 @@ func (c *Core) Queues() map[string]QueueUse {
 		}
 	}
 	return found
-}
-
-func sum(a, b engine.Resources) engine.Resources {
-	a.CPU += b.CPU
-	a.GPU += b.GPU
-	a.MemoryBytes += b.MemoryBytes
-	a.GPUMemoryBytes += b.GPUMemoryBytes
-	if len(b.Custom) > 0 {
-		a.Custom = maps.Clone(a.Custom)
-		if a.Custom == nil {
-			a.Custom = map[string]float64{}
-		}
-		for name, v := range b.Custom {
-			a.Custom[name] += v
-		}
-	}
-	return a
 }
