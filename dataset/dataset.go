@@ -100,6 +100,9 @@ type Sink interface {
 	Extension() string
 	// Create begins an output file in w, whose owner the caller remains.
 	Create(w io.Writer, schema *arrow.Schema, allocator memory.Allocator) (Writer, error)
+	// HoldsMetadata tells whether a file holds what is given to Writer.Finish. If not, Finish drops it, and who writes files keeps it
+	// beside them.
+	HoldsMetadata() bool
 	// Metadata returns what a finished file says of itself: the pairs given to Writer.Finish, and perhaps others. A file that is
 	// not whole is an error of kind engine.KindCorrupt.
 	Metadata(path string) (map[string]string, error)

@@ -82,7 +82,7 @@ func (o Output) checkContent(ctx context.Context) error {
 	}
 	var foreign []string
 	for _, entry := range entries {
-		if name := entry.Name(); !strings.HasPrefix(name, ".") && name != SuccessName && !o.ownPart(name) && !o.scratch(name) {
+		if name := entry.Name(); !strings.HasPrefix(name, ".") && name != SuccessName && name != NotesName && !o.ownPart(name) && !o.scratch(name) {
 			foreign = append(foreign, name)
 		}
 	}

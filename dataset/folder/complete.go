@@ -30,7 +30,7 @@ func (o Output) Complete(ctx context.Context, success Success) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := o.finishWork(success); err != nil {
+		if err := o.finishWork(ctx, success); err != nil {
 			return err
 		}
 		if o.Mode == ModeOverwrite {
@@ -42,7 +42,7 @@ func (o Output) Complete(ctx context.Context, success Success) error {
 			}
 		}
 	}
-	return o.cleanUp()
+	return o.cleanUp(ctx)
 }
 
 // completed tells whether the folder that the user named is this job's whole output.
@@ -59,12 +59,12 @@ func (o Output) completed() (bool, error) {
 }
 
 // finishWork makes the work folder whole.
-func (o Output) finishWork(success Success) error {
+func (o Output) finishWork(ctx context.Context, success Success) error {
 	if err := o.verify(success.Parts); err != nil {
 		return err
 	}
 	failpoint("verified")
-	if err := o.removeScratch(); err != nil {
+	if err := o.removeScratch(ctx); err != nil {
 		return err
 	}
 	failpoint("scratch removed")
@@ -142,7 +142,7 @@ func (o Output) verify(parts []Part) error {
 	for _, entry := range entries {
 		name := entry.Name()
 		switch {
-		case listed[name] || strings.HasPrefix(name, ".") || o.scratch(name) || name == SuccessName:
+		case listed[name] || strings.HasPrefix(name, ".") || o.scratch(name) || name == SuccessName || name == NotesName:
 		case o.ownPart(name), o.Mode != ModeAppend:
 			extra = append(extra, name)
 		}
@@ -183,9 +183,9 @@ func (o Output) replace() error {
 
 // cleanUp deletes what is not needed once the output is complete: for ModeOverwrite the old folder, which now has the work
 // folder's name.
-func (o Output) cleanUp() error {
+func (o Output) cleanUp(ctx context.Context) error {
 	if o.Mode != ModeOverwrite {
-		return o.removeScratch()
+		return o.removeScratch(ctx)
 	}
 	if success, err := ReadSuccess(o.WorkFolder); err == nil && success.Job == o.Job {
 		return engine.Errorf(engine.KindInternal, op, o.WorkFolder, "two folders claim to be the output of job %s", o.Job)
@@ -208,7 +208,7 @@ func (o Output) Abandon(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := o.removeScratch(); err != nil {
+	if err := o.removeScratch(ctx); err != nil {
 		return err
 	}
 	if err := o.removeProbes(); err != nil || o.Mode != ModeOverwrite {

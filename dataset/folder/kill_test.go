@@ -46,6 +46,7 @@ func partContent(i int) []byte {
 func child(path string) error {
 	ctx := context.Background()
 	killAt, _ := strconv.Atoi(os.Getenv("FOLDER_TEST_KILL_AT"))
+	notes := os.Getenv("FOLDER_TEST_NOTES") != ""
 	hits := 0
 	folder.SetFailpoint(func(name string) {
 		if hits++; hits == killAt {
@@ -77,6 +78,10 @@ func child(path string) error {
 			if err != nil {
 				return err
 			}
+			kept := map[string]string{"part": name}
+			if notes {
+				s.Keep(kept)
+			}
 			for rest := content; len(rest) > 0; {
 				n := min(len(rest), 100_000)
 				if _, err := s.Write(rest[:n]); err != nil {
@@ -84,9 +89,19 @@ func child(path string) error {
 				}
 				rest = rest[n:]
 			}
+			kept["finished"] = "yes"
 			if won, err := s.Publish(ctx); err != nil || won != (attempt == 0) {
 				return fmt.Errorf("attempt %d: won %v, %w", attempt, won, err)
 			}
+		}
+	}
+	for _, part := range parts {
+		if success, err := folder.ReadSuccess(path); !notes || err == nil && success.Job == job {
+			break // Nobody asks once all is done.
+		}
+		kept, err := o.Metadata(ctx, part.Name)
+		if err != nil || kept["part"] != part.Name || kept["finished"] != "yes" {
+			return fmt.Errorf("metadata of %s: %v, %w", part.Name, kept, err)
 		}
 	}
 	return o.Complete(ctx, folder.Success{Parts: parts})
@@ -108,10 +123,14 @@ type scenario struct {
 	mode folder.Mode
 	// old says that another job's output is there.
 	old bool
+	// notes says that metadata is kept beside the parts.
+	notes bool
 }
 
 var scenarios = []scenario{
-	{"error", folder.ModeError, false}, {"append to old", folder.ModeAppend, true}, {"overwrite nothing", folder.ModeOverwrite, false}, {"overwrite old", folder.ModeOverwrite, true},
+	{"error", folder.ModeError, false, false}, {"append to old", folder.ModeAppend, true, false},
+	{"overwrite nothing", folder.ModeOverwrite, false, false}, {"overwrite old", folder.ModeOverwrite, true, false},
+	{"notes", folder.ModeError, false, true}, {"notes, append to old", folder.ModeAppend, true, true}, {"notes, overwrite old", folder.ModeOverwrite, true, true},
 }
 
 func (s scenario) command(t *testing.T, path string, killAt int) *exec.Cmd {
@@ -121,6 +140,9 @@ func (s scenario) command(t *testing.T, path string, killAt int) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+path, "FOLDER_TEST_MODE="+string(s.mode), "FOLDER_TEST_KILL_AT="+strconv.Itoa(killAt),
 		"GORACE=atexit_sleep_ms=0") // a second for each child
+	if s.notes {
+		cmd.Env = append(cmd.Env, "FOLDER_TEST_NOTES=yes")
+	}
 	return cmd
 }
 
@@ -139,6 +161,14 @@ func (s scenario) check(t *testing.T, path, when string, finished bool) {
 	olds, news := 0, 0
 	for _, name := range names(t, path) {
 		if strings.HasPrefix(name, "_") || strings.HasPrefix(name, ".") {
+			if finished && name == folder.NotesName && s.notes {
+				want := make([]string, childParts)
+				for i := range want {
+					want[i] = folder.PartName(job, i, ".parquet") + ".json"
+				}
+				wantNames(t, filepath.Join(path, name), want...)
+				continue
+			}
 			if finished && name != folder.SuccessName {
 				t.Errorf("%s: %s is left", when, name)
 			}

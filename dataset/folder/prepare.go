@@ -38,7 +38,7 @@ func (o Output) Prepare(ctx context.Context) error {
 	if err := makeFolder(o.WorkFolder); err != nil {
 		return err
 	}
-	if err := o.removeScratch(); err != nil {
+	if err := o.removeScratch(ctx); err != nil {
 		return err
 	}
 	if err := o.probeLink(); err != nil {
@@ -77,7 +77,10 @@ func makeFolder(folder string) error {
 }
 
 // removeScratch deletes what this job left under names that readers skip.
-func (o Output) removeScratch() error {
+func (o Output) removeScratch(ctx context.Context) error {
+	if err := o.removeDrafts(ctx); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(o.WorkFolder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -57,6 +58,10 @@ type Staging struct {
 	size   int64
 	failed error
 	closed bool
+	// Set by Keep: what is kept beside the part, and the digest of what has been written. draft is the note once it is written.
+	kept   map[string]string
+	digest hash.Hash
+	draft  string
 }
 
 // Create begins a part of this job. Attempts at the same part must have different names, made of letters, digits, dots, dashes,
@@ -86,6 +91,9 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func (s *Staging) write(p []byte) (int, error) {
 	n, err := s.file.Write(p)
 	s.size += int64(n)
+	if s.digest != nil {
+		s.digest.Write(p[:n])
+	}
 	if err != nil {
 		return n, classify(s.path, err)
 	}
@@ -125,6 +133,11 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 		return false, s.failed
 	}
 	failpoint("written")
+	if s.digest != nil {
+		if err := s.draftNote(); err != nil {
+			return false, err
+		}
+	}
 	if err := s.file.Sync(); err != nil {
 		return false, classify(s.path, err)
 	}
@@ -142,11 +155,15 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 	}
 	failpoint("synced")
 	final := s.output.PartPath(s.part)
+	draft := s.draft
 	err = putIfAbsent(s.path, final)
 	failpoint("linked")
 	if err != nil {
 		// The reply to a link that was made may have been lost, on network file systems: then the file is ours.
 		existing, statErr := os.Stat(final)
+		if statErr != nil && !errors.Is(statErr, fs.ErrNotExist) {
+			s.draft = "" // Nobody knows whose the part is: the next attempt finds out.
+		}
 		if statErr != nil || !os.SameFile(existing, info) {
 			if errors.Is(err, fs.ErrExist) {
 				return false, nil
@@ -154,12 +171,18 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 			return false, classify(final, err)
 		}
 	}
+	s.draft = "" // It is that of the published part from now on.
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, classify(s.path, err)
 	}
 	failpoint("unlinked")
 	if err := syncFolder(s.output.WorkFolder); err != nil {
 		return false, err
+	}
+	if draft != "" {
+		if err := s.output.finishNote(s.part, draft); err != nil {
+			return false, err
+		}
 	}
 	failpoint("published")
 	return true, nil
@@ -179,6 +202,12 @@ func (s *Staging) Discard() error {
 	}
 	err = classify(s.path, err)
 	s.path = ""
+	if s.draft != "" {
+		if e := os.Remove(s.draft); e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
+			err = classify(s.draft, e)
+		}
+		s.draft = ""
+	}
 	if s.failed == nil {
 		s.failed = engine.Errorf(engine.KindInternal, op, s.part, "this attempt has ended")
 	}

@@ -9,16 +9,16 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
-// plainType is the type as which a column is read.
-func plainType(t arrow.DataType) arrow.DataType {
+// PlainType is the type as which a column is read.
+func PlainType(t arrow.DataType) arrow.DataType {
 	if dictionary, ok := t.(*arrow.DictionaryType); ok {
-		return plainType(dictionary.ValueType)
+		return PlainType(dictionary.ValueType)
 	}
 	return t
 }
 
-// plain returns a column as it is read: itself, or of a dictionary the values, which are copied: steps and sinks look at values.
-func plain(ctx context.Context, column arrow.Array, allocator memory.Allocator) (arrow.Array, error) {
+// Plain returns a column as it is read: itself, or of a dictionary the values, which are copied: steps and sinks look at values.
+func Plain(ctx context.Context, column arrow.Array, allocator memory.Allocator) (arrow.Array, error) {
 	dictionary, ok := column.(*array.Dictionary)
 	if !ok {
 		column.Retain()
@@ -30,5 +30,5 @@ func plain(ctx context.Context, column arrow.Array, allocator memory.Allocator) 
 		return nil, err
 	}
 	defer values.Release()
-	return plain(ctx, values, allocator)
+	return Plain(ctx, values, allocator)
 }

@@ -50,7 +50,7 @@ func newReader(id engine.ObjectID, opened *table.Table, split dataset.Split, opt
 	for i, column := range wanted {
 		f := options.Schema.Field(column)
 		places := opened.Schema().FieldIndices(f.Name)
-		if len(places) != 1 || !arrow.TypeEqual(plainType(opened.Schema().Field(places[0]).Type), f.Type) {
+		if len(places) != 1 || !arrow.TypeEqual(PlainType(opened.Schema().Field(places[0]).Type), f.Type) {
 			return nil, engine.Errorf(engine.KindCorrupt, opRead, title(id.String()), "its columns are not those that the job was planned with: %q", f.Name)
 		}
 		fields[i] = f
@@ -100,7 +100,7 @@ func (r *reader) load(ctx context.Context, whole arrow.Record) error {
 	}()
 	for i, place := range r.places {
 		var err error
-		if columns[i], err = plain(ctx, whole.Column(place), r.options.Allocator); err != nil {
+		if columns[i], err = Plain(ctx, whole.Column(place), r.options.Allocator); err != nil {
 			return err
 		}
 	}

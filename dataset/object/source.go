@@ -88,7 +88,7 @@ func columnsOf(d Description) ([]arrow.Field, error) {
 			return nil, engine.Errorf(engine.KindData, opRead, title(d.ID.String()), "two columns are named %q", f.Name)
 		}
 		seen[f.Name] = true
-		fields[i] = arrow.Field{Name: f.Name, Type: plainType(f.Type), Nullable: f.Nullable}
+		fields[i] = arrow.Field{Name: f.Name, Type: PlainType(f.Type), Nullable: f.Nullable}
 	}
 	return fields, nil
 }

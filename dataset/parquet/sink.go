@@ -47,6 +47,9 @@ func NewSink(options SinkOptions) (*Sink, error) {
 // Extension returns ".parquet".
 func (s *Sink) Extension() string { return ".parquet" }
 
+// HoldsMetadata returns true.
+func (s *Sink) HoldsMetadata() bool { return true }
+
 // Create begins an output file in w. A column whose type Parquet cannot hold is an error of kind engine.KindInvalidArgument.
 func (s *Sink) Create(w io.Writer, schema *arrow.Schema, allocator memory.Allocator) (dataset.Writer, error) {
 	return newWriter(w, schema, s.codec, allocator)

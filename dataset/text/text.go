@@ -26,11 +26,20 @@ type Input struct {
 // Open opens a file that is still what it was when it was listed; op begins messages. Another length or modification time is an error
 // of kind engine.KindData; others are of kind engine.KindNotFound and engine.KindPermission.
 func Open(op string, info dataset.File) (*Input, error) {
+	in, err := OpenPlain(op, info)
+	if err == nil {
+		in.packing = packingOf(info.Path)
+	}
+	return in, err
+}
+
+// OpenPlain is Open for a file that is read as it stands, whatever its name says.
+func OpenPlain(op string, info dataset.File) (*Input, error) {
 	file, err := os.Open(info.Path)
 	if err != nil {
 		return nil, Error(op, info.Path, err)
 	}
-	in := &Input{op: op, info: info, file: file, packing: packingOf(info.Path)}
+	in := &Input{op: op, info: info, file: file}
 	if err := in.Check(); err != nil {
 		_ = file.Close()
 		return nil, err

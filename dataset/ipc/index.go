@@ -1,0 +1,191 @@
+package ipc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
+	"github.com/f708428e/engine/objectstore/table"
+)
+
+const (
+	magic = "ARROW1"
+	// fileHead is the magic with its padding, fileTail the length of the footer and the magic.
+	fileHead, fileTail = 8, 4 + len(magic)
+
+	continuation = 0xffffffff
+	prefixBytes  = 8
+	// maxHeaderBytes bounds the header of a message, maxBodyBytes its body, which is read as a whole.
+	maxHeaderBytes = 64 << 20
+	maxBodyBytes   = 1 << 30
+	// maxMessages bounds the messages of a file.
+	maxMessages = 10_000_000
+)
+
+var endOfStream = []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+
+// place is where a message lies in the file, its prefix included.
+type place struct{ offset, size int64 }
+
+// batch is a record batch.
+type batch struct {
+	place
+	// dictionaries is how many messages with dictionaries come before it, rows how many rows it says that it has.
+	dictionaries int
+	rows         int64
+}
+
+// index is what is known of an open file.
+type index struct {
+	in     *text.Input
+	info   dataset.File
+	schema *arrow.Schema
+	// first is the message with the schema as it stands in the file.
+	first        []byte
+	dictionaries []place
+	batches      []batch
+}
+
+func (x *index) corrupt(format string, args ...any) *engine.Error {
+	return engine.Errorf(engine.KindCorrupt, opRead, x.info.Path, format, args...)
+}
+
+// read reads bytes that must be there.
+func (x *index) read(p []byte, offset int64) error {
+	if n, err := x.in.ReadAt(p, offset); n < len(p) {
+		return text.ShortRead(opRead, x.info, offset+int64(n), err)
+	}
+	return nil
+}
+
+// scan looks for the messages.
+func (x *index) scan(ctx context.Context) error {
+	offset, end, err := x.bounds()
+	if err != nil {
+		return err
+	}
+	header := make([]byte, 0, 4096)
+	prefix := make([]byte, prefixBytes)
+	for count := 0; ; count++ {
+		if err := ctx.Err(); err != nil {
+			return engine.WrapError(opRead, x.info.Path, err)
+		}
+		if offset == end && offset != x.info.SizeBytes {
+			break // The footer, before which some writers leave the end of the stream out.
+		}
+		if end-offset < prefixBytes {
+			return x.corrupt("is cut off: the end of the stream is missing at byte %d", offset)
+		}
+		if err := x.read(prefix, offset); err != nil {
+			return err
+		}
+		if first := binary.LittleEndian.Uint32(prefix); first != continuation {
+			return x.corrupt("byte %d: a message begins with %#x, expected %#x", offset, first, uint32(continuation))
+		}
+		length := int64(binary.LittleEndian.Uint32(prefix[4:]))
+		if length == 0 {
+			if rest := end - offset - prefixBytes; rest > 0 && end == x.info.SizeBytes {
+				return x.corrupt("byte %d: %d bytes after the end of the stream", offset, rest)
+			}
+			break
+		}
+		if length > min(maxHeaderBytes, end-offset-prefixBytes) {
+			return x.corrupt("byte %d: a message's header has %d bytes, %d are left", offset, length, end-offset-prefixBytes)
+		}
+		if count == maxMessages {
+			return x.corrupt("over %d messages", int64(maxMessages))
+		}
+		header = append(header[:0], make([]byte, length)...)
+		if err := x.read(header, offset+prefixBytes); err != nil {
+			return err
+		}
+		size, err := x.message(count, offset, end, header)
+		if err != nil {
+			return err
+		}
+		offset += size
+	}
+	if x.first == nil {
+		return x.corrupt("has no schema")
+	}
+	return nil
+}
+
+// bounds returns where the messages begin and end.
+func (x *index) bounds() (start, end int64, err error) {
+	size := x.info.SizeBytes
+	if size == 0 {
+		return 0, 0, engine.Errorf(engine.KindData, opRead, x.info.Path, "file is empty")
+	}
+	head := make([]byte, min(fileHead, size))
+	if err := x.read(head, 0); err != nil {
+		return 0, 0, err
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("FEA1")):
+		return 0, 0, engine.Errorf(engine.KindData, opRead, x.info.Path, "is a Feather file of version 1, not Arrow IPC").
+			WithHint("write it again with pyarrow.feather.write_feather(…, version=2)")
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		return 0, 0, engine.Errorf(engine.KindData, opRead, x.info.Path, "is a Parquet file, not Arrow IPC").WithHint("read it with source.parquet")
+	case !bytes.HasPrefix(head, []byte(magic)):
+		if size < 4 || binary.LittleEndian.Uint32(head) != continuation {
+			return 0, 0, engine.Errorf(engine.KindData, opRead, x.info.Path, "is not Arrow IPC: it begins with %s", text.Shown(head))
+		}
+		return 0, size, nil
+	}
+	tail := make([]byte, fileTail)
+	if size >= int64(fileHead+fileTail) {
+		if err := x.read(tail, size-int64(fileTail)); err != nil {
+			return 0, 0, err
+		}
+	}
+	footer := int64(int32(binary.LittleEndian.Uint32(tail)))
+	if end = size - int64(fileTail) - footer; string(tail[4:]) != magic || footer <= 0 || end < fileHead {
+		return 0, 0, x.corrupt("is cut off: its footer is missing")
+	}
+	return fileHead, end, nil
+}
+
+// message takes up a message, and returns its size.
+func (x *index) message(count int, offset, end int64, header []byte) (int64, error) {
+	o, err := table.ReadOutline(header)
+	if err != nil {
+		return 0, x.corrupt("byte %d: %w", offset, err)
+	}
+	size := prefixBytes + int64(len(header)) + o.BodyBytes
+	if o.BodyBytes > end-offset-prefixBytes-int64(len(header)) {
+		return 0, x.corrupt("byte %d: a message's body has %d bytes, %d are left", offset, o.BodyBytes, end-offset-prefixBytes-int64(len(header)))
+	}
+	if o.BodyBytes > maxBodyBytes {
+		return 0, engine.Errorf(engine.KindData, opRead, x.info.Path, "byte %d: a record batch or dictionary of %d bytes, at most %d can be read",
+			offset, o.BodyBytes, int64(maxBodyBytes)).WithHint("write it with smaller record batches")
+	}
+	switch {
+	case (count == 0) != (o.Kind == table.SchemaMessage):
+		return 0, x.corrupt("byte %d: the schema is not the first message, or not the only one", offset)
+	case o.Kind == table.SchemaMessage:
+		x.first = make([]byte, size)
+		if err := x.read(x.first, offset); err != nil {
+			return 0, err
+		}
+		opened, err := table.Open(append(bytes.Clone(x.first), endOfStream...), table.Options{})
+		if err != nil {
+			return 0, x.corrupt("%w", err)
+		}
+		x.schema = opened.Schema()
+		opened.Release()
+	case o.Kind == table.DictionaryMessage:
+		x.dictionaries = append(x.dictionaries, place{offset, size})
+	case o.Kind == table.RecordBatchMessage:
+		x.batches = append(x.batches, batch{place{offset, size}, len(x.dictionaries), o.Rows})
+	default:
+		return 0, x.corrupt("byte %d: %s", offset, fmt.Sprintf("a message of kind %d, which no table has", o.Kind))
+	}
+	return size, nil
+}

@@ -1,0 +1,149 @@
+// Package ipc reads and writes files of Arrow IPC: the file format, also called Feather V2, and the stream format. Reading goes through
+// objectstore/table, which checks every byte before it is used and copies nothing that is not compressed; writing is arrow's.
+//
+// Both formats are messages one after the other, so a file is indexed by the headers of its messages, whatever its footer says, and can
+// be split between any two record batches.
+package ipc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
+)
+
+const (
+	opRead  = "read arrow"
+	opWrite = "write arrow"
+
+	// defaultSplitBytes is PlanOptions.TargetSplitBytes if that is zero.
+	defaultSplitBytes = 64 << 20
+)
+
+// Source reads Arrow IPC, files and streams. Columns keep their types, with these exceptions: a dictionary is read as its values, and
+// large texts and views of texts as ordinary ones. Metadata of the schema and its fields is dropped. It is safe for concurrent use.
+type Source struct{}
+
+var _ dataset.Source = (*Source)(nil)
+
+// NewSource returns a Source.
+func NewSource() *Source { return &Source{} }
+
+// Plan reads the headers of all messages, checks that all files have the same columns, in whatever order, and cuts splits between record
+// batches. The schema has the first file's order; a column is nullable if it is in any file. A damaged file is an error of kind
+// engine.KindCorrupt, different columns are one of kind engine.KindData that names them and both files.
+func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset.PlanOptions) (*dataset.Layout, error) {
+	if len(files) == 0 {
+		return nil, engine.Errorf(engine.KindInvalidArgument, opRead, "", "no files")
+	}
+	target := options.TargetSplitBytes
+	if target <= 0 {
+		target = defaultSplitBytes
+	}
+	layout := &dataset.Layout{}
+	var fields []arrow.Field
+	for i, f := range files {
+		index, err := openIndex(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		own, err := columnsOf(f.Path, index.schema)
+		if err == nil && i > 0 {
+			err = mergeFields(fields, own, f.Path, files[0].Path)
+		}
+		if i == 0 {
+			fields = own
+		}
+		layout.Splits = append(layout.Splits, index.splits(f, target)...)
+		if closeErr := index.in.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	layout.Schema = arrow.NewSchema(fields, nil)
+	return layout, nil
+}
+
+// splits cuts one file at the first record batch that begins at or after the target.
+func (x *index) splits(f dataset.File, target int64) []dataset.Split {
+	if len(x.batches) == 0 {
+		return []dataset.Split{{File: f}}
+	}
+	var out []dataset.Split
+	first, size := 0, int64(0)
+	for i, b := range x.batches {
+		if size += b.size; size >= target || i == len(x.batches)-1 {
+			out = append(out, dataset.Split{File: f, FirstRowGroup: first, RowGroups: i + 1 - first})
+			first, size = i+1, 0
+		}
+	}
+	return out
+}
+
+// columnsOf returns a file's columns as they are read.
+func columnsOf(path string, schema *arrow.Schema) ([]arrow.Field, error) {
+	fields := make([]arrow.Field, schema.NumFields())
+	seen := make(map[string]bool, len(fields))
+	for i, f := range schema.Fields() {
+		if seen[f.Name] {
+			return nil, engine.Errorf(engine.KindData, opRead, path, "two columns are named %q", f.Name)
+		}
+		seen[f.Name] = true
+		fields[i] = arrow.Field{Name: f.Name, Type: plainType(f.Type), Nullable: f.Nullable}
+	}
+	if len(fields) == 0 {
+		return nil, engine.Errorf(engine.KindData, opRead, path, "the table has no columns")
+	}
+	return fields, nil
+}
+
+// mergeFields checks another file's columns against the first one's and makes those nullable that are so in either.
+func mergeFields(fields, own []arrow.Field, path, first string) error {
+	var wrong []string
+	for i, want := range fields {
+		place := slices.IndexFunc(own, func(f arrow.Field) bool { return f.Name == want.Name })
+		switch {
+		case place < 0:
+			wrong = append(wrong, fmt.Sprintf("column %q (%s) is missing", want.Name, dataset.TypeName(want.Type)))
+		case !arrow.TypeEqual(own[place].Type, want.Type):
+			wrong = append(wrong, fmt.Sprintf("column %q is %s instead of %s", want.Name, dataset.TypeName(own[place].Type), dataset.TypeName(want.Type)))
+		default:
+			fields[i].Nullable = want.Nullable || own[place].Nullable
+		}
+	}
+	for _, have := range own {
+		if !slices.ContainsFunc(fields, func(f arrow.Field) bool { return f.Name == have.Name }) {
+			wrong = append(wrong, fmt.Sprintf("column %q (%s) is extra", have.Name, dataset.TypeName(have.Type)))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	const shown = 5
+	if n := len(wrong); n > shown {
+		wrong = append(wrong[:shown], fmt.Sprintf("and %d more differences", n-shown))
+	}
+	return engine.Errorf(engine.KindData, opRead, path, "its columns are not those of %s: %s", first, strings.Join(wrong, "; "))
+}
+
+// openIndex opens a file that is what it was when it was listed, and looks for its messages.
+func openIndex(ctx context.Context, f dataset.File) (*index, error) {
+	in, err := text.OpenPlain(opRead, f)
+	if err != nil {
+		return nil, err
+	}
+	x := &index{in: in, info: f}
+	if err := x.scan(ctx); err != nil {
+		_ = in.Close()
+		return nil, err
+	}
+	return x, nil
+}
