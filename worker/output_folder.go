@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"strconv"
 
@@ -15,7 +16,7 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// The metadata that a part's file carries: whose it is, and what its attempt did.
+// The metadata that a part's file carries, or that stands beside it: whose it is, and what its attempt did.
 const (
 	metaJob      = "engine.job"
 	metaTask     = "engine.task"
@@ -37,24 +38,29 @@ type folderOutput struct {
 	allocator memory.Allocator
 }
 
-func (o *folderOutput) begin(_ context.Context, l *lease) (draft, *part, error) {
-	if found, err := o.adopt(l); found != nil || err != nil {
+func (o *folderOutput) begin(ctx context.Context, l *lease) (draft, *part, error) {
+	if found, err := o.adopt(ctx, l); found != nil || err != nil {
 		return nil, found, err
 	}
 	staging, err := o.Create(l.plan.GetPart(), strconv.FormatUint(uint64(l.epoch), 10))
 	if err != nil {
 		return nil, nil, err
 	}
-	writer, err := o.sink.Create(staging, o.schema, o.allocator)
+	d := &fileDraft{output: o, lease: l, staging: staging}
+	if !o.sink.HoldsMetadata() {
+		d.kept = map[string]string{}
+		staging.Keep(d.kept)
+	}
+	d.Writer, err = o.sink.Create(staging, o.schema, o.allocator)
 	if err != nil {
 		return nil, nil, errors.Join(err, staging.Discard())
 	}
-	return &fileDraft{Writer: writer, output: o, lease: l, staging: staging}, nil, nil
+	return d, nil, nil
 }
 
 // adopt returns the part that is in place already: an earlier attempt published it and could not report that. It returns nil if there
 // is none.
-func (o *folderOutput) adopt(l *lease) (*part, error) {
+func (o *folderOutput) adopt(ctx context.Context, l *lease) (*part, error) {
 	path := o.PartPath(l.plan.GetPart())
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -63,7 +69,12 @@ func (o *folderOutput) adopt(l *lease) (*part, error) {
 	if err != nil {
 		return nil, engine.WrapError("look for part", path, err)
 	}
-	metadata, err := o.sink.Metadata(path)
+	var metadata map[string]string
+	if o.sink.HoldsMetadata() {
+		metadata, err = o.sink.Metadata(path)
+	} else {
+		metadata, err = o.Metadata(ctx, l.plan.GetPart())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +111,8 @@ type fileDraft struct {
 	output  *folderOutput
 	lease   *lease
 	staging *folder.Staging
+	// kept is what stands beside the file, for a sink whose files hold no metadata.
+	kept map[string]string
 }
 
 func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
@@ -112,6 +125,9 @@ func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, ri
 	}
 	if n := counts.GetTextsTruncated(); n > 0 {
 		metadata[metaTruncated] = strconv.FormatInt(n, 10)
+	}
+	if d.kept != nil {
+		maps.Copy(d.kept, metadata)
 	}
 	err := d.Finish(metadata)
 	if err := errors.Join(err, d.Close()); err != nil {
@@ -126,7 +142,7 @@ func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, ri
 		return nil, err
 	}
 	if !won {
-		found, err := d.output.adopt(l)
+		found, err := d.output.adopt(ctx, l)
 		if err == nil && found == nil {
 			err = engine.Errorf(engine.KindInternal, "publish part", path, "another attempt's part is gone again")
 		}

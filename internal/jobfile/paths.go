@@ -28,6 +28,8 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 	}
 	list(spec.GetSource().GetCsv().GetPaths(), "source.csv.paths")
 	list(spec.GetSource().GetParquet().GetPaths(), "source.parquet.paths")
+	list(spec.GetSource().GetJson().GetPaths(), "source.json.paths")
+	list(spec.GetSource().GetArrow().GetPaths(), "source.arrow.paths")
 	for i, step := range spec.GetSteps() {
 		if infer := step.GetInfer(); infer != nil {
 			d.model(&infer.Model, base, "steps."+strconv.Itoa(i)+".infer.model")
@@ -38,6 +40,15 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 	}
 	if sink := spec.GetSink().GetParquet(); sink != nil {
 		d.absolute(&sink.Path, base, false, "sink.parquet.path")
+	}
+	if sink := spec.GetSink().GetCsv(); sink != nil {
+		d.absolute(&sink.Path, base, false, "sink.csv.path")
+	}
+	if sink := spec.GetSink().GetJson(); sink != nil {
+		d.absolute(&sink.Path, base, false, "sink.json.path")
+	}
+	if sink := spec.GetSink().GetArrow(); sink != nil {
+		d.absolute(&sink.Path, base, false, "sink.arrow.path")
 	}
 	if sink := spec.GetSink().GetObject(); sink != nil {
 		d.absolute(&sink.Checkpoint, base, false, "sink.object.checkpoint")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
 )
 
 // layOut plans the source. If the user wants a number of output files, it looks for splits that are small enough to give as many.
@@ -46,7 +47,7 @@ func layOut(ctx context.Context, source dataset.Source, files []dataset.File, wa
 // divisible reports whether smaller splits are thinkable: ranges of text, or several row groups.
 func divisible(splits []dataset.Split) bool {
 	for _, s := range splits {
-		if s.RowGroups > 1 || s.EndOffsetBytes-s.StartOffsetBytes > 1 {
+		if s.RowGroups > 1 || s.EndOffsetBytes-s.StartOffsetBytes > 1 && !text.Compressed(s.File.Path) {
 			return true
 		}
 	}

@@ -40,23 +40,8 @@ func newOutput(spec *enginev1.JobSpec, job engine.JobID) (output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return folderOutput{Output: place, sink: sink, files: int(spec.GetSink().GetParquet().GetFiles())}, nil
-}
-
-// Folder returns the output folder of a job whose sink writes files. It looks at nothing but, in mode overwrite, whether the folder is
-// a symbolic link.
-func Folder(spec *enginev1.JobSpec, job engine.JobID) (folder.Output, error) {
-	const field = "sink.parquet"
-	sink := spec.GetSink().GetParquet()
-	path, err := localPath(field+".path", sink.GetPath())
-	if err != nil {
-		return folder.Output{}, err
-	}
-	mode, err := folder.ParseMode(sink.GetMode())
-	if err != nil {
-		return folder.Output{}, underField(field+".mode", err)
-	}
-	return folder.New(path, mode, job)
+	_, files := sinkOf(spec)
+	return folderOutput{Output: place, sink: sink, files: int(files.GetFiles())}, nil
 }
 
 // folderOutput is a folder of files.

@@ -8,10 +8,14 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/csv"
+	"github.com/f708428e/engine/dataset/ipc"
 	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/dataset/parquet"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
+
+// sourceRequired is said of a job without a source.
+const sourceRequired = "required: one of csv, json, parquet, arrow, object"
 
 // sourcePaths returns the paths of a source of files and the name of their field, which is empty if there is no such source.
 func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
@@ -20,6 +24,10 @@ func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
 		return "source.csv.paths", kind.Csv.GetPaths()
 	case *enginev1.Source_Parquet:
 		return "source.parquet.paths", kind.Parquet.GetPaths()
+	case *enginev1.Source_Json:
+		return "source.json.paths", kind.Json.GetPaths()
+	case *enginev1.Source_Arrow:
+		return "source.arrow.paths", kind.Arrow.GetPaths()
 	default:
 		return "", nil
 	}
@@ -40,10 +48,14 @@ func newSource(spec *enginev1.JobSpec, described []object.Description, open obje
 		return source, nil
 	case *enginev1.Source_Parquet:
 		return parquet.NewSource(), nil
+	case *enginev1.Source_Json:
+		return newJSONSource(kind.Json)
+	case *enginev1.Source_Arrow:
+		return ipc.NewSource(), nil
 	case *enginev1.Source_Object:
 		return object.NewSource(described, open), nil
 	default:
-		return nil, invalid("source", "required: one of csv, parquet, object")
+		return nil, invalid("source", sourceRequired)
 	}
 }
 
@@ -62,47 +74,8 @@ func csvOptions(spec *enginev1.CsvSource) (csv.Options, error) {
 			return options, err
 		}
 	}
-	if len(spec.GetColumns()) > maxColumns {
-		return options, invalid(field+".columns", "%d columns, at most %d are allowed", len(spec.GetColumns()), maxColumns)
-	}
-	seen := map[string]int{}
-	for i, c := range spec.GetColumns() {
-		columnField := indexed(field+".columns", i)
-		if c.GetName() == "" {
-			return options, invalid(columnField+".name", "required")
-		}
-		if j, ok := seen[c.GetName()]; ok {
-			return options, invalid(columnField+".name", "%q stands in %s already", c.GetName(), indexed(field+".columns", j))
-		}
-		seen[c.GetName()] = i
-		column := csv.Column{Name: c.GetName()}
-		if c.GetType() != "" {
-			if err := validateType(columnField+".type", c.GetType()); err != nil {
-				return options, err
-			}
-			if column.Type, err = dataset.ParseType(c.GetType()); err != nil {
-				return options, err
-			}
-		}
-		options.Columns = append(options.Columns, column)
-	}
-	return options, nil
-}
-
-// newSink makes what writes the job's files; nil for a sink of objects.
-func newSink(spec *enginev1.JobSpec) (dataset.Sink, error) {
-	if spec.GetSink().GetObject() != nil {
-		return nil, nil //nolint:nilnil // There is none, which is no error.
-	}
-	kind, ok := spec.GetSink().GetKind().(*enginev1.Sink_Parquet)
-	if !ok {
-		return nil, invalid("sink", sinkRequired)
-	}
-	sink, err := parquet.NewSink(parquet.SinkOptions{Compression: kind.Parquet.GetCompression()})
-	if err != nil {
-		return nil, underField("sink.parquet", err)
-	}
-	return sink, nil
+	options.Columns, err = declaredColumns(field+".columns", spec.GetColumns())
+	return options, err
 }
 
 // underField replaces the operation of an error by the field of the job file that caused it.
@@ -116,12 +89,17 @@ func underField(field string, err error) error {
 
 // declaredTypes returns the names of the columns whose type the job file gives; ok is false for a source with types of its own.
 func declaredTypes(spec *enginev1.JobSpec) (declared map[string]bool, ok bool) {
-	kind, ok := spec.GetSource().GetKind().(*enginev1.Source_Csv)
-	if !ok {
+	var columns []*enginev1.Column
+	switch kind := spec.GetSource().GetKind().(type) {
+	case *enginev1.Source_Csv:
+		columns = kind.Csv.GetColumns()
+	case *enginev1.Source_Json:
+		columns = kind.Json.GetColumns()
+	default:
 		return nil, false
 	}
 	declared = map[string]bool{}
-	for _, c := range kind.Csv.GetColumns() {
+	for _, c := range columns {
 		if c.GetType() != "" {
 			declared[c.GetName()] = true
 		}

@@ -115,7 +115,7 @@ func validateSource(spec *enginev1.JobSpec) error {
 	}
 	field, paths := sourcePaths(spec)
 	if field == "" {
-		return invalid("source", "required: one of csv, parquet, object")
+		return invalid("source", sourceRequired)
 	}
 	if len(paths) == 0 {
 		return invalid(field, "required: files, folders, or globs")
@@ -260,38 +260,6 @@ func validateType(field, name string) error {
 	if _, err := dataset.ParseType(name); err != nil {
 		return invalid(field, "%q is not a type%s", name, suggestion(name, typeNames)).
 			WithHint("use bool, int32, int64, float32, float64, string, date, or timestamp")
-	}
-	return nil
-}
-
-// sinkRequired is said of a job without a sink.
-const sinkRequired = "required: one of parquet, object"
-
-func validateSink(spec *enginev1.JobSpec) error {
-	if spec.GetSink().GetObject() != nil {
-		_, err := NewObjectOutput(spec, "")
-		return err
-	}
-	sink, ok := spec.GetSink().GetKind().(*enginev1.Sink_Parquet)
-	if !ok {
-		return invalid("sink", sinkRequired)
-	}
-	const field = "sink.parquet"
-	folder, err := localPath(field+".path", sink.Parquet.GetPath())
-	if err != nil {
-		return err
-	}
-	if folder == "/" {
-		return invalid(field+".path", "the root folder cannot be an output folder")
-	}
-	if err := oneOf(field+".mode", sink.Parquet.GetMode(), modes); err != nil {
-		return err
-	}
-	if err := oneOf(field+".compression", sink.Parquet.GetCompression(), compressions); err != nil {
-		return err
-	}
-	if files := sink.Parquet.GetFiles(); files < 0 || files > maxFiles {
-		return invalid(field+".files", "%d must be between 0 and %d", files, maxFiles)
 	}
 	return nil
 }

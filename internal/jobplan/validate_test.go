@@ -62,9 +62,9 @@ func TestValidateRefuses(t *testing.T) {
 	infer := func(rest string) string { return one("steps", `[{"infer": {"model": "/m", `+rest+`}}]`) }
 	sink := func(rest string) string { return one("sink", `{"parquet": {"path": "/out", `+rest+`}}`) }
 	for _, test := range []struct{ text, want string }{
-		{"{}", "source: required: one of csv, parquet, object"},
-		{one("source", "{}"), "source: required: one of csv, parquet"},
-		{one("sink", "{}"), "sink: required: one of parquet, object"},
+		{"{}", "source: required: one of csv, json, parquet, arrow, object"},
+		{one("source", "{}"), "source: required: one of csv, json"},
+		{one("sink", "{}"), "sink: required: one of parquet, csv, json, arrow, object"},
 		{one("name", `"`+strings.Repeat("ü", 201)+`"`), "name: 201 characters, at most 200 are allowed"},
 		{one("name", `"a\nb"`), `name: "a\nb" holds a control character`},
 		{one("labels", "{"+strings.Join(labels, ",")+"}"), "labels: 65 labels, at most 64 are allowed"},
