@@ -131,7 +131,9 @@ func (c *Client) Heads(ctx context.Context) ([]*enginev1.HeadInfo, error) {
 	return response.GetHeads(), nil
 }
 
-// RemoveHead takes a head out of the cluster: it has no vote any more. If it leads, another one does then.
+// RemoveHead takes a head out of the cluster, for good: it has no vote any more, whether it lives or not. The error is of kind
+// engine.KindNotFound for a head that is none of the cluster's, and engine.KindConflict for the one that leads and where too few of the heads
+// that would be left answer.
 func (c *Client) RemoveHead(ctx context.Context, id string) error {
 	_, err := c.cluster.RemoveHead(ctx, &enginev1.RemoveHeadRequest{HeadId: id})
 	return err

@@ -105,7 +105,7 @@ head cannot be reached; 5 if the head refused; 130 if it was interrupted.`,
 	flags.StringVarP(&a.output, "output", "o", "table", "print data in this `FORMAT`: table, json, or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no summary on standard error")
 	root.AddCommand(a.runCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.submitCommand(), a.jobCommand(), a.listCommand(),
-		a.getCommand(), a.nodeCommand(), a.queueCommand(), a.taskCommand(), a.summaryCommand(), a.timelineCommand(), a.memoryCommand(), a.objectCommand(), a.modelCommand(), a.doctorCommand(), a.versionCommand(), a.docsCommand())
+		a.getCommand(), a.headCommand(), a.nodeCommand(), a.queueCommand(), a.taskCommand(), a.summaryCommand(), a.timelineCommand(), a.memoryCommand(), a.objectCommand(), a.modelCommand(), a.doctorCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

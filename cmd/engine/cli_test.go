@@ -195,7 +195,7 @@ func TestResultKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"job_id":"","state":"","rows_read":0,"rows_written":0,"rows_rejected":0,"bytes_read":0,"bytes_written":0,"batches":0,"seconds":0,"outputs":[],"error":null}`
+	const want = `{"job_id":"","state":"","rows_read":0,"rows_written":0,"rows_rejected":0,"rows_filtered":0,"bytes_read":0,"bytes_written":0,"batches":0,"seconds":0,"outputs":[],"error":null}`
 	if string(text) != want {
 		t.Errorf("got %s", text)
 	}
@@ -359,11 +359,12 @@ nodes:    1 alive
 		t.Errorf("%v %s", err, c.stdout)
 	}
 	head.heads = []*enginev1.HeadInfo{
-		{HeadId: "h1", Address: "127.0.0.1:10011", Voter: true, Leader: true}, {HeadId: "h2", Address: "127.0.0.1:10001", Voter: true}, {HeadId: "h3", Address: "127.0.0.1:10021"},
+		{HeadId: "h1", Address: "127.0.0.1:10011", Voter: true, Leader: true}, {HeadId: "h2", Address: "127.0.0.1:10001", Voter: true, State: enginev1.HeadState_HEAD_STATE_SILENT},
+		{HeadId: "h3", Address: "127.0.0.1:10021", State: enginev1.HeadState_HEAD_STATE_FOLLOWS},
 	}
 	c.run(t, 0, "status")
 	if got := c.stdout.String(); !strings.Contains(got, "head:     127.0.0.1:10011\n") || !strings.Contains(got, "127.0.0.1:10011  h1  leads\n") ||
-		!strings.Contains(got, "127.0.0.1:10021  h3  has no vote yet\n") {
+		!strings.Contains(got, "127.0.0.1:10021  h3  follows  has no vote yet\n") || !strings.Contains(got, "127.0.0.1:10001  h2  silent\n") {
 		t.Errorf("%s", got)
 	}
 	head.nodes, head.heads, head.cluster = nil, nil, &enginev1.GetClusterResponse{}

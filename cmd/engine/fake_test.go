@@ -50,7 +50,9 @@ type fakeHead struct {
 	calls    []string
 	cluster  *enginev1.GetClusterResponse
 	heads    []*enginev1.HeadInfo
-	nodes    []*enginev1.Node
+	// removed is the head that was.
+	removed string
+	nodes   []*enginev1.Node
 	// queues answers for queues and drains.
 	queues fakeQueues
 	// objects answers for objects; nil means that the head has no such service.
@@ -168,6 +170,12 @@ func (h *fakeHead) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*engi
 		heads = []*enginev1.HeadInfo{{HeadId: "h1", Address: "127.0.0.1:10001", Voter: true, Leader: true}}
 	}
 	return &enginev1.ListHeadsResponse{HeadId: "h1", Heads: heads}, nil
+}
+
+func (h *fakeHead) RemoveHead(_ context.Context, r *enginev1.RemoveHeadRequest) (*enginev1.RemoveHeadResponse, error) {
+	_, err := h.called("remove head")
+	h.removed = r.GetHeadId()
+	return &enginev1.RemoveHeadResponse{}, err
 }
 
 func (h *fakeHead) ListNodes(context.Context, *enginev1.ListNodesRequest) (*enginev1.ListNodesResponse, error) {

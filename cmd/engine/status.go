@@ -114,7 +114,10 @@ func (v clusterView) heads() string {
 		switch {
 		case head.Leader:
 			line += "  leads"
-		case !head.Voter:
+		case head.State != unknownHead:
+			line += "  " + strings.ToLower(head.State)
+		}
+		if !head.Voter {
 			line += "  has no vote yet"
 		}
 		lines = append(lines, line)

@@ -131,12 +131,14 @@ type headView struct {
 	Address string `json:"address"`
 	Leader  bool   `json:"leader"`
 	Voter   bool   `json:"voter"`
+	State   string `json:"state"`
 }
 
 func viewHeads(heads []*enginev1.HeadInfo) []headView {
 	views := []headView{}
 	for _, head := range heads {
-		views = append(views, headView{ID: head.GetHeadId(), Address: head.GetAddress(), Leader: head.GetLeader(), Voter: head.GetVoter()})
+		views = append(views, headView{ID: head.GetHeadId(), Address: head.GetAddress(), Leader: head.GetLeader(), Voter: head.GetVoter(),
+			State: headState(head.GetState())})
 	}
 	return views
 }

@@ -31,7 +31,7 @@ func (s *Heads) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*enginev
 	response := &enginev1.ListHeadsResponse{HeadId: self}
 	s.store.View(func(st *state.State) { response.ClusterId = st.ClusterID })
 	for _, head := range s.store.Heads() {
-		info := &enginev1.HeadInfo{HeadId: head.ID, Address: head.Address, Leader: head.Leader, Voter: head.Voter}
+		info := &enginev1.HeadInfo{HeadId: head.ID, Address: head.Address, Leader: head.Leader, Voter: head.Voter, State: headStates[head.State]}
 		if head.ID == self {
 			// It may have moved since the others were told.
 			info.Address, info.Leader = s.address, s.serving()
@@ -39,6 +39,11 @@ func (s *Heads) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*enginev
 		response.Heads = append(response.Heads, info)
 	}
 	return response, nil
+}
+
+var headStates = map[state.HeadState]enginev1.HeadState{
+	state.HeadUnknown: enginev1.HeadState_HEAD_STATE_UNSPECIFIED, state.HeadLeads: enginev1.HeadState_HEAD_STATE_LEADS,
+	state.HeadFollows: enginev1.HeadState_HEAD_STATE_FOLLOWS, state.HeadSilent: enginev1.HeadState_HEAD_STATE_SILENT,
 }
 
 // AddHead implements enginev1.ClusterServiceServer.
@@ -75,22 +80,10 @@ func (s *Heads) AddHead(ctx context.Context, request *enginev1.AddHeadRequest) (
 // RemoveHead implements enginev1.ClusterServiceServer.
 func (s *Heads) RemoveHead(ctx context.Context, request *enginev1.RemoveHeadRequest) (*enginev1.RemoveHeadResponse, error) {
 	const operation = "remove head"
-	id := request.GetHeadId()
 	if err := s.lead(operation); err != nil {
 		return nil, err
 	}
-	heads := s.store.Heads()
-	known := false
-	for _, head := range heads {
-		known = known || head.ID == id
-	}
-	switch {
-	case !known:
-		return nil, engine.Errorf(engine.KindNotFound, operation, id, "the cluster has no such head").WithHint("`engine status` lists the heads")
-	case len(heads) == 1:
-		return nil, engine.Errorf(engine.KindConflict, operation, id, "it is the only head of the cluster")
-	}
-	if err := s.store.RemoveHead(ctx, id); err != nil {
+	if err := s.store.RemoveHead(ctx, request.GetHeadId()); err != nil {
 		return nil, s.explain(operation, err)
 	}
 	return &enginev1.RemoveHeadResponse{}, nil

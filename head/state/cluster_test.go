@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -403,6 +404,58 @@ func TestHeadIsRemoved(t *testing.T) {
 	if err := leader.RemoveHead(t.Context(), id); engine.KindOf(err) != engine.KindNotFound {
 		t.Fatalf("error %v, want kind not found", err)
 	}
+}
+
+// TestOnlyHeadsThatAreNotNeededAreRemoved cuts one of three heads off: the others need each other, and can do without that one.
+func TestOnlyHeadsThatAreNotNeededAreRemoved(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	states := func(want map[string]state.HeadState) {
+		t.Helper()
+		c.do(func(_ context.Context, leader *state.Store) error {
+			for _, head := range leader.Heads() {
+				if expected := want[head.ID]; head.State != expected && (expected != state.HeadUnknown || head.State == state.HeadSilent) {
+					return engine.Errorf(engine.KindUnavailable, "look", head.ID, "its state is %d, not %d", head.State, expected)
+				}
+			}
+			return nil
+		})
+	}
+	states(nil) // Nobody is silent.
+	lost := "c"
+	if c.leader() == lost {
+		lost = "a"
+	}
+	id := c.store(lost).HeadID()
+	c.cutOff(lost, true)
+	states(map[string]state.HeadState{id: state.HeadSilent})
+	c.do(func(ctx context.Context, leader *state.Store) error {
+		refuses := func(id, want string) error {
+			err := leader.RemoveHead(ctx, id)
+			switch {
+			case engine.KindOf(err) == engine.KindUnavailable && err != nil:
+				return err
+			case engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), want):
+				t.Fatalf("removing %s: %v, want a conflict that says %q", id, err, want)
+			}
+			return nil
+		}
+		if err := refuses(leader.HeadID(), "it is the head that leads"); err != nil {
+			return err
+		}
+		for _, head := range leader.Heads() {
+			if head.ID == id || head.ID == leader.HeadID() {
+				continue
+			}
+			if err := refuses(head.ID, "only 1 of the 2 heads that would be left answer, and more than half must: "+id); err != nil {
+				return err
+			}
+		}
+		return leader.RemoveHead(ctx, id)
+	})
+	if heads := c.store(c.leader()).Heads(); len(heads) != 2 {
+		t.Fatalf("heads %v", heads)
+	}
+	c.accept("goes on")
 }
 
 // TestOwnClusterDoesNotJoin starts a head that has a cluster of its own as one that joins another.

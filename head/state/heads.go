@@ -22,7 +22,24 @@ type Head struct {
 	Voter bool
 	// Leader says that it leads, as far as this head knows.
 	Leader bool
+	// State is what the leader sees of it.
+	State HeadState
 }
+
+// HeadState is what the head that leads sees of a head.
+type HeadState uint8
+
+// The states of heads.
+const (
+	// HeadUnknown is that of every head where no head leads, or another one than the one that was asked.
+	HeadUnknown HeadState = iota
+	// HeadLeads is that of the leader.
+	HeadLeads
+	// HeadFollows is that of a head that answers the leader.
+	HeadFollows
+	// HeadSilent is that of a head that has not answered the leader for longer than an election takes to begin.
+	HeadSilent
+)
 
 // Term is a time in which this head leads.
 type Term struct {
@@ -60,10 +77,24 @@ func (s *Store) LeaderChanged() <-chan struct{} {
 // Heads returns the heads of the cluster in order of their ids, as far as this head knows: none before a head that joins is added.
 func (s *Store) Heads() []Head {
 	leader, _ := s.Leader()
+	s.mu.Lock()
+	leads := s.ruling != nil
+	s.mu.Unlock()
+	since := time.Now().Add(-2 * s.config.Patience)
 	var heads []Head
 	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
 		id := string(server.ID)
-		heads = append(heads, Head{ID: id, Address: fromRaft(server.Address), Voter: server.Suffrage == raft.Voter, Leader: id == leader})
+		head := Head{ID: id, Address: fromRaft(server.Address), Voter: server.Suffrage == raft.Voter, Leader: id == leader}
+		switch {
+		case !leads:
+		case id == s.config.HeadID:
+			head.State = HeadLeads
+		case s.link.followed(server.ID, since):
+			head.State = HeadFollows
+		default:
+			head.State = HeadSilent
+		}
+		heads = append(heads, head)
 	}
 	slices.SortFunc(heads, func(a, b Head) int { return cmp.Compare(a.ID, b.ID) })
 	return heads
@@ -276,29 +307,6 @@ func (s *Store) spread(ctx context.Context, r *reign, index uint64) {
 			}
 		}
 	}
-}
-
-// RemoveHead takes a head out of the cluster; without a majority that answers, that cannot be done. Only the leader can, also itself:
-// it then ceases to lead.
-func (s *Store) RemoveHead(ctx context.Context, id string) error {
-	const operation = "remove head"
-	r, err := s.leads(operation)
-	if err != nil {
-		return err
-	}
-	servers := s.raft.GetConfiguration().Configuration().Servers
-	if !slices.ContainsFunc(servers, func(server raft.Server) bool { return string(server.ID) == id }) {
-		return engine.Errorf(engine.KindNotFound, operation, id, "no such head")
-	}
-	if len(servers) == 1 {
-		return engine.Errorf(engine.KindInvalidArgument, operation, id, "it is the only head")
-	}
-	removed := s.raft.RemoveServer(raft.ServerID(id), 0, 0)
-	if err := s.settle(operation, removed); err != nil {
-		return err
-	}
-	s.spread(ctx, r, removed.Index())
-	return nil
 }
 
 // HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or cannot, or ctx ends. What is proposed

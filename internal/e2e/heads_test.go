@@ -18,6 +18,7 @@ type headStatus struct {
 	Address string `json:"address"`
 	Leader  bool   `json:"leader"`
 	Voter   bool   `json:"voter"`
+	State   string `json:"state"`
 }
 
 // heads are three heads in processes of their own.
@@ -204,6 +205,49 @@ func TestHeadsComeAndGo(t *testing.T) {
 	if o := p.engine("start", "--head", "--port", "0", "--web-port", "0", "--num-cpus", "0", "--data-dir", "alone", "--join", h.nodes[leader].Address); o.code != 5 {
 		t.Errorf("a head of another cluster joins: exit code %d, %s", o.code, o.stderr)
 	}
+	if heads := h.status(); len(heads) != 3 {
+		t.Errorf("heads %+v", heads)
+	}
+}
+
+// TestDeadHeadIsTakenOut takes out one of three heads that does not come back; the two that are left, and a new one, go on.
+func TestDeadHeadIsTakenOut(t *testing.T) {
+	p := newPlace(t)
+	p.wineFiles(1, 10)
+	h := startThreeHeads(p)
+	leader := h.leader()
+	dead, other := (leader+1)%3, (leader+2)%3
+	h.kill(dead)
+	remove := func(i int) outcome { return p.engine("head", "remove", h.nodes[i].Address, "--address", h.all) }
+	for _, refused := range []struct {
+		head int
+		want string
+	}{{leader, "it is the head that leads"}, {other, "only 1 of the 2 heads that would be left answer"}} {
+		if o := remove(refused.head); o.code != 5 || !strings.Contains(o.stderr, refused.want) {
+			t.Fatalf("exit code %d, %s, expected %q", o.code, o.stderr, refused.want)
+		}
+	}
+	for _, head := range h.status() {
+		want := map[string]string{h.nodes[leader].Address: "LEADS", h.nodes[dead].Address: "SILENT", h.nodes[other].Address: "FOLLOWS"}[head.Address]
+		if head.State != want {
+			t.Errorf("head %+v, expected %s", head, want)
+		}
+	}
+	if o := remove(dead); o.code != 0 || !strings.Contains(o.stdout, "removed, 2 heads left") {
+		t.Fatalf("exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := remove(dead); o.code != 1 {
+		t.Errorf("removed twice: exit code %d, %s", o.code, o.stderr)
+	}
+	if heads := h.status(); len(heads) != 2 {
+		t.Fatalf("heads %+v", heads)
+	}
+	// What was removed disturbs nobody when it comes back; a new one counts.
+	h.restart(dead)
+	third := p.start("--head", "--port", "0", "--web-port", "0", "--num-cpus", "0", "--data-dir", "head-new", "--join", h.nodes[leader].Address)
+	h.kill(leader)
+	h.all = h.nodes[other].Address + "," + third.Address
+	p.submit(h.all, p.wineJob("job.yaml", "out", "overwrite"), "--submission-id", "one")
 	if heads := h.status(); len(heads) != 3 {
 		t.Errorf("heads %+v", heads)
 	}

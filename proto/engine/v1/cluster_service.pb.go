@@ -79,6 +79,63 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{0}
 }
 
+// HeadState is what the head that leads sees of a head.
+type HeadState int32
+
+const (
+	// The head that answers does not lead, and cannot tell.
+	HeadState_HEAD_STATE_UNSPECIFIED HeadState = 0
+	// It leads.
+	HeadState_HEAD_STATE_LEADS HeadState = 1
+	// It answers the leader.
+	HeadState_HEAD_STATE_FOLLOWS HeadState = 2
+	// It has not answered the leader for some seconds.
+	HeadState_HEAD_STATE_SILENT HeadState = 3
+)
+
+// Enum value maps for HeadState.
+var (
+	HeadState_name = map[int32]string{
+		0: "HEAD_STATE_UNSPECIFIED",
+		1: "HEAD_STATE_LEADS",
+		2: "HEAD_STATE_FOLLOWS",
+		3: "HEAD_STATE_SILENT",
+	}
+	HeadState_value = map[string]int32{
+		"HEAD_STATE_UNSPECIFIED": 0,
+		"HEAD_STATE_LEADS":       1,
+		"HEAD_STATE_FOLLOWS":     2,
+		"HEAD_STATE_SILENT":      3,
+	}
+)
+
+func (x HeadState) Enum() *HeadState {
+	p := new(HeadState)
+	*p = x
+	return p
+}
+
+func (x HeadState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HeadState) Descriptor() protoreflect.EnumDescriptor {
+	return file_engine_v1_cluster_service_proto_enumTypes[1].Descriptor()
+}
+
+func (HeadState) Type() protoreflect.EnumType {
+	return &file_engine_v1_cluster_service_proto_enumTypes[1]
+}
+
+func (x HeadState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HeadState.Descriptor instead.
+func (HeadState) EnumDescriptor() ([]byte, []int) {
+	return file_engine_v1_cluster_service_proto_rawDescGZIP(), []int{1}
+}
+
 // GetClusterRequest has no fields.
 type GetClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1123,7 +1180,9 @@ type HeadInfo struct {
 	// It leads: jobs, tasks, and workers are with it.
 	Leader bool `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
 	// It has a vote.
-	Voter         bool `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Voter bool `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	// What the leader sees of it.
+	State         HeadState `protobuf:"varint,5,opt,name=state,proto3,enum=engine.v1.HeadState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1184,6 +1243,13 @@ func (x *HeadInfo) GetVoter() bool {
 		return x.Voter
 	}
 	return false
+}
+
+func (x *HeadInfo) GetState() HeadState {
+	if x != nil {
+		return x.State
+	}
+	return HeadState_HEAD_STATE_UNSPECIFIED
 }
 
 // AddHeadRequest introduces a head.
@@ -1552,12 +1618,13 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\x05heads\x18\x01 \x03(\v2\x13.engine.v1.HeadInfoR\x05heads\x12\x17\n" +
 	"\ahead_id\x18\x02 \x01(\tR\x06headId\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId\"k\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\x97\x01\n" +
 	"\bHeadInfo\x12\x17\n" +
 	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x14\n" +
-	"\x05voter\x18\x04 \x01(\bR\x05voter\"|\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12*\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x14.engine.v1.HeadStateR\x05state\"|\n" +
 	"\x0eAddHeadRequest\x12\x17\n" +
 	"\ahead_id\x18\x01 \x01(\tR\x06headId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -1576,7 +1643,12 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_ALIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x02\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x032\xee\x05\n" +
+	"\x0fNODE_STATE_DEAD\x10\x03*l\n" +
+	"\tHeadState\x12\x1a\n" +
+	"\x16HEAD_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10HEAD_STATE_LEADS\x10\x01\x12\x16\n" +
+	"\x12HEAD_STATE_FOLLOWS\x10\x02\x12\x15\n" +
+	"\x11HEAD_STATE_SILENT\x10\x032\xee\x05\n" +
 	"\x0eClusterService\x12I\n" +
 	"\n" +
 	"GetCluster\x12\x1c.engine.v1.GetClusterRequest\x1a\x1d.engine.v1.GetClusterResponse\x12F\n" +
@@ -1604,83 +1676,85 @@ func file_engine_v1_cluster_service_proto_rawDescGZIP() []byte {
 	return file_engine_v1_cluster_service_proto_rawDescData
 }
 
-var file_engine_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_engine_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_engine_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_engine_v1_cluster_service_proto_goTypes = []any{
 	(NodeState)(0),                // 0: engine.v1.NodeState
-	(*GetClusterRequest)(nil),     // 1: engine.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),    // 2: engine.v1.GetClusterResponse
-	(*ListNodesRequest)(nil),      // 3: engine.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 4: engine.v1.ListNodesResponse
-	(*Node)(nil),                  // 5: engine.v1.Node
-	(*DrainNodeRequest)(nil),      // 6: engine.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),     // 7: engine.v1.DrainNodeResponse
-	(*Queue)(nil),                 // 8: engine.v1.Queue
-	(*SetQueueRequest)(nil),       // 9: engine.v1.SetQueueRequest
-	(*SetQueueResponse)(nil),      // 10: engine.v1.SetQueueResponse
-	(*DeleteQueueRequest)(nil),    // 11: engine.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),   // 12: engine.v1.DeleteQueueResponse
-	(*ListQueuesRequest)(nil),     // 13: engine.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),    // 14: engine.v1.ListQueuesResponse
-	(*QueueStatus)(nil),           // 15: engine.v1.QueueStatus
-	(*ListHeadsRequest)(nil),      // 16: engine.v1.ListHeadsRequest
-	(*ListHeadsResponse)(nil),     // 17: engine.v1.ListHeadsResponse
-	(*HeadInfo)(nil),              // 18: engine.v1.HeadInfo
-	(*AddHeadRequest)(nil),        // 19: engine.v1.AddHeadRequest
-	(*AddHeadResponse)(nil),       // 20: engine.v1.AddHeadResponse
-	(*RemoveHeadRequest)(nil),     // 21: engine.v1.RemoveHeadRequest
-	(*RemoveHeadResponse)(nil),    // 22: engine.v1.RemoveHeadResponse
-	(*GetTimelineRequest)(nil),    // 23: engine.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),   // 24: engine.v1.GetTimelineResponse
-	nil,                           // 25: engine.v1.GetClusterResponse.JobsEntry
-	nil,                           // 26: engine.v1.Node.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*Resources)(nil),             // 28: engine.v1.Resources
+	(HeadState)(0),                // 1: engine.v1.HeadState
+	(*GetClusterRequest)(nil),     // 2: engine.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),    // 3: engine.v1.GetClusterResponse
+	(*ListNodesRequest)(nil),      // 4: engine.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),     // 5: engine.v1.ListNodesResponse
+	(*Node)(nil),                  // 6: engine.v1.Node
+	(*DrainNodeRequest)(nil),      // 7: engine.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),     // 8: engine.v1.DrainNodeResponse
+	(*Queue)(nil),                 // 9: engine.v1.Queue
+	(*SetQueueRequest)(nil),       // 10: engine.v1.SetQueueRequest
+	(*SetQueueResponse)(nil),      // 11: engine.v1.SetQueueResponse
+	(*DeleteQueueRequest)(nil),    // 12: engine.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),   // 13: engine.v1.DeleteQueueResponse
+	(*ListQueuesRequest)(nil),     // 14: engine.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),    // 15: engine.v1.ListQueuesResponse
+	(*QueueStatus)(nil),           // 16: engine.v1.QueueStatus
+	(*ListHeadsRequest)(nil),      // 17: engine.v1.ListHeadsRequest
+	(*ListHeadsResponse)(nil),     // 18: engine.v1.ListHeadsResponse
+	(*HeadInfo)(nil),              // 19: engine.v1.HeadInfo
+	(*AddHeadRequest)(nil),        // 20: engine.v1.AddHeadRequest
+	(*AddHeadResponse)(nil),       // 21: engine.v1.AddHeadResponse
+	(*RemoveHeadRequest)(nil),     // 22: engine.v1.RemoveHeadRequest
+	(*RemoveHeadResponse)(nil),    // 23: engine.v1.RemoveHeadResponse
+	(*GetTimelineRequest)(nil),    // 24: engine.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),   // 25: engine.v1.GetTimelineResponse
+	nil,                           // 26: engine.v1.GetClusterResponse.JobsEntry
+	nil,                           // 27: engine.v1.Node.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*Resources)(nil),             // 29: engine.v1.Resources
 }
 var file_engine_v1_cluster_service_proto_depIdxs = []int32{
-	27, // 0: engine.v1.GetClusterResponse.start_time:type_name -> google.protobuf.Timestamp
-	28, // 1: engine.v1.GetClusterResponse.total:type_name -> engine.v1.Resources
-	28, // 2: engine.v1.GetClusterResponse.used:type_name -> engine.v1.Resources
-	25, // 3: engine.v1.GetClusterResponse.jobs:type_name -> engine.v1.GetClusterResponse.JobsEntry
-	5,  // 4: engine.v1.ListNodesResponse.nodes:type_name -> engine.v1.Node
+	28, // 0: engine.v1.GetClusterResponse.start_time:type_name -> google.protobuf.Timestamp
+	29, // 1: engine.v1.GetClusterResponse.total:type_name -> engine.v1.Resources
+	29, // 2: engine.v1.GetClusterResponse.used:type_name -> engine.v1.Resources
+	26, // 3: engine.v1.GetClusterResponse.jobs:type_name -> engine.v1.GetClusterResponse.JobsEntry
+	6,  // 4: engine.v1.ListNodesResponse.nodes:type_name -> engine.v1.Node
 	0,  // 5: engine.v1.Node.state:type_name -> engine.v1.NodeState
-	28, // 6: engine.v1.Node.total:type_name -> engine.v1.Resources
-	28, // 7: engine.v1.Node.used:type_name -> engine.v1.Resources
-	26, // 8: engine.v1.Node.labels:type_name -> engine.v1.Node.LabelsEntry
-	27, // 9: engine.v1.Node.join_time:type_name -> google.protobuf.Timestamp
-	27, // 10: engine.v1.Node.report_time:type_name -> google.protobuf.Timestamp
-	5,  // 11: engine.v1.DrainNodeResponse.node:type_name -> engine.v1.Node
-	28, // 12: engine.v1.Queue.quota:type_name -> engine.v1.Resources
-	8,  // 13: engine.v1.SetQueueRequest.queue:type_name -> engine.v1.Queue
-	15, // 14: engine.v1.ListQueuesResponse.queues:type_name -> engine.v1.QueueStatus
-	8,  // 15: engine.v1.QueueStatus.queue:type_name -> engine.v1.Queue
-	28, // 16: engine.v1.QueueStatus.used:type_name -> engine.v1.Resources
-	18, // 17: engine.v1.ListHeadsResponse.heads:type_name -> engine.v1.HeadInfo
-	1,  // 18: engine.v1.ClusterService.GetCluster:input_type -> engine.v1.GetClusterRequest
-	3,  // 19: engine.v1.ClusterService.ListNodes:input_type -> engine.v1.ListNodesRequest
-	6,  // 20: engine.v1.ClusterService.DrainNode:input_type -> engine.v1.DrainNodeRequest
-	9,  // 21: engine.v1.ClusterService.SetQueue:input_type -> engine.v1.SetQueueRequest
-	11, // 22: engine.v1.ClusterService.DeleteQueue:input_type -> engine.v1.DeleteQueueRequest
-	13, // 23: engine.v1.ClusterService.ListQueues:input_type -> engine.v1.ListQueuesRequest
-	16, // 24: engine.v1.ClusterService.ListHeads:input_type -> engine.v1.ListHeadsRequest
-	19, // 25: engine.v1.ClusterService.AddHead:input_type -> engine.v1.AddHeadRequest
-	21, // 26: engine.v1.ClusterService.RemoveHead:input_type -> engine.v1.RemoveHeadRequest
-	23, // 27: engine.v1.ClusterService.GetTimeline:input_type -> engine.v1.GetTimelineRequest
-	2,  // 28: engine.v1.ClusterService.GetCluster:output_type -> engine.v1.GetClusterResponse
-	4,  // 29: engine.v1.ClusterService.ListNodes:output_type -> engine.v1.ListNodesResponse
-	7,  // 30: engine.v1.ClusterService.DrainNode:output_type -> engine.v1.DrainNodeResponse
-	10, // 31: engine.v1.ClusterService.SetQueue:output_type -> engine.v1.SetQueueResponse
-	12, // 32: engine.v1.ClusterService.DeleteQueue:output_type -> engine.v1.DeleteQueueResponse
-	14, // 33: engine.v1.ClusterService.ListQueues:output_type -> engine.v1.ListQueuesResponse
-	17, // 34: engine.v1.ClusterService.ListHeads:output_type -> engine.v1.ListHeadsResponse
-	20, // 35: engine.v1.ClusterService.AddHead:output_type -> engine.v1.AddHeadResponse
-	22, // 36: engine.v1.ClusterService.RemoveHead:output_type -> engine.v1.RemoveHeadResponse
-	24, // 37: engine.v1.ClusterService.GetTimeline:output_type -> engine.v1.GetTimelineResponse
-	28, // [28:38] is the sub-list for method output_type
-	18, // [18:28] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	29, // 6: engine.v1.Node.total:type_name -> engine.v1.Resources
+	29, // 7: engine.v1.Node.used:type_name -> engine.v1.Resources
+	27, // 8: engine.v1.Node.labels:type_name -> engine.v1.Node.LabelsEntry
+	28, // 9: engine.v1.Node.join_time:type_name -> google.protobuf.Timestamp
+	28, // 10: engine.v1.Node.report_time:type_name -> google.protobuf.Timestamp
+	6,  // 11: engine.v1.DrainNodeResponse.node:type_name -> engine.v1.Node
+	29, // 12: engine.v1.Queue.quota:type_name -> engine.v1.Resources
+	9,  // 13: engine.v1.SetQueueRequest.queue:type_name -> engine.v1.Queue
+	16, // 14: engine.v1.ListQueuesResponse.queues:type_name -> engine.v1.QueueStatus
+	9,  // 15: engine.v1.QueueStatus.queue:type_name -> engine.v1.Queue
+	29, // 16: engine.v1.QueueStatus.used:type_name -> engine.v1.Resources
+	19, // 17: engine.v1.ListHeadsResponse.heads:type_name -> engine.v1.HeadInfo
+	1,  // 18: engine.v1.HeadInfo.state:type_name -> engine.v1.HeadState
+	2,  // 19: engine.v1.ClusterService.GetCluster:input_type -> engine.v1.GetClusterRequest
+	4,  // 20: engine.v1.ClusterService.ListNodes:input_type -> engine.v1.ListNodesRequest
+	7,  // 21: engine.v1.ClusterService.DrainNode:input_type -> engine.v1.DrainNodeRequest
+	10, // 22: engine.v1.ClusterService.SetQueue:input_type -> engine.v1.SetQueueRequest
+	12, // 23: engine.v1.ClusterService.DeleteQueue:input_type -> engine.v1.DeleteQueueRequest
+	14, // 24: engine.v1.ClusterService.ListQueues:input_type -> engine.v1.ListQueuesRequest
+	17, // 25: engine.v1.ClusterService.ListHeads:input_type -> engine.v1.ListHeadsRequest
+	20, // 26: engine.v1.ClusterService.AddHead:input_type -> engine.v1.AddHeadRequest
+	22, // 27: engine.v1.ClusterService.RemoveHead:input_type -> engine.v1.RemoveHeadRequest
+	24, // 28: engine.v1.ClusterService.GetTimeline:input_type -> engine.v1.GetTimelineRequest
+	3,  // 29: engine.v1.ClusterService.GetCluster:output_type -> engine.v1.GetClusterResponse
+	5,  // 30: engine.v1.ClusterService.ListNodes:output_type -> engine.v1.ListNodesResponse
+	8,  // 31: engine.v1.ClusterService.DrainNode:output_type -> engine.v1.DrainNodeResponse
+	11, // 32: engine.v1.ClusterService.SetQueue:output_type -> engine.v1.SetQueueResponse
+	13, // 33: engine.v1.ClusterService.DeleteQueue:output_type -> engine.v1.DeleteQueueResponse
+	15, // 34: engine.v1.ClusterService.ListQueues:output_type -> engine.v1.ListQueuesResponse
+	18, // 35: engine.v1.ClusterService.ListHeads:output_type -> engine.v1.ListHeadsResponse
+	21, // 36: engine.v1.ClusterService.AddHead:output_type -> engine.v1.AddHeadResponse
+	23, // 37: engine.v1.ClusterService.RemoveHead:output_type -> engine.v1.RemoveHeadResponse
+	25, // 38: engine.v1.ClusterService.GetTimeline:output_type -> engine.v1.GetTimelineResponse
+	29, // [29:39] is the sub-list for method output_type
+	19, // [19:29] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_cluster_service_proto_init() }
@@ -1694,7 +1768,7 @@ func file_engine_v1_cluster_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_cluster_service_proto_rawDesc), len(file_engine_v1_cluster_service_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -54,7 +54,8 @@ type ClusterServiceClient interface {
 	ListHeads(ctx context.Context, in *ListHeadsRequest, opts ...grpc.CallOption) (*ListHeadsResponse, error)
 	// AddHead makes a head a voter of the cluster. It is called by the head that joins.
 	AddHead(ctx context.Context, in *AddHeadRequest, opts ...grpc.CallOption) (*AddHeadResponse, error)
-	// RemoveHead takes a head out of the cluster.
+	// RemoveHead takes a head out of the cluster, for good. It is a conflict for the head that leads, and where too few of the heads that would
+	// be left answer.
 	RemoveHead(ctx context.Context, in *RemoveHeadRequest, opts ...grpc.CallOption) (*RemoveHeadResponse, error)
 	// GetTimeline returns what tasks did on which node, as events of Chrome's trace format, one JSON object each.
 	GetTimeline(ctx context.Context, in *GetTimelineRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetTimelineResponse], error)
@@ -200,7 +201,8 @@ type ClusterServiceServer interface {
 	ListHeads(context.Context, *ListHeadsRequest) (*ListHeadsResponse, error)
 	// AddHead makes a head a voter of the cluster. It is called by the head that joins.
 	AddHead(context.Context, *AddHeadRequest) (*AddHeadResponse, error)
-	// RemoveHead takes a head out of the cluster.
+	// RemoveHead takes a head out of the cluster, for good. It is a conflict for the head that leads, and where too few of the heads that would
+	// be left answer.
 	RemoveHead(context.Context, *RemoveHeadRequest) (*RemoveHeadResponse, error)
 	// GetTimeline returns what tasks did on which node, as events of Chrome's trace format, one JSON object each.
 	GetTimeline(*GetTimelineRequest, grpc.ServerStreamingServer[GetTimelineResponse]) error
