@@ -30,6 +30,10 @@ const (
 	// keepAlive is how long a silent connection is trusted before it is probed, and probeWithin how long the answer may take.
 	keepAlive   = 10 * time.Second
 	probeWithin = 5 * time.Second
+	// streamWindow and connWindow are what a peer may send ahead. That they are constant matters more than their size: gRPC otherwise
+	// measures each connection with pings of its own, which cost a task's round trip a fifth of its time.
+	streamWindow = 8 << 20
+	connWindow   = 16 << 20
 	// opConnect is the operation of an error of the connection itself: the peer cannot be reached, or went away while it was asked.
 	opConnect = "connect"
 )
@@ -41,6 +45,8 @@ func NewServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.MaxConcurrentStreams(10_000),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive, Timeout: probeWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAlive / 2, PermitWithoutStream: true}),
@@ -84,6 +90,8 @@ func withDefaultTimeout(ctx context.Context) (context.Context, context.CancelFun
 func Dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient(address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAlive, Timeout: probeWithin, PermitWithoutStream: true}),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, callOptions ...grpc.CallOption) error {
