@@ -31,6 +31,9 @@ type Result struct {
 	Batches int64
 	// TextsTruncated counts the texts that steps embed have cut, because the model takes no more tokens.
 	TextsTruncated int64
+	// RowsFiltered counts the rows of committed tasks that steps filter have left out: RowsRead = RowsWritten + RowsRejected +
+	// RowsFiltered.
+	RowsFiltered int64
 	// Seconds is the time from the job's submission to its end.
 	Seconds float64
 	// Outputs are the paths of the output files in the order of the input. Of objects they are the references, as engine.ParseObjectRef
@@ -120,8 +123,8 @@ func NewResult(job *enginev1.Job) Result {
 		JobID: engine.JobID(job.GetJobId()), State: rpc.JobStateFromProto(job.GetState()),
 		RowsRead: progress.GetRowsRead(), RowsWritten: progress.GetRowsWritten(), RowsRejected: progress.GetRowsRejected(),
 		BytesRead: progress.GetBytesRead(), BytesWritten: progress.GetBytesWritten(), Batches: progress.GetBatches(),
-		TextsTruncated: progress.GetTextsTruncated(),
-		Err:            rpc.FromProto(job.GetError()),
+		TextsTruncated: progress.GetTextsTruncated(), RowsFiltered: progress.GetRowsFiltered(),
+		Err: rpc.FromProto(job.GetError()),
 	}
 	if job.GetEndTime() != nil {
 		result.Seconds = job.GetEndTime().AsTime().Sub(job.GetSubmitTime().AsTime()).Seconds()

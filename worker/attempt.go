@@ -151,7 +151,7 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 		}
 	}
 	w.sayEmbedded(l, steps)
-	return nil
+	return l.counts.check()
 }
 
 // copySplit moves one split through the steps into the draft.
@@ -195,15 +195,19 @@ func (w *Worker) copyBatch(ctx context.Context, l *lease, steps *steps, record a
 
 // finish moves a record batch, which it releases, through operators into the draft.
 func (w *Worker) finish(ctx context.Context, l *lease, operators []operator.Operator, record arrow.Record, out draft) error {
-	result, err := applyAll(ctx, operators, record)
+	result, filtered, err := applyAll(ctx, operators, record)
 	if err != nil {
 		return err
+	}
+	l.counts.rowsFiltered.Add(filtered)
+	l.counts.batches.Add(1)
+	if result == nil {
+		return nil
 	}
 	defer result.Release()
 	if err := out.Write(ctx, result); err != nil {
 		return err
 	}
 	l.counts.rowsWritten.Add(result.NumRows())
-	l.counts.batches.Add(1)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/internal/expression"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/runtime"
@@ -117,7 +118,9 @@ func (w *Worker) sayEmbedded(l *lease, s *steps) {
 // tokenized is a record batch on its way to the model.
 type tokenized struct {
 	batch *operator.EmbedBatch
-	rows  int64
+	// place is the record batch's in the split, and kept are the rows that filters before the model have let through.
+	place int
+	kept  []expression.Selection
 }
 
 // copyAhead moves a split through steps that embed: a second goroutine reads a record batch and tokenizes its texts while the model
@@ -133,13 +136,13 @@ func (w *Worker) copyAhead(ctx context.Context, program *jobplan.Program, l *lea
 	})
 	// The goroutine looks at its context before every read and at every hand-over; it needs no deadline.
 	defer func() { err = errors.Join(err, group.Stop(context.WithoutCancel(ctx))) }()
-	for place := 0; ; place++ {
+	for {
 		next, ok := <-ready
 		if !ok {
 			return failed
 		}
 		if err := w.copyTokenized(ctx, l, s, next, out); err != nil {
-			return explain(err, func(row int64) string { return w.where(ctx, program, split, place, row) })
+			return explain(sourceRow(err, next.kept), func(row int64) string { return w.where(ctx, program, split, next.place, row) })
 		}
 	}
 }
@@ -153,7 +156,7 @@ func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, reader datase
 		}
 	}()
 	before := l.counts.bytesRead.Load()
-	for {
+	for place := 0; ; place++ {
 		record, err := reader.Read(ctx)
 		l.counts.bytesRead.Store(before + reader.BytesRead())
 		if errors.Is(err, io.EOF) {
@@ -162,14 +165,21 @@ func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, reader datase
 		if err != nil {
 			return err
 		}
-		next := tokenized{rows: record.NumRows()}
-		l.counts.rowsRead.Add(next.rows)
-		if record, err = applyAll(ctx, s.operators[:s.before], record); err == nil {
-			next.batch, err = s.embed.Prepare(ctx, record)
-			record.Release()
-		}
+		l.counts.rowsRead.Add(record.NumRows())
+		record, filtered, err := applyAll(ctx, s.operators[:s.before], record)
 		if err != nil {
 			return explain(err, reader.Where)
+		}
+		l.counts.rowsFiltered.Add(filtered)
+		if record == nil {
+			l.counts.batches.Add(1)
+			continue
+		}
+		next := tokenized{place: place, kept: kept(s.operators[:s.before])}
+		next.batch, err = s.embed.Prepare(ctx, record)
+		record.Release()
+		if err != nil {
+			return explain(sourceRow(err, next.kept), reader.Where)
 		}
 		select {
 		case ready <- next:
@@ -189,13 +199,12 @@ func (w *Worker) copyTokenized(ctx context.Context, l *lease, s *steps, next tok
 	return w.finish(ctx, l, s.operators[s.before+1:], record, out)
 }
 
-// explain says where the row of a *runtime.RowError came from.
+// explain says where the row of a *runtime.RowError came from, which is a row of the record batch that was read.
 func explain(err error, where func(row int64) string) error {
 	var row *runtime.RowError
 	if !errors.As(err, &row) {
 		return err
 	}
-	// Rows keep their places through all steps, so the row of the batch is the row of the source.
 	if row.Column == "" {
 		return engine.Errorf(engine.KindOf(err), "run step", where(row.Row), "%w", row.Err)
 	}

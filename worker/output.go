@@ -49,7 +49,7 @@ func (w *Worker) newOutput(assignment *enginev1.JobAssignment, program *jobplan.
 		if err != nil {
 			return nil, err
 		}
-		return newObjectOutput(kept, program.OutputSchema, w.config.Store), nil
+		return newObjectOutput(kept, program, w.config.Store), nil
 	}
 	folder, err := jobplan.Folder(assignment.GetSpec(), job)
 	if err != nil {

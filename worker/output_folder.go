@@ -28,6 +28,8 @@ const (
 	metaBatches  = "engine.batches"
 	// metaTruncated is left out where it is 0.
 	metaTruncated = "engine.texts_truncated"
+	// metaFiltered is left out where it is 0.
+	metaFiltered = "engine.rows_filtered"
 )
 
 // folderOutput publishes parts as files of an output folder.
@@ -88,14 +90,18 @@ func (o *folderOutput) adopt(ctx context.Context, l *lease) (*part, error) {
 		}
 		return n
 	}
-	var truncated int64
+	var truncated, filtered int64
 	if metadata[metaTruncated] != "" {
 		truncated = number(metaTruncated)
+	}
+	if metadata[metaFiltered] != "" {
+		filtered = number(metaFiltered)
 	}
 	found := &part{
 		counts: &enginev1.TaskCounts{
 			RowsRead: number(metaRead), RowsWritten: number(metaWritten), RowsRejected: number(metaRejected),
 			BytesRead: number(metaBytes), BytesWritten: info.Size(), Batches: number(metaBatches), TextsTruncated: truncated,
+			RowsFiltered: filtered,
 		},
 		sizeBytes: info.Size(), epoch: engine.Epoch(number(metaEpoch)), adopted: true, //nolint:gosec // An epoch fits.
 	}
@@ -125,6 +131,9 @@ func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, ri
 	}
 	if n := counts.GetTextsTruncated(); n > 0 {
 		metadata[metaTruncated] = strconv.FormatInt(n, 10)
+	}
+	if n := counts.GetRowsFiltered(); n > 0 {
+		metadata[metaFiltered] = strconv.FormatInt(n, 10)
 	}
 	if d.kept != nil {
 		maps.Copy(d.kept, metadata)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"strconv"
 	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -23,7 +24,9 @@ const opObject = "publish object"
 type objectOutput struct {
 	jobplan.ObjectOutput
 	schema *arrow.Schema
-	store  func(context.Context) (*objectstore.Store, error)
+	// filters says that objects may have fewer rows than were read for them.
+	filters bool
+	store   func(context.Context) (*objectstore.Store, error)
 
 	mu sync.Mutex
 	// attempts has a channel for each task that an attempt of this worker is at, closed when it has ended: the next one then finds
@@ -31,8 +34,8 @@ type objectOutput struct {
 	attempts map[int]chan struct{}
 }
 
-func newObjectOutput(kept jobplan.ObjectOutput, schema *arrow.Schema, store func(context.Context) (*objectstore.Store, error)) *objectOutput {
-	return &objectOutput{ObjectOutput: kept, schema: schema, store: store, attempts: map[int]chan struct{}{}}
+func newObjectOutput(kept jobplan.ObjectOutput, program *jobplan.Program, store func(context.Context) (*objectstore.Store, error)) *objectOutput {
+	return &objectOutput{ObjectOutput: kept, schema: program.OutputSchema, filters: program.Filters(), store: store, attempts: map[int]chan struct{}{}}
 }
 
 func (o *objectOutput) begin(ctx context.Context, l *lease) (draft, *part, error) {
@@ -129,17 +132,46 @@ func (d *objectDraft) adopt(ctx context.Context) (*part, error) {
 			return nil, engine.WrapError(opObject, d.id.String(), err)
 		}
 	}
+	filtered, err := d.filtered(ctx)
+	if err != nil {
+		return nil, err
+	}
 	found := &part{
-		// What the attempt read, nobody knows any more; rows keep their places through all steps.
+		// How many bytes the attempt read, nobody knows any more.
 		counts: &enginev1.TaskCounts{
-			RowsRead: info.Rows, RowsWritten: info.Rows, BytesWritten: info.SizeBytes, Batches: info.Batches,
+			RowsRead: info.Rows + filtered, RowsWritten: info.Rows, RowsFiltered: filtered, BytesWritten: info.SizeBytes, Batches: info.Batches,
 		},
 		sizeBytes: info.SizeBytes, adopted: true,
 	}
 	return found, d.checkpoint(ctx, found)
 }
 
+// filtered returns how many rows filters left out when the object was made, which it says of itself.
+func (d *objectDraft) filtered(ctx context.Context) (int64, error) {
+	if !d.output.filters {
+		return 0, nil
+	}
+	opened, err := object.FromStore(d.output.store, nil)(ctx, d.id)
+	if err != nil {
+		return 0, engine.WrapError(opObject, d.id.String(), err)
+	}
+	defer opened.Release()
+	metadata := opened.Schema().Metadata()
+	text, ok := metadata.GetValue(metaFiltered)
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, engine.Errorf(engine.KindCorrupt, opObject, d.id.String(), "its metadata %s is %q", metaFiltered, text)
+	}
+	return n, nil
+}
+
 func (d *objectDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
+	if n := counts.GetRowsFiltered(); n > 0 {
+		d.writer.Annotate(metaFiltered, strconv.FormatInt(n, 10))
+	}
 	encoding, err := d.writer.Encode()
 	if err != nil {
 		return nil, err

@@ -3,10 +3,12 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/expression"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/operator"
@@ -54,6 +56,14 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 				casts[i] = operator.CastColumn{Index: c.Index, Type: c.Type}
 			}
 			made, err = operator.NewCast(schema, casts, w.config.Allocator)
+		case jobplan.FilterOp:
+			made, err = operator.NewFilter(schema, op.Where, w.config.Allocator)
+		case jobplan.WithOp:
+			columns := make([]operator.WithColumn, len(op.Columns))
+			for i, c := range op.Columns {
+				columns[i] = operator.WithColumn(c)
+			}
+			made, err = operator.NewWith(schema, columns, w.config.Allocator)
 		case jobplan.InferOp:
 			made, err = w.buildInfer(ctx, program, s, schema, op)
 		case jobplan.EmbedOp:
@@ -112,17 +122,53 @@ func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *st
 	return made, engine.WrapError("infer", op.ModelPath, err)
 }
 
-// applyAll gives record, which it releases, to operators one after the other, and returns what the last one makes.
-func applyAll(ctx context.Context, operators []operator.Operator, record arrow.Record) (arrow.Record, error) {
-	for _, op := range operators {
+// applyAll gives record, which it releases, to operators one after the other, and returns what the last one makes, and how many rows
+// filters left out. Where they leave none, it returns nil. The row of a *runtime.RowError is the one of record.
+func applyAll(ctx context.Context, operators []operator.Operator, record arrow.Record) (_ arrow.Record, filtered int64, err error) {
+	for i, op := range operators {
+		rows := record.NumRows()
 		next, err := op.Apply(ctx, record)
 		record.Release()
 		if err != nil {
-			return nil, err
+			return nil, 0, sourceRow(err, kept(operators[:i]))
+		}
+		if _, ok := op.(*operator.Filter); ok {
+			filtered += rows - next.NumRows()
+			if next.NumRows() == 0 && rows > 0 {
+				// Models need not be able to evaluate nothing.
+				next.Release()
+				return nil, filtered, nil
+			}
+		} else if next.NumRows() != rows {
+			next.Release()
+			return nil, 0, engine.Errorf(engine.KindInternal, "run step", "", "%T made %d rows of %d", op, next.NumRows(), rows)
 		}
 		record = next
 	}
-	return record, nil
+	return record, filtered, nil
+}
+
+// kept are the rows that the filters among operators have let through last, in their order.
+func kept(operators []operator.Operator) (selections []expression.Selection) {
+	for _, op := range operators {
+		if filter, ok := op.(*operator.Filter); ok {
+			selections = append(selections, filter.Kept())
+		}
+	}
+	return selections
+}
+
+// sourceRow gives a *runtime.RowError the row that its row had before filters let it through.
+func sourceRow(err error, selections []expression.Selection) error {
+	var row *runtime.RowError
+	if len(selections) == 0 || !errors.As(err, &row) {
+		return err
+	}
+	moved := *row
+	for _, s := range slices.Backward(selections) {
+		moved.Row = s.Row(moved.Row)
+	}
+	return &moved
 }
 
 // close gives the models back.

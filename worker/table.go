@@ -47,15 +47,24 @@ func newLease(task engine.TaskID, grant *enginev1.LeaseGrant, job *jobEntry) *le
 
 // counts is an attempt's work so far; it is read while the attempt runs.
 type counts struct {
-	rowsRead, rowsWritten, rowsRejected, bytesRead, bytesWritten, batches, textsTruncated atomic.Int64
+	rowsRead, rowsWritten, rowsRejected, bytesRead, bytesWritten, batches, textsTruncated, rowsFiltered atomic.Int64
 }
 
 func (c *counts) toProto() *enginev1.TaskCounts {
 	return &enginev1.TaskCounts{
 		RowsRead: c.rowsRead.Load(), RowsWritten: c.rowsWritten.Load(), RowsRejected: c.rowsRejected.Load(),
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(), Batches: c.batches.Load(),
-		TextsTruncated: c.textsTruncated.Load(),
+		TextsTruncated: c.textsTruncated.Load(), RowsFiltered: c.rowsFiltered.Load(),
 	}
+}
+
+// check refuses counts of an attempt that has ended which do not add up: rows were lost, or came twice.
+func (c *counts) check() error {
+	read, written, rejected, filtered := c.rowsRead.Load(), c.rowsWritten.Load(), c.rowsRejected.Load(), c.rowsFiltered.Load()
+	if read != written+rejected+filtered {
+		return engine.Errorf(engine.KindInternal, "run task", "", "%d rows were read, but %d written, %d rejected, and %d filtered", read, written, rejected, filtered)
+	}
+	return nil
 }
 
 // table is all that a worker holds: leases, results that are not settled, lines that are not acknowledged. Everything that the head

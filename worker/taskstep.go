@@ -100,7 +100,8 @@ func (w *Worker) runStep(
 func applyRows(ctx context.Context, operators []operator.Operator, schema *arrow.Schema, record arrow.Record, lo int64) (arrow.Record, error) {
 	plain := array.NewRecord(schema, record.Columns(), record.NumRows())
 	defer plain.Release()
-	return applyAll(ctx, operators, plain.NewSlice(lo, min(lo+jobplan.DefaultBatchRows, record.NumRows())))
+	made, _, err := applyAll(ctx, operators, plain.NewSlice(lo, min(lo+jobplan.DefaultBatchRows, record.NumRows())))
+	return made, err
 }
 
 // chooseText sets the columns of a step embed that names none: the only column of text.

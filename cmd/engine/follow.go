@@ -154,6 +154,9 @@ func (a *app) summary(w io.Writer, r client.Result) {
 	if r.TextsTruncated > 0 {
 		fmt.Fprintf(w, "  cut      %s, to the model's limit of tokens\n", plural(r.TextsTruncated, "text"))
 	}
+	if r.RowsFiltered > 0 {
+		fmt.Fprintf(w, "  filtered %s\n", plural(r.RowsFiltered, "row"))
+	}
 	if r.RowsRejected > 0 {
 		fmt.Fprintf(w, "  rejected %s\n", plural(r.RowsRejected, "row"))
 	}

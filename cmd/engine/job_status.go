@@ -51,6 +51,9 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		bytes = fmt.Sprintf("%s of %s read, %s written", engine.FormatSize(p.GetBytesRead()), engine.FormatSize(p.GetBytesTotal()), engine.FormatSize(p.GetBytesWritten()))
 		rows = fmt.Sprintf("%s read, %s written, %s rejected, in %s", count(p.GetRowsRead()), count(p.GetRowsWritten()), count(p.GetRowsRejected()),
 			plural(p.GetBatches(), "batch"))
+		if n := p.GetRowsFiltered(); n > 0 {
+			rows += fmt.Sprintf(", %s filtered out", count(n))
+		}
 		if n := p.GetTextsTruncated(); n > 0 {
 			rows += fmt.Sprintf(", %s cut", plural(n, "text"))
 		}

@@ -30,6 +30,7 @@ type resultView struct {
 	RowsRead     int64      `json:"rows_read"`
 	RowsWritten  int64      `json:"rows_written"`
 	RowsRejected int64      `json:"rows_rejected"`
+	RowsFiltered int64      `json:"rows_filtered"`
 	BytesRead    int64      `json:"bytes_read"`
 	BytesWritten int64      `json:"bytes_written"`
 	Batches      int64      `json:"batches"`
@@ -66,6 +67,7 @@ type progressView struct {
 	RowsRead     int64 `json:"rows_read"`
 	RowsWritten  int64 `json:"rows_written"`
 	RowsRejected int64 `json:"rows_rejected"`
+	RowsFiltered int64 `json:"rows_filtered"`
 	BytesTotal   int64 `json:"bytes_total"`
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
@@ -198,7 +200,7 @@ func viewWireError(e *enginev1.Error) *errorView {
 func viewResult(r client.Result) resultView {
 	v := resultView{
 		JobID: string(r.JobID), State: string(r.State), RowsRead: r.RowsRead, RowsWritten: r.RowsWritten, RowsRejected: r.RowsRejected,
-		BytesRead: r.BytesRead, BytesWritten: r.BytesWritten, Batches: r.Batches, Truncated: r.TextsTruncated, Seconds: r.Seconds, Outputs: r.Outputs,
+		RowsFiltered: r.RowsFiltered, BytesRead: r.BytesRead, BytesWritten: r.BytesWritten, Batches: r.Batches, Truncated: r.TextsTruncated, Seconds: r.Seconds, Outputs: r.Outputs,
 	}
 	if v.Outputs == nil {
 		v.Outputs = []string{}
@@ -218,7 +220,7 @@ func viewJob(j *enginev1.Job) jobView {
 		Progress: progressView{
 			TasksTotal: p.GetTasksTotal(), TasksDone: p.GetTasksDone(), TasksRunning: p.GetTasksRunning(), SplitsTotal: p.GetSplitsTotal(),
 			SplitsDone: p.GetSplitsDone(), RowsRead: p.GetRowsRead(), RowsWritten: p.GetRowsWritten(), RowsRejected: p.GetRowsRejected(),
-			BytesTotal: p.GetBytesTotal(), BytesRead: p.GetBytesRead(), BytesWritten: p.GetBytesWritten(), Batches: p.GetBatches(),
+			RowsFiltered: p.GetRowsFiltered(), BytesTotal: p.GetBytesTotal(), BytesRead: p.GetBytesRead(), BytesWritten: p.GetBytesWritten(), Batches: p.GetBatches(),
 			Truncated:    p.GetTextsTruncated(),
 			AttemptsLost: p.GetAttemptsLost(),
 		},

@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -45,6 +46,13 @@ func (w *Writer) Write(_ context.Context, record arrow.Record) error {
 	record.Retain()
 	w.records = append(w.records, record)
 	return nil
+}
+
+// Annotate adds to the metadata of the object's schema.
+func (w *Writer) Annotate(key, value string) {
+	old := w.schema.Metadata()
+	metadata := arrow.NewMetadata(append(slices.Clone(old.Keys()), key), append(slices.Clone(old.Values()), value))
+	w.schema = arrow.NewSchema(w.schema.Fields(), &metadata)
 }
 
 // Encode measures the object. The caller releases the encoding, which outlives Close.

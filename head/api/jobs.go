@@ -255,6 +255,6 @@ func (s *Jobs) progress(job *state.Job) *enginev1.JobProgress {
 	}
 	progress.RowsRead, progress.RowsWritten, progress.RowsRejected = counts.GetRowsRead(), counts.GetRowsWritten(), counts.GetRowsRejected()
 	progress.BytesRead, progress.BytesWritten, progress.Batches = counts.GetBytesRead(), counts.GetBytesWritten(), counts.GetBatches()
-	progress.TextsTruncated = counts.GetTextsTruncated()
+	progress.TextsTruncated, progress.RowsFiltered = counts.GetTextsTruncated(), counts.GetRowsFiltered()
 	return progress
 }

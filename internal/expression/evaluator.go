@@ -67,7 +67,7 @@ func (e *Evaluator) begin(record arrow.Record) {
 	e.batch++
 }
 
-// Select returns the rows for which a condition is true. It is valid until the next call. The record must have the schema that the
+// Select returns the rows for which a condition is true. The record must have the schema that the
 // expression was bound to. A row without a value is a *RowError.
 func (e *Evaluator) Select(record arrow.Record) (Selection, error) {
 	e.begin(record)
@@ -338,7 +338,7 @@ type Selection struct {
 	bits bitmap
 }
 
-// Len is how many rows the record batch has, and Count how many of them the selection.
+// Len is how many rows the record batch has.
 func (s Selection) Len() int { return s.rows }
 
 // Count is how many rows the selection has.
@@ -391,4 +391,21 @@ func (s Selection) Runs(f func(lo, hi int)) {
 		row = min(row, s.rows)
 		f(lo, row)
 	}
+}
+
+// Indices returns the rows of the selection, in order, in the memory of into if that is large enough.
+func (s Selection) Indices(into []int32) []int32 {
+	into = grow(into, s.Count())
+	at := 0
+	for w := range s.bits {
+		word := s.bits[w]
+		if left := s.rows - w*64; left < 64 {
+			word &= 1<<left - 1
+		}
+		for ; word != 0; word &= word - 1 {
+			into[at] = int32(w*64 + bits.TrailingZeros64(word)) //nolint:gosec // A record batch has fewer rows.
+			at++
+		}
+	}
+	return into
 }

@@ -26,6 +26,8 @@ type step struct {
 	cast   map[int]arrow.DataType
 	infer  *boundInfer
 	embed  *boundEmbed
+	filter *boundFilter
+	with   *boundWith
 }
 
 type boundInfer struct {
@@ -84,8 +86,12 @@ func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table str
 			next, err = b.bindInfer(i, kind.Infer)
 		case *enginev1.Step_Embed:
 			next, err = b.bindEmbed(i, kind.Embed)
+		case *enginev1.Step_Filter:
+			next, err = b.bindFilter(field+".filter", kind.Filter)
+		case *enginev1.Step_With:
+			next, err = b.bindWith(field+".with", kind.With.GetColumns())
 		default:
-			err = invalid(field, "required: one of infer, embed, select, rename, cast")
+			err = invalid(field, stepRequired)
 		}
 		if err != nil {
 			return nil, err
@@ -131,11 +137,7 @@ func (b *binder) places(op string, names []string) ([]int, error) {
 			candidates = b.names()
 		}
 		text := fmt.Sprintf("%q", name)
-		if step, ok := b.gone[name]; ok {
-			text += fmt.Sprintf(" (%s)", step)
-		} else {
-			text += suggestion(name, candidates)
-		}
+		text += b.whereabouts(name, candidates)
 		missing = append(missing, text)
 	}
 	switch len(missing) {

@@ -30,6 +30,17 @@ func describe(p *jobplan.Program) string {
 			for _, c := range op.Columns {
 				fmt.Fprintf(&b, " %d:%s", c.Index, dataset.TypeName(c.Type))
 			}
+		case jobplan.FilterOp:
+			fmt.Fprintf(&b, "filter %s", op.Where)
+		case jobplan.WithOp:
+			b.WriteString("with")
+			for _, c := range op.Columns {
+				if c.Value == nil {
+					fmt.Fprintf(&b, " %d", c.Index)
+				} else {
+					fmt.Fprintf(&b, " %s=(%s)", c.Name, c.Value)
+				}
+			}
 		case jobplan.InferOp:
 			fmt.Fprintf(&b, "infer step %d %v matrix %v rows %d ->", op.Step, op.Inputs, op.Matrix, op.BatchRows)
 			for _, o := range op.Outputs {

@@ -17,7 +17,7 @@ type Program struct {
 	// Columns are the places in SourceSchema of the columns that the steps and the output need, ascending. What no later step
 	// keeps is not read. The first of Ops is given records of just these.
 	Columns []int
-	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, InferOp, or EmbedOp. Steps that change
+	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, FilterOp, WithOp, InferOp, or EmbedOp. Steps that change
 	// nothing have no Op.
 	Ops []Op
 	// OutputSchema is the schema of the records that the last of Ops gives, and of the output.
@@ -30,7 +30,12 @@ type Program struct {
 	Threads int
 }
 
-// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, InferOp, or EmbedOp. Columns are given by their place in the
+// Filters reports whether the steps may leave rows out.
+func (p *Program) Filters() bool {
+	return slices.ContainsFunc(p.Ops, func(op Op) bool { _, ok := op.(FilterOp); return ok })
+}
+
+// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, FilterOp, WithOp, InferOp, or EmbedOp. Columns are given by their place in the
 // record that the Op is given.
 type Op interface{ op() }
 
@@ -114,6 +119,19 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 				live[id] = true
 			}
 		}
+		if s.filter != nil {
+			for _, id := range s.filter.uses {
+				live[id] = true
+			}
+		}
+		if s.with != nil {
+			for _, id := range s.with.uses {
+				live[id] = true
+			}
+			for id := range s.with.values {
+				live[id] = true
+			}
+		}
 	}
 	type named struct {
 		id   int
@@ -125,6 +143,11 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 			columns = append(columns, i)
 			table = append(table, named{i, f.Name})
 		}
+	}
+	if len(table) == 0 && b.source.NumFields() > 0 {
+		// Where all is calculated of nothing, a column says how many rows there are.
+		columns = append(columns, 0)
+		table = append(table, named{0, b.source.Field(0).Name})
 	}
 	place := func(id int) int { return slices.IndexFunc(table, func(c named) bool { return c.id == id }) }
 	for _, s := range b.steps {
@@ -147,6 +170,22 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 			}
 			ops = append(ops, op)
 			table = append(table, named{s.embed.output, op.Field.Name})
+		case s.filter != nil:
+			ops = append(ops, FilterOp{Where: s.filter.where})
+		case s.with != nil:
+			var op WithOp
+			var after []named
+			for _, id := range s.with.after {
+				if value, ok := s.with.values[id]; ok {
+					op.Columns = append(op.Columns, value)
+					after = append(after, named{id, value.Name})
+				} else if p := place(id); p >= 0 {
+					op.Columns = append(op.Columns, WithColumn{Index: p})
+					after = append(after, table[p])
+				}
+			}
+			ops = append(ops, op)
+			table = after
 		case s.keep != nil:
 			var op SelectOp
 			var kept []named

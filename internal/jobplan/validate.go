@@ -140,6 +140,9 @@ func validateBatch(spec *enginev1.JobSpec) error {
 	return err
 }
 
+// stepRequired is said of a step of no kind.
+const stepRequired = "required: one of infer, embed, select, rename, cast, filter, with"
+
 func validateSteps(spec *enginev1.JobSpec) error {
 	if n := len(spec.GetSteps()); n > maxSteps {
 		return invalid("steps", "%d steps, at most %d are allowed", n, maxSteps)
@@ -161,8 +164,12 @@ func validateSteps(spec *enginev1.JobSpec) error {
 			err = validateRename(field+".rename.columns", kind.Rename.GetColumns())
 		case *enginev1.Step_Cast:
 			err = validateCast(field+".cast.columns", kind.Cast.GetColumns())
+		case *enginev1.Step_Filter:
+			err = validateFilter(field+".filter", kind.Filter)
+		case *enginev1.Step_With:
+			err = validateWith(field+".with.columns", kind.With.GetColumns())
 		default:
-			err = invalid(field, "required: one of infer, embed, select, rename, cast")
+			err = invalid(field, stepRequired)
 		}
 		if err != nil {
 			return err

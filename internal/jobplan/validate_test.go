@@ -99,7 +99,7 @@ func TestValidateRefuses(t *testing.T) {
 		{one("batch", `{"bytes": "64MX"}`), `batch.bytes: "64MX" is not a size: write bytes or a number with KiB`},
 		{one("batch", `{"bytes": "0"}`), `batch.bytes: "0" must be at least one byte`},
 
-		{one("steps", `[{}]`), "steps[0]: required: one of infer, embed, select, rename, cast"},
+		{one("steps", `[{}]`), "steps[0]: required: one of infer, embed, select, rename, cast, filter, with"},
 		{one("steps", `[{"infer": {}}]`), "steps[0].infer.model: required"},
 		{one("steps", `[{"infer": {"model": "models/m"}}]`), `steps[0].infer.model: "models/m" is not an absolute path`},
 		{one("steps", `[{"infer": {"model": "models:/m@champion"}}]`), `steps[0].infer.model: "models:/m@champion": models:/ is not available in this version`},
@@ -117,6 +117,11 @@ func TestValidateRefuses(t *testing.T) {
 		{one("steps", `[{"cast": {}}]`), "steps[0].cast.columns: required"},
 		{one("steps", `[{"cast": {"columns": {"a": "floot64"}}}]`), `steps[0].cast.columns.a: "floot64" is not a type (nearest: "float64"`},
 		{one("steps", `[{"cast": {"columns": {"a": ""}}}]`), "steps[0].cast.columns.a: a type is missing"},
+		{one("steps", `[{"filter": {}}]`), "steps[0].filter.where: required"},
+		{one("steps", `[{"filter": {"where": "a >"}}]`), "steps[0].filter.where: at character 4: the expression ends too early"},
+		{one("steps", `[{"with": {}}]`), "steps[0].with.columns: required"},
+		{one("steps", `[{"with": {"columns": {"": "1"}}}]`), "steps[0].with.columns: a name is empty"},
+		{one("steps", `[{"with": {"columns": {"x": "a b"}}}]`), `steps[0].with.columns.x: at character 3: "b" does not fit here`},
 
 		{one("sink", `{"parquet": {}}`), "sink.parquet.path: required"},
 		{one("sink", `{"parquet": {"path": "out"}}`), `sink.parquet.path: "out" is not an absolute path`},

@@ -99,6 +99,10 @@ func origin(spec *enginev1.JobSpec, models models, before int, name string) (str
 			if _, ok := kind.Cast.GetColumns()[name]; ok {
 				return "", false
 			}
+		case *enginev1.Step_With:
+			if _, ok := kind.With.GetColumns()[name]; ok {
+				return "", false
+			}
 		case *enginev1.Step_Embed:
 			if embedOutput(kind.Embed) == name {
 				return "", false

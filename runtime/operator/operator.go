@@ -1,6 +1,7 @@
-// Package operator applies the steps of a job to record batches: it selects, renames and casts columns, and evaluates models.
-// Operators are made from parameters that are bound already: columns are given by their place in the schema. What the output
-// looks like is decided by the functions that end in Schema, which planners use without making an operator.
+// Package operator applies the steps of a job to record batches: it selects, renames, casts, and calculates columns, filters rows, and
+// evaluates models. Operators are made from parameters that are bound already: columns are given by their place in the schema, in
+// expressions by name. What the output looks like is decided by the functions that end in Schema, which planners use without making an
+// operator.
 package operator
 
 import (
@@ -13,7 +14,7 @@ import (
 	"github.com/f708428e/engine"
 )
 
-// Operator turns record batches into record batches with the same number of rows. It may keep memory from call to call, so one
+// Operator turns record batches into record batches with the same number of rows; a Filter alone leaves rows out. It may keep memory from call to call, so one
 // goroutine uses it at a time.
 type Operator interface {
 	// Schema is that of the records that Apply returns.

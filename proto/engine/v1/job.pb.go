@@ -802,6 +802,8 @@ type Step struct {
 	//	*Step_Rename
 	//	*Step_Cast
 	//	*Step_Embed
+	//	*Step_Filter
+	//	*Step_With
 	Kind          isStep_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -889,6 +891,24 @@ func (x *Step) GetEmbed() *EmbedStep {
 	return nil
 }
 
+func (x *Step) GetFilter() *FilterStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Filter); ok {
+			return x.Filter
+		}
+	}
+	return nil
+}
+
+func (x *Step) GetWith() *WithStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_With); ok {
+			return x.With
+		}
+	}
+	return nil
+}
+
 type isStep_Kind interface {
 	isStep_Kind()
 }
@@ -918,6 +938,16 @@ type Step_Embed struct {
 	Embed *EmbedStep `protobuf:"bytes,6,opt,name=embed,proto3,oneof"`
 }
 
+type Step_Filter struct {
+	// Keeps the rows for which a condition is true.
+	Filter *FilterStep `protobuf:"bytes,7,opt,name=filter,proto3,oneof"`
+}
+
+type Step_With struct {
+	// Calculates columns of others.
+	With *WithStep `protobuf:"bytes,8,opt,name=with,proto3,oneof"`
+}
+
 func (*Step_Infer) isStep_Kind() {}
 
 func (*Step_Select) isStep_Kind() {}
@@ -927,6 +957,106 @@ func (*Step_Rename) isStep_Kind() {}
 func (*Step_Cast) isStep_Kind() {}
 
 func (*Step_Embed) isStep_Kind() {}
+
+func (*Step_Filter) isStep_Kind() {}
+
+func (*Step_With) isStep_Kind() {}
+
+// FilterStep keeps the rows for which a condition is true, and leaves out those for which it is false or null. Rows keep their order.
+type FilterStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The condition, an expression such as "alcohol > 9 and ph is not null": SQL's, over the columns that the table has at this step. Names
+	// of columns with blanks stand in double quotes, texts in single ones. docs/reference/expressions.md has the language. Columns that
+	// only a filter uses are read, and written only if no select leaves them out. Required, at most 10,000 bytes.
+	Where         string `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilterStep) Reset() {
+	*x = FilterStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilterStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilterStep) ProtoMessage() {}
+
+func (x *FilterStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilterStep.ProtoReflect.Descriptor instead.
+func (*FilterStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *FilterStep) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+// WithStep calculates columns. All its expressions see the table as it is before the step.
+type WithStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Expressions by the name of the column that they become; see FilterStep.where. A column that exists is replaced where it stands; new
+	// ones follow the others, in the order of their names. A row for which an expression has no value (an integer that overflows, a text
+	// that cannot be cast) is an error that names column and row. Required.
+	Columns       map[string]string `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithStep) Reset() {
+	*x = WithStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithStep) ProtoMessage() {}
+
+func (x *WithStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithStep.ProtoReflect.Descriptor instead.
+func (*WithStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WithStep) GetColumns() map[string]string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
 
 // InferStep evaluates an ONNX model on every record batch. All columns pass through to the output, the model's outputs follow
 // them. A null in an input column is an error that names column and row.
@@ -951,7 +1081,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1093,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1106,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *InferStep) GetModel() string {
@@ -1025,7 +1155,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1167,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1180,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -1094,7 +1224,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1236,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1249,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -1193,7 +1323,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1335,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1348,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -1246,7 +1376,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1388,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1401,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -1292,7 +1422,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1434,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1447,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -1339,7 +1469,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1481,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1494,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -1393,7 +1523,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1535,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1548,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -1532,7 +1662,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1674,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1687,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -1600,7 +1730,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1742,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1755,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -1680,7 +1810,7 @@ type CsvSink struct {
 
 func (x *CsvSink) Reset() {
 	*x = CsvSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1822,7 @@ func (x *CsvSink) String() string {
 func (*CsvSink) ProtoMessage() {}
 
 func (x *CsvSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1835,7 @@ func (x *CsvSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSink.ProtoReflect.Descriptor instead.
 func (*CsvSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CsvSink) GetPath() string {
@@ -1760,7 +1890,7 @@ type JsonSink struct {
 
 func (x *JsonSink) Reset() {
 	*x = JsonSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1902,7 @@ func (x *JsonSink) String() string {
 func (*JsonSink) ProtoMessage() {}
 
 func (x *JsonSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1915,7 @@ func (x *JsonSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSink.ProtoReflect.Descriptor instead.
 func (*JsonSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JsonSink) GetPath() string {
@@ -1829,7 +1959,7 @@ type ArrowSink struct {
 
 func (x *ArrowSink) Reset() {
 	*x = ArrowSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1971,7 @@ func (x *ArrowSink) String() string {
 func (*ArrowSink) ProtoMessage() {}
 
 func (x *ArrowSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1984,7 @@ func (x *ArrowSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSink.ProtoReflect.Descriptor instead.
 func (*ArrowSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ArrowSink) GetPath() string {
@@ -1911,7 +2041,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2053,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2066,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -1986,7 +2116,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2128,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2141,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -2034,7 +2164,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2176,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2189,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -2136,14 +2266,24 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xf7\x01\n" +
+	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xd3\x02\n" +
 	"\x04Step\x12,\n" +
 	"\x05infer\x18\x01 \x01(\v2\x14.engine.v1.InferStepH\x00R\x05infer\x12/\n" +
 	"\x06select\x18\x03 \x01(\v2\x15.engine.v1.SelectStepH\x00R\x06select\x12/\n" +
 	"\x06rename\x18\x04 \x01(\v2\x15.engine.v1.RenameStepH\x00R\x06rename\x12)\n" +
 	"\x04cast\x18\x05 \x01(\v2\x13.engine.v1.CastStepH\x00R\x04cast\x12,\n" +
-	"\x05embed\x18\x06 \x01(\v2\x14.engine.v1.EmbedStepH\x00R\x05embedB\x06\n" +
-	"\x04kind\"\xf7\x01\n" +
+	"\x05embed\x18\x06 \x01(\v2\x14.engine.v1.EmbedStepH\x00R\x05embed\x12/\n" +
+	"\x06filter\x18\a \x01(\v2\x15.engine.v1.FilterStepH\x00R\x06filter\x12)\n" +
+	"\x04with\x18\b \x01(\v2\x13.engine.v1.WithStepH\x00R\x04withB\x06\n" +
+	"\x04kind\"\"\n" +
+	"\n" +
+	"FilterStep\x12\x14\n" +
+	"\x05where\x18\x01 \x01(\tR\x05where\"\x82\x01\n" +
+	"\bWithStep\x12:\n" +
+	"\acolumns\x18\x01 \x03(\v2 .engine.v1.WithStep.ColumnsEntryR\acolumns\x1a:\n" +
+	"\fColumnsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x01\n" +
 	"\tInferStep\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x12;\n" +
@@ -2250,7 +2390,7 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),       // 0: engine.v1.JobSpec
 	(*Placement)(nil),     // 1: engine.v1.Placement
@@ -2263,39 +2403,42 @@ var file_engine_v1_job_proto_goTypes = []any{
 	(*ObjectSource)(nil),  // 8: engine.v1.ObjectSource
 	(*Batch)(nil),         // 9: engine.v1.Batch
 	(*Step)(nil),          // 10: engine.v1.Step
-	(*InferStep)(nil),     // 11: engine.v1.InferStep
-	(*ModelBatch)(nil),    // 12: engine.v1.ModelBatch
-	(*EmbedStep)(nil),     // 13: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),    // 14: engine.v1.EmbedBatch
-	(*SelectStep)(nil),    // 15: engine.v1.SelectStep
-	(*RenameStep)(nil),    // 16: engine.v1.RenameStep
-	(*CastStep)(nil),      // 17: engine.v1.CastStep
-	(*Sink)(nil),          // 18: engine.v1.Sink
-	(*ObjectSink)(nil),    // 19: engine.v1.ObjectSink
-	(*ParquetSink)(nil),   // 20: engine.v1.ParquetSink
-	(*CsvSink)(nil),       // 21: engine.v1.CsvSink
-	(*JsonSink)(nil),      // 22: engine.v1.JsonSink
-	(*ArrowSink)(nil),     // 23: engine.v1.ArrowSink
-	(*Resources)(nil),     // 24: engine.v1.Resources
-	(*Retry)(nil),         // 25: engine.v1.Retry
-	(*ColumnInfo)(nil),    // 26: engine.v1.ColumnInfo
-	nil,                   // 27: engine.v1.JobSpec.LabelsEntry
-	nil,                   // 28: engine.v1.Placement.NodeLabelsEntry
-	nil,                   // 29: engine.v1.InferStep.OutputsEntry
-	nil,                   // 30: engine.v1.RenameStep.ColumnsEntry
-	nil,                   // 31: engine.v1.CastStep.ColumnsEntry
-	nil,                   // 32: engine.v1.Resources.CustomEntry
+	(*FilterStep)(nil),    // 11: engine.v1.FilterStep
+	(*WithStep)(nil),      // 12: engine.v1.WithStep
+	(*InferStep)(nil),     // 13: engine.v1.InferStep
+	(*ModelBatch)(nil),    // 14: engine.v1.ModelBatch
+	(*EmbedStep)(nil),     // 15: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),    // 16: engine.v1.EmbedBatch
+	(*SelectStep)(nil),    // 17: engine.v1.SelectStep
+	(*RenameStep)(nil),    // 18: engine.v1.RenameStep
+	(*CastStep)(nil),      // 19: engine.v1.CastStep
+	(*Sink)(nil),          // 20: engine.v1.Sink
+	(*ObjectSink)(nil),    // 21: engine.v1.ObjectSink
+	(*ParquetSink)(nil),   // 22: engine.v1.ParquetSink
+	(*CsvSink)(nil),       // 23: engine.v1.CsvSink
+	(*JsonSink)(nil),      // 24: engine.v1.JsonSink
+	(*ArrowSink)(nil),     // 25: engine.v1.ArrowSink
+	(*Resources)(nil),     // 26: engine.v1.Resources
+	(*Retry)(nil),         // 27: engine.v1.Retry
+	(*ColumnInfo)(nil),    // 28: engine.v1.ColumnInfo
+	nil,                   // 29: engine.v1.JobSpec.LabelsEntry
+	nil,                   // 30: engine.v1.Placement.NodeLabelsEntry
+	nil,                   // 31: engine.v1.WithStep.ColumnsEntry
+	nil,                   // 32: engine.v1.InferStep.OutputsEntry
+	nil,                   // 33: engine.v1.RenameStep.ColumnsEntry
+	nil,                   // 34: engine.v1.CastStep.ColumnsEntry
+	nil,                   // 35: engine.v1.Resources.CustomEntry
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	2,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
 	9,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
 	10, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	18, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	24, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	25, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	27, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	20, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	26, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	27, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	29, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	1,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
-	28, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	30, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
 	3,  // 9: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
 	5,  // 10: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
 	8,  // 11: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
@@ -2303,27 +2446,30 @@ var file_engine_v1_job_proto_depIdxs = []int32{
 	7,  // 13: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
 	4,  // 14: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
 	4,  // 15: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
-	11, // 16: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	15, // 17: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	16, // 18: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	17, // 19: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	13, // 20: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
-	29, // 21: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	12, // 22: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	14, // 23: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	30, // 24: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	31, // 25: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	20, // 26: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	19, // 27: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	21, // 28: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
-	22, // 29: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
-	23, // 30: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
-	32, // 31: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	13, // 16: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	17, // 17: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	18, // 18: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	19, // 19: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	15, // 20: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	11, // 21: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
+	12, // 22: engine.v1.Step.with:type_name -> engine.v1.WithStep
+	31, // 23: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
+	32, // 24: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	14, // 25: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	16, // 26: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	33, // 27: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	34, // 28: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	22, // 29: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	21, // 30: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	23, // 31: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
+	24, // 32: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
+	25, // 33: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
+	35, // 34: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -2345,23 +2491,25 @@ func file_engine_v1_job_proto_init() {
 		(*Step_Rename)(nil),
 		(*Step_Cast)(nil),
 		(*Step_Embed)(nil),
+		(*Step_Filter)(nil),
+		(*Step_With)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[18].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[20].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 		(*Sink_Csv)(nil),
 		(*Sink_Json)(nil),
 		(*Sink_Arrow)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[21].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[24].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[23].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

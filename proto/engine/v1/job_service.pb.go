@@ -1091,8 +1091,10 @@ type JobProgress struct {
 	SplitsDone int64 `protobuf:"varint,13,opt,name=splits_done,json=splitsDone,proto3" json:"splits_done,omitempty"`
 	// Texts that steps embed have cut, because the model takes no more tokens.
 	TextsTruncated int64 `protobuf:"varint,14,opt,name=texts_truncated,json=textsTruncated,proto3" json:"texts_truncated,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Rows that steps filter have left out. Of committed tasks, rows_read = rows_written + rows_rejected + rows_filtered.
+	RowsFiltered  int64 `protobuf:"varint,15,opt,name=rows_filtered,json=rowsFiltered,proto3" json:"rows_filtered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobProgress) Reset() {
@@ -1219,6 +1221,13 @@ func (x *JobProgress) GetSplitsDone() int64 {
 func (x *JobProgress) GetTextsTruncated() int64 {
 	if x != nil {
 		return x.TextsTruncated
+	}
+	return 0
+}
+
+func (x *JobProgress) GetRowsFiltered() int64 {
+	if x != nil {
+		return x.RowsFiltered
 	}
 	return 0
 }
@@ -1387,7 +1396,7 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\x06labels\x18\x10 \x03(\v2\x1a.engine.v1.Job.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x04\n" +
 	"\vJobProgress\x12\x1f\n" +
 	"\vtasks_total\x18\x01 \x01(\x03R\n" +
 	"tasksTotal\x12\x1d\n" +
@@ -1408,7 +1417,8 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\fsplits_total\x18\f \x01(\x03R\vsplitsTotal\x12\x1f\n" +
 	"\vsplits_done\x18\r \x01(\x03R\n" +
 	"splitsDone\x12'\n" +
-	"\x0ftexts_truncated\x18\x0e \x01(\x03R\x0etextsTruncated\"\xa2\x01\n" +
+	"\x0ftexts_truncated\x18\x0e \x01(\x03R\x0etextsTruncated\x12#\n" +
+	"\rrows_filtered\x18\x0f \x01(\x03R\frowsFiltered\"\xa2\x01\n" +
 	"\n" +
 	"OutputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
