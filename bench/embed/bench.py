@@ -7,7 +7,8 @@ and ratios; control.py is a loop around ONNX Runtime by hand. bin/bench-embed co
     RUNS=3                runs of each program
     THREADS=              threads of the model; all cores without it
     BUDGET=1024           padded tokens of a call of control.py
-    PEERS=1               sentence-transformers on torch too, installed into bench/embed/data/venv (a gigabyte)
+    PEERS=st,ray,spark    sentence-transformers on torch too, and Ray Data and Spark around it; 1 means all three. They are installed into
+                          bench/embed/data/venv (two gigabytes); Spark needs Java
     MODEL=                the folder of all-MiniLM-L6-v2; scripts/fetch-minilm.sh fetches it without this
     ENGINE=bin/engine
 
@@ -31,7 +32,7 @@ ROWS = int(os.environ.get("ROWS", "3800"))
 RUNS = int(os.environ.get("RUNS", "3"))
 THREADS = os.environ.get("THREADS") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 BUDGET = os.environ.get("BUDGET", "1024")
-PEERS = os.environ.get("PEERS") == "1"
+PEERS = {"": [], "0": [], "1": ["st", "ray", "spark"]}.get(os.environ.get("PEERS", ""), os.environ.get("PEERS", "").split(","))
 ENGINE = os.environ.get("ENGINE", str(ROOT / "bin" / "engine"))
 VENV = DATA / "venv"
 
@@ -69,8 +70,8 @@ def commands(model, graph):
                    "--set", f"resources.cpu={THREADS}", "-o", "json"],
         "control": [sys.executable, HERE / "control.py", model, graph, texts, OUT / "control.parquet", THREADS, BUDGET],
     }
-    if PEERS:
-        all_programs["sentence-transformers"] = [VENV / "bin" / "python", HERE / "peer.py", model, texts, OUT / "peer.parquet", THREADS]
+    for peer in PEERS:
+        all_programs[peer] = [VENV / "bin" / "python", HERE / f"peer_{peer}.py", model, texts, OUT / f"{peer}.parquet", THREADS]
     return all_programs
 
 
@@ -95,12 +96,21 @@ def run(name, command):
 def compare(programs):
     """Prints how far the others' vectors are from the engine's."""
     import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
-    read = lambda paths: np.concatenate([pq.read_table(p, columns=["embedding"])["embedding"].combine_chunks().flatten().to_numpy() for p in paths]).reshape(ROWS, -1).astype(np.float64)
+
+
+    def read(paths):
+        table = pa.concat_tables([pq.read_table(p) for p in paths])
+        if "id" in table.column_names:  # Written in any order.
+            table = table.sort_by("id")
+        return table["embedding"].combine_chunks().flatten().to_numpy().reshape(ROWS, -1).astype(np.float64)
+
     engine = read(sorted((OUT / "engine").glob("part-*.parquet")))
     for name in programs:
         if name != "engine":
-            other = read([OUT / ("control.parquet" if name == "control" else "peer.parquet")])
+            path = OUT / f"{name}.parquet"
+            other = read(sorted(path.glob("*.parquet")) if path.is_dir() else [path])
             cosine = (engine * other).sum(1) / np.linalg.norm(engine, axis=1) / np.linalg.norm(other, axis=1)
             print(f"{name}: vectors differ by {abs(engine - other).max():.1e} at most, smallest cosine {cosine.min():.12f}")
 

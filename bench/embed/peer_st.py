@@ -1,4 +1,4 @@
-"""The same with sentence-transformers on torch, with its own defaults. usage: peer.py MODEL TEXTS OUT THREADS"""
+"""The same with sentence-transformers on torch, with its own defaults. usage: peer_st.py MODEL TEXTS OUT THREADS"""
 import csv
 import sys
 
