@@ -32,7 +32,12 @@ type plain struct {
 }
 
 // generator makes random expressions of a type: b, i, f, or s.
-type generator struct{ r *rand.Rand }
+type generator struct {
+	r *rand.Rand
+	// duck leaves out what DuckDB sees otherwise: roots of negative numbers and lengths are errors there, places in texts below 1 count
+	// from the end, and exp need not have the same last bit.
+	duck bool
+}
 
 func (g generator) pick(options ...func() plain) plain { return options[g.r.IntN(len(options))]() }
 
@@ -380,7 +385,11 @@ func (g generator) floats(sub func(byte) plain) func() plain {
 
 func (g generator) floatFunction(sub func(byte) plain) func() plain {
 	return func() plain {
-		name := []string{"abs", "floor", "ceil", "round", "sqrt", "exp"}[g.r.IntN(6)]
+		names := []string{"abs", "floor", "ceil", "round", "sqrt", "exp"}
+		if g.duck {
+			names = names[:4]
+		}
+		name := names[g.r.IntN(len(names))]
 		f := map[string]func(float64) float64{
 			"abs": math.Abs, "floor": math.Floor, "ceil": math.Ceil, "round": math.Round, "sqrt": math.Sqrt, "exp": math.Exp,
 		}[name]
@@ -433,6 +442,9 @@ func (g generator) texts(sub func(byte) plain) func() plain {
 			}}
 		default:
 			start, length := g.r.Int64N(5)-1, g.r.Int64N(4)
+			if g.duck {
+				start = max(start, 1)
+			}
 			return plain{fmt.Sprintf("substring(%s, %d, %d)", x.text, start, length), func(r row) any {
 				a := x.value(r)
 				if a == nil {
@@ -556,7 +568,7 @@ func TestVectorsEqualRows(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	g := generator{r}
+	g := generator{r: r}
 	failed, passed := 0, 0
 	for range 1500 {
 		record, rows := randomTable(r, r.IntN(200))
