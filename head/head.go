@@ -208,7 +208,7 @@ func (h *Head) keepHistory(ctx context.Context) (err error) {
 func (h *Head) serveAll(listener net.Listener) {
 	h.metrics = observe.New(h.store, h.config.Version)
 	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
-	h.grpc = rpc.NewServer(h.config.Logger)
+	h.grpc = rpc.NewServer(h.config.Logger, h.metrics.ServerOptions()...)
 	if h.config.WebListener != nil {
 		h.web = "http://" + h.config.WebListener.Addr().String()
 		h.http = web.NewServer(web.Handler(h.isReady, h.metrics.Handler()))
@@ -220,6 +220,7 @@ func (h *Head) serveAll(listener net.Listener) {
 	} {
 		h.gate.register(h.grpc, desc, nil)
 	}
+	h.metrics.CountCalls(h.grpc)
 	serve := func(listener net.Listener) func(context.Context) error {
 		return func(context.Context) error {
 			if err := h.grpc.Serve(listener); !h.stopping.Load() {

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"sync/atomic"
 
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/objects"
@@ -29,6 +31,7 @@ type Metrics struct {
 	store    *state.Store
 	reign    atomic.Pointer[Reign]
 	registry *prometheus.Registry
+	calls    *grpcprom.ServerMetrics
 }
 
 // New makes the metrics of a head with this store and version. Until Lead is called they are those of a head that does not lead.
@@ -37,9 +40,21 @@ func New(store *state.Store, version string) *Metrics {
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "engine_build_info", Help: "1, with the program's version.", ConstLabels: prometheus.Labels{"version": version},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(m, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// Calls take from 100 us to seconds; a stream's time is its life.
+	m.calls = grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(grpcprom.WithHistogramBuckets(prometheus.ExponentialBuckets(0.0001, 4, 9))))
+	m.registry.MustRegister(m, m.calls, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
+
+// ServerOptions make a server count its calls.
+func (m *Metrics) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(m.calls.UnaryServerInterceptor()), grpc.ChainStreamInterceptor(m.calls.StreamServerInterceptor()),
+	}
+}
+
+// CountCalls makes the counts of all calls that a server has begin at zero; its services must have been registered.
+func (m *Metrics) CountCalls(server *grpc.Server) { m.calls.InitializeMetrics(server) }
 
 // Lead says which parts there are while the head leads; nil when it does no more.
 func (m *Metrics) Lead(reign *Reign) { m.reign.Store(reign) }

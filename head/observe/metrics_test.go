@@ -1,8 +1,10 @@
 package observe_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/dispatch"
@@ -104,4 +108,44 @@ func TestMetrics(t *testing.T) {
 	if lines = scrape(t, metrics.Handler()); lines["engine_head_leads"] != "0" {
 		t.Errorf("the head still leads: %v", lines)
 	}
+}
+
+// Calls are counted by the code that their callers get.
+func TestCallsAreCounted(t *testing.T) {
+	store, err := state.Open(state.Config{Dir: t.TempDir(), NewClusterID: "c1"})
+	check(t, err)
+	t.Cleanup(func() { check(t, store.Close()) })
+	metrics := observe.New(store, "1.2.3")
+	server := rpc.NewServer(slog.New(slog.DiscardHandler), metrics.ServerOptions()...)
+	enginev1.RegisterJobServiceServer(server, refusing{})
+	metrics.CountCalls(server)
+	listener := bufconn.Listen(1 << 16)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }() // lifecycle: ends with the server.
+	defer func() {
+		server.Stop()
+		check(t, <-served)
+	}()
+	conn, err := rpc.Dial("passthrough:///test", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	check(t, err)
+	defer func() { check(t, conn.Close()) }()
+	const handled = `grpc_server_handled_total{grpc_code="NotFound",grpc_method="GetJob",grpc_service="engine.v1.JobService",grpc_type="unary"}`
+	if got := scrape(t, metrics.Handler())[handled]; got != "0" {
+		t.Errorf("before: %q", got)
+	}
+	if _, err := enginev1.NewJobServiceClient(conn).GetJob(t.Context(), &enginev1.GetJobRequest{}); engine.KindOf(err) != engine.KindNotFound {
+		t.Errorf("got %v", err)
+	}
+	lines := scrape(t, metrics.Handler())
+	if lines[handled] != "1" || lines[`grpc_server_handling_seconds_count{grpc_method="GetJob",grpc_service="engine.v1.JobService",grpc_type="unary"}`] != "1" {
+		t.Errorf("after: %q", lines[handled])
+	}
+}
+
+type refusing struct {
+	enginev1.UnimplementedJobServiceServer
+}
+
+func (refusing) GetJob(context.Context, *enginev1.GetJobRequest) (*enginev1.GetJobResponse, error) {
+	return nil, engine.Errorf(engine.KindNotFound, "get job", "x", "there is none")
 }

@@ -41,7 +41,7 @@ const (
 // NewServer makes a gRPC server with the engine's limits. A handler's error travels with its kind, a panic in a handler
 // becomes an internal error and is logged with its stack, and a unary call without a deadline gets CallTimeout.
 func NewServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append([]grpc.ServerOption{
+	all := append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.MaxConcurrentStreams(10_000),
@@ -50,18 +50,21 @@ func NewServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive, Timeout: probeWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAlive / 2, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+	}, options...)
+	// The last ones, so that those of options hear of the status that the caller gets.
+	return grpc.NewServer(append(all,
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
 			defer recoverAs(logger, info.FullMethod, &err)
 			ctx, cancel := withDefaultTimeout(ctx)
 			defer cancel()
 			response, err = handler(ctx, request)
 			return response, ToStatus(err)
 		}),
-		grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+		grpc.ChainStreamInterceptor(func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 			defer recoverAs(logger, info.FullMethod, &err)
 			return ToStatus(handler(server, stream))
 		}),
-	}, options...)...)
+	)...)
 }
 
 func recoverAs(logger *slog.Logger, method string, err *error) {
