@@ -22,6 +22,9 @@ type File struct {
 	SizeBytes int64
 	// ModifiedUnixNanos is when the file was last modified; zero for an object, which never is.
 	ModifiedUnixNanos int64
+	// Partitions are the folders key=value of the path that make columns, with slashes between them; see dataset/hive. Empty if there
+	// are none.
+	Partitions string
 }
 
 // Split is the part of one file that is read by itself.

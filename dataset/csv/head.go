@@ -212,7 +212,7 @@ func headerNames(op, at string, fields []field) ([]string, error) {
 }
 
 // matchHeader returns the places in want of the names in a file's header, which must be the same, in any order.
-func matchHeader(op, path string, want, have []string) ([]int, error) {
+func matchHeader(op, path, first string, want, have []string) ([]int, error) {
 	places := make([]int, len(have))
 	known := make(map[string]int, len(want))
 	for i, name := range want {
@@ -235,11 +235,11 @@ func matchHeader(op, path string, want, have []string) ([]int, error) {
 	case missing == nil && extra == nil:
 		return places, nil
 	case extra == nil:
-		return nil, engine.Errorf(engine.KindData, op, path, "header lacks %s, which other files have", quotedList(missing))
+		return nil, engine.Errorf(engine.KindData, op, path, "header lacks %s, which %s has", quotedList(missing), first)
 	case missing == nil:
-		return nil, engine.Errorf(engine.KindData, op, path, "header has %s, which other files lack", quotedList(extra))
+		return nil, engine.Errorf(engine.KindData, op, path, "header has %s, which %s lacks", quotedList(extra), first)
 	}
-	return nil, engine.Errorf(engine.KindData, op, path, "header lacks %s and has %s, unlike other files", quotedList(missing), quotedList(extra))
+	return nil, engine.Errorf(engine.KindData, op, path, "header lacks %s and has %s, unlike %s", quotedList(missing), quotedList(extra), first)
 }
 
 func schemaNames(schema *arrow.Schema) []string {

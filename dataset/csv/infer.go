@@ -126,8 +126,9 @@ type sample struct {
 	// names and columns are in the order of the first file. Nil until the number of columns is known.
 	names   []string
 	columns []evidence
-	settled bool // all types are known
-	rows    int  // that were looked at
+	first   string // the file whose header gave the names
+	settled bool   // all types are known
+	rows    int    // that were looked at
 }
 
 func (s *sample) setColumns(names []string) {
@@ -148,9 +149,10 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 	case names == nil:
 	case s.names == nil:
 		s.setColumns(names)
+		s.first = h.info.Path
 	default:
 		var err error
-		if places, err = matchHeader(h.op, h.info.Path, s.names, names); err != nil {
+		if places, err = matchHeader(h.op, h.info.Path, s.first, s.names, names); err != nil {
 			return err
 		}
 	}

@@ -119,7 +119,7 @@ func (r *reader) prepare(ctx context.Context, split dataset.Split) error {
 		places[i] = i
 	}
 	if head.names != nil {
-		if places, err = matchHeader("read csv", r.info.Path, schemaNames(schema), head.names); err != nil {
+		if places, err = matchHeader("read csv", r.info.Path, "the table that the job was planned with", schemaNames(schema), head.names); err != nil {
 			return err
 		}
 	}

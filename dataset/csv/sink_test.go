@@ -55,7 +55,9 @@ func recordOf(t testing.TB, schema *arrow.Schema, rows string) arrow.Record {
 }
 
 func TestSink(t *testing.T) {
-	field := func(name string, typ arrow.DataType) arrow.Field { return arrow.Field{Name: name, Type: typ, Nullable: true} }
+	field := func(name string, typ arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: typ, Nullable: true}
+	}
 	wide := arrow.NewSchema([]arrow.Field{
 		field("b", boolType), field("i", int32Type), field("u", arrow.PrimitiveTypes.Uint64), field("f", float64Type), field("g", float32Type),
 		field("a \"name\"", textType), field("d", dateType), field("t", timestampType), field("z", &arrow.TimestampType{Unit: arrow.Second, TimeZone: "UTC"}),

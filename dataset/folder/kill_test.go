@@ -130,7 +130,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{"error", folder.ModeError, false, false}, {"append to old", folder.ModeAppend, true, false},
 	{"overwrite nothing", folder.ModeOverwrite, false, false}, {"overwrite old", folder.ModeOverwrite, true, false},
-	{"notes", folder.ModeError, false, true}, {"notes, append to old", folder.ModeAppend, true, true}, {"notes, overwrite old", folder.ModeOverwrite, true, true},
+	{"notes, append to old", folder.ModeAppend, true, true}, {"notes, overwrite old", folder.ModeOverwrite, true, true},
 }
 
 func (s scenario) command(t *testing.T, path string, killAt int) *exec.Cmd {

@@ -207,15 +207,15 @@ func (o Output) removeDrafts(ctx context.Context) error {
 		if !o.ownPart(part) {
 			continue
 		}
-		_, err := os.Stat(o.PartPath(part))
-		if err == nil {
+		switch _, err := os.Stat(o.PartPath(part)); {
+		case errors.Is(err, fs.ErrNotExist):
+			left--
+		case err != nil:
+			return classify(o.PartPath(part), err)
+		default:
 			if _, err := o.Metadata(ctx, part); err != nil {
 				return err
 			}
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return classify(o.PartPath(part), err)
-		} else {
-			left--
 		}
 		path := filepath.Join(folder, entry.Name())
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

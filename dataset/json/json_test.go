@@ -24,6 +24,7 @@ import (
 )
 
 func TestRead(t *testing.T) {
+	nulls := strings.Join([]string{"null", "null"}, " ")
 	declared := func(columns ...json.Column) how { return how{options: json.Options{Columns: columns}} }
 	float32s := arrow.PrimitiveTypes.Float32
 	for _, test := range []struct {
@@ -37,14 +38,14 @@ func TestRead(t *testing.T) {
 			"b bool, i int64, f float64, s string, d date, t timestamp, l list<item: float64, nullable>, n string",
 			[]string{"true -1 1500 \"x\n\"é😀/\" 2024-02-29 2024-02-29 01:02:03.5Z [1,null,2.5] null"}},
 		{"missing keys, other order, blanks", how{}, []string{"\ufeff\n {\"a\": 1 , \"b\" : 2.5}\n\r\n\t\n{\"b\":3}\n{ }\n{\"b\":null,\"a\":-0}"},
-			"a int64, b float64", []string{"1 2.5", "null 3", "null null", "0 null"}},
+			"a int64, b float64", []string{"1 2.5", "null 3", nulls, "0 null"}},
 		{"keys of all files", how{}, []string{`{"a":1}`, `{"b":"x"}`, "", "\n"}, "a int64, b string", []string{"1 null", `null "x"`}},
 		{"integers and decimals", how{}, []string{"{\"a\":1}\n{\"a\":2.5}"}, "a float64", []string{"1", "2.5"}},
 		{"dates and times", how{}, []string{"{\"a\":\"2024-01-01\",\"b\":\"2024-01-01\"}\n{\"a\":\"2024-01-01 10:00:00\",\"b\":\"x\"}"},
 			"a timestamp, b string", []string{`2024-01-01 00:00:00Z "2024-01-01"`, `2024-01-01 10:00:00Z "x"`}},
 		{"declared", declared(json.Column{Name: "z", Type: float32s}, json.Column{Name: "a", Type: arrow.BinaryTypes.String}),
 			[]string{"{\"a\":1.50,\"c\":1}\n{\"a\":true}\n{\"a\":\"x\"}\n{\"a\":99999999999999999999}"},
-			"a string, c int64, z float32", []string{`"1.50" 1 null`, `"true" null null`, `"x" null null`, `"99999999999999999999" null null`}},
+			"a string, c int64, z float32", []string{`"1.50" 1 null`, `"true" ` + nulls, `"x" ` + nulls, `"99999999999999999999" ` + nulls}},
 		{"ignored, declared", how{options: json.Options{IgnoreUnknown: true, Columns: []json.Column{{Name: "z"}, {Name: "a"}}}},
 			[]string{"{\"a\":1,\"c\":{\"d\":[{}]},\"c\":1}"}, "z string, a int64", []string{"null 1"}},
 		{"ignored, later", how{sample: 5, options: json.Options{IgnoreUnknown: true}}, []string{"{\"a\":1}\n{\"b\":2,\"a\":3}"}, "a int64", []string{"1", "3"}},
@@ -186,7 +187,7 @@ func FuzzRead(f *testing.F) {
 		decoder.UseNumber()
 		var want map[string]any
 		stdErr := decoder.Decode(&want)
-		if stdErr == nil && decoder.Decode(new(any)) != io.EOF { //nolint:errorlint // It is not wrapped.
+		if stdErr == nil && decoder.Decode(new(any)) != io.EOF {
 			stdErr = errors.New("more behind it")
 		}
 		if stdErr == nil && want == nil {

@@ -242,7 +242,7 @@ func malformed(op, at string, offset int64, s *scanner) error {
 		return err.WithHint("JSON has no NaN and no infinity; write null")
 	case len(rest) == 0 && len(bytes.TrimSpace(s.b)) > 0:
 		return err.WithHint("every line holds one whole object; jq -c . makes such lines")
-	case rest != nil && len(rest) > 0 && rest[0] == '[' && len(bytes.TrimSpace(s.b[:s.pos])) == 0:
+	case len(rest) > 0 && rest[0] == '[' && len(bytes.TrimSpace(s.b[:s.pos])) == 0:
 		return err.WithHint("every line holds one object; jq -c '.[]' makes such lines of a list")
 	}
 	return err
@@ -251,7 +251,7 @@ func malformed(op, at string, offset int64, s *scanner) error {
 // refuse is the error about a value that is none of its column's.
 func (r *reader) refuse(c *column, line []byte, offset int64) error {
 	v := c.value
-	found := ""
+	var found string
 	switch v.form {
 	case formList:
 		found = "a list"

@@ -49,7 +49,7 @@ func pack(t testing.TB, repeat int, content []byte) []byte {
 
 // TestRatio reads a small file that holds very many equal rows: it is refused, but not before it is large.
 func TestRatio(t *testing.T) {
-	in, err := text.Open("read", write(t, "a.csv.zst", pack(t, 300, make([]byte, 1<<20))))
+	in, err := text.Open("read", write(t, "a.csv.zst", pack(t, 270, make([]byte, 1<<20))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (r *packedReader) Read(p []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // ReadAt of a file returns io.EOF itself.
+	if err != nil && err != io.EOF {
 		r.failed = err
 	}
 	return n, err

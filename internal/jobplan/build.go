@@ -83,6 +83,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		places[f.Path] = int32(i)
 		plan.Inputs = append(plan.Inputs, &enginev1.InputFile{
 			Path: f.Path, SizeBytes: f.SizeBytes, ModifiedUnixNanos: f.ModifiedUnixNanos, ObjectId: objectOf(spec, f.Path),
+			Partitions: f.Partitions,
 		})
 	}
 	for _, f := range layout.Schema.Fields() {
@@ -141,7 +142,9 @@ func hintDelimiter(spec *enginev1.JobSpec, schema *arrow.Schema, err error) erro
 // SplitOf returns a split of an input as its source knows it.
 func SplitOf(file *enginev1.InputFile, split *enginev1.Split) dataset.Split {
 	return dataset.Split{
-		File:             dataset.File{Path: file.GetPath(), SizeBytes: file.GetSizeBytes(), ModifiedUnixNanos: file.GetModifiedUnixNanos()},
+		File: dataset.File{
+			Path: file.GetPath(), SizeBytes: file.GetSizeBytes(), ModifiedUnixNanos: file.GetModifiedUnixNanos(), Partitions: file.GetPartitions(),
+		},
 		StartOffsetBytes: split.GetStartOffsetBytes(),
 		EndOffsetBytes:   split.GetEndOffsetBytes(),
 		FirstRowGroup:    int(split.GetFirstRowGroup()),

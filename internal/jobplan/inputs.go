@@ -12,6 +12,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/hive"
 )
 
 const opList = "list inputs"
@@ -30,8 +31,7 @@ const (
 // character. A symbolic link counts as what it leads to.
 //
 // Refused by name, so that no job runs on half of its data or twice on one part: an entry without any file, a file that two
-// entries name, something that is neither file nor folder, a subfolder of the form key=value (its column would be lost), and
-// whatever cannot be read.
+// entries name, something that is neither file nor folder, and whatever cannot be read.
 func listInputs(ctx context.Context, field string, entries []string) ([]dataset.File, error) {
 	var files []dataset.File
 	from := map[string]string{}
@@ -44,6 +44,7 @@ func listInputs(ctx context.Context, field string, entries []string) ([]dataset.
 		if err != nil {
 			return nil, err
 		}
+		partition(pattern, found)
 		slices.SortFunc(found, func(a, b dataset.File) int { return strings.Compare(a.Path, b.Path) })
 		for _, f := range found {
 			if other, ok := from[f.Path]; ok {
@@ -60,6 +61,22 @@ func listInputs(ctx context.Context, field string, entries []string) ([]dataset.
 		}
 	}
 	return files, nil
+}
+
+// partition notes of files which folders make columns: those below the folder that the entry names, or from the first folder on that is
+// a pattern.
+func partition(pattern string, files []dataset.File) {
+	base := pattern
+	if _, err := os.Stat(pattern); err != nil {
+		for hasMeta(base) {
+			base = filepath.Dir(base)
+		}
+	}
+	for i := range files {
+		if relative, err := filepath.Rel(base, files[i].Path); err == nil {
+			files[i].Partitions = hive.Partitions(filepath.ToSlash(relative))
+		}
+	}
 }
 
 func listEntry(ctx context.Context, entry, pattern string) ([]dataset.File, error) {
@@ -131,10 +148,6 @@ func listPath(ctx context.Context, files []dataset.File, path string, info fs.Fi
 		innerInfo, err := os.Stat(inner)
 		if err != nil {
 			return nil, statError(opList, inner, err)
-		}
-		if innerInfo.IsDir() && strings.Contains(e.Name(), "=") {
-			return nil, engine.Errorf(engine.KindInvalidArgument, opList, inner, "partition folders are not read as columns in this version").
-				WithHint("name the folder %s/%s itself, if its rows can do without that column", filepath.Base(path), e.Name())
 		}
 		if files, err = listPath(ctx, files, inner, innerInfo, above); err != nil {
 			return nil, err

@@ -71,7 +71,6 @@ func TestInputs(t *testing.T) {
 func TestInputsRefused(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "in", "a.csv"), "a\n1\n")
-	write(t, filepath.Join(dir, "parts", "year=2026", "a.csv"), "a\n1\n")
 	write(t, filepath.Join(dir, "hidden", "_a.csv"), "a\n1\n")
 	if err := os.Mkdir(filepath.Join(dir, "empty"), 0o700); err != nil {
 		t.Fatal(err)
@@ -93,14 +92,9 @@ func TestInputsRefused(t *testing.T) {
 		{[]string{"DIR/in/[a.csv"}, engine.KindInvalidArgument, `DIR/in/[a.csv: not a glob: "[a.csv"`},
 		{[]string{"DIR/nothing/[a"}, engine.KindInvalidArgument, "not a glob: a [ without ]"},
 		{[]string{"/dev/null"}, engine.KindInvalidArgument, "/dev/null: neither a file nor a folder"},
-		{[]string{"DIR/parts"}, engine.KindInvalidArgument, "DIR/parts/year=2026: partition folders are not read as columns in this version (name the folder parts/year=2026 itself"},
 	} {
 		_, err := buildPaths(t, dir, test.paths...)
 		wantError(t, err, test.kind, dir, test.want)
-	}
-	// A partition folder that is named itself is read.
-	if _, err := buildPaths(t, dir, "DIR/parts/year=2026"); err != nil {
-		t.Error(err)
 	}
 	if err := os.Symlink(filepath.Join(dir, "in"), filepath.Join(dir, "in", "loop")); err != nil {
 		t.Skip("this file system has no symbolic links: ", err)
@@ -112,6 +106,40 @@ func TestInputsRefused(t *testing.T) {
 	}
 	_, err = buildPaths(t, dir, "DIR/hidden")
 	wantError(t, err, engine.KindNotFound, dir, "DIR/hidden/dangling: no such file or folder")
+}
+
+// TestPartitions names a partition folder, what is above it, and what is in it.
+func TestPartitions(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "parts", "year=2026", "month=11", "a.csv"), "a\n1\n")
+	for _, test := range []struct {
+		path, want string
+	}{
+		{"DIR/parts", "year=2026/month=11"},
+		{"DIR", "year=2026/month=11"},
+		{"DIR/parts/year=*/month=11/*.csv", "year=2026/month=11"},
+		{"DIR/*/year=2026", "year=2026/month=11"},
+		{"DIR/parts/year=2026", "month=11"},
+		{"DIR/parts/year=2026/month=11", ""},
+		{"DIR/parts/year=2026/month=11/a.csv", ""},
+		{"DIR/parts/year=2026/month=11/*.csv", ""},
+	} {
+		plan, err := buildPaths(t, dir, test.path)
+		if err != nil {
+			t.Errorf("%s: %v", test.path, err)
+			continue
+		}
+		if got := plan.GetInputs()[0].GetPartitions(); got != test.want {
+			t.Errorf("%s: partitions %q, want %q", test.path, got, test.want)
+		}
+		columns := 1
+		if test.want != "" {
+			columns += strings.Count(test.want, "/") + 1
+		}
+		if len(plan.GetOutputColumns()) != columns {
+			t.Errorf("%s: columns %v", test.path, plan.GetOutputColumns())
+		}
+	}
 }
 
 func TestCheckInputs(t *testing.T) {

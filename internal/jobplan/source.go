@@ -8,6 +8,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/csv"
+	"github.com/f708428e/engine/dataset/hive"
 	"github.com/f708428e/engine/dataset/ipc"
 	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/dataset/parquet"
@@ -33,8 +34,19 @@ func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
 	}
 }
 
-// newSource makes the job's source. What is given of objects is for a source of them.
+// newSource makes the job's source, which knows the columns of its files' folders. What is given of objects is for a source of them.
 func newSource(spec *enginev1.JobSpec, described []object.Description, open object.Opener) (dataset.Source, error) {
+	if spec.GetSource().GetObject() != nil {
+		return object.NewSource(described, open), nil
+	}
+	source, err := newFileSource(spec)
+	if err != nil {
+		return nil, err
+	}
+	return hive.New(source), nil
+}
+
+func newFileSource(spec *enginev1.JobSpec) (dataset.Source, error) {
 	switch kind := spec.GetSource().GetKind().(type) {
 	case *enginev1.Source_Csv:
 		options, err := csvOptions(kind.Csv)
@@ -52,8 +64,6 @@ func newSource(spec *enginev1.JobSpec, described []object.Description, open obje
 		return newJSONSource(kind.Json)
 	case *enginev1.Source_Arrow:
 		return ipc.NewSource(), nil
-	case *enginev1.Source_Object:
-		return object.NewSource(described, open), nil
 	default:
 		return nil, invalid("source", sourceRequired)
 	}

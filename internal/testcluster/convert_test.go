@@ -87,6 +87,16 @@ func TestConvert(t *testing.T) {
 			t.Errorf("%v: %d rows read, %d written, %d outputs", step.sink, result.RowsRead, result.RowsWritten, len(result.Outputs))
 		}
 	}
+	// Two outputs below folders key=value are one table with a column more.
+	for i, name := range []string{"json", "arrow"} {
+		place := filepath.Join(dir, "parts", fmt.Sprintf("run=%d", i+1))
+		if err := os.MkdirAll(place, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		source := map[string]*enginev1.Source{"json": jsonSource(path("json")), "arrow": arrowSource(path("arrow"))}[name]
+		wait(t, submit(t, c, convert(source, &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: place}}})), engine.JobSucceeded)
+	}
+	wait(t, submit(t, c, convert(parquetSource(path("parts")), &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: path("both")}}})), engine.JobSucceeded)
 	// The folders of formats without metadata have a note for each part, which says how many rows it has.
 	for _, name := range []string{"json", "arrow", "stream", "csv"} {
 		success, err := folder.ReadSuccess(path(name))
@@ -124,6 +134,9 @@ def rows(t):
     return t.combine_chunks()
 want = rows(ds.dataset(f"{dir}/parquet", format="parquet").to_table())
 assert want.num_rows == 2000 and want["id"].to_pylist() == list(range(2000)) and want["note"].null_count == 200
+both = ds.dataset(f"{dir}/both", format="parquet").to_table()
+assert both["run"].type == pa.int64() and both["run"].to_pylist() == [1] * 2000 + [2] * 2000, both["run"]
+assert rows(both.slice(2000)).equals(want)
 opts = dict(parse_options=pc.ParseOptions(newlines_in_values=True), convert_options=pc.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False))
 found = {
     "again": ds.dataset(f"{dir}/again", format="parquet").to_table(),
