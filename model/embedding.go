@@ -105,5 +105,6 @@ type Embedding struct {
 	// ModelType is the family in the words of config.json, such as "bert"; empty if there is no such file.
 	ModelType string
 
-	config []byte // the content of config.json
+	config     []byte   // the content of config.json
+	graphFiles []string // those of Files that hold the graph or what it is made of
 }

@@ -35,7 +35,7 @@ func (o *embeddingOpener) findGraph(context.Context) error {
 	switch {
 	case o.has(weights):
 		o.Weights = []string{o.path(weights)}
-		o.Files = append(o.Files, weights)
+		o.addGraph(weights)
 		return nil
 	case o.has(index):
 		return o.readIndex(index)
@@ -98,14 +98,20 @@ func (o *embeddingOpener) readIndex(index string) error {
 			seen[name] = true
 			full := o.inTransformer(name)
 			o.Weights = append(o.Weights, o.path(full))
-			o.Files = append(o.Files, full)
+			o.addGraph(full)
 		}
 	}
 	if len(o.Weights) == 0 {
 		return o.fail(index, "weight_map is empty")
 	}
+	o.graphFiles = append(o.graphFiles, index)
 	slices.Sort(o.Weights)
 	return nil
+}
+
+// addGraph counts a file among the model's, of which the graph is one or is made.
+func (o *embeddingOpener) addGraph(name string) {
+	o.Files, o.graphFiles = append(o.Files, name), append(o.graphFiles, name)
 }
 
 // readGraph sets inputs, output, and lengths of vectors.
@@ -169,7 +175,7 @@ func (o *embeddingOpener) readONNXGraph(ctx context.Context) error {
 		if err != nil {
 			return engine.Errorf(engine.KindModel, op, file, "%w", err)
 		}
-		o.Files = append(o.Files, filepath.ToSlash(name))
+		o.addGraph(filepath.ToSlash(name))
 	}
 	fail := func(format string, args ...any) *engine.Error {
 		return engine.Errorf(engine.KindModel, op, o.ONNXPath, format, args...)

@@ -22,7 +22,7 @@ func (a *app) modelCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  a.group,
 	}
-	cmd.AddCommand(a.modelImportCommand(), a.modelListCommand(), a.modelInspectCommand())
+	cmd.AddCommand(a.modelImportCommand(), a.modelListCommand(), a.modelInspectCommand(), a.modelQuantizeCommand())
 	return cmd
 }
 
@@ -48,6 +48,19 @@ func (a *app) modelRegistry(dataDir string) (*registry.Registry, error) {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "find the cache folder", "", "%w", err).WithHint("%s names a folder for models", modelsEnv)
 	}
 	return registry.New(filepath.Join(cache, "engine", modelsFolder)), nil
+}
+
+// modelPath returns the path of an imported model if text is its name, and no file or folder; else text.
+func (a *app) modelPath(text string) string {
+	if _, err := os.Stat(text); err == nil {
+		return text
+	}
+	if models, err := a.modelRegistry(""); err == nil {
+		if e, err := models.Find(text); err == nil {
+			return e.Path
+		}
+	}
+	return text
 }
 
 // hubClient returns a client of the hub that the environment names. It says which files it fetches.

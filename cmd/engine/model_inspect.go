@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,15 +66,7 @@ giving its path in the place of the folder.`,
   engine model inspect all-MiniLM-L6-v2 -o json`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := args[0]
-			if _, err := os.Stat(path); err != nil {
-				if models, err := a.modelRegistry(""); err == nil {
-					if e, err := models.Find(path); err == nil {
-						path = e.Path
-					}
-				}
-			}
-			view, err := inspectModel(cmd.Context(), path)
+			view, err := inspectModel(cmd.Context(), a.modelPath(args[0]))
 			if err != nil {
 				return err
 			}

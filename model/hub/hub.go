@@ -99,6 +99,7 @@ type signer struct {
 	token  string
 }
 
+// RoundTrip makes the request.
 func (s *signer) RoundTrip(request *http.Request) (*http.Response, error) {
 	if s.token == "" || request.URL.Host != s.origin.Host || request.URL.Scheme != s.origin.Scheme || s.origin.Scheme != "https" && !isLoopback(s.origin.Hostname()) {
 		return s.base.RoundTrip(request)
