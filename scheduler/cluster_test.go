@@ -23,11 +23,12 @@ type cluster struct {
 }
 
 type simNode struct {
-	id     engine.NodeID
-	total  engine.Resources
-	drain  bool
-	leases []lease
-	labels map[string]string
+	id    engine.NodeID
+	total engine.Resources
+	// silent nodes drain, too, but are called otherwise.
+	drain, silent bool
+	leases        []lease
+	labels        map[string]string
 	// operators are nil where all are known.
 	operators []string
 	// models has the host memory of the weights that are loaded.
@@ -81,7 +82,7 @@ func units(v float64) int64 { return int64(math.Round(v * 10_000)) }
 func (c *cluster) snapshot() scheduler.Snapshot {
 	s := scheduler.Snapshot{Queues: slices.Clone(c.queues), Groups: slices.Clone(c.groups), MaxPlacements: c.placements}
 	for _, n := range c.nodes {
-		node := scheduler.Node{ID: n.id, Total: n.total, Unschedulable: n.drain, Labels: n.labels, Operators: n.operators}
+		node := scheduler.Node{ID: n.id, Total: n.total, Unschedulable: n.drain, Silent: n.silent, Labels: n.labels, Operators: n.operators}
 		for _, l := range n.leases {
 			if l.bundle == nil {
 				node.Used = sum(node.Used, l.request)

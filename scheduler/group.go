@@ -366,7 +366,13 @@ func (p *pass) judgeGroup(g *placing) verdict {
 		return verdict{}
 	}
 	if p.wouldFit(g, true) {
-		return verdict{reason: "all nodes" + s.where.with() + " that are large enough are draining"}
+		var closed closedNodes
+		for i := range s.where.members() {
+			if p.members[i].Unschedulable {
+				closed.add(p.members[i].Node)
+			}
+		}
+		return verdict{reason: "all nodes" + s.where.with() + " that are large enough are " + closed.state()}
 	}
 	for _, b := range g.byShare {
 		alone := claim{Class: &Class{Request: g.Bundles[b]}, shape: &shape{need: g.needs[b], where: s.where, queue: s.queue}}

@@ -220,20 +220,21 @@ func (p *pass) judge(c *claim) verdict {
 	if s.where.count == 0 {
 		return p.judgeWhere(s.where)
 	}
-	draining := 0
+	var closed closedNodes
 	for i := range s.where.members() {
 		if p.fitsIdle(i, s) {
 			if !p.members[i].Unschedulable {
 				return verdict{}
 			}
-			draining++
+			closed.add(p.members[i].Node)
 		}
 	}
-	switch {
-	case draining == s.where.count:
-		return verdict{reason: s.where.nodes(false) + s.where.verb() + "draining"}
-	case draining > 0:
-		return verdict{reason: s.where.nodes(true) + s.where.verb() + "draining"}
+	switch closed.count {
+	case 0:
+	case s.where.count:
+		return verdict{reason: s.where.nodes(false) + s.where.verb() + closed.state()}
+	default:
+		return verdict{reason: s.where.nodes(true) + s.where.verb() + closed.state()}
 	}
 	n := s.needAlone()
 	for _, a := range n.amounts {
@@ -256,6 +257,28 @@ func (p *pass) judge(c *claim) verdict {
 		}
 	}
 	return verdict{true, "needs " + c.Request.String() + " on one node, no node" + s.where.with() + " has all of it"}
+}
+
+// closedNodes counts unschedulable nodes.
+type closedNodes struct{ count, silent int }
+
+func (n *closedNodes) add(node *Node) {
+	n.count++
+	if node.Silent {
+		n.silent++
+	}
+}
+
+// state is what they are, in words.
+func (n *closedNodes) state() string {
+	switch n.silent {
+	case 0:
+		return "draining"
+	case n.count:
+		return "silent"
+	default:
+		return "draining or silent"
+	}
 }
 
 // judgeWhere says why there is no node at all for a class.

@@ -32,6 +32,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the traces in testdata from w
 //	overdue ID                                                 a class or group has waited for too long
 //	limit N                                                    bounds the placements of a decision
 //	drain ID | disconnect ID                                   a node drains, or goes away with its tasks, which become pending
+//	suspect ID | hear ID                                       a node seems to be gone, or is there after all
 //	finish CLASS NODE N                                        ends N tasks
 //	leave                                                      ends what was taken back
 //	remove GROUP                                               gives a group's bundles up
@@ -124,8 +125,13 @@ func (c *cluster) command(out *bytes.Buffer, words []string) error {
 		}
 		c.class(args[0]).Overdue = true
 		return nil
-	case "drain":
-		c.node(engine.NodeID(args[0])).drain = true
+	case "drain", "suspect":
+		n := c.node(engine.NodeID(args[0]))
+		n.drain, n.silent = true, verb == "suspect"
+		return nil
+	case "hear":
+		n := c.node(engine.NodeID(args[0]))
+		n.drain, n.silent = false, false
 		return nil
 	case "disconnect":
 		n := c.node(engine.NodeID(args[0]))

@@ -94,8 +94,10 @@ type Node struct {
 	Models []string
 	// Operators are the names that tasks may use there; nil means that all are known.
 	Operators []string
-	// Unschedulable is set while the node drains: it gets nothing new, and what it holds still counts.
+	// Unschedulable is set while the node drains, or is suspected to be gone: it gets nothing new, and what it holds still counts.
 	Unschedulable bool
+	// Silent makes reasons call an unschedulable node silent, not draining.
+	Silent bool
 }
 
 // GPU is what one device has free.

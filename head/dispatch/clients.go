@@ -53,7 +53,9 @@ func (c *Core) HearObjects(now time.Time, news objects.News) {
 		c.tasks.ObjectUnknown(now, id)
 	}
 	for _, id := range news.Lost {
-		if !c.tasks.ObjectLost(now, id) {
+		if cause := news.Causes[id]; cause != nil {
+			c.tasks.ObjectNever(now, id, cause)
+		} else if !c.tasks.ObjectLost(now, id) {
 			c.events.Given = append(c.events.Given, id)
 		}
 	}
@@ -113,8 +115,8 @@ func (c *Core) hearTasks(now time.Time, w *worker, report *enginev1.SyncRequest,
 	}
 }
 
-// cordon keeps clients' tasks from a node that drains.
-func (c *Core) cordon(w *worker) { c.tasks.Cordon(w.id, w.draining || c.drains[w.id] != nil) }
+// cordon keeps clients' tasks from a node that is to be granted nothing new.
+func (c *Core) cordon(w *worker) { c.tasks.Cordon(w.id, c.takesNothing(w)) }
 
 // operators are the names that tasks may use on a node: an empty list means none, to the scheduler nil would mean all.
 func (w *worker) operators() []string {

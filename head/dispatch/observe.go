@@ -116,6 +116,8 @@ type NodeView struct {
 	Reported time.Time
 	// ResidentBytes is the memory that its process last said to hold.
 	ResidentBytes int64
+	// Suspect says that the node seems to be gone; see Core.Suspect.
+	Suspect bool
 }
 
 // Nodes returns the nodes in order of their ids.
@@ -128,6 +130,7 @@ func (c *Core) Nodes() []NodeView {
 		view := NodeView{
 			ID: id, Hello: w.hello, State: enginev1.NodeState_NODE_STATE_ALIVE, Total: w.total, Used: used.Used,
 			Running: len(w.leases) + c.tasks.Running(id), Joined: w.joined, Reported: w.reported, ResidentBytes: w.residentBytes,
+			Suspect: w.suspect,
 		}
 		switch {
 		case w.dead:

@@ -170,7 +170,7 @@ func (c *Core) nodes(apart map[engine.NodeID]bool) []scheduler.Node {
 		}
 		node := scheduler.Node{
 			ID: id, Total: w.total, Labels: w.hello.GetLabels(), Models: w.loaded, Operators: w.operators(),
-			Unschedulable: w.draining || c.drains[id] != nil,
+			Unschedulable: c.takesNothing(w), Silent: w.suspect,
 		}
 		first := len(gpus)
 		gpus = appendGPUs(gpus, w.total)
@@ -259,8 +259,13 @@ func (c *Core) explain(k *class, waiting scheduler.Waiting, apart, nodes int) {
 	}
 	if waiting.Infeasible && c.config.FailInfeasible && nodes > 0 && apart == 0 {
 		for _, j := range slices.Clone(k.waiting) {
-			c.fail(j, engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
-				WithHint("ask for less in resources:, or run the job on a cluster that has it"))
+			err := engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
+				WithHint("ask for less in resources:, or run the job on a cluster that has it")
+			if j.finished {
+				c.failReruns(j, err)
+				continue
+			}
+			c.fail(j, err)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (c *Core) Connect(now time.Time, hello *enginev1.WorkerHello) (uint64, erro
 	}
 	c.sessions++
 	w.hello, w.total, w.session = hello, total, c.sessions
-	w.reported, w.dead, w.draining = now, false, false
+	w.reported, w.dead, w.draining, w.suspect = now, false, false, false
 	w.welcomed, w.sequence, w.acknowledged, w.logSequence = false, 0, 0, 0
 	w.knows = map[engine.JobID]struct{}{}
 	w.grants, w.revocations, w.settled, w.endedJobs = nil, nil, nil, nil
@@ -68,6 +68,7 @@ func (c *Core) Report(now time.Time, id engine.NodeID, session uint64, report *e
 		w.residentBytes = report.GetResidentBytes()
 	}
 	c.touch(w)
+	c.setSuspect(w, false)
 	foreign := report.GetHello() != nil && report.GetHello().GetClusterId() != "" && report.GetHello().GetClusterId() != c.config.ClusterID
 	var claimed map[engine.TaskID]struct{}
 	if len(w.leases)+len(report.GetHeld())+len(report.GetResults()) > 0 {
@@ -206,6 +207,11 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
 		return false
 	}
+	if t.again {
+		c.line(j.ID, "INFO", "task made its lost output again", map[string]string{"task": strconv.Itoa(id.Index), "worker": string(w.id)})
+		c.endRerun(j, id.Index, Rerun{Counts: result.GetCounts()})
+		return false // It is committed since long.
+	}
 	t.state, t.worker, t.lease = taskCommitting, w, &taskLease{counts: result.GetCounts(), result: result, granted: granted, ended: now}
 	w.leases[id] = struct{}{}
 	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
@@ -233,10 +239,14 @@ func (c *Core) takeFailure(now time.Time, w *worker, j *job, index int, failure 
 		c.attemptLost(now, j, index, w, failure)
 		return
 	}
-	c.enqueue(j, index, time.Time{})
 	c.line(j.ID, "ERROR", "task failed", map[string]string{
 		"task": strconv.Itoa(index), "worker": string(w.id), "error": failure.Error(),
 	})
+	if j.tasks[index].again {
+		c.endRerun(j, index, Rerun{Err: failure})
+		return
+	}
+	c.enqueue(j, index, time.Time{})
 	c.fail(j, failure)
 }
 

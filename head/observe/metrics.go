@@ -139,15 +139,20 @@ func collectTasks(s sink, counts dispatch.Counts, queues []dispatch.QueueView) {
 }
 
 func collectNodes(s sink, nodes []dispatch.NodeView) {
+	suspect := 0
 	states := map[enginev1.NodeState]int{enginev1.NodeState_NODE_STATE_ALIVE: 0, enginev1.NodeState_NODE_STATE_DRAINING: 0, enginev1.NodeState_NODE_STATE_DEAD: 0}
 	for _, node := range nodes {
 		states[node.State]++
 		if node.State == enginev1.NodeState_NODE_STATE_DEAD {
 			continue
 		}
+		if node.Suspect {
+			suspect++
+		}
 		s.gauge("engine_node_tasks", "Tasks that a node holds.", float64(node.Running), "node", string(node.ID))
 		s.gauge("engine_node_resident_bytes", "The memory that a worker's process holds; a head beside it is the same process.", float64(node.ResidentBytes), "node", string(node.ID))
 	}
+	s.gauge("engine_nodes_suspect", "Nodes that seem to be gone although their leases have not ended: they get nothing new until they report.", float64(suspect))
 	for state, n := range states {
 		s.gauge("engine_nodes", "Nodes by state.", float64(n), "state", strings.TrimPrefix(state.String(), "NODE_STATE_"))
 	}

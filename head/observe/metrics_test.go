@@ -80,10 +80,11 @@ func TestMetrics(t *testing.T) {
 	})
 	check(t, err)
 	dispatcher.AddJob(dispatch.Job{ID: "j1", Spec: &enginev1.JobSpec{Name: strings.Repeat("x", 10_000)}, Plan: &enginev1.Plan{Tasks: make([]*enginev1.TaskPlan, 3)}, MaxAttempts: 1, Request: engine.Resources{CPU: 1}})
+	dispatcher.Suspect("n1", true)
 	lines = scrape(t, metrics.Handler())
 	for name, want := range map[string]string{
 		"engine_head_leads": "1", "engine_log_entries_total": "1", "engine_log_commit_seconds_count": "1",
-		`engine_nodes{state="ALIVE"}`: "1", `engine_nodes{state="DEAD"}`: "0", `engine_node_resident_bytes{node="n1"}`: "4096",
+		`engine_nodes{state="ALIVE"}`: "1", `engine_nodes{state="DEAD"}`: "0", "engine_nodes_suspect": "1", `engine_node_resident_bytes{node="n1"}`: "4096",
 		"engine_worker_streams": "1", `engine_objects_stored{node="n1"}`: "3", `engine_objects_spilled_bytes{node="n1"}`: "7",
 		`engine_objects_spills_total{node="n1"}`: "2", "engine_jobs_active": "1", "engine_jobs_waiting": "1", `engine_tasks{state="PENDING"}`: "3",
 		`engine_queue_tasks{queue="default",state="PENDING"}`: "3", "engine_leases_granted_total": "0",
