@@ -1062,8 +1062,9 @@ func (x *WithStep) GetColumns() map[string]string {
 // them. A null in an input column is an error that names column and row.
 type InferStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An .onnx file or an MLflow model folder with an onnx flavor. Relative paths are relative to the job file. The content is
-	// pinned by its SHA-256 when the job is accepted. Required.
+	// An .onnx file, an MLflow model folder with an onnx flavor, or the name of an imported model. Relative paths are relative to
+	// the job file, and a name counts where nothing is there. The content is pinned by its SHA-256 when the job is accepted.
+	// Required.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// The new column's name, for a model with one output. Default: the output's name in the model.
 	Output string `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
@@ -1199,8 +1200,9 @@ func (x *ModelBatch) GetRows() int64 {
 type EmbedStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A folder of sentence-transformers, or of transformers with tokenizer.json, config.json, and either an ONNX file or
-	// model.safetensors. Relative paths are relative to the job file. The content is pinned by its SHA-256 when the job is accepted.
-	// Required.
+	// model.safetensors; the name of an imported model; or hf://ORG/NAME, with @REVISION if it is to stay the same, which is fetched
+	// from the Hugging Face Hub when the job is submitted, unless it is there. Relative paths are relative to the job file, and a
+	// name counts where nothing is there. The content is pinned by its SHA-256 when the job is accepted. Required.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// The columns of text, joined by a space. Required.
 	Text []string `protobuf:"bytes,2,rep,name=text,proto3" json:"text,omitempty"`
