@@ -416,7 +416,9 @@ type Node struct {
 	// When it joined.
 	JoinTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
 	// When it last reported.
-	ReportTime    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
+	ReportTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
+	// Others say that it is gone: it gets nothing new until it reports. It keeps what it has until its lease ends.
+	Suspect       bool `protobuf:"varint,12,opt,name=suspect,proto3" json:"suspect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -526,6 +528,13 @@ func (x *Node) GetReportTime() *timestamppb.Timestamp {
 		return x.ReportTime
 	}
 	return nil
+}
+
+func (x *Node) GetSuspect() bool {
+	if x != nil {
+		return x.Suspect
+	}
+	return false
 }
 
 // DrainNodeRequest names a node.
@@ -1564,7 +1573,7 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x12\n" +
 	"\x10ListNodesRequest\":\n" +
 	"\x11ListNodesResponse\x12%\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x0f.engine.v1.NodeR\x05nodes\"\xec\x03\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x0f.engine.v1.NodeR\x05nodes\"\x86\x04\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x10\n" +
@@ -1578,7 +1587,8 @@ const file_engine_v1_cluster_service_proto_rawDesc = "" +
 	"\tjoin_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\bjoinTime\x12;\n" +
 	"\vreport_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportTime\x1a9\n" +
+	"reportTime\x12\x18\n" +
+	"\asuspect\x18\f \x01(\bR\asuspect\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +

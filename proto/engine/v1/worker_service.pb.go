@@ -1015,7 +1015,9 @@ type HeadWelcome struct {
 	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	// How long others may still have valid leases that an earlier head has granted. A worker whose leases had ended when it sent the first
 	// report of the stream publishes nothing under those before that: another one may have been granted them. 0: there are none.
-	AdoptionWait  *durationpb.Duration `protobuf:"bytes,6,opt,name=adoption_wait,json=adoptionWait,proto3" json:"adoption_wait,omitempty"`
+	AdoptionWait *durationpb.Duration `protobuf:"bytes,6,opt,name=adoption_wait,json=adoptionWait,proto3" json:"adoption_wait,omitempty"`
+	// The "IP:port" at which the head gossips. Empty: it does not. What is gossiped decides nothing.
+	GossipAddress string `protobuf:"bytes,7,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1092,13 @@ func (x *HeadWelcome) GetAdoptionWait() *durationpb.Duration {
 		return x.AdoptionWait
 	}
 	return nil
+}
+
+func (x *HeadWelcome) GetGossipAddress() string {
+	if x != nil {
+		return x.GossipAddress
+	}
+	return ""
 }
 
 // JobAssignment is what a worker needs to know of a job, apart from its tasks.
@@ -2376,7 +2385,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"DrainOrder\x12#\n" +
 	"\rwithin_millis\x18\x01 \x01(\x03R\fwithinMillis\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa9\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xd0\x02\n" +
 	"\vHeadWelcome\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
@@ -2385,7 +2394,8 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"lease_time\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tleaseTime\x12B\n" +
 	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12>\n" +
-	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\"\x96\x01\n" +
+	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\x12%\n" +
+	"\x0egossip_address\x18\a \x01(\tR\rgossipAddress\"\x96\x01\n" +
 	"\rJobAssignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
