@@ -149,16 +149,17 @@ func (a *app) quantize(ctx context.Context, path string, f quantizeFlags) (view 
 		return view, err
 	}
 	a.notef("comparing the models on %s of %s", plural(int64(len(texts)), "text"), sample)
-	var sides [2]*embedding.Embedder
-	for i, e := range []*model.Embedding{source, target} {
-		embedder, closeModel, err := openEmbedder(ctx, loader, e, graphs, f.threads)
-		if err != nil {
-			return view, err
-		}
-		defer closeModel()
-		sides[i] = embedder
+	base, closeBase, err := openEmbedder(ctx, loader, source, graphs, f.threads)
+	if err != nil {
+		return view, err
 	}
-	s, err := embedding.Compare(ctx, sides[0], sides[1], texts)
+	defer closeBase()
+	other, closeOther, err := openEmbedder(ctx, loader, target, graphs, f.threads)
+	if err != nil {
+		return view, err
+	}
+	defer closeOther()
+	s, err := embedding.Compare(ctx, base, other, texts)
 	if err != nil {
 		return view, err
 	}

@@ -50,6 +50,11 @@ func TestModelQuantize(t *testing.T) {
 	}
 	// The folder can be imported as it is.
 	c.run(t, 0, "model", "import", out, "--name", "tiny-int8")
+	c.run(t, 0, "model", "import", filepath.Join(out, "onnx", "model_int8.onnx"), "--name", "named")
+	c.run(t, 0, "model", "inspect", "named")
+	if !strings.Contains(c.stdout.String(), "kind:        embedding\n") || !strings.Contains(c.stdout.String(), "(int8)") {
+		t.Errorf("got %s", c.stdout)
+	}
 	c.run(t, exitFailed, "model", "import", filepath.Join(out, "onnx"), "--name", "x")
 }
 
