@@ -331,6 +331,34 @@ func TestObjectIsAdopted(t *testing.T) {
 	}
 }
 
+// What an earlier attempt's filter left out is known of its object, in memory and as a checkpoint, so that the counts add up.
+func TestFilteredObjectIsAdopted(t *testing.T) {
+	path, spec := csvJob(t, 25, &enginev1.ObjectSink{Checkpoint: filepath.Join(t.TempDir(), "kept")})
+	spec.Steps = []*enginev1.Step{{Kind: &enginev1.Step_Filter{Filter: &enginev1.FilterStep{Where: "n >= 12"}}}}
+	plan, err := jobplan.Build(t.Context(), jobOf(1), spec, jobplan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, 64<<20)
+	b.jobs[jobOf(1)] = plan
+	first := b.run(jobOf(1), spec, 0, nil)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	again := b.run(jobOf(1), spec, 0, nil)
+	other := newBench(t, 64<<20)
+	other.jobs[jobOf(1)] = plan
+	for name, result := range map[string]*enginev1.TaskResult{"made": first, "found": again, "restored": other.run(jobOf(1), spec, 0, nil)} {
+		c := result.GetCounts()
+		if result.GetError() != nil || c.GetRowsRead() != 25 || c.GetRowsWritten() != 13 || c.GetRowsFiltered() != 12 {
+			t.Errorf("%s: %v", name, result)
+		}
+	}
+	if numbers, _ := other.read(engine.OutputObjectID(engine.TaskID{Job: jobOf(1)}, 0)); fmt.Sprint(numbers) != fmt.Sprint(count(25)[12:]) {
+		t.Errorf("%v", numbers)
+	}
+}
+
 // A worker that takes over from one that is lost finds the checkpoint, and makes the object of it.
 func TestCheckpointIsAdopted(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "kept")

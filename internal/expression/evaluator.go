@@ -16,7 +16,7 @@ import (
 type RowError struct {
 	// Row is the row's place in the record batch, from 0.
 	Row int64
-	// Character is the place in the expression's text, from 1.
+	// Character is the place in the expression's text, from 1; 0 of an expression without text.
 	Character int
 	// Message says what is wrong, with the values.
 	Message string
@@ -24,6 +24,9 @@ type RowError struct {
 
 // Error returns all of it.
 func (e *RowError) Error() string {
+	if e.Character == 0 {
+		return fmt.Sprintf("row %d of the record batch: %s", e.Row, e.Message)
+	}
 	return fmt.Sprintf("row %d of the record batch: at character %d of the expression: %s", e.Row, e.Character, e.Message)
 }
 

@@ -6,10 +6,12 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 )
 
-// Expression is a text that is an expression, as far as that can be said without a table.
+// Expression is an expression as far as that can be said without a table. Parse makes it of a text.
 type Expression struct {
 	text string
 	tree *orRule
+	// build checks an expression that has no tree.
+	build func(c *checker) (*node, error)
 }
 
 // Parse reads an expression. Its error is an *Error.
@@ -21,14 +23,18 @@ func Parse(text string) (*Expression, error) {
 	return &Expression{text: text, tree: tree}, nil
 }
 
-// String returns the text.
+// String returns the text, or what the expression is.
 func (x *Expression) String() string { return x.text }
 
 // Bind checks the expression against a table. The error is an *Error: a column or function that does not exist, or an operator of
 // types that it does not take.
 func (x *Expression) Bind(schema *arrow.Schema) (*Bound, error) {
 	c := &checker{text: x.text, schema: schema, columns: map[string]*node{}}
-	root, err := c.or(x.tree)
+	build := x.build
+	if build == nil {
+		build = func(c *checker) (*node, error) { return c.or(x.tree) }
+	}
+	root, err := build(c)
 	if err != nil {
 		return nil, err
 	}

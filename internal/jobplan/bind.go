@@ -90,6 +90,12 @@ func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table str
 			next, err = b.bindFilter(field+".filter", kind.Filter)
 		case *enginev1.Step_With:
 			next, err = b.bindWith(field+".with", kind.With.GetColumns())
+		case *enginev1.Step_OneHot:
+			next, err = b.bindOneHot(field+".one_hot.columns", kind.OneHot.GetColumns())
+		case *enginev1.Step_Index:
+			next, err = b.bindIndex(field+".index.columns", kind.Index.GetColumns())
+		case *enginev1.Step_Scale:
+			next, err = b.bindScale(field+".scale.columns", kind.Scale.GetColumns())
 		default:
 			err = invalid(field, stepRequired)
 		}

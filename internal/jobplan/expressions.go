@@ -3,6 +3,7 @@ package jobplan
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -113,28 +114,47 @@ func (b *binder) bindFilter(op string, filter *enginev1.FilterStep) (step, error
 
 func (b *binder) bindWith(op string, columns map[string]string) (step, error) {
 	op += ".columns"
-	schema := b.schema()
-	with := &boundWith{values: map[int]WithColumn{}}
-	after := append([]column(nil), b.columns...)
+	var values []calculated
 	for _, name := range sortedKeys(columns) {
 		value, err := expression.Parse(columns[name])
 		if err != nil {
 			return step{}, invalid(op+"."+name, "%w", err)
 		}
-		bound, err := value.BindValue(schema)
+		values = append(values, calculated{op + "." + name, name, value})
+	}
+	return b.calculate(values, nil)
+}
+
+// calculated is a column that a step calculates, and the field of the job file that says so.
+type calculated struct {
+	field, name string
+	value       *expression.Expression
+}
+
+// calculate appends columns to the table, or replaces those of their names. Columns whose names are in drop go; each name says by what.
+func (b *binder) calculate(values []calculated, drop map[string]string) (step, error) {
+	schema := b.schema()
+	with := &boundWith{values: map[int]WithColumn{}}
+	after := slices.Clone(b.columns)
+	for _, v := range values {
+		bound, err := v.value.BindValue(schema)
 		if err != nil {
-			return step{}, b.expressionError(op+"."+name, err)
+			return step{}, b.expressionError(v.field, err)
 		}
-		made := column{id: b.nextID, field: arrow.Field{Name: name, Type: bound.Type(), Nullable: true}}
+		made := column{id: b.nextID, field: arrow.Field{Name: v.name, Type: bound.Type(), Nullable: true}}
 		b.nextID++
-		with.values[made.id] = WithColumn{Name: name, Value: value}
+		with.values[made.id] = WithColumn{Name: v.name, Value: v.value}
 		with.uses = append(with.uses, b.ids(bound.Columns())...)
-		if place := b.find(name); place >= 0 {
+		if place := b.find(v.name); place >= 0 {
 			after[place] = made
 		} else {
 			after = append(after, made)
 		}
-		delete(b.gone, name)
+		delete(b.gone, v.name)
+	}
+	after = slices.DeleteFunc(after, func(c column) bool { _, ok := drop[c.field.Name]; return ok })
+	for name, field := range drop {
+		b.gone[name] = field + " replaces it"
 	}
 	for _, c := range after {
 		with.after = append(with.after, c.id)

@@ -12,12 +12,12 @@ func TestCompileExpressions(t *testing.T) {
 		{
 			name: "what a filter uses is read, and written only if selected", csv: "id,a,b,c\n1,2,3,x\n", inputs: double,
 			steps: `{"filter": {"where": "a > 1 and c = 'x'"}}, {"select": {"columns": ["id"]}}`,
-			want: "read [0 1 3] of id:int64 a:int64 b:int64 c:string\nfilter a > 1 and c = 'x'\nselect [0]\nwrite id:int64",
+			want:  "read [0 1 3] of id:int64 a:int64 b:int64 c:string\nfilter a > 1 and c = 'x'\nselect [0]\nwrite id:int64",
 		},
 		{
 			name: "new columns follow in the order of their names", csv: "a,b\n1,2\n", inputs: double,
 			steps: `{"with": {"columns": {"z": "a / b", "y": "cast(a as string)", "b": "b + 1"}}}`,
-			want: "read [0 1] of a:int64 b:int64\nwith 0 b=(b + 1) y=(cast(a as string)) z=(a / b)\nwrite a:int64 b:int64 y:string z:float64",
+			want:  "read [0 1] of a:int64 b:int64\nwith 0 b=(b + 1) y=(cast(a as string)) z=(a / b)\nwrite a:int64 b:int64 y:string z:float64",
 		},
 		{
 			name: "a column that is replaced is not read", csv: "a,b,c\n1,2,3\n", inputs: double, steps: `{"with": {"columns": {"b": "c * 1.5"}}}`,
@@ -38,6 +38,29 @@ func TestCompileExpressions(t *testing.T) {
 			steps: `{"with": {"columns": {"r": "a / b"}}}, {"filter": {"where": "r > 0"}}, {"infer": {"model": "MODEL", "output": "p"}}`,
 			want: "read [0 1] of a:int64 b:int64\nwith 0 1 r=(a / b)\nfilter r > 0\ninfer step 2 [2] matrix true rows 0 -> 0:p:float32\n" +
 				"write a:int64 b:int64 r:float64 p:float32",
+		},
+		{
+			name: "categories and scales", csv: "sex,a,b,n\nF,1,2,7\n", inputs: double,
+			steps: `{"one_hot": {"columns": [{"name": "sex", "categories": ["F", "M"]}]}}, {"index": {"columns": [{"name": "n", "categories": ["7"]}]}},
+				{"scale": {"columns": [{"name": "a", "mean": -1, "std": 2}, {"name": "b", "min": 1, "max": 5}]}}`,
+			want: "read [0 1 2 3] of sex:string a:int64 b:int64 n:int64\nwith 1 2 3 sex_F=(category of \"sex\") sex_M=(category of \"sex\")\n" +
+				"with 0 1 n=(position of \"n\") 3 4\nwith a=((\"a\" - -1e+00) / 2e+00) b=((\"b\" - 1e+00) / 4e+00) 2 3 4\n" +
+				"write a:float64 b:float64 n:int32 sex_F:int32 sex_M:int32",
+		},
+		{
+			name: "a category's name is taken", csv: "sex,sex_F\nF,1\n", inputs: double, kind: engine.KindInvalidArgument,
+			steps: `{"one_hot": {"columns": [{"name": "sex", "categories": ["F"]}]}}`,
+			want:  `steps[0].one_hot.columns[0]: "sex_F" would be a second column of that name`,
+		},
+		{
+			name: "categories of floats", csv: "a,b\n1.5,1\n", inputs: double, kind: engine.KindData,
+			steps: `{"index": {"columns": [{"name": "a", "categories": ["1.5"]}]}}`,
+			want:  `categories are texts, whole numbers, or true and false, found column "a", which is float64`,
+		},
+		{
+			name: "what one_hot took", csv: "sex,b\nF,1\n", inputs: double, kind: engine.KindData,
+			steps: `{"one_hot": {"columns": [{"name": "sex", "categories": ["F"]}]}}, {"filter": {"where": "sex = 'F'"}}`,
+			want:  `(steps[0].one_hot.columns replaces it)`,
 		},
 		{
 			name: "missing", csv: "alcohol,b\n1,2\n", inputs: double, steps: `{"filter": {"where": "b = 1 or alcohl > 9"}}`, kind: engine.KindData,

@@ -141,7 +141,7 @@ func validateBatch(spec *enginev1.JobSpec) error {
 }
 
 // stepRequired is said of a step of no kind.
-const stepRequired = "required: one of infer, embed, select, rename, cast, filter, with"
+const stepRequired = "required: one of infer, embed, select, rename, cast, filter, with, one_hot, index, scale"
 
 func validateSteps(spec *enginev1.JobSpec) error {
 	if n := len(spec.GetSteps()); n > maxSteps {
@@ -168,6 +168,12 @@ func validateSteps(spec *enginev1.JobSpec) error {
 			err = validateFilter(field+".filter", kind.Filter)
 		case *enginev1.Step_With:
 			err = validateWith(field+".with.columns", kind.With.GetColumns())
+		case *enginev1.Step_OneHot:
+			err = validateCategories(field+".one_hot.columns", kind.OneHot.GetColumns())
+		case *enginev1.Step_Index:
+			err = validateCategories(field+".index.columns", kind.Index.GetColumns())
+		case *enginev1.Step_Scale:
+			err = validateScale(field+".scale.columns", kind.Scale.GetColumns())
 		default:
 			err = invalid(field, stepRequired)
 		}

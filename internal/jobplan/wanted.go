@@ -103,6 +103,20 @@ func origin(spec *enginev1.JobSpec, models models, before int, name string) (str
 			if _, ok := kind.With.GetColumns()[name]; ok {
 				return "", false
 			}
+		case *enginev1.Step_OneHot:
+			for _, c := range kind.OneHot.GetColumns() {
+				if c.GetName() == name || contains(oneHotNames(c), name) {
+					return "", false
+				}
+			}
+		case *enginev1.Step_Index:
+			if slices.ContainsFunc(kind.Index.GetColumns(), func(c *enginev1.CategoryColumn) bool { return c.GetName() == name }) {
+				return "", false
+			}
+		case *enginev1.Step_Scale:
+			if slices.ContainsFunc(kind.Scale.GetColumns(), func(c *enginev1.ScaledColumn) bool { return c.GetName() == name }) {
+				return "", false
+			}
 		case *enginev1.Step_Embed:
 			if embedOutput(kind.Embed) == name {
 				return "", false

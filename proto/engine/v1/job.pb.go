@@ -804,6 +804,9 @@ type Step struct {
 	//	*Step_Embed
 	//	*Step_Filter
 	//	*Step_With
+	//	*Step_OneHot
+	//	*Step_Index
+	//	*Step_Scale
 	Kind          isStep_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -909,6 +912,33 @@ func (x *Step) GetWith() *WithStep {
 	return nil
 }
 
+func (x *Step) GetOneHot() *OneHotStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_OneHot); ok {
+			return x.OneHot
+		}
+	}
+	return nil
+}
+
+func (x *Step) GetIndex() *IndexStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Index); ok {
+			return x.Index
+		}
+	}
+	return nil
+}
+
+func (x *Step) GetScale() *ScaleStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Scale); ok {
+			return x.Scale
+		}
+	}
+	return nil
+}
+
 type isStep_Kind interface {
 	isStep_Kind()
 }
@@ -948,6 +978,21 @@ type Step_With struct {
 	With *WithStep `protobuf:"bytes,8,opt,name=with,proto3,oneof"`
 }
 
+type Step_OneHot struct {
+	// Makes a column of zeros and ones of each category of a column.
+	OneHot *OneHotStep `protobuf:"bytes,9,opt,name=one_hot,json=oneHot,proto3,oneof"`
+}
+
+type Step_Index struct {
+	// Makes numbers of the categories of a column.
+	Index *IndexStep `protobuf:"bytes,10,opt,name=index,proto3,oneof"`
+}
+
+type Step_Scale struct {
+	// Shifts and stretches columns of numbers.
+	Scale *ScaleStep `protobuf:"bytes,11,opt,name=scale,proto3,oneof"`
+}
+
 func (*Step_Infer) isStep_Kind() {}
 
 func (*Step_Select) isStep_Kind() {}
@@ -961,6 +1006,12 @@ func (*Step_Embed) isStep_Kind() {}
 func (*Step_Filter) isStep_Kind() {}
 
 func (*Step_With) isStep_Kind() {}
+
+func (*Step_OneHot) isStep_Kind() {}
+
+func (*Step_Index) isStep_Kind() {}
+
+func (*Step_Scale) isStep_Kind() {}
 
 // FilterStep keeps the rows for which a condition is true, and leaves out those for which it is false or null. Rows keep their order.
 type FilterStep struct {
@@ -1058,6 +1109,294 @@ func (x *WithStep) GetColumns() map[string]string {
 	return nil
 }
 
+// OneHotStep replaces columns of categories by a column for each category: int32, 1 where the row has it and 0 elsewhere, null where the
+// category is null. They follow the other columns, named "<column>_<category>", in the order of the categories.
+type OneHotStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The columns. Required.
+	Columns       []*CategoryColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OneHotStep) Reset() {
+	*x = OneHotStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OneHotStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OneHotStep) ProtoMessage() {}
+
+func (x *OneHotStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OneHotStep.ProtoReflect.Descriptor instead.
+func (*OneHotStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *OneHotStep) GetColumns() []*CategoryColumn {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+// IndexStep replaces the categories of columns by their places in the list of categories, from 0, as int32. Columns stay where they are;
+// a null stays null.
+type IndexStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The columns. Required.
+	Columns       []*CategoryColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IndexStep) Reset() {
+	*x = IndexStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexStep) ProtoMessage() {}
+
+func (x *IndexStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexStep.ProtoReflect.Descriptor instead.
+func (*IndexStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *IndexStep) GetColumns() []*CategoryColumn {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+// CategoryColumn is a column whose values are categories.
+type CategoryColumn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The column's name; its values are texts, whole numbers, or true and false. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The categories, as texts. Required: those of the data are not found out in this version.
+	Categories []string `protobuf:"bytes,2,rep,name=categories,proto3" json:"categories,omitempty"`
+	// What becomes of a value that is none of the categories: "error" (default) names column and row; "ignore" makes all zeros of it, or of
+	// the step index null.
+	Unknown       string `protobuf:"bytes,3,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CategoryColumn) Reset() {
+	*x = CategoryColumn{}
+	mi := &file_engine_v1_job_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CategoryColumn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CategoryColumn) ProtoMessage() {}
+
+func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CategoryColumn.ProtoReflect.Descriptor instead.
+func (*CategoryColumn) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CategoryColumn) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CategoryColumn) GetCategories() []string {
+	if x != nil {
+		return x.Categories
+	}
+	return nil
+}
+
+func (x *CategoryColumn) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+// ScaleStep makes float64 of columns of numbers, shifted and stretched. Columns stay where they are; a null stays null.
+type ScaleStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The columns. Required.
+	Columns       []*ScaledColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleStep) Reset() {
+	*x = ScaleStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleStep) ProtoMessage() {}
+
+func (x *ScaleStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleStep.ProtoReflect.Descriptor instead.
+func (*ScaleStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ScaleStep) GetColumns() []*ScaledColumn {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+// ScaledColumn is one column of a ScaleStep: either mean and std, or min and max. Required: those of the data are not found out in this
+// version.
+type ScaledColumn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The column's name. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What becomes 0.
+	Mean *float64 `protobuf:"fixed64,2,opt,name=mean,proto3,oneof" json:"mean,omitempty"`
+	// What becomes the distance 1, above 0.
+	Std *float64 `protobuf:"fixed64,3,opt,name=std,proto3,oneof" json:"std,omitempty"`
+	// What becomes 0.
+	Min *float64 `protobuf:"fixed64,4,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	// What becomes 1, above min.
+	Max           *float64 `protobuf:"fixed64,5,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaledColumn) Reset() {
+	*x = ScaledColumn{}
+	mi := &file_engine_v1_job_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaledColumn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaledColumn) ProtoMessage() {}
+
+func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaledColumn.ProtoReflect.Descriptor instead.
+func (*ScaledColumn) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ScaledColumn) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ScaledColumn) GetMean() float64 {
+	if x != nil && x.Mean != nil {
+		return *x.Mean
+	}
+	return 0
+}
+
+func (x *ScaledColumn) GetStd() float64 {
+	if x != nil && x.Std != nil {
+		return *x.Std
+	}
+	return 0
+}
+
+func (x *ScaledColumn) GetMin() float64 {
+	if x != nil && x.Min != nil {
+		return *x.Min
+	}
+	return 0
+}
+
+func (x *ScaledColumn) GetMax() float64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
 // InferStep evaluates an ONNX model on every record batch. All columns pass through to the output, the model's outputs follow
 // them. A null in an input column is an error that names column and row.
 type InferStep struct {
@@ -1082,7 +1421,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1433,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1446,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InferStep) GetModel() string {
@@ -1156,7 +1495,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1507,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1520,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -1226,7 +1565,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1577,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1590,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -1325,7 +1664,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1676,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1689,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -1378,7 +1717,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1729,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1742,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -1424,7 +1763,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1775,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1788,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -1471,7 +1810,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1822,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1835,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -1525,7 +1864,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1876,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1889,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -1664,7 +2003,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +2015,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +2028,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -1732,7 +2071,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +2083,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +2096,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -1812,7 +2151,7 @@ type CsvSink struct {
 
 func (x *CsvSink) Reset() {
 	*x = CsvSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +2163,7 @@ func (x *CsvSink) String() string {
 func (*CsvSink) ProtoMessage() {}
 
 func (x *CsvSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +2176,7 @@ func (x *CsvSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSink.ProtoReflect.Descriptor instead.
 func (*CsvSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CsvSink) GetPath() string {
@@ -1892,7 +2231,7 @@ type JsonSink struct {
 
 func (x *JsonSink) Reset() {
 	*x = JsonSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2243,7 @@ func (x *JsonSink) String() string {
 func (*JsonSink) ProtoMessage() {}
 
 func (x *JsonSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2256,7 @@ func (x *JsonSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSink.ProtoReflect.Descriptor instead.
 func (*JsonSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JsonSink) GetPath() string {
@@ -1961,7 +2300,7 @@ type ArrowSink struct {
 
 func (x *ArrowSink) Reset() {
 	*x = ArrowSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2312,7 @@ func (x *ArrowSink) String() string {
 func (*ArrowSink) ProtoMessage() {}
 
 func (x *ArrowSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2325,7 @@ func (x *ArrowSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSink.ProtoReflect.Descriptor instead.
 func (*ArrowSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ArrowSink) GetPath() string {
@@ -2043,7 +2382,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2394,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2407,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -2118,7 +2457,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +2469,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +2482,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -2166,7 +2505,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2517,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2530,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -2268,7 +2607,7 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xd3\x02\n" +
+	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xe1\x03\n" +
 	"\x04Step\x12,\n" +
 	"\x05infer\x18\x01 \x01(\v2\x14.engine.v1.InferStepH\x00R\x05infer\x12/\n" +
 	"\x06select\x18\x03 \x01(\v2\x15.engine.v1.SelectStepH\x00R\x06select\x12/\n" +
@@ -2276,7 +2615,11 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04cast\x18\x05 \x01(\v2\x13.engine.v1.CastStepH\x00R\x04cast\x12,\n" +
 	"\x05embed\x18\x06 \x01(\v2\x14.engine.v1.EmbedStepH\x00R\x05embed\x12/\n" +
 	"\x06filter\x18\a \x01(\v2\x15.engine.v1.FilterStepH\x00R\x06filter\x12)\n" +
-	"\x04with\x18\b \x01(\v2\x13.engine.v1.WithStepH\x00R\x04withB\x06\n" +
+	"\x04with\x18\b \x01(\v2\x13.engine.v1.WithStepH\x00R\x04with\x120\n" +
+	"\aone_hot\x18\t \x01(\v2\x15.engine.v1.OneHotStepH\x00R\x06oneHot\x12,\n" +
+	"\x05index\x18\n" +
+	" \x01(\v2\x14.engine.v1.IndexStepH\x00R\x05index\x12,\n" +
+	"\x05scale\x18\v \x01(\v2\x14.engine.v1.ScaleStepH\x00R\x05scaleB\x06\n" +
 	"\x04kind\"\"\n" +
 	"\n" +
 	"FilterStep\x12\x14\n" +
@@ -2285,7 +2628,30 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2 .engine.v1.WithStep.ColumnsEntryR\acolumns\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"A\n" +
+	"\n" +
+	"OneHotStep\x123\n" +
+	"\acolumns\x18\x01 \x03(\v2\x19.engine.v1.CategoryColumnR\acolumns\"@\n" +
+	"\tIndexStep\x123\n" +
+	"\acolumns\x18\x01 \x03(\v2\x19.engine.v1.CategoryColumnR\acolumns\"^\n" +
+	"\x0eCategoryColumn\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"categories\x18\x02 \x03(\tR\n" +
+	"categories\x12\x18\n" +
+	"\aunknown\x18\x03 \x01(\tR\aunknown\">\n" +
+	"\tScaleStep\x121\n" +
+	"\acolumns\x18\x01 \x03(\v2\x17.engine.v1.ScaledColumnR\acolumns\"\xa1\x01\n" +
+	"\fScaledColumn\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
+	"\x04mean\x18\x02 \x01(\x01H\x00R\x04mean\x88\x01\x01\x12\x15\n" +
+	"\x03std\x18\x03 \x01(\x01H\x01R\x03std\x88\x01\x01\x12\x15\n" +
+	"\x03min\x18\x04 \x01(\x01H\x02R\x03min\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\x05 \x01(\x01H\x03R\x03max\x88\x01\x01B\a\n" +
+	"\x05_meanB\x06\n" +
+	"\x04_stdB\x06\n" +
+	"\x04_minB\x06\n" +
+	"\x04_max\"\xf7\x01\n" +
 	"\tInferStep\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x12;\n" +
@@ -2392,55 +2758,60 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_engine_v1_job_proto_goTypes = []any{
-	(*JobSpec)(nil),       // 0: engine.v1.JobSpec
-	(*Placement)(nil),     // 1: engine.v1.Placement
-	(*Source)(nil),        // 2: engine.v1.Source
-	(*CsvSource)(nil),     // 3: engine.v1.CsvSource
-	(*Column)(nil),        // 4: engine.v1.Column
-	(*ParquetSource)(nil), // 5: engine.v1.ParquetSource
-	(*JsonSource)(nil),    // 6: engine.v1.JsonSource
-	(*ArrowSource)(nil),   // 7: engine.v1.ArrowSource
-	(*ObjectSource)(nil),  // 8: engine.v1.ObjectSource
-	(*Batch)(nil),         // 9: engine.v1.Batch
-	(*Step)(nil),          // 10: engine.v1.Step
-	(*FilterStep)(nil),    // 11: engine.v1.FilterStep
-	(*WithStep)(nil),      // 12: engine.v1.WithStep
-	(*InferStep)(nil),     // 13: engine.v1.InferStep
-	(*ModelBatch)(nil),    // 14: engine.v1.ModelBatch
-	(*EmbedStep)(nil),     // 15: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),    // 16: engine.v1.EmbedBatch
-	(*SelectStep)(nil),    // 17: engine.v1.SelectStep
-	(*RenameStep)(nil),    // 18: engine.v1.RenameStep
-	(*CastStep)(nil),      // 19: engine.v1.CastStep
-	(*Sink)(nil),          // 20: engine.v1.Sink
-	(*ObjectSink)(nil),    // 21: engine.v1.ObjectSink
-	(*ParquetSink)(nil),   // 22: engine.v1.ParquetSink
-	(*CsvSink)(nil),       // 23: engine.v1.CsvSink
-	(*JsonSink)(nil),      // 24: engine.v1.JsonSink
-	(*ArrowSink)(nil),     // 25: engine.v1.ArrowSink
-	(*Resources)(nil),     // 26: engine.v1.Resources
-	(*Retry)(nil),         // 27: engine.v1.Retry
-	(*ColumnInfo)(nil),    // 28: engine.v1.ColumnInfo
-	nil,                   // 29: engine.v1.JobSpec.LabelsEntry
-	nil,                   // 30: engine.v1.Placement.NodeLabelsEntry
-	nil,                   // 31: engine.v1.WithStep.ColumnsEntry
-	nil,                   // 32: engine.v1.InferStep.OutputsEntry
-	nil,                   // 33: engine.v1.RenameStep.ColumnsEntry
-	nil,                   // 34: engine.v1.CastStep.ColumnsEntry
-	nil,                   // 35: engine.v1.Resources.CustomEntry
+	(*JobSpec)(nil),        // 0: engine.v1.JobSpec
+	(*Placement)(nil),      // 1: engine.v1.Placement
+	(*Source)(nil),         // 2: engine.v1.Source
+	(*CsvSource)(nil),      // 3: engine.v1.CsvSource
+	(*Column)(nil),         // 4: engine.v1.Column
+	(*ParquetSource)(nil),  // 5: engine.v1.ParquetSource
+	(*JsonSource)(nil),     // 6: engine.v1.JsonSource
+	(*ArrowSource)(nil),    // 7: engine.v1.ArrowSource
+	(*ObjectSource)(nil),   // 8: engine.v1.ObjectSource
+	(*Batch)(nil),          // 9: engine.v1.Batch
+	(*Step)(nil),           // 10: engine.v1.Step
+	(*FilterStep)(nil),     // 11: engine.v1.FilterStep
+	(*WithStep)(nil),       // 12: engine.v1.WithStep
+	(*OneHotStep)(nil),     // 13: engine.v1.OneHotStep
+	(*IndexStep)(nil),      // 14: engine.v1.IndexStep
+	(*CategoryColumn)(nil), // 15: engine.v1.CategoryColumn
+	(*ScaleStep)(nil),      // 16: engine.v1.ScaleStep
+	(*ScaledColumn)(nil),   // 17: engine.v1.ScaledColumn
+	(*InferStep)(nil),      // 18: engine.v1.InferStep
+	(*ModelBatch)(nil),     // 19: engine.v1.ModelBatch
+	(*EmbedStep)(nil),      // 20: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),     // 21: engine.v1.EmbedBatch
+	(*SelectStep)(nil),     // 22: engine.v1.SelectStep
+	(*RenameStep)(nil),     // 23: engine.v1.RenameStep
+	(*CastStep)(nil),       // 24: engine.v1.CastStep
+	(*Sink)(nil),           // 25: engine.v1.Sink
+	(*ObjectSink)(nil),     // 26: engine.v1.ObjectSink
+	(*ParquetSink)(nil),    // 27: engine.v1.ParquetSink
+	(*CsvSink)(nil),        // 28: engine.v1.CsvSink
+	(*JsonSink)(nil),       // 29: engine.v1.JsonSink
+	(*ArrowSink)(nil),      // 30: engine.v1.ArrowSink
+	(*Resources)(nil),      // 31: engine.v1.Resources
+	(*Retry)(nil),          // 32: engine.v1.Retry
+	(*ColumnInfo)(nil),     // 33: engine.v1.ColumnInfo
+	nil,                    // 34: engine.v1.JobSpec.LabelsEntry
+	nil,                    // 35: engine.v1.Placement.NodeLabelsEntry
+	nil,                    // 36: engine.v1.WithStep.ColumnsEntry
+	nil,                    // 37: engine.v1.InferStep.OutputsEntry
+	nil,                    // 38: engine.v1.RenameStep.ColumnsEntry
+	nil,                    // 39: engine.v1.CastStep.ColumnsEntry
+	nil,                    // 40: engine.v1.Resources.CustomEntry
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	2,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
 	9,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
 	10, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	20, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	26, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	27, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	29, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	25, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	31, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	32, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	34, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	1,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
-	30, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	35, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
 	3,  // 9: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
 	5,  // 10: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
 	8,  // 11: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
@@ -2448,30 +2819,36 @@ var file_engine_v1_job_proto_depIdxs = []int32{
 	7,  // 13: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
 	4,  // 14: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
 	4,  // 15: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
-	13, // 16: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	17, // 17: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	18, // 18: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	19, // 19: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	15, // 20: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	18, // 16: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	22, // 17: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	23, // 18: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	24, // 19: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	20, // 20: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
 	11, // 21: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
 	12, // 22: engine.v1.Step.with:type_name -> engine.v1.WithStep
-	31, // 23: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
-	32, // 24: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	14, // 25: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	16, // 26: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	33, // 27: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	34, // 28: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	22, // 29: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	21, // 30: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	23, // 31: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
-	24, // 32: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
-	25, // 33: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
-	35, // 34: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	13, // 23: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
+	14, // 24: engine.v1.Step.index:type_name -> engine.v1.IndexStep
+	16, // 25: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
+	36, // 26: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
+	15, // 27: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
+	15, // 28: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
+	17, // 29: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
+	37, // 30: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	19, // 31: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	21, // 32: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	38, // 33: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	39, // 34: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	27, // 35: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	26, // 36: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	28, // 37: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
+	29, // 38: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
+	30, // 39: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
+	40, // 40: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -2495,23 +2872,27 @@ func file_engine_v1_job_proto_init() {
 		(*Step_Embed)(nil),
 		(*Step_Filter)(nil),
 		(*Step_With)(nil),
+		(*Step_OneHot)(nil),
+		(*Step_Index)(nil),
+		(*Step_Scale)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[20].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[17].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[25].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 		(*Sink_Csv)(nil),
 		(*Sink_Json)(nil),
 		(*Sink_Arrow)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[23].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[26].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[28].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
