@@ -72,7 +72,7 @@ func TestLikeDuckDB(t *testing.T) {
 		}
 		task.Rows = append(task.Rows, values)
 	}
-	for range 400 {
+	for range 250 {
 		if p := g.make("bifs"[r.IntN(4)], 1+r.IntN(4)); len(p.text) < expression.MaxBytes {
 			task.Expressions = append(task.Expressions, duckTypes.Replace(p.text))
 		}

@@ -570,7 +570,7 @@ func TestVectorsEqualRows(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	g := generator{r: r}
 	failed, passed := 0, 0
-	for range 1500 {
+	for range 500 {
 		record, rows := randomTable(r, r.IntN(200))
 		p := g.make("bifs"[r.IntN(4)], 1+r.IntN(5))
 		if checkPlain(t, p, record, rows) {
