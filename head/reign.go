@@ -55,6 +55,7 @@ func (h *Head) newReign(term state.Term) *reign {
 	}
 	directory := objects.NewDirectory(objects.Config{
 		ClusterID: dispatchConfig.ClusterID, Term: directoryTerm, LeaseTime: dispatchConfig.LeaseTimeOrDefault(), Remade: true,
+		Remake: func(asked objects.Asked) { r.manager.Remake(asked) },
 		Lost: func(loss objects.Loss) {
 			if h.events != nil && loss.Lost > 0 {
 				h.events.Lost(loss.Node, loss.Lost)

@@ -53,7 +53,9 @@ func (c *Core) HearObjects(now time.Time, news objects.News) {
 		c.tasks.ObjectUnknown(now, id)
 	}
 	for _, id := range news.Lost {
-		if !c.tasks.ObjectLost(now, id) {
+		if cause := news.Causes[id]; cause != nil {
+			c.tasks.ObjectNever(now, id, cause)
+		} else if !c.tasks.ObjectLost(now, id) {
 			c.events.Given = append(c.events.Given, id)
 		}
 	}

@@ -172,6 +172,8 @@ type Events struct {
 	Groups   []engine.PlacementGroupID
 	// Wanted are objects of which the directory shall tell, Unwanted those of which it need not any more.
 	Wanted, Unwanted []engine.ObjectID
+	// Reruns are tasks that were to run again, and have ended.
+	Reruns []Rerun
 	// Given are lost objects that are not made again, which the directory may say to those who wait for them.
 	Given []engine.ObjectID
 	// Wake are the workers for which there is an answer.
@@ -248,11 +250,32 @@ func (c *Core) stamp(now time.Time) int64 {
 	return c.lastStamp
 }
 
-// AddJob makes the job's tasks run. A job that is there already is left as it is.
+// AddJob makes the job's tasks run. A job that is there already is left as it is, unless it is there for tasks that run again alone.
 func (c *Core) AddJob(now time.Time, added Job) {
-	if _, ok := c.jobs[added.ID]; ok {
-		return
+	if there, ok := c.jobs[added.ID]; ok {
+		if !there.reruns {
+			return
+		}
+		c.removeJob(there)
 	}
+	if j := c.add(now, added); j.done == len(j.tasks) {
+		c.finish(j)
+	}
+	c.schedule(now)
+}
+
+// finish ends a job whose tasks are all committed.
+func (c *Core) finish(j *job) {
+	j.ended = true
+	c.recount(j)
+	if !j.finished {
+		j.finished = true
+		c.events.Finished = append(c.events.Finished, j.runID())
+	}
+}
+
+// add takes a job in.
+func (c *Core) add(now time.Time, added Job) *job {
 	c.clock = now
 	c.orders++
 	defer func() { c.lastEpoch++ }()
@@ -282,30 +305,34 @@ func (c *Core) AddJob(now time.Time, added Job) {
 	j.bytes = j.memoryBytes()
 	j.locate()
 	c.jobs[j.ID] = j
-	if j.done == len(j.tasks) {
-		j.ended = true
-		c.events.Finished = append(c.events.Finished, j.runID())
-	}
 	c.join(j)
 	c.recount(j)
 	if j.held {
 		c.pause(assignAfter, j, -1)
 	}
-	c.schedule(now)
+	return j
 }
 
 // RemoveJob ends a job: its leases are revoked and its workers told to forget it.
 func (c *Core) RemoveJob(now time.Time, id engine.JobID) {
-	j, ok := c.jobs[id]
-	if !ok {
-		return
+	if j, ok := c.jobs[id]; ok {
+		c.removeJob(j)
+		c.schedule(now)
 	}
+}
+
+func (c *Core) removeJob(j *job) {
+	id := j.ID
 	for i := range j.tasks {
-		if t := &j.tasks[i]; t.worker != nil {
+		t := &j.tasks[i]
+		if t.worker != nil {
 			c.takeBack(j, i)
 		}
+		if t.again {
+			c.events.Reruns = append(c.events.Reruns, Rerun{Task: engine.TaskID{Job: id, Index: i}, Err: ErrRemoved})
+		}
 	}
-	if left := int64(len(j.tasks) - j.done); left > 0 {
+	if left := int64(len(j.tasks) - j.done - j.again); left > 0 {
 		c.tallyOf(j).cancelled += left - j.failed
 	}
 	c.leave(j)
@@ -317,7 +344,6 @@ func (c *Core) RemoveJob(now time.Time, id engine.JobID) {
 			c.touch(w)
 		}
 	}
-	c.schedule(now)
 }
 
 // Committed says that a result is durable.
@@ -340,8 +366,7 @@ func (c *Core) Committed(now time.Time, id engine.TaskID, epoch engine.Epoch) {
 	c.release(j, id.Index)
 	j.tasks[id.Index].state = taskDone
 	if j.done++; j.done == len(j.tasks) && !j.ended {
-		j.ended = true
-		c.events.Finished = append(c.events.Finished, j.runID())
+		c.finish(j)
 	}
 	c.schedule(now)
 }
@@ -442,8 +467,13 @@ func (c *Core) attemptLost(now time.Time, j *job, index int, w *worker, cause er
 	attributes := map[string]string{"task": strconv.Itoa(index), "attempt": strconv.Itoa(int(t.attempts)), "worker": string(w.id), "error": cause.Error()}
 	if int(t.attempts) >= j.MaxAttempts {
 		c.line(j.ID, "ERROR", "task failed in its last attempt", attributes)
+		err := engine.WrapError("run task "+strconv.Itoa(index), "attempt "+strconv.Itoa(int(t.attempts))+" of "+strconv.Itoa(j.MaxAttempts), cause)
+		if t.again {
+			c.endRerun(j, index, Rerun{Err: err})
+			return
+		}
 		c.enqueue(j, index, time.Time{})
-		c.fail(j, engine.WrapError("run task "+strconv.Itoa(index), "attempt "+strconv.Itoa(int(t.attempts))+" of "+strconv.Itoa(j.MaxAttempts), cause))
+		c.fail(j, err)
 		return
 	}
 	c.line(j.ID, "WARN", "attempt lost; the task will be tried again", attributes)

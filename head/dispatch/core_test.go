@@ -53,18 +53,23 @@ func (b *bench) take() {
 	b.events.Failed = append(b.events.Failed, e.Failed...)
 	b.events.Started = append(b.events.Started, e.Started...)
 	b.events.Lines = append(b.events.Lines, e.Lines...)
+	b.events.Reruns = append(b.events.Reruns, e.Reruns...)
 }
 
 func (b *bench) addJob(id engine.JobID, tasks, maxAttempts int, done func(int) bool, assignAfter time.Time) {
+	b.core.AddJob(b.now, jobOf(id, tasks, maxAttempts, done, assignAfter))
+	b.take()
+}
+
+func jobOf(id engine.JobID, tasks, maxAttempts int, done func(int) bool, assignAfter time.Time) dispatch.Job {
 	plan := &enginev1.Plan{}
 	for i := range tasks {
 		plan.Tasks = append(plan.Tasks, &enginev1.TaskPlan{Part: fmt.Sprintf("part-%d", i)})
 	}
-	b.core.AddJob(b.now, dispatch.Job{
+	return dispatch.Job{
 		ID: id, Spec: &enginev1.JobSpec{}, Plan: plan, Request: engine.Resources{CPU: 1}, MaxAttempts: maxAttempts,
 		Done: done, AssignAfter: assignAfter,
-	})
-	b.take()
+	}
 }
 
 func (b *bench) worker(id engine.NodeID, cpu float64) *fakeWorker {
@@ -480,7 +485,7 @@ func TestConnectRefuses(t *testing.T) {
 
 // TestRandomHistories lets workers come, go, stall, finish, and fail at random, over several heads, and checks after every step that
 // no two workers hold a valid lease of one task, that nothing runs beyond its node's cores, and that in the end every task was
-// committed exactly once.
+// committed exactly once. Some that are committed run again meanwhile, and end.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { runHistory(t, seed) })
@@ -502,6 +507,16 @@ func runHistory(t *testing.T, seed uint64) {
 		b.worker(name, 2)
 	}
 	reported := map[engine.NodeID]time.Time{}
+	again := map[int]bool{}
+	heardOf := func() {
+		for _, end := range b.events.Reruns {
+			if !again[end.Task.Index] {
+				t.Fatalf("task %d ends a second time to run again", end.Task.Index)
+			}
+			delete(again, end.Task.Index)
+		}
+		b.events.Reruns = nil
+	}
 	commitAll := func() {
 		for _, c := range b.events.Commits {
 			committed[c.Task.Index]++
@@ -547,12 +562,19 @@ func runHistory(t *testing.T, seed uint64) {
 			old := b
 			b = newBench(t, term)
 			b.now, b.workers = old.now, old.workers
+			clear(again) // Nobody who has asked for them is there any more.
 			add(b.now.Add(leaseTime))
 		case action < 17:
 			commitAll()
+		case action < 18 && len(committed) > 0:
+			index := slices.Sorted(maps.Keys(committed))[random.IntN(len(committed))]
+			again[index] = true
+			b.core.Rerun(b.now, jobOf("j", tasks, 1000, nil, time.Time{}), index)
+			b.take()
 		default:
 			b.pass(time.Duration(random.IntN(1500)) * time.Millisecond)
 		}
+		heardOf()
 		for _, node := range b.core.Nodes() {
 			// An adoption may exceed what is free: the work is there already. Grants never do.
 			if term == 1 && node.Used.CPU > node.Total.CPU && b.events.Lines == nil {
@@ -576,6 +598,9 @@ func runHistory(t *testing.T, seed uint64) {
 		}
 		commitAll()
 		b.pass(time.Second)
+	}
+	if heardOf(); len(again) > 0 {
+		t.Fatalf("tasks %v still run again", again)
 	}
 	if len(committed) < tasks {
 		t.Fatalf("%d of %d tasks are committed after %d calm rounds", len(committed), tasks, calmRounds)

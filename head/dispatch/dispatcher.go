@@ -32,6 +32,8 @@ type Hooks struct {
 	// Leads reports whether the head is sure to lead: otherwise workers hear nothing from it, since that would renew their leases. It must
 	// not call the dispatcher. Nil means that it always is.
 	Leads func() bool
+	// Rerun tells of the end of a task that was to run again. Nil means that nobody has any do so.
+	Rerun func(Rerun)
 	// GiveUp tells the directory of lost objects that are not made again. It is called in order with the two.
 	GiveUp func([]engine.ObjectID)
 }
@@ -169,6 +171,11 @@ func (d *Dispatcher) do(step func(core *Core, now time.Time)) {
 	}
 	for _, failure := range events.Failed {
 		d.hooks.Failed(failure)
+	}
+	for _, rerun := range events.Reruns {
+		if d.hooks.Rerun != nil {
+			d.hooks.Rerun(rerun)
+		}
 	}
 	for _, run := range events.Finished {
 		d.hooks.Finished(run)

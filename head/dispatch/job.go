@@ -54,6 +54,8 @@ type task struct {
 	state taskState
 	// delayed says that a waiting task is not in its job's queue: notBefore has to come first.
 	delayed bool
+	// again says that the task was committed, and runs again because its output is lost.
+	again bool
 	// sent says that the worker knows of the lease: it was told, or has reported it.
 	sent bool
 	// attempts counts leases that were granted.
@@ -112,6 +114,10 @@ type job struct {
 	held    bool
 	started bool
 	ended   bool
+	// finished says that its tasks were all committed once. again counts those that run again; reruns says that the job is here for such
+	// tasks alone.
+	finished, reruns bool
+	again            int
 	// lastPlaced orders jobs by their last grant, or their arrival.
 	lastPlaced int64
 }

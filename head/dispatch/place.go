@@ -259,8 +259,13 @@ func (c *Core) explain(k *class, waiting scheduler.Waiting, apart, nodes int) {
 	}
 	if waiting.Infeasible && c.config.FailInfeasible && nodes > 0 && apart == 0 {
 		for _, j := range slices.Clone(k.waiting) {
-			c.fail(j, engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
-				WithHint("ask for less in resources:, or run the job on a cluster that has it"))
+			err := engine.Errorf(engine.KindInvalidArgument, "schedule job", string(j.ID), "%s", waiting.Reason).
+				WithHint("ask for less in resources:, or run the job on a cluster that has it")
+			if j.finished {
+				c.failReruns(j, err)
+				continue
+			}
+			c.fail(j, err)
 		}
 	}
 }

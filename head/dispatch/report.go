@@ -207,6 +207,11 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 		c.takeFailure(now, w, j, id.Index, rpc.FromProto(failure))
 		return false
 	}
+	if t.again {
+		c.line(j.ID, "INFO", "task made its lost output again", map[string]string{"task": strconv.Itoa(id.Index), "worker": string(w.id)})
+		c.endRerun(j, id.Index, Rerun{Counts: result.GetCounts()})
+		return false // It is committed since long.
+	}
 	t.state, t.worker, t.lease = taskCommitting, w, &taskLease{counts: result.GetCounts(), result: result, granted: granted, ended: now}
 	w.leases[id] = struct{}{}
 	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
@@ -234,10 +239,14 @@ func (c *Core) takeFailure(now time.Time, w *worker, j *job, index int, failure 
 		c.attemptLost(now, j, index, w, failure)
 		return
 	}
-	c.enqueue(j, index, time.Time{})
 	c.line(j.ID, "ERROR", "task failed", map[string]string{
 		"task": strconv.Itoa(index), "worker": string(w.id), "error": failure.Error(),
 	})
+	if j.tasks[index].again {
+		c.endRerun(j, index, Rerun{Err: failure})
+		return
+	}
+	c.enqueue(j, index, time.Time{})
 	c.fail(j, failure)
 }
 

@@ -83,6 +83,7 @@ type Manager struct {
 	// planning and completing have a place for each job that may do so now: a job that is done need not wait for others' beginning.
 	planning, completing chan struct{}
 	forgetting           sync.Mutex // Held by the one that forgets old jobs.
+	remakes              *remakes
 
 	mu     sync.Mutex
 	closed bool // No job is accepted or resumed any more.
@@ -124,6 +125,7 @@ func New(config Config, store *state.Store, logs *joblog.Book, group *lifecycle.
 		config: config, store: store, logs: logs, lines: newLines(logs, logger), group: group, logger: logger,
 		planning: make(chan struct{}, config.Planners), completing: make(chan struct{}, config.Planners),
 		active: map[engine.JobID]*active{}, writing: map[string]*active{}, submitting: map[string]*active{}, changes: map[engine.JobID]chan struct{}{},
+		remakes: newRemakes(),
 	}
 	group.Go("lines", m.lines.run)
 	return m
@@ -144,6 +146,7 @@ func (m *Manager) Hooks() dispatch.Hooks {
 				m.changed(id)
 			})
 		},
+		Rerun:    m.rerunEnded,
 		Finished: func(run dispatch.Run) { m.conclude(run, nil) },
 		Failed:   func(failure dispatch.Failure) { m.conclude(failure.Run, failure.Err) },
 		Line: func(line dispatch.Line) {

@@ -32,6 +32,12 @@ type Objects interface {
 	Hold(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error
 	// Release ends somebody's references to objects. It is no error if there are none.
 	Release(ctx context.Context, ids []engine.ObjectID, owner engine.ObjectOwner) error
+	// Wait returns when count of the objects can be read, or ctx ends, or with an error if there will never be enough.
+	Wait(ctx context.Context, ids []engine.ObjectID, count int) ([]engine.ObjectID, error)
+	// Lost returns those of some objects that are lost, after it has heard what connected stores have.
+	Lost(ctx context.Context, ids []engine.ObjectID) ([]objects.Asked, error)
+	// Remade says that a lost object was made again, or cannot be: those who wait for it hear the error.
+	Remade(id engine.ObjectID, err error)
 	// Revive makes ids usable again that were deleted: their objects are about to be made again.
 	Revive(ids []engine.ObjectID)
 	// Locate says where objects are; those that cannot be read are left out. It does not wait.
@@ -71,6 +77,9 @@ func (m *Manager) holdInputs(ctx context.Context, job *state.Job, plan *enginev1
 		return nil
 	case m.config.Objects == nil:
 		return errNoObjects
+	}
+	if err := m.recover(ctx, inputs, 0); err != nil {
+		return engine.WrapError("hold inputs", string(job.ID), err)
 	}
 	owner := jobplan.JobOwner(job.ID)
 	if job.Plan != nil { // Else planning has just done it.
@@ -129,10 +138,13 @@ const freeWithin = 10 * time.Second
 
 // freeInputs gives the objects back that a job has read. What cannot be freed now is freed when the job is forgotten.
 func (m *Manager) freeInputs(ctx context.Context, id engine.JobID, plan *enginev1.Plan) {
-	inputs := jobplan.InputObjects(plan)
-	if len(inputs) == 0 || m.config.Objects == nil {
-		return
+	if inputs := jobplan.InputObjects(plan); len(inputs) > 0 && m.config.Objects != nil {
+		m.release(ctx, id, inputs)
 	}
+}
+
+// release gives objects back that a job has read.
+func (m *Manager) release(ctx context.Context, id engine.JobID, inputs []engine.ObjectID) {
 	ctx, cancel := context.WithTimeout(ctx, freeWithin)
 	defer cancel()
 	for some := range slices.Chunk(inputs, inOneCall) {

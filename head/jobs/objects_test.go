@@ -37,6 +37,10 @@ type directory struct {
 	onOwned func(engine.ObjectID)
 	// restored are the checkpoints that objects were made of.
 	restored []string
+	// losing says that what is lost stays so when it is made again: it is lost again at once.
+	losing bool
+	// remade are the ends of what was made again.
+	remade []string
 	// revived are the ids that may be used again.
 	revived []engine.ObjectID
 }
@@ -130,6 +134,32 @@ func (d *directory) Revive(ids []engine.ObjectID) {
 	d.change(func() { d.revived = append(d.revived, ids...) })
 }
 
+func (d *directory) Wait(_ context.Context, ids []engine.ObjectID, _ int) ([]engine.ObjectID, error) {
+	return ids, nil
+}
+
+func (d *directory) Lost(_ context.Context, ids []engine.ObjectID) (lost []objects.Asked, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range ids {
+		if !d.lost[id] {
+			continue
+		}
+		asked := objects.Asked{ID: id, Lost: engine.Errorf(engine.KindUnavailable, "find object", id.String(), "lost: its only copy was on node n, which is gone")}
+		for _, owner := range d.owners[id] {
+			if owner.Kind == engine.OwnerJob {
+				asked.Jobs = append(asked.Jobs, engine.JobID(owner.ID))
+			}
+		}
+		lost = append(lost, asked)
+	}
+	return lost, nil
+}
+
+func (d *directory) Remade(id engine.ObjectID, err error) {
+	d.change(func() { d.remade = append(d.remade, fmt.Sprint(id, err)) })
+}
+
 func (d *directory) Locate([]engine.ObjectID) []objects.Location { return nil }
 
 func (d *directory) EndOwner(owner engine.ObjectOwner) {
@@ -184,6 +214,12 @@ func (r *rig) objectSpec(sink *enginev1.ObjectSink, refs ...string) *enginev1.Jo
 // a folder, if one is given.
 func (r *rig) work(d *directory, tasks int, folder string) {
 	r.t.Helper()
+	r.workOrFail(d, tasks, folder, nil)
+}
+
+// workOrFail is work that fails with an error, unless that is nil.
+func (r *rig) workOrFail(d *directory, tasks int, folder string, failure error) {
+	r.t.Helper()
 	dispatcher := r.manager.Dispatcher()
 	report := &enginev1.SyncRequest{Sequence: 1, Hello: &enginev1.WorkerHello{
 		ProtocolVersion: rpc.WorkerProtocolVersion, NodeId: "n-" + strings.ToLower(r.t.Name()), Total: rpc.ResourcesToProto(engine.Resources{CPU: 1}),
@@ -211,9 +247,16 @@ func (r *rig) work(d *directory, tasks int, folder string) {
 		}
 		next := &enginev1.SyncRequest{Sequence: sequence, AcknowledgedSequence: answer.GetSequence()}
 		for _, grant := range answer.GetGrants() {
+			if failure != nil {
+				next.Results = append(next.Results, &enginev1.TaskResult{Lease: grant.GetLease(), Error: rpc.ToProto(failure)})
+				continue
+			}
 			if id, err := engine.ParseObjectID(grant.GetTask().GetPart()); err == nil {
 				owner := engine.ObjectOwner{Kind: engine.OwnerJob, ID: grant.GetLease().GetJobId()}
 				d.change(func() {
+					if !d.losing {
+						delete(d.lost, id)
+					}
 					d.owners[id] = append(d.owners[id], owner)
 					if d.onOwned != nil {
 						d.onOwned(id)
@@ -356,33 +399,6 @@ func TestObjectsWithoutAStore(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Checkpoint: t.TempDir()}))
-}
-
-// A job whose output was lost with its worker has not succeeded, and cannot be resumed as if it had that output.
-func TestLostOutputs(t *testing.T) {
-	d := newDirectory()
-	r := newRig(t, jobs.Config{Objects: d})
-	id := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{}))
-	r.await(id, "planned", func(job *state.Job) bool { return job.Plan != nil })
-	d.change(func() { d.lost[outputOf(id, 0)] = true })
-	r.work(d, 1, "")
-	r.await(id, "ended", ended)
-	job := r.job(string(id))
-	if err := rpc.FromProto(job.Ended.GetError()); job.State() != engine.JobFailed || err.Kind != engine.KindUnavailable || !strings.Contains(err.Error(), "which is gone") {
-		t.Fatalf("%s: %v", job.State(), err)
-	}
-	err := r.manager.Resume(t.Context(), id)
-	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "what it has done is gone") {
-		t.Errorf("%v", err)
-	}
-	d.change(func() { delete(d.lost, outputOf(id, 0)) })
-	if err := r.manager.Resume(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	r.await(id, "ended", func(job *state.Job) bool { return job.State() == engine.JobSucceeded })
-	if len(d.revived) != 0 {
-		t.Errorf("what was committed is revived: %v", d.revived)
-	}
 }
 
 // An output of a lost worker comes back from its checkpoint, which the log knows, also if the directory never heard of the object.

@@ -31,7 +31,8 @@ type output interface {
 func (m *Manager) output(spec *enginev1.JobSpec, id engine.JobID) (output, error) {
 	if spec.GetSink().GetObject() != nil {
 		kept, err := jobplan.NewObjectOutput(spec, id)
-		return objectOutput{ObjectOutput: kept, objects: m.config.Objects, ephemeral: m.config.Ephemeral}, err
+		again := func(ctx context.Context, ids []engine.ObjectID) error { return m.recover(ctx, ids, 0) }
+		return objectOutput{ObjectOutput: kept, objects: m.config.Objects, ephemeral: m.config.Ephemeral, recover: again}, err
 	}
 	place, err := jobplan.Folder(spec, id)
 	return folderOutput{place}, err

@@ -17,7 +17,12 @@ type objectOutput struct {
 	jobplan.ObjectOutput
 	objects   Objects
 	ephemeral bool
+	// recover is for outputs that are lost before the job has ended.
+	recover recoverer
 }
+
+// recoverer makes those of some objects again that are lost.
+type recoverer func(ctx context.Context, ids []engine.ObjectID) error
 
 // place tells jobs apart by the names that they pin.
 func (o objectOutput) place() string {
@@ -56,8 +61,8 @@ func (o objectOutput) Prepare(context.Context) error { return nil }
 // Abandon has nothing to do: what was not sealed went with its attempt.
 func (o objectOutput) Abandon(context.Context) error { return nil }
 
-// complete proves that every output can still be read, sets its end, and pins it. Outputs of a worker that was lost meanwhile fail the
-// job, unless they have a checkpoint.
+// complete proves that every output can still be read, sets its end, and pins it. Outputs of a worker that was lost meanwhile come back from
+// their checkpoints, or are made again; those of which nothing comes fail the job.
 func (o objectOutput) complete(ctx context.Context, job *state.Job) error {
 	if o.objects == nil {
 		return errNoObjects
@@ -66,7 +71,7 @@ func (o objectOutput) complete(ctx context.Context, job *state.Job) error {
 	if o.TTL > 0 {
 		mine.Expires = time.Now().Add(o.TTL)
 	}
-	ids, err := o.hold(ctx, job, mine)
+	ids, err := o.hold(ctx, job, mine, o.recover)
 	if err != nil {
 		return engine.WrapError("complete output", string(o.Job), err)
 	}
@@ -86,12 +91,17 @@ func (o objectOutput) pin(ctx context.Context, ids []engine.ObjectID, expires ti
 const holdTries = 3
 
 // hold makes somebody an owner of what the job has committed, and returns the ids. What the directory has not got comes back from its
-// checkpoint: a worker can be lost after it reported its result and before its store was heard, also while its outputs are being held.
-func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.ObjectOwner) (ids []engine.ObjectID, err error) {
+// checkpoint, or by again unless that is nil: a worker can be lost after it reported its result and before its store was heard, also while
+// its outputs are being held.
+func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.ObjectOwner, again recoverer) (ids []engine.ObjectID, err error) {
 	checkpoints := map[engine.ObjectID]string{}
+	var unkept []engine.ObjectID // Those without a checkpoint.
 	for i, committed := range job.Committed {
 		if committed != nil {
 			ids = append(ids, o.ID(i))
+			if committed.GetCheckpoint() == "" {
+				unkept = append(unkept, o.ID(i))
+			}
 			checkpoints[o.ID(i)] = committed.GetCheckpoint()
 		}
 	}
@@ -99,6 +109,11 @@ func (o objectOutput) hold(ctx context.Context, job *state.Job, owner engine.Obj
 		return nil, nil
 	}
 	for range holdTries {
+		if again != nil {
+			if err := again(ctx, unkept); err != nil {
+				return nil, err
+			}
+		}
 		if err := o.bringBack(ctx, checkpoints, owner); err != nil {
 			return nil, err
 		}
@@ -149,6 +164,6 @@ func (o objectOutput) checkResume(ctx context.Context, job *state.Job) error {
 		return errNoObjects
 	}
 	// To hold again what the job holds changes nothing, and tells whether it is there.
-	_, err := o.hold(ctx, job, o.Owner())
+	_, err := o.hold(ctx, job, o.Owner(), nil)
 	return err
 }

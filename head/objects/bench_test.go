@@ -34,6 +34,8 @@ type bench struct {
 	// news are what the subscriber has heard, a line each.
 	news   []string
 	losses []objects.Loss
+	// asks are the lost objects that were asked of jobs.
+	asks []objects.Asked
 }
 
 func newBench(t *testing.T, term uint64) *bench {
@@ -57,6 +59,7 @@ func (b *bench) take() {
 		b.answers[answer.Waiter] = answer
 	}
 	b.losses = append(b.losses, events.Losses...)
+	b.asks = append(b.asks, events.Asked...)
 	b.hear(events.News)
 }
 

@@ -37,6 +37,9 @@ type Config struct {
 	// Remade says that outputs of tasks which are lost may be made again: who waits for one hears of the loss once GiveUp has said that it
 	// is not.
 	Remade bool
+	// Remake is told of each lost object that somebody waits for or watches and that a job may be able to make again, once until Remade
+	// answers; the directory calls it without a lock held, and it must not block. Nil means that jobs make nothing again.
+	Remake func(Asked)
 	// MaxSessions bounds the client sessions, MaxRequests the requests to one store that wait for its answer. More are refused. Zero means
 	// 100,000 and 10,000.
 	MaxSessions, MaxRequests int
@@ -110,6 +113,8 @@ type Events struct {
 	Losses []Loss
 	// News are for the subscriber.
 	News News
+	// Asked are lost objects that jobs may make again.
+	Asked []Asked
 }
 
 // Result is how a request ended.

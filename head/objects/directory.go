@@ -105,6 +105,9 @@ func (d *Directory) do(step func(core *Core, now time.Time)) {
 	if told {
 		d.spread()
 	}
+	for _, asked := range events.Asked {
+		d.config.Remake(asked)
+	}
 	for _, loss := range events.Losses {
 		level := slog.LevelInfo
 		if loss.Lost > 0 {

@@ -34,8 +34,8 @@ type object struct {
 	former []*store
 	// departure says how the last copy was lost; nil while there are copies.
 	departure *departure
-	// remaking says that the lost object may be made again by its task.
-	remaking bool
+	// remaking says that the lost object may be made again by its task, asked that a job was asked to.
+	remaking, asked bool
 	// restoration is set while the object is to come back from its checkpoint.
 	restoration *restoration
 }
@@ -165,7 +165,8 @@ func (c *Core) take(now time.Time, s *store, id engine.ObjectID, wire *enginev1.
 		o.former = slices.DeleteFunc(o.former, func(other *store) bool { return other == s })
 		var missing []engine.ObjectOwner
 		for _, owner := range o.kept {
-			if !contains(owners, owner) && !expired(owner, now) {
+			// What was made again belongs to its job without an end, until it hears of the one that the lost object had.
+			if ends := !owner.Expires.IsZero() && slices.Contains(owners, bare(owner)); (ends || !contains(owners, owner)) && !expired(owner, now) {
 				missing = append(missing, owner)
 			}
 		}
@@ -174,7 +175,7 @@ func (c *Core) take(now time.Time, s *store, id engine.ObjectID, wire *enginev1.
 		}
 	}
 	if o.departure != nil {
-		o.departure, o.restoration, o.remaking = nil, nil, false
+		o.departure, o.restoration, o.remaking, o.asked = nil, nil, false, false
 		c.departed.remove(id)
 	}
 	c.own(now, o)
@@ -274,6 +275,9 @@ func (c *Core) drop(now time.Time, o *object, r *replica, lost bool) {
 		if o.remaking || c.watches[o.id] == nil {
 			c.lost(o.id)
 		}
+	}
+	if c.awaited[o.id] != nil || c.watches[o.id] != nil {
+		c.want(o)
 	}
 	c.tell(o.id)
 }

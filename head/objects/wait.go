@@ -44,7 +44,7 @@ func (c *Core) judge(id engine.ObjectID) (verdict, error) {
 		return absent, nil
 	case len(o.replicas) > 0:
 		return ready, nil
-	case o.checkpoint != "", o.remaking:
+	case o.checkpoint != "", o.remaking, o.asked:
 		return absent, nil
 	default:
 		return impossible, lostError(o)
@@ -71,7 +71,8 @@ func lostError(o *object) error {
 }
 
 // Wait begins to wait until count of the objects can be read, and returns the waiter's number. Count must be between 0 and the number of
-// ids. An event answers, at once if nothing is to be waited for. Objects that have a checkpoint alone are brought back.
+// ids. An event answers, at once if nothing is to be waited for. Objects that have a checkpoint alone are brought back, lost outputs of jobs
+// made again.
 func (c *Core) Wait(now time.Time, ids []engine.ObjectID, count int) uint64 {
 	w := &waiter{number: c.next(), ids: ids, count: count}
 	if c.waiting+len(ids) > c.config.MaxAwaited {
@@ -81,6 +82,7 @@ func (c *Core) Wait(now time.Time, ids []engine.ObjectID, count int) uint64 {
 	}
 	c.waiters[w.number] = w
 	c.waiting += len(ids)
+	c.wantMissing(ids, count)
 	for _, id := range ids {
 		v, err := c.judge(id)
 		w.see(v, err, 1)

@@ -12,8 +12,10 @@ type News struct {
 	Known []Location
 	// Unknown are watched objects of which nobody knows anything. They may still come, and are known then.
 	Unknown []engine.ObjectID
-	// Lost are objects whose every copy is gone and that have no checkpoint, if they are watched or a task's output.
-	Lost []engine.ObjectID
+	// Lost are objects whose every copy is gone and that have no checkpoint, if they are watched or a task's output; Causes says of some of
+	// them why they cannot be made again.
+	Lost   []engine.ObjectID
+	Causes map[engine.ObjectID]error
 	// Freed are outputs of tasks that nobody owns any more, or that were deleted.
 	Freed []engine.ObjectID
 	// EndedSessions have ended, by their clients or because those were silent.
@@ -41,11 +43,14 @@ type watch struct {
 }
 
 // Watch makes the core tell what becomes of objects, beginning with what is known now, until each is known for the first time or
-// Unwatch. Objects that have a checkpoint alone are brought back.
+// Unwatch. Objects that have a checkpoint alone are brought back, lost outputs of jobs made again.
 func (c *Core) Watch(now time.Time, ids []engine.ObjectID) {
 	for _, id := range ids {
 		w := &watch{}
 		c.watches[id] = w
+		if o := c.objects[id]; o != nil {
+			c.want(o)
+		}
 		v, _ := c.judge(id)
 		switch {
 		case v != absent:
@@ -73,6 +78,9 @@ func (c *Core) GiveUp(ids []engine.ObjectID) {
 	for _, id := range ids {
 		if o := c.objects[id]; o != nil && o.remaking {
 			o.remaking = false
+			if c.awaited[id] != nil || c.watches[id] != nil {
+				c.want(o)
+			}
 			c.tell(id)
 		}
 	}

@@ -1,6 +1,7 @@
 package objects_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -21,7 +22,11 @@ func (b *bench) hear(news objects.News) {
 		b.news = append(b.news, fmt.Sprintf("unknown %d", id[0]))
 	}
 	for _, id := range news.Lost {
-		b.news = append(b.news, fmt.Sprintf("lost %d", id[0]))
+		text := fmt.Sprintf("lost %d", id[0])
+		if cause := news.Causes[id]; cause != nil {
+			text = fmt.Sprintf("%s: %s", text, errors.Unwrap(cause))
+		}
+		b.news = append(b.news, text)
 	}
 	for _, id := range news.EndedSessions {
 		b.news = append(b.news, "ended "+id[:1])

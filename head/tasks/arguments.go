@@ -159,11 +159,11 @@ func (t *task) failure() error {
 	if t.outcome.GetState() == enginev1.TaskState_TASK_STATE_CANCELLED {
 		verb = "was cancelled"
 	}
-	return engine.Errorf(cause.Kind, "", "", "task %s (%s) %s: %s", t.template.name, t.id, verb, shorten(cause.Err.Error()))
+	return engine.Errorf(cause.Kind, "", "", "task %s (%s) %s: %s", t.template.name, t.id, verb, Shorten(cause.Err.Error()))
 }
 
-// shorten keeps both ends of a long text: the nearest and the first cause.
-func shorten(text string) string {
+// Shorten keeps both ends of an error's long text: the nearest and the first cause.
+func Shorten(text string) string {
 	if len(text) <= maxCauseBytes {
 		return text
 	}

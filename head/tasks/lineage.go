@@ -8,10 +8,12 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// The bounds of computing again what is lost.
+// The bounds of computing again what is lost, for jobs' outputs, too.
 const (
-	maxReruns = 3
-	maxDepth  = 100
+	// MaxReruns is how often one task is run again.
+	MaxReruns = 3
+	// MaxDepth is how many tasks may be run again one for another.
+	MaxDepth = 100
 )
 
 // keepLineage keeps a task that has succeeded to be run again when its outputs are lost. Those that are kept longest go when there are
@@ -110,6 +112,15 @@ func (c *Core) ObjectLost(now time.Time, id engine.ObjectID) (again bool) {
 	return again
 }
 
+// ObjectNever says why an object cannot be had any more: those that wait for it fail.
+func (c *Core) ObjectNever(now time.Time, id engine.ObjectID, cause error) {
+	delete(c.known, id)
+	if o := c.objects[id]; o != nil {
+		c.never(now, o, cause)
+	}
+	c.refill(now)
+}
+
 // lose runs the task again that has made an object, or fails those that wait for it.
 func (c *Core) lose(now time.Time, id engine.ObjectID) (again bool) {
 	delete(c.known, id)
@@ -141,12 +152,12 @@ func (c *Core) lose(now time.Time, id engine.ObjectID) (again bool) {
 			t.template.name, t.id))
 	case !t.lineage:
 		return fail(t.failure())
-	case t.rare().reruns >= maxReruns:
+	case t.rare().reruns >= MaxReruns:
 		return fail(c.abandon(t, engine.Errorf(engine.KindUnavailable, "", "",
-			"every copy of this output of task %s (%s) is lost, although it was made again %d times", t.template.name, t.id, maxReruns)))
-	case depth > maxDepth:
+			"every copy of this output of task %s (%s) is lost, although it was made again %d times", t.template.name, t.id, MaxReruns)))
+	case depth > MaxDepth:
 		return fail(engine.Errorf(engine.KindUnavailable, "", "",
-			"every copy of this output of task %s (%s) is lost, and so are the arguments of %d tasks that would make it again", t.template.name, t.id, maxDepth))
+			"every copy of this output of task %s (%s) is lost, and so are the arguments of %d tasks that would make it again", t.template.name, t.id, MaxDepth))
 	}
 	c.rerun(now, t, depth)
 	return true
@@ -189,7 +200,7 @@ func (c *Core) finishRerun(now time.Time, t *task, outcome *enginev1.TaskOutcome
 			kind = engine.KindCanceled
 		}
 		_ = c.abandon(t, engine.Errorf(kind, "", "", "the outputs of task %s (%s) are lost, and it could not make them again: %s",
-			t.template.name, t.id, shorten(err.Error())))
+			t.template.name, t.id, Shorten(err.Error())))
 		for i := range t.outcome.GetOutputs() {
 			c.events.Given = append(c.events.Given, t.id.Output(i))
 		}

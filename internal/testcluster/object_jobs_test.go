@@ -126,7 +126,7 @@ func TestJobThroughObjects(t *testing.T) {
 	}
 }
 
-// An output dies with its worker, unless it has a checkpoint.
+// An output whose job cannot make it again dies with its worker, unless it has a checkpoint.
 func TestOutputOfAWorkerThatDies(t *testing.T) {
 	tb := newTable(t, 500, 1)
 	folder := filepath.Join(tb.dir, "kept")
@@ -135,6 +135,9 @@ func TestOutputOfAWorkerThatDies(t *testing.T) {
 	kept := wait(t, submit(t, c, tb.intoObjects(&enginev1.ObjectSink{Checkpoint: folder, Ttl: "1h"})), engine.JobSucceeded)
 	if len(made.Outputs) != 1 || len(kept.Outputs) != 1 {
 		t.Fatalf("%v and %v", made.Outputs, kept.Outputs)
+	}
+	if err := os.Remove(filepath.Join(tb.dir, "in-000.csv")); err != nil {
+		t.Fatal(err)
 	}
 	c.AddWorker()
 	c.KillWorker(0)
@@ -151,7 +154,7 @@ func TestOutputOfAWorkerThatDies(t *testing.T) {
 		defer opened.Release()
 		return opened.Rows(), nil
 	}
-	if _, err := read(made.Outputs[0]); engine.KindOf(err) != engine.KindUnavailable || !strings.Contains(err.Error(), "lost") {
+	if _, err := read(made.Outputs[0]); engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "in-000.csv is gone") {
 		t.Errorf("%v", err)
 	}
 	if rows, err := read(kept.Outputs[0]); err != nil || rows != 500 {
@@ -160,7 +163,7 @@ func TestOutputOfAWorkerThatDies(t *testing.T) {
 
 	// A job over what is lost says so before it reads anything; one over what has a checkpoint runs.
 	job := submit(t, c, &enginev1.JobSpec{Source: objectSource(made.Outputs[0]), Sink: objectSink(&enginev1.ObjectSink{})})
-	if result := wait(t, job, engine.JobFailed); engine.KindOf(result.Err) != engine.KindUnavailable || !strings.Contains(result.Err.Error(), "lost") {
+	if result := wait(t, job, engine.JobFailed); engine.KindOf(result.Err) != engine.KindConflict || !strings.Contains(result.Err.Error(), "lost") {
 		t.Errorf("%v", result.Err)
 	}
 	if result := wait(t, submit(t, c, &enginev1.JobSpec{Source: objectSource(kept.Outputs[0]), Sink: objectSink(&enginev1.ObjectSink{})}), engine.JobSucceeded); result.RowsWritten != 500 {
