@@ -19,11 +19,15 @@ import (
 
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/node"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // TestMain lets the test's own program be the engine: that is what start runs in the background.
 func TestMain(m *testing.M) {
+	if code, executed := node.RunExecutor(); executed {
+		os.Exit(code)
+	}
 	if os.Getenv("ENGINE_TEST_IS_ENGINE") == "1" {
 		os.Exit(newApp().run(context.Background(), os.Args[1:]))
 	}
