@@ -143,13 +143,13 @@ func (m *Manager) freeInputs(ctx context.Context, id engine.JobID, plan *enginev
 	}
 }
 
-// release gives objects back that a job has read.
+// release gives objects back that a job has read, or does not keep any more.
 func (m *Manager) release(ctx context.Context, id engine.JobID, inputs []engine.ObjectID) {
 	ctx, cancel := context.WithTimeout(ctx, freeWithin)
 	defer cancel()
 	for some := range slices.Chunk(inputs, inOneCall) {
 		if err := m.config.Objects.Release(ctx, some, jobplan.JobOwner(id)); err != nil {
-			m.logger.WarnContext(ctx, "inputs of a job that has ended are held until it is forgotten", "job", id, "error", err)
+			m.logger.WarnContext(ctx, "objects of a job that has ended are held until it is forgotten", "job", id, "error", err)
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/dispatch"
@@ -122,10 +123,24 @@ func (m *Manager) makeAgain(ctx context.Context, r *remake) error {
 			return fail(err)
 		}
 		if lost, err := m.config.Objects.Lost(ctx, []engine.ObjectID{r.id}); err != nil || len(lost) == 0 {
+			m.endInTime(ctx, id)
 			return err
 		}
 	}
 	return fail(engine.Errorf(engine.KindUnavailable, "", "", "it was lost again each of %d times, or its job has changed", tasks.MaxReruns))
+}
+
+// endInTime gives up an output that was made again until nobody was to have it any more: the new copy knows no end.
+func (m *Manager) endInTime(ctx context.Context, id engine.TaskID) {
+	job := m.job(id.Job)
+	if job == nil || job.Ended == nil {
+		return // It has no end yet, or no owner any more.
+	}
+	// A spec that was accepted has a sink that can be read.
+	kept, err := jobplan.NewObjectOutput(job.Spec, job.ID)
+	if err == nil && kept.TTL > 0 && !time.Now().Before(job.EndTime.Add(kept.TTL)) {
+		m.release(ctx, job.ID, []engine.ObjectID{kept.ID(id.Index)})
+	}
 }
 
 // makerOf finds the task whose output an object is. The job is kept in mind until leaveJob.

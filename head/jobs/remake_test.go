@@ -150,6 +150,24 @@ func TestRemakeWithinTheJobsTimeout(t *testing.T) {
 	}
 }
 
+// What is made again after its time is not kept.
+func TestRemakeAfterTheEndOfAnOutput(t *testing.T) {
+	d := newDirectory()
+	r := newRig(t, jobs.Config{Objects: d})
+	id := r.objectJob(d, &enginev1.ObjectSink{Ttl: "1ms"})
+	d.lose(outputOf(id, 0))
+	over := func() {
+		<-time.After(time.Until(r.job(string(id)).EndTime.Add(2 * time.Millisecond)))
+		r.work(d, 1, "")
+	}
+	if end := r.ask(d, outputOf(id, 0), over); end != "<nil>" {
+		t.Errorf("%s", end)
+	}
+	if text, _ := d.owned(outputOf(id, 0)); text != "" {
+		t.Errorf("owned by %s", text)
+	}
+}
+
 // A chain that is too long is given up, with the reason of its end and not with that of each of its parts.
 func TestRemakeOfALongChain(t *testing.T) {
 	d := newDirectory()
