@@ -22,9 +22,9 @@ type SinkOptions struct {
 	Header bool
 }
 
-// Sink writes CSV files as RFC 4180 has them, but for line ends, which are LF. A null is an empty field, an empty text is "". Where a
-// row would be an empty line, which most readers skip, a null that is not a text is "" too. Floats have as few digits as give them back
-// exactly; NaN, inf, and -inf are written so. Metadata has no place in the format.
+// Sink writes CSV files as RFC 4180 has them, but for line ends, which are LF. A null is an empty field, an empty text is "". In a
+// table of one column a null is "" too, also of texts: its row would be an empty line, which most readers skip. Floats have as few
+// digits as give them back exactly; NaN, inf, and -inf are written so. Metadata has no place in the format.
 type Sink struct{ options SinkOptions }
 
 var _ dataset.Sink = (*Sink)(nil)
@@ -74,7 +74,7 @@ func (s *Sink) Create(w io.Writer, schema *arrow.Schema, _ memory.Allocator) (da
 		}
 	}
 	style := &text.Style{NaN: "NaN", Infinity: "inf", MinusInfinity: "-inf", Text: quoted}
-	if f := schema.Field(0); schema.NumFields() == 1 && f.Type.ID() != arrow.STRING && f.Type.ID() != arrow.LARGE_STRING {
+	if schema.NumFields() == 1 {
 		style.Null = `""`
 	}
 	var head []byte

@@ -78,7 +78,7 @@ func TestSink(t *testing.T) {
 		{"delimiter, no header", csv.SinkOptions{Delimiter: ';'}, arrow.NewSchema([]arrow.Field{field("a", textType), field("b", textType)}, nil),
 			`[{"a":"x;y","b":"1,5"},{"b":"\r"}]`, "\"x;y\";1,5\n;\"\r\"\n"},
 		{"one column", csv.SinkOptions{Header: true}, arrow.NewSchema([]arrow.Field{field("a", int32Type)}, nil), `[{"a":1},{}]`, "a\n1\n\"\"\n"},
-		{"one text", csv.SinkOptions{Header: true}, arrow.NewSchema([]arrow.Field{field("a", textType)}, nil), `[{"a":""},{}]`, "a\n\"\"\n\n"},
+		{"one text", csv.SinkOptions{Header: true}, arrow.NewSchema([]arrow.Field{field("a", textType)}, nil), `[{"a":""},{}]`, "a\n\"\"\n\"\"\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := writeCSV(t, test.options, recordOf(t, test.schema, test.rows)); got != test.want {
@@ -99,7 +99,8 @@ func TestSink(t *testing.T) {
 	}
 }
 
-// TestSinkRoundTrip writes random rows, and reads them with our source, with Python's csv module, with pyarrow and with pandas.
+// TestSinkRoundTrip writes random rows, and reads them with our source, with Python's csv module, with pyarrow, and with pandas if it is
+// there.
 func TestSinkRoundTrip(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -135,17 +136,33 @@ func TestSinkRoundTrip(t *testing.T) {
 			t.Fatalf("row %d is %s, want %s", i, got.rows[i], want)
 		}
 	}
-	python := testenv.Python(t, "pyarrow", "pandas")
+	python := testenv.Python(t, "pyarrow")
 	const program = `
 import csv, json, sys
-import pyarrow.csv as pc, pandas as pd
+import pyarrow.csv as pc
+try:
+    import pandas as pd
+except ImportError:
+    pd = None
 path = sys.argv[1]
 rows = list(csv.reader(open(path, newline="", encoding="utf-8")))
 t = pc.read_csv(path, parse_options=pc.ParseOptions(newlines_in_values=True), convert_options=pc.ConvertOptions(quoted_strings_can_be_null=False))
-d = pd.read_csv(path, float_precision="round_trip", keep_default_na=False)
-json.dump({"csv": [[r[2], float(r[1])] for r in rows[1:]], "pyarrow": list(zip(t["s"].to_pylist(), t["f"].to_pylist())), "pandas": list(zip(d["s"], d["f"])), "ints": [str(t["i"].type), str(d["i"].dtype)]}, sys.stdout)
+read = {"csv": [[r[2], float(r[1])] for r in rows[1:]], "pyarrow": list(zip(t["s"].to_pylist(), t["f"].to_pylist()))}
+ints = [str(t["i"].type)]
+if pd is not None:
+    d = pd.read_csv(path, float_precision="round_trip", keep_default_na=False)
+    read["pandas"] = list(zip(d["s"], d["f"]))
+    ints.append(str(d["i"].dtype))
+one = list(csv.reader(open(sys.argv[2], newline="", encoding="utf-8")))
+assert one == [["s"], ["a"], [""], [""]], one
+one = pc.read_csv(sys.argv[2])["s"].to_pylist()
+assert one == ["a", "", ""], one
+assert pd is None or len(pd.read_csv(sys.argv[2])) == 3
+json.dump({"rows": read, "ints": ints}, sys.stdout)
 `
-	out, err := exec.CommandContext(t.Context(), python, "-c", program, files[0].Path).Output()
+	one := arrow.NewSchema([]arrow.Field{{Name: "s", Type: textType, Nullable: true}}, nil)
+	oneColumn := writeFiles(t, writeCSV(t, csv.SinkOptions{Header: true}, recordOf(t, one, `[{"s":"a"},{},{"s":""}]`)))
+	out, err := exec.CommandContext(t.Context(), python, "-c", program, files[0].Path, oneColumn[0].Path).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -153,14 +170,16 @@ json.dump({"csv": [[r[2], float(r[1])] for r in rows[1:]], "pyarrow": list(zip(t
 		}
 		t.Fatal(err)
 	}
-	var read map[string]json.RawMessage
+	var read struct {
+		Rows map[string][][2]any
+		Ints []string
+	}
 	if err := json.Unmarshal(out, &read); err != nil {
 		t.Fatal(err)
 	}
-	for _, reader := range []string{"csv", "pyarrow", "pandas"} {
-		var rows [][2]any
-		if err := json.Unmarshal(read[reader], &rows); err != nil || len(rows) != len(texts) {
-			t.Fatalf("%s: %d rows, %v", reader, len(rows), err)
+	for reader, rows := range read.Rows {
+		if len(rows) != len(texts) {
+			t.Fatalf("%s: %d rows", reader, len(rows))
 		}
 		for i, row := range rows {
 			if row[0] != texts[i] || row[1] != floats[i] {
@@ -168,8 +187,8 @@ json.dump({"csv": [[r[2], float(r[1])] for r in rows[1:]], "pyarrow": list(zip(t
 			}
 		}
 	}
-	if string(read["ints"]) != `["int64", "int64"]` {
-		t.Errorf("integers are %s", read["ints"])
+	if slices.ContainsFunc(read.Ints, func(name string) bool { return name != "int64" }) {
+		t.Errorf("integers are %q", read.Ints)
 	}
 	if !slices.Equal(strings.Split(content, "\n")[:1], []string{"i,f,s"}) {
 		t.Errorf("header is %q", content[:10])

@@ -98,22 +98,28 @@ func TestSink(t *testing.T) {
 	}
 }
 
-// TestSinkReaders lets Python, pyarrow, and pandas read what is written.
+// TestSinkReaders lets Python, pyarrow, and, if it is there, pandas read what is written.
 func TestSinkReaders(t *testing.T) {
-	python := testenv.Python(t, "pyarrow", "pandas")
+	python := testenv.Python(t, "pyarrow")
 	const program = `
 import json, sys
-import pyarrow as pa, pyarrow.json as pj, pandas as pd
+import pyarrow as pa, pyarrow.json as pj
+try:
+    import pandas as pd
+except ImportError:
+    pd = None
 path = sys.argv[1]
 rows = [json.loads(line) for line in open(path, encoding="utf-8", newline="\n")]
 t = pj.read_json(path)
 assert t.num_rows == len(rows) == 6
 assert t.schema.field("i").type == pa.int64() and t.schema.field("f").type == pa.float64() and t.schema.field("l").type == pa.list_(pa.float64()), t.schema
-assert pa.types.is_timestamp(t.schema.field("t").type), t.schema
+# It takes texts with fractions of seconds for texts.
+assert pa.types.is_timestamp(t.schema.field("d").type) and t.schema.field("t").type == pa.string(), t.schema
 key = 'a "key"'
 assert t[key].to_pylist() == [r[key] for r in rows], t[key]
-d = pd.read_json(path, lines=True)
-assert len(d) == 6 and list(d.columns) == t.column_names
+if pd is not None:
+    d = pd.read_json(path, lines=True)
+    assert len(d) == 6 and sorted(d.columns) == sorted(t.column_names)
 json.dump([r[key] for r in rows], sys.stdout)
 `
 	record := sinkRecord()
