@@ -52,20 +52,20 @@ type death struct {
 	blamed uint64
 }
 
-// errDied is the end of a call by the end of its executor.
+// errDied is the end of a call, or of loading, by the end of the executor.
 var errDied = errors.New("the executor died")
 
-// start starts an executor and waits until it has its model, which it describes.
+// start starts an executor and waits until it has its model, which it describes. errDied in its error says that it has not lived to do so.
 func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ *child, _ *enginev1.ExecutorLoaded, err error) {
 	const op = "start executor"
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, engine.Errorf(engine.KindExhausted, op, request.Path, "socketpair: %w", err)
+		return nil, nil, engine.Errorf(kindOf(err), op, request.Path, "socketpair: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "executor"), os.NewFile(uintptr(fds[1]), "executor") //nolint:gosec // Descriptors are not negative.
 	conn, err := net.FileConn(ours)
 	if err = errors.Join(err, ours.Close()); err != nil {
-		return nil, nil, errors.Join(engine.Errorf(engine.KindExhausted, op, request.Path, "socket: %w", err), theirs.Close())
+		return nil, nil, errors.Join(engine.Errorf(kindOf(err), op, request.Path, "socket: %w", err), theirs.Close())
 	}
 	c := &child{
 		config: config, model: request.Path, stream: fdstream.New(conn.(*net.UnixConn), maxMessageBytes), output: &tail{},
@@ -81,7 +81,7 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // A Ctrl-C in the terminal is the worker's alone.
 	err = c.cmd.Start()
 	if err = errors.Join(err, theirs.Close()); err != nil {
-		return nil, nil, errors.Join(engine.Errorf(engine.KindExhausted, op, request.Path, "%w", err), conn.Close())
+		return nil, nil, errors.Join(engine.Errorf(kindOf(err), op, request.Path, "%w", err), conn.Close())
 	}
 	ctx, cancel := context.WithTimeout(ctx, config.LoadTimeout)
 	defer cancel()
@@ -98,7 +98,7 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 		if c.death.killed {
 			kind = engine.KindExhausted
 		}
-		return nil, nil, engine.Errorf(kind, op, request.Path, "it died while it loaded the model: %s", c.death.cause)
+		return nil, nil, engine.Errorf(kind, op, request.Path, "%w while it loaded the model: %s", errDied, c.death.cause)
 	}
 	if refused := rpc.FromProto(loaded.GetError()); refused != nil {
 		c.stopped = true // It ends by itself, and nobody else knows it.
@@ -150,14 +150,14 @@ func (c *child) end(now bool) {
 	_ = c.stream.Conn.Close()
 	overdue := time.AfterFunc(c.config.StopTimeout, func() { _ = c.cmd.Process.Kill() })
 	err := c.cmd.Wait()
-	overdue.Stop()
+	byOthers := overdue.Stop() && !now
 	c.stream.Fail(net.ErrClosed)
 	c.mu.Lock()
 	waiting, unused := c.calls, c.unused
 	c.calls, c.unused = nil, nil
 	died := &death{cause: c.output.cause(c.cmd.ProcessState, err), blamed: c.blamed}
-	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL && c.blamed == 0 {
-		died.killed = true
+	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+		died.killed = byOthers && c.blamed == 0
 	}
 	c.death = died
 	expected := c.stopped || now

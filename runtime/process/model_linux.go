@@ -171,7 +171,7 @@ func (m *model) ready(ctx context.Context) (*child, error) {
 		return nil, engine.Errorf(engine.KindConflict, op, m.request.Path, "its executor died, and the file is not what it was when it was loaded")
 	}
 	<-c.dead
-	c, _, err := start(ctx, m.config, m.request)
+	c, err := m.restart(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +180,20 @@ func (m *model) ready(ctx context.Context) (*child, error) {
 	m.child = c
 	m.mu.Unlock()
 	return c, nil
+}
+
+// restart starts another executor. The model could be loaded once, so that an executor that dies of that is no proof against it.
+func (m *model) restart(ctx context.Context) (c *child, err error) {
+	for range maxCrashes {
+		if c, _, err = start(ctx, m.config, m.request); engine.KindOf(err) != engine.KindModel || !errors.Is(err, errDied) {
+			break
+		}
+	}
+	if engine.KindOf(err) == engine.KindExhausted {
+		// A call of fewer rows, which is what callers try then, would help nobody.
+		err = engine.Errorf(engine.KindUnavailable, "run model", m.request.Path, "its executor died, and none can be started: %w", err)
+	}
+	return c, err
 }
 
 // Close implements runtime.Model.

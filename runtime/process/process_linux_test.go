@@ -52,6 +52,17 @@ func TestMain(m *testing.M) {
 type brittleLoader struct{ runtime.Loader }
 
 func (l brittleLoader) Load(ctx context.Context, request runtime.LoadRequest) (runtime.Model, error) {
+	if path := os.Getenv("ENGINE_TEST_LOAD_HANGS"); path != "" {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return nil, err
+		}
+		select {}
+	}
+	if path := os.Getenv("ENGINE_TEST_LOAD_DIES"); path != "" && os.Remove(path) == nil {
+		signal, _ := strconv.Atoi(os.Getenv("ENGINE_TEST_SIGNAL"))
+		_ = syscall.Kill(os.Getpid(), syscall.Signal(signal))
+		select {}
+	}
 	m, err := l.Loader.Load(ctx, request)
 	if err != nil {
 		return nil, err
@@ -306,31 +317,125 @@ func TestChangedModel(t *testing.T) {
 	}
 }
 
-// An executor ends with the process that started it.
-func TestOrphan(t *testing.T) {
-	if os.Getenv("ENGINE_TEST_ORPHAN") != "" {
-		load(t, newLoader(t))
-		fmt.Println("executor", children(t)[0])
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+// An executor that dies while it is started again is started once more, unless memory is short: then fewer rows are of no use.
+func TestDiesWhileStartedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		signal syscall.Signal
+		kind   engine.Kind
+	}{
+		"signal": {signal: syscall.SIGSEGV},
+		"killed": {syscall.SIGKILL, engine.KindUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "die")
+			m := load(t, newLoader(t, "ENGINE_TEST_LOAD_DIES="+path, fmt.Sprintf("ENGINE_TEST_SIGNAL=%d", test.signal)))
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range children(t) {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.kind != 0 {
+				if _, err := run(t.Context(), m, 1); engine.KindOf(err) != test.kind || !strings.Contains(err.Error(), "signal: killed") {
+					t.Errorf("got %v", err)
+				}
+			}
+			wantResult(t, m)
+			if _, err := os.Stat(path); err == nil {
+				t.Error("none died")
+			}
+		})
 	}
-	command := testCommand(t, "^TestOrphan$", "ENGINE_TEST_ORPHAN=1")
-	output, _ := command.CombinedOutput()
-	_, rest, found := strings.Cut(string(output), "executor ")
-	if !found {
-		t.Fatalf("printed %q", output)
+}
+
+// Who asks all processes of a service to end means the worker.
+func TestAskedToEnd(t *testing.T) {
+	m := load(t, newLoader(t))
+	before := children(t)
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		for _, pid := range before {
+			if err := syscall.Kill(pid, signal); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantResult(t, m)
 	}
-	pid, err := strconv.Atoi(strings.Fields(rest)[0])
+	if after := children(t); !slices.Equal(before, after) {
+		t.Errorf("executors %v, before %v", after, before)
+	}
+}
+
+// A program that cannot be started any more is not a lack of memory.
+func TestCannotBeStarted(t *testing.T) {
+	if os.Getenv("ENGINE_TEST_GONE") != "" {
+		m := load(t, newLoader(t))
+		for _, pid := range children(t) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if err := os.Chmod(os.Args[0], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run(t.Context(), m, 1); engine.KindOf(err) != engine.KindUnavailable || !errors.Is(err, syscall.EACCES) {
+			t.Errorf("got %v, of kind %s", err, engine.KindOf(err))
+		}
+		return
+	}
+	program, err := os.ReadFile(os.Args[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for syscall.Kill(pid, 0) == nil {
-		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && strings.Contains(string(text), ") Z ") {
-			break // Nobody waits for it here.
+	command := testCommand(t, "^TestCannotBeStarted$", "ENGINE_TEST_GONE=1")
+	command.Path = filepath.Join(t.TempDir(), "program")
+	command.Args[0] = command.Path
+	if err := os.WriteFile(command.Path, program, 0o700); err != nil { //nolint:gosec // A program.
+		t.Fatal(err)
+	}
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+}
+
+// An executor ends with the process that started it, whatever it is doing.
+func TestOrphan(t *testing.T) {
+	switch path := os.Getenv("ENGINE_TEST_ORPHAN"); path {
+	case "":
+	case "idle":
+		load(t, newLoader(t))
+		fmt.Println("executor", children(t)[0])
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	default:
+		loader, request := newLoader(t, "ENGINE_TEST_LOAD_HANGS="+path), runtime.LoadRequest{Path: enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0, 1)), Digest: "test"}
+		go func() { _, _ = loader.Load(context.Background(), request) }() // lifecycle: ends with the process.
+		for _, err := os.Stat(path); err != nil; _, err = os.Stat(path) {
+			time.Sleep(time.Millisecond) // sleep: the file comes from another process
 		}
-		if t.Context().Err() != nil {
-			t.Fatal("the executor lives")
-		}
-		time.Sleep(time.Millisecond) // sleep: nothing tells of the end of a process that is not ours
+		fmt.Println("executor", children(t)[0])
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	for name, mode := range map[string]string{"idle": "idle", "loading": filepath.Join(t.TempDir(), "loads")} {
+		t.Run(name, func(t *testing.T) {
+			output, _ := testCommand(t, "^TestOrphan$", "ENGINE_TEST_ORPHAN="+mode).CombinedOutput()
+			_, rest, found := strings.Cut(string(output), "executor ")
+			if !found {
+				t.Fatalf("printed %q", output)
+			}
+			pid, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) == nil; {
+				if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && strings.Contains(string(text), ") Z ") {
+					break // Nobody waits for it here.
+				}
+				if time.Now().After(deadline) {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+					t.Fatal("the executor lives")
+				}
+				time.Sleep(time.Millisecond) // sleep: nothing tells of the end of a process that is not ours
+			}
+		})
 	}
 }
 

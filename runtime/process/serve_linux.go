@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
@@ -20,16 +22,18 @@ import (
 // executor is the child's side.
 type executor struct {
 	stream *fdstream.Stream
-	model  runtime.Model
 	slots  map[int32]*slot // of the reading goroutine; a slot itself belongs to its run
 
 	mu      sync.Mutex
+	model   runtime.Model // nil until it has been loaded
 	cancels map[uint64]context.CancelFunc
 }
 
 // Serve runs this process as an executor: it loads the model that the worker names, and runs it until the worker closes the socket or
-// dies. Calls may still be running then, so that the caller ends the process at once.
+// dies. The model may still be loading and calls running then, so that the caller ends the process at once. Signals that ask a process to
+// end are ignored: whoever sends them to all processes of a service or a terminal means the worker, which may have calls to finish.
 func Serve(loader runtime.Loader) error {
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	// When memory is short the kernel takes the executor, which can be started again, and not the worker with its objects.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
 	file := os.NewFile(descriptor, "executor")
@@ -58,12 +62,7 @@ func (e *executor) serve(ctx context.Context, loader runtime.Loader) error {
 	if err := proto.Unmarshal(message, load); err != nil {
 		return err
 	}
-	if e.model, err = loader.Load(ctx, loadFromProto(load)); err != nil {
-		return e.stream.Send(&enginev1.ExecutorLoaded{Error: rpc.ToProto(err)})
-	}
-	if err := e.stream.Send(&enginev1.ExecutorLoaded{Inputs: specsToProto(e.model.Inputs()), Outputs: specsToProto(e.model.Outputs())}); err != nil {
-		return err
-	}
+	go e.load(ctx, loader, loadFromProto(load)) // lifecycle: ends when the model is there, or with the process.
 	for {
 		message, err := e.stream.Receive()
 		if err != nil {
@@ -76,6 +75,24 @@ func (e *executor) serve(ctx context.Context, loader runtime.Loader) error {
 		if err := e.take(ctx, request); err != nil {
 			return err
 		}
+	}
+}
+
+// load loads the model and answers. Meanwhile the end of the worker is heard.
+func (e *executor) load(ctx context.Context, loader runtime.Loader, request runtime.LoadRequest) {
+	answer := &enginev1.ExecutorLoaded{}
+	model, err := loader.Load(ctx, request)
+	if err != nil {
+		answer.Error = rpc.ToProto(err)
+	} else {
+		answer.Inputs, answer.Outputs = specsToProto(model.Inputs()), specsToProto(model.Outputs())
+		e.mu.Lock()
+		e.model = model
+		e.mu.Unlock()
+	}
+	if err := e.stream.Send(answer); err != nil && e.stream.Failed() == nil {
+		refused := engine.Errorf(engine.KindModel, "load model", request.Path, "its inputs and outputs cannot be described: %w", err)
+		_ = e.stream.Send(&enginev1.ExecutorLoaded{Error: rpc.ToProto(refused)}) // If that fails, reading does too.
 	}
 }
 
@@ -103,9 +120,10 @@ func (e *executor) take(ctx context.Context, request *enginev1.ExecutorRequest) 
 	ctx, cancel := context.WithCancel(ctx)
 	e.mu.Lock()
 	e.cancels[number] = cancel
+	model := e.model
 	e.mu.Unlock()
 	go func() { // lifecycle: ends with its run, or the process.
-		result, err := e.run(ctx, s, request)
+		result, err := run(ctx, model, s, request)
 		if err != nil {
 			result = &enginev1.ExecutorResult{Error: rpc.ToProto(err)}
 		}
@@ -119,7 +137,7 @@ func (e *executor) take(ctx context.Context, request *enginev1.ExecutorRequest) 
 	return nil
 }
 
-func (e *executor) run(ctx context.Context, s *slot, request *enginev1.ExecutorRequest) (*enginev1.ExecutorResult, error) {
+func run(ctx context.Context, model runtime.Model, s *slot, request *enginev1.ExecutorRequest) (*enginev1.ExecutorResult, error) {
 	if err := s.follow(request.GetSlotBytes()); err != nil {
 		return nil, err
 	}
@@ -143,7 +161,7 @@ func (e *executor) run(ctx context.Context, s *slot, request *enginev1.ExecutorR
 			end.end = max(end.end, at.GetOffsetBytes()+at.GetLengthBytes())
 		}
 	}
-	if err := e.model.Run(ctx, inputs, outputs); err != nil {
+	if err := model.Run(ctx, inputs, outputs); err != nil {
 		return nil, err
 	}
 	result := &enginev1.ExecutorResult{Outputs: make([]*enginev1.ExecutorTensor, len(outputs))}

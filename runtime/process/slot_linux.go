@@ -38,11 +38,17 @@ func newSlot(number int32) (*slot, error) {
 }
 
 func slotError(err error) error {
-	kind := engine.KindUnavailable
-	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOSPC) {
-		kind = engine.KindExhausted
+	return engine.Errorf(kindOf(err), "share memory with executor", "", "%w", err)
+}
+
+// kindOf tells what the system has too little of now from what it does not let this process do.
+func kindOf(err error) engine.Kind {
+	for _, short := range []error{unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.ENOBUFS, unix.EAGAIN} {
+		if errors.Is(err, short) {
+			return engine.KindExhausted
+		}
 	}
-	return engine.Errorf(kind, "share memory with executor", "", "%w", err)
+	return engine.KindUnavailable
 }
 
 // grow makes the slot at least n bytes long and maps it. What it held before need not be there after.
