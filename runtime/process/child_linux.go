@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -38,7 +39,8 @@ type child struct {
 	mu      sync.Mutex
 	calls   map[uint64]chan *enginev1.ExecutorResult // nil once reading has ended
 	last    uint64
-	unused  []*slot
+	unused  []*slot // the last one is taken first
+	kept    int64   // what the unused ones have touched
 	slots   int32
 	blamed  uint64 // the call because of which the process is killed
 	stopped bool   // it was told to end
@@ -214,6 +216,7 @@ func (c *child) run(ctx context.Context, inputs []runtime.Tensor, outputs []runt
 	for i, t := range inputs {
 		put(s.data, request.Inputs[i], t)
 	}
+	s.touched = max(s.touched, end.end)
 	request.SlotBytes = int64(len(s.data))
 	number, answer, err := c.send(request, s)
 	if err != nil {
@@ -334,6 +337,7 @@ func (c *child) takeOutputs(s *slot, result *enginev1.ExecutorResult, outputs []
 		if err != nil {
 			return err
 		}
+		s.touched = max(s.touched, result.Outputs[i].GetOffsetBytes()+result.Outputs[i].GetLengthBytes())
 		into := &outputs[i].Tensor
 		switch {
 		case into.Data == nil:
@@ -354,6 +358,7 @@ func (c *child) takeSlot() (*slot, error) {
 	if n := len(c.unused); n > 0 {
 		s := c.unused[n-1]
 		c.unused = c.unused[:n-1]
+		c.kept -= s.touched
 		return s, nil
 	}
 	s, err := newSlot(c.slots)
@@ -363,14 +368,28 @@ func (c *child) takeSlot() (*slot, error) {
 	return s, err
 }
 
+// giveSlot takes back a slot that no call uses any more. Its memory stays only if there is not much of it already.
 func (c *child) giveSlot(s *slot) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.calls == nil {
-		_ = s.close()
-		return
+	over := c.kept+s.touched > c.config.keepBytes
+	c.mu.Unlock()
+	if over {
+		_ = s.empty() // It counts for what it is.
 	}
-	c.unused = append(c.unused, s)
+	c.mu.Lock()
+	ended := c.calls == nil
+	switch {
+	case ended:
+	case s.touched == 0: // Those that have memory are taken first.
+		c.unused = slices.Insert(c.unused, 0, s)
+	default:
+		c.unused = append(c.unused, s)
+		c.kept += s.touched
+	}
+	c.mu.Unlock()
+	if ended {
+		_ = s.close()
+	}
 }
 
 // residentBytes is how much of the machine's memory the process has, or 0 if that cannot be found out.

@@ -33,6 +33,7 @@ func New(config Config) (*Loader, error) {
 	if config.StopTimeout == 0 {
 		config.StopTimeout = 5 * time.Second
 	}
+	config.keepBytes = keepBytes
 	return &Loader{config: config}, nil
 }
 

@@ -24,6 +24,9 @@ const maxMessageBytes = 16 << 20
 // whose fault it was; after that it runs alone.
 const maxCrashes = 3
 
+// keepBytes is how much memory the slots of an executor keep between calls: what four calls of a large model for texts have on a GPU.
+const keepBytes = 256 << 20
+
 // Config is how executors are run. The zero value is ready for use but for Logger.
 type Config struct {
 	// Environment is what executors have beside this process's own, as "NAME=value".
@@ -35,6 +38,8 @@ type Config struct {
 	StopTimeout time.Duration
 	// Logger hears of executors that start and die, and what they printed. Required.
 	Logger *slog.Logger
+
+	keepBytes int64 // keepBytes but in tests
 }
 
 // IsExecutor reports whether this process was started as an executor. It must then call Serve, and end when that returns.

@@ -474,6 +474,46 @@ func TestSizes(t *testing.T) {
 	wg.Wait()
 }
 
+// sharedBytes is what a process has of memory that it shares.
+func sharedBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "RssShmem:")
+	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
+}
+
+// A large call does not cost its memory for ever, and the slots that have memory are those that are used.
+func TestMemoryIsGivenBack(t *testing.T) {
+	loader := newLoader(t)
+	const keep = 512 << 10
+	loader.(*process.Loader).SetKeepBytes(keep)
+	m := load(t, loader)
+	for _, large := range []int{1 << 17, 1 << 15, 1 << 17} { // times 8 bytes
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if got, err := run(t.Context(), m, make([]float64, large)...); err != nil || len(got) != large || slices.ContainsFunc(got, func(v float64) bool { return v != 0.5 }) {
+					t.Errorf("%d results, %v", len(got), err)
+				}
+			})
+		}
+		wg.Wait()
+		for range 3 {
+			wantResult(t, m)
+		}
+		if n := sharedBytes(t, children(t)[0]); n > keep+keep/2 {
+			t.Errorf("%d bytes are shared with the executor after calls of %d", n, 8*large)
+		}
+	}
+}
+
 func BenchmarkRun(b *testing.B) {
 	loader, err := process.New(process.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

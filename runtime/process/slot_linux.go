@@ -10,11 +10,13 @@ import (
 )
 
 // slot is memory that both processes see, for the tensors of one call at a time. It never becomes smaller, so that neither end can take
-// pages away that the other one touches.
+// pages away that the other one touches; between two calls its pages may become zeros, which take no memory.
 type slot struct {
 	number int32
 	file   *os.File
 	data   []byte
+	// touched is about how many of its bytes take memory. Of the worker's side.
+	touched int64
 	// sent says that the executor has the file.
 	sent bool
 }
@@ -93,6 +95,15 @@ func (s *slot) remap() error {
 		s.data = nil
 		return slotError(err)
 	}
+	return nil
+}
+
+// empty gives back the memory of a slot that no call uses.
+func (s *slot) empty() error {
+	if err := unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(s.data))); err != nil {
+		return slotError(err)
+	}
+	s.touched = 0
 	return nil
 }
 
