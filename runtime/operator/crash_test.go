@@ -88,6 +88,22 @@ func TestInferCrash(t *testing.T) {
 	}
 }
 
+// When the caller goes away while a call is halved, no row is at fault.
+func TestInferCrashThenCanceled(t *testing.T) {
+	in := record(column(t, arrow.PrimitiveTypes.Float64, "1", "2", "3"))
+	defer in.Release()
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := 0
+	model := brittle{Model: load(t, fake.New(), enginetest.LinearModel(engine.Float64, 0, 2)), calls: &calls, bad: func(runtime.Tensor) bool {
+		cancel()
+		return true
+	}}
+	o := newInfer(t, operator.InferParams{Schema: in.Schema(), Model: model, Inputs: []int{0}, Outputs: []operator.InferOutput{{Output: 0, Column: "p"}}})
+	if _, err := o.Apply(ctx, in); !errors.Is(err, context.Canceled) || calls != 1 {
+		t.Errorf("got %v after %d calls", err, calls)
+	}
+}
+
 // A text of which the model's process dies is named, and those beside it are not.
 func TestEmbedCrash(t *testing.T) {
 	loader := fake.New()

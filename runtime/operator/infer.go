@@ -173,7 +173,9 @@ func (o *infer) evaluate(ctx context.Context, in arrow.Record, lo, hi int) error
 	switch {
 	case err == nil || !crashed && engine.KindOf(err) != engine.KindExhausted:
 		return err
-	case hi-lo > 1 && ctx.Err() == nil:
+	case ctx.Err() != nil:
+		return engine.WrapError("infer", "", ctx.Err())
+	case hi-lo > 1:
 		middle := lo + (hi-lo)/2
 		if err := o.evaluate(ctx, in, lo, middle); err != nil {
 			return err
