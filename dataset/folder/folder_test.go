@@ -446,6 +446,7 @@ func TestOverwriteRefusesStrangers(t *testing.T) {
 	}{
 		{"nothing", nil, ""},
 		{"an engine's job", []string{folder.PartName(other, 0, ".parquet"), folder.PartName(other, 1, ".csv"), "_SUCCESS", staging, "_SUCCESS-" + string(other) + ".tmp"}, ""},
+		{"a job that was cut off as it wrote notes", []string{folder.PartName(other, 0, ".json"), "_engine/" + folder.PartName(other, 0, ".json") + ".json", "_engine/_note-" + folder.PartName(other, 1, ".json") + "-1.tmp"}, ""},
 		{"Spark", []string{"part-00000-c000.snappy.parquet", ".part-00000-c000.snappy.parquet.crc", "_SUCCESS", "._SUCCESS.crc", "_temporary/0/task_0/part-0.parquet"}, ""},
 		{"Databricks", []string{"part-00000.parquet", "_started_12", "_committed_12"}, ""},
 		{"pyarrow", []string{"year=2024/month=1/a.parquet", "year=2024/_metadata", "_metadata", "_common_metadata", "0.PARQUET"}, ""},
@@ -472,7 +473,7 @@ func TestOverwriteRefusesStrangers(t *testing.T) {
 				return
 			}
 			for _, err := range []error{o.Check(t.Context()), o.Prepare(t.Context())} {
-				wantError(t, err, engine.KindConflict, "mode overwrite would delete what is no Parquet data"+c.want, "give the output a folder of its own, or remove them")
+				wantError(t, err, engine.KindConflict, "mode overwrite would delete what is neither a job's output nor Parquet data"+c.want, "give the output a folder of its own, or remove them")
 			}
 			wantNames(t, filepath.Dir(path), "out")
 		})

@@ -11,7 +11,7 @@ import (
 	"github.com/f708428e/engine"
 )
 
-// checkReplaceable refuses to delete what no writer of Parquet tables put into the folder. One that does not exist may be replaced.
+// checkReplaceable refuses to delete what neither a job nor a writer of Parquet tables put into the folder. One that does not exist may be replaced.
 func (o Output) checkReplaceable(ctx context.Context) error {
 	others, err := strangers(ctx, o.Folder)
 	if err != nil || len(others) == 0 {
@@ -21,14 +21,15 @@ func (o Output) checkReplaceable(ctx context.Context) error {
 	if len(names) > shownNames {
 		names, more = names[:shownNames], ", and more"
 	}
-	return engine.Errorf(engine.KindConflict, op, o.Folder, "mode overwrite would delete what is no Parquet data: %s%s", strings.Join(names, ", "), more).
+	return engine.Errorf(engine.KindConflict, op, o.Folder, "mode overwrite would delete what is neither a job's output nor Parquet data: %s%s", strings.Join(names, ", "), more).
 		WithHint("give the output a folder of its own, or remove them")
 }
 
 // strangers returns the names, relative to the folder, of files and folders in it that would be missed if it were replaced, one
 // more than are shown at most. None are:
 //
-//   - data files, by their extension, and whatever has the name of an engine job's part or staging file
+//   - Parquet files, by their extension, and whatever has the name that an engine job gives to a part of any format, a staging file, or
+//     a note; texts of other names may be the only ones of their kind
 //   - names that begin with a dot, and those that begin with "_" and have no extension: _SUCCESS, _metadata, _committed_123
 //   - folders of the form key=value and those that begin with "_" or a dot, if all that they hold is such: a .git or a _delta_log
 //     is not
@@ -80,7 +81,7 @@ func tableFile(name string, inHidden bool) bool {
 	switch {
 	case strings.HasPrefix(name, "_"):
 		return filepath.Ext(name) == "" || jobOfStaging(name) != "" || strings.HasPrefix(name, stagingPrefix+"part-") ||
-			strings.HasPrefix(name, SuccessName+"-")
+			strings.HasPrefix(name, notePrefix+"part-") || strings.HasPrefix(name, SuccessName+"-")
 	case strings.HasPrefix(name, "."):
 		return !inHidden
 	}

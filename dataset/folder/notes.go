@@ -22,6 +22,8 @@ import (
 // its note is there, and is known by the digest if the process ends before the note has its final name.
 const NotesName = "_engine"
 
+const notePrefix = "_note-"
+
 // note is the content of a note.
 type note struct {
 	Part      string            `json:"part"`
@@ -34,11 +36,14 @@ func (o Output) notePath(part string) string {
 	return filepath.Join(o.WorkFolder, NotesName, part+".json")
 }
 
-func noteDraftPrefix(part string) string { return "_note-" + part + "-" }
+func noteDraftPrefix(part string) string { return notePrefix + part + "-" }
 
 // Keep says that the part's format has no place for metadata, which is kept beside it then. It must be called before the first Write;
 // metadata may be set until Publish.
 func (s *Staging) Keep(metadata map[string]string) { s.kept, s.digest = metadata, sha256.New() }
+
+// noteTries is how often something is tried again because another process was in between.
+const noteTries = 10
 
 // draftNote writes the note of a part that is whole.
 func (s *Staging) draftNote() error {
@@ -49,13 +54,22 @@ func (s *Staging) draftNote() error {
 		return engine.Errorf(engine.KindInternal, op, s.part, "note: %w", err)
 	}
 	folder := filepath.Join(s.output.WorkFolder, NotesName)
-	if err := makeFolder(folder); err != nil {
-		return err
-	}
 	attempt := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(s.path), strings.TrimSuffix(stagingName(s.part, ""), ".tmp")), ".tmp")
 	s.draft = filepath.Join(folder, noteDraftPrefix(s.part)+attempt+".tmp")
-	if err := writeSynced(s.draft, append(content, '\n')); err != nil {
-		return classify(s.draft, err)
+	content = append(content, '\n')
+	for try := 0; ; try++ {
+		if err := makeFolder(folder); err != nil {
+			return err
+		}
+		failpoint("note folder made")
+		err := writeSynced(s.draft, content)
+		if err == nil {
+			break
+		}
+		// Another job that appends to the output may have found the folder empty, and deleted it.
+		if try == noteTries || !errors.Is(err, fs.ErrNotExist) {
+			return classify(s.draft, err)
+		}
 	}
 	failpoint("note written")
 	if err := syncFolder(folder); err != nil {
@@ -65,10 +79,10 @@ func (s *Staging) draftNote() error {
 	return nil
 }
 
-// finishNote gives a draft its final name.
+// finishNote gives a draft its final name. A draft that is gone was given it by another attempt, which has adopted the part.
 func (o Output) finishNote(part, draft string) error {
 	path := o.notePath(part)
-	if err := putIfAbsent(draft, path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := putIfAbsent(draft, path); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 		return classify(path, err)
 	}
 	failpoint("note linked")
@@ -103,7 +117,7 @@ func (o Output) Metadata(ctx context.Context, part string) (map[string]string, e
 			return nil, err
 		}
 		switch {
-		case draft != "":
+		case draft != "" && try < noteTries:
 			if err := o.finishNote(part, draft); err != nil {
 				return nil, err
 			}
@@ -198,7 +212,7 @@ func (o Output) removeDrafts(ctx context.Context) error {
 	}
 	left := len(entries)
 	for _, entry := range entries {
-		rest, ok := strings.CutPrefix(entry.Name(), "_note-"+o.partPrefix())
+		rest, ok := strings.CutPrefix(entry.Name(), notePrefix+o.partPrefix())
 		if !ok {
 			continue
 		}
@@ -223,7 +237,9 @@ func (o Output) removeDrafts(ctx context.Context) error {
 		}
 	}
 	if left == 0 {
-		if err := os.Remove(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		failpoint("notes removed")
+		// Another job that appends to the output may have drafted a note by now.
+		if err := os.Remove(folder); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return classify(folder, err)
 		}
 	}

@@ -61,3 +61,50 @@ func TestNotes(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestNotesOfOthers lets others meddle between the steps of a part: an attempt that adopts it, and a job that appends to the same folder.
+func TestNotesOfOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	o, second := newOutput(t, path, folder.ModeAppend, job), newOutput(t, path, folder.ModeAppend, other)
+	must(t, o.Prepare(t.Context()))
+	part, notes := folder.PartName(job, 0, ".csv"), filepath.Join(path, folder.NotesName)
+	draft := filepath.Join(notes, "_note-"+folder.PartName(other, 0, ".csv")+"-1.tmp")
+	t.Cleanup(func() { folder.SetFailpoint(func(string) {}) })
+	seen := map[string]bool{}
+	once := func(name, wanted string) bool {
+		if name != wanted || seen[name] {
+			return false
+		}
+		seen[name] = true
+		return true
+	}
+	folder.SetFailpoint(func(name string) {
+		switch {
+		case once(name, "note folder made"):
+			must(t, second.Abandon(t.Context()))
+			wantNames(t, path, "_staging-"+strings.TrimSuffix(part, ".csv")+"-1.tmp")
+		case once(name, "unlinked"):
+			kept, err := o.Metadata(t.Context(), part)
+			if err != nil || kept["attempt"] != "1" {
+				t.Errorf("adopted %v, %v", kept, err)
+			}
+		}
+	})
+	if !publishNoted(t, o, part, "1", "one") {
+		t.Error("the first did not win")
+	}
+	wantNames(t, notes, part+".json")
+
+	must(t, os.RemoveAll(notes))
+	must(t, os.Mkdir(notes, 0o777))
+	folder.SetFailpoint(func(name string) {
+		if once(name, "notes removed") {
+			must(t, os.WriteFile(draft, nil, 0o666))
+		}
+	})
+	must(t, o.Abandon(t.Context()))
+	wantNames(t, notes, filepath.Base(draft))
+	if len(seen) != 3 {
+		t.Errorf("only %v", seen)
+	}
+}
