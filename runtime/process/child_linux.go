@@ -409,13 +409,15 @@ func (c *child) residentBytes() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// maxTailBytes is how much is kept of what an executor prints.
+// maxTailBytes is how much is kept of what an executor prints, at least.
 const maxTailBytes = 32 << 10
 
 // tail keeps the end of what an executor prints. It is safe for concurrent use.
 type tail struct {
 	mu   sync.Mutex
 	text []byte
+	// line is the notable one that is not in text any more: the stacks of many goroutines come after it.
+	line string
 }
 
 // Write implements io.Writer.
@@ -423,7 +425,15 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.text = append(t.text, p...)
-	if over := len(t.text) - maxTailBytes; over > 0 {
+	if len(t.text) > 2*maxTailBytes {
+		over := len(t.text) - maxTailBytes
+		over = bytes.LastIndexByte(t.text[:over], '\n') + 1
+		if over == 0 {
+			over = len(t.text) - maxTailBytes
+		}
+		if line := notable.Find(t.text[:over]); line != nil {
+			t.line = string(line)
+		}
 		t.text = append(t.text[:0], t.text[over:]...)
 	}
 	return len(p), nil
@@ -433,7 +443,7 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return rpc.Text(string(t.text))
+	return rpc.Text(string(t.text[max(0, len(t.text)-maxTailBytes):]))
 }
 
 // notable is the line in which Go's runtime, or C++'s, says why it ends the process.
@@ -445,8 +455,14 @@ func (t *tail) cause(state *os.ProcessState, err error) string {
 	if state != nil {
 		text = state.String()
 	}
-	if line := notable.FindString(t.String()); line != "" {
-		text += ": " + line[:min(len(line), 300)]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	line := t.line
+	if found := notable.Find(t.text); found != nil {
+		line = string(found)
+	}
+	if line != "" {
+		text += ": " + rpc.Text(line[:min(len(line), 300)])
 	}
 	return text
 }

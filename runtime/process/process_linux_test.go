@@ -32,6 +32,7 @@ const (
 	hangs  = 1003 // for ever, whatever it is told
 	flaky  = 1004 // dies if the file ENGINE_TEST_FLAKY can be made
 	panics = 1005
+	speaks = 1006 // prints why it ends, and much more
 )
 
 func TestMain(m *testing.M) {
@@ -87,6 +88,9 @@ func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []run
 			case panics:
 				go panic("broken on purpose")
 				select {}
+			case speaks:
+				fmt.Fprint(os.Stderr, "fatal error: broken on purpose\n"+strings.Repeat("a line of a stack\n", 10_000))
+				os.Exit(2)
 			case flaky:
 				if f, err := os.OpenFile(os.Getenv("ENGINE_TEST_FLAKY"), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
 					_ = f.Close()
@@ -213,6 +217,7 @@ func TestCrash(t *testing.T) {
 		"signal": {dies, engine.KindModel, false, "SIGSEGV"},
 		"killed": {killed, engine.KindExhausted, true, "signal: killed"},
 		"panic":  {panics, engine.KindModel, false, "panic: broken on purpose"},
+		"speaks": {speaks, engine.KindModel, false, "fatal error: broken on purpose"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := load(t, newLoader(t))
