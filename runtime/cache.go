@@ -281,7 +281,11 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 	select {
 	case <-c.settled:
 	case <-ctx.Done():
-		return engine.Errorf(engine.KindOf(ctx.Err()), "close model cache", "", "%d models are in use: %w", c.Stats().InUse, ctx.Err())
+		select {
+		case <-c.settled: // Closing does not wait then, whatever time is left.
+		default:
+			return engine.Errorf(engine.KindOf(ctx.Err()), "close model cache", "", "%d models are in use: %w", c.Stats().InUse, ctx.Err())
+		}
 	}
 	c.closing.Do(func() {
 		defer close(c.done)

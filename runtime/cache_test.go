@@ -312,3 +312,17 @@ func TestCacheWaits(t *testing.T) {
 		}
 	})
 }
+
+// What nobody uses is closed, however late it is.
+func TestCacheShutdownTooLate(t *testing.T) {
+	expired, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		loader := fake.New()
+		cache := newCache(t, loader, runtime.CacheConfig{})
+		closeAll(t, load(t, cache, request(t, "a")))
+		if err := cache.Shutdown(expired); err != nil || loader.Stats().Open != 0 {
+			t.Fatalf("%v, %d models are open", err, loader.Stats().Open)
+		}
+	}
+}
