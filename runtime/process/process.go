@@ -2,7 +2,8 @@
 // another try and not the worker with all that it holds. A program that offers it calls IsExecutor and Serve first in its main
 // function; New then returns a runtime.Loader whose models each have a process of their own, which is this program again.
 //
-// A call copies its tensors through shared memory. It costs some 30 us and a copy of inputs and outputs.
+// A call copies its tensors through shared memory. It costs 50 to 100 us, most of it for processes to wake up, and a copy of inputs and
+// outputs.
 package process
 
 import (
