@@ -27,6 +27,8 @@ type taskClient struct {
 	order      []engine.TaskUID
 	toSay      []byte
 	submitting bool
+	// working says that it will speak again by itself.
+	working bool
 	// vanished says that the client is dead, gone that the head knows.
 	vanished, gone bool
 	count          int
@@ -179,7 +181,9 @@ func (h *head) wakeSessions(sessions []string) {
 
 // work submits, cancels, and acknowledges now and then.
 func (c *taskClient) work() {
+	c.working = true
 	c.world.after(c.world.between(10*time.Millisecond, 3*time.Second), func() {
+		c.working = false
 		if c.vanished {
 			return
 		}
@@ -275,6 +279,9 @@ func (c *taskClient) judge(t *submittedTask, outcome *enginev1.TaskOutcome) {
 func (c *taskClient) acknowledge(id engine.TaskUID) {
 	c.acknowledged[id] = true
 	c.toSay = append(c.toSay, id[:]...)
+	if !c.working {
+		c.work() // It had nothing to say any more, and heard of an outcome once more.
+	}
 }
 
 // vanish is the client's death; the directory notices some time later, and says so to the head that leads then.

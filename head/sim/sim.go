@@ -81,6 +81,8 @@ type Stats struct {
 	Events, Heads, Lost int
 	// Jobs and Tasks count what came to its end, Attempts what workers began.
 	Jobs, Tasks, Attempts int
+	// Suspicions counts the nodes that a head was told to suspect.
+	Suspicions int
 	// Elapsed is the virtual time.
 	Elapsed time.Duration
 }
@@ -93,6 +95,7 @@ func (s *Stats) Add(other Stats) {
 	s.Jobs += other.Jobs
 	s.Tasks += other.Tasks
 	s.Attempts += other.Attempts
+	s.Suspicions += other.Suspicions
 	s.Elapsed += other.Elapsed
 }
 
@@ -139,6 +142,7 @@ type world struct {
 	// objects says which worker has made an object last.
 	objects map[engine.ObjectID]*worker
 	checks  *checks
+	gossip  *gossip
 	names   int
 }
 
@@ -196,6 +200,7 @@ func (w *world) step() bool {
 	w.stats.Events++
 	next.act()
 	w.checks.always()
+	w.gossip.check()
 	return true
 }
 
@@ -240,6 +245,7 @@ func (w *world) begin() {
 	for range w.random.IntN(3) {
 		w.clients = append(w.clients, newTaskClient(w, len(w.clients)))
 	}
+	w.gossip = newGossip(w)
 	w.plague()
 	w.after(faultsFor, func() {
 		w.say("the faults cease")
