@@ -137,6 +137,7 @@ func TestSinkRoundTrip(t *testing.T) {
 		}
 	}
 	python := testenv.Python(t, "pyarrow")
+	//nolint:dupword // It is Python.
 	const program = `
 import csv, json, sys
 import pyarrow.csv as pc

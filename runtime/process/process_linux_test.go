@@ -90,7 +90,7 @@ func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []run
 				select {}
 			case speaks:
 				fmt.Fprint(os.Stderr, "fatal error: broken on purpose\n"+strings.Repeat("a line of a stack\n", 10_000))
-				os.Exit(2)
+				os.Exit(2) //nolint:revive // This is main, in a way: the process of the executor.
 			case flaky:
 				if f, err := os.OpenFile(os.Getenv("ENGINE_TEST_FLAKY"), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
 					_ = f.Close()
