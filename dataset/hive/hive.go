@@ -1,8 +1,9 @@
 // Package hive adds to a source of files the columns that stand in the names of their folders: year=2026/month=11/part.parquet has the
 // columns year and month, with these values in all rows.
 //
-// Keys and values are percent-decoded. A column is int64 if all its values are whole numbers, else text; __HIVE_DEFAULT_PARTITION__ is
-// null. The columns follow those of the files.
+// Keys and values are percent-decoded. A column has the type that was declared, or the one that later steps want if all its values are of
+// that; else it is int64 if all its values are whole numbers, and text if not. __HIVE_DEFAULT_PARTITION__ is null. The columns follow
+// those of the files.
 package hive
 
 import (
@@ -14,12 +15,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/text"
 )
 
 const (
@@ -42,12 +45,19 @@ func Partitions(relative string) string {
 }
 
 // Source is another source with the columns of its files' folders. It is safe for concurrent use if that is.
-type Source struct{ files dataset.Source }
+type Source struct {
+	declared map[string]arrow.DataType
+	files    Files
+}
 
 var _ dataset.Source = (*Source)(nil)
 
-// New returns a Source over one of files.
-func New(files dataset.Source) *Source { return &Source{files} }
+// Files makes a source of files for which columns may be declared: all that are, but for some that are not in the files.
+type Files func(without []string) (dataset.Source, error)
+
+// New returns a Source over one of files. declared are the types of the columns that have been declared, those of folders among them;
+// may be nil.
+func New(declared map[string]arrow.DataType, files Files) *Source { return &Source{declared, files} }
 
 // pair is one folder.
 type pair struct {
@@ -70,6 +80,9 @@ func pairs(file dataset.File) ([]pair, error) {
 		if err != nil {
 			return nil, engine.Errorf(engine.KindData, opPlan, file.Path, "the folder %q holds a %% that is no percent-encoding", folder)
 		}
+		if !utf8.ValidString(p.key) || !utf8.ValidString(p.value) {
+			return nil, engine.Errorf(engine.KindData, opPlan, file.Path, "the folder %q is not UTF-8", folder)
+		}
 		if slices.ContainsFunc(found, func(other pair) bool { return other.key == p.key }) {
 			return nil, engine.Errorf(engine.KindData, opPlan, file.Path, "two folders around it give the column %q", p.key)
 		}
@@ -78,10 +91,10 @@ func pairs(file dataset.File) ([]pair, error) {
 	return found, nil
 }
 
-// Plan plans the files, and adds their folders' columns. Files whose folders have different keys, and a column that is in the files too,
-// are errors of kind engine.KindData.
+// Plan plans the files, and adds their folders' columns. Files whose folders have different keys, a column that is in the files too, and
+// a value that is none of the declared type are errors of kind engine.KindData.
 func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset.PlanOptions) (*dataset.Layout, error) {
-	var columns []arrow.Field
+	var columns []column
 	for i, f := range files {
 		found, err := pairs(f)
 		if err != nil {
@@ -89,49 +102,134 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 		}
 		if i == 0 {
 			for _, p := range found {
-				columns = append(columns, arrow.Field{Name: p.key, Type: arrow.PrimitiveTypes.Int64, Nullable: true})
+				columns = append(columns, column{name: p.key, declared: s.declared[p.key], wanted: options.WantedTypes[p.key], whole: true})
 			}
 		}
-		same := slices.EqualFunc(columns, found, func(c arrow.Field, p pair) bool { return c.Name == p.key })
+		same := slices.EqualFunc(columns, found, func(c column, p pair) bool { return c.name == p.key })
 		if !same {
-			return nil, engine.Errorf(engine.KindData, opPlan, f.Path, "its folders give the columns %s, those of %s %s", keys(found), files[0].Path, names(columns)).
+			return nil, engine.Errorf(engine.KindData, opPlan, f.Path, "its folders give the columns %s, those of %s %s", list(keys(found)), files[0].Path, list(names(columns))).
 				WithHint("all files need the same partition folders, in the same order")
 		}
 		for j, p := range found {
-			if _, err := strconv.ParseInt(p.value, 10, 64); err != nil && !p.null {
-				columns[j].Type = arrow.BinaryTypes.String
+			if err := columns[j].see(f.Path, p); err != nil {
+				return nil, err
 			}
 		}
 	}
-	layout, err := s.files.Plan(ctx, files, options)
+	source, err := s.files(names(columns))
+	if err != nil {
+		return nil, err
+	}
+	layout, err := source.Plan(ctx, files, options)
 	if err != nil || len(columns) == 0 {
 		return layout, err
 	}
+	fields := slices.Clone(layout.Schema.Fields())
 	for _, c := range columns {
-		if layout.Schema.HasField(c.Name) {
-			return nil, engine.Errorf(engine.KindData, opPlan, files[0].Path, "column %q is in the files and in the names of their folders", c.Name).
-				WithHint("name the folders %s=… themselves or with their files, so that they make no column", c.Name)
+		if layout.Schema.HasField(c.name) {
+			return nil, engine.Errorf(engine.KindData, opPlan, files[0].Path, "column %q is in the files and in the names of their folders", c.name).
+				WithHint("name the folders %s=… themselves or with their files, so that they make no column", c.name)
 		}
+		fields = append(fields, arrow.Field{Name: c.name, Type: c.dataType(), Nullable: true})
 	}
 	metadata := layout.Schema.Metadata()
-	layout.Schema = arrow.NewSchema(append(slices.Clone(layout.Schema.Fields()), columns...), &metadata)
+	layout.Schema = arrow.NewSchema(fields, &metadata)
 	return layout, nil
 }
 
-func keys(found []pair) string {
+// column is what is known of a column of folders; its types are nil if there are none.
+type column struct {
+	name             string
+	declared, wanted arrow.DataType
+	whole            bool // all values are whole numbers
+}
+
+// see looks at one value.
+func (c *column) see(path string, p pair) error {
+	if p.null {
+		return nil
+	}
+	if c.declared != nil {
+		if parse(p.value, c.declared) == nil {
+			return engine.Errorf(engine.KindData, opPlan, path, "its folder gives the column %q, which is declared as %s, the value %s",
+				c.name, dataset.TypeName(c.declared), text.Shown([]byte(p.value)))
+		}
+		return nil
+	}
+	if c.wanted != nil && parse(p.value, c.wanted) == nil {
+		c.wanted = nil
+	}
+	c.whole = c.whole && parse(p.value, arrow.PrimitiveTypes.Int64) != nil
+	return nil
+}
+
+func (c *column) dataType() arrow.DataType {
+	switch {
+	case c.declared != nil:
+		return c.declared
+	case c.wanted != nil:
+		return c.wanted
+	case c.whole:
+		return arrow.PrimitiveTypes.Int64
+	default:
+		return arrow.BinaryTypes.String
+	}
+}
+
+// parse returns what appends a value to the builder of a column of a type, or nil if the value is none of that type.
+func parse(value string, t arrow.DataType) func(array.Builder) {
+	switch t.ID() {
+	case arrow.BOOL:
+		if v, ok := map[string]bool{"true": true, "True": true, "TRUE": true, "1": true, "false": false, "False": false, "FALSE": false, "0": false}[value]; ok {
+			return func(b array.Builder) { b.(*array.BooleanBuilder).Append(v) }
+		}
+	case arrow.INT32:
+		if v, err := strconv.ParseInt(value, 10, 32); err == nil {
+			return func(b array.Builder) { b.(*array.Int32Builder).Append(int32(v)) }
+		}
+	case arrow.INT64:
+		if v, err := strconv.ParseInt(value, 10, 64); err == nil {
+			return func(b array.Builder) { b.(*array.Int64Builder).Append(v) }
+		}
+	case arrow.FLOAT32:
+		if v, err := strconv.ParseFloat(value, 32); err == nil {
+			return func(b array.Builder) { b.(*array.Float32Builder).Append(float32(v)) }
+		}
+	case arrow.FLOAT64:
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
+			return func(b array.Builder) { b.(*array.Float64Builder).Append(v) }
+		}
+	case arrow.STRING:
+		return func(b array.Builder) { b.(*array.StringBuilder).Append(value) }
+	case arrow.DATE32:
+		if v, ok := text.ParseDate([]byte(value)); ok {
+			return func(b array.Builder) { b.(*array.Date32Builder).Append(arrow.Date32(v)) }
+		}
+	case arrow.TIMESTAMP:
+		if ts := t.(*arrow.TimestampType); ts.Unit != arrow.Microsecond || ts.TimeZone != "" {
+			return nil
+		}
+		if v, ok := text.ParseTimestamp([]byte(value)); ok {
+			return func(b array.Builder) { b.(*array.TimestampBuilder).Append(arrow.Timestamp(v)) }
+		}
+	}
+	return nil
+}
+
+func keys(found []pair) []string {
 	var all []string
 	for _, p := range found {
 		all = append(all, p.key)
 	}
-	return list(all)
+	return all
 }
 
-func names(columns []arrow.Field) string {
+func names(columns []column) []string {
 	var all []string
 	for _, c := range columns {
-		all = append(all, c.Name)
+		all = append(all, c.name)
 	}
-	return list(all)
+	return all
 }
 
 func list(names []string) string {
@@ -147,8 +245,12 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	if err != nil {
 		return nil, err
 	}
+	source, err := s.files(keys(found))
+	if err != nil {
+		return nil, err
+	}
 	if len(found) == 0 || options.Schema == nil {
-		return s.files.Open(ctx, split, options)
+		return source.Open(ctx, split, options)
 	}
 	own := options.Schema.NumFields() - len(found)
 	if own < 1 {
@@ -183,7 +285,7 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	if r.inner = len(inner.Columns); r.inner == 0 {
 		inner.Columns = []int{0} // Somebody must tell how many rows there are.
 	}
-	if r.files, err = s.files.Open(ctx, split, inner); err != nil {
+	if r.files, err = source.Open(ctx, split, inner); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -192,19 +294,16 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 // constant is a column that has the same value in all rows.
 type constant struct {
 	field  arrow.Field
-	null   bool
-	number int64
-	text   string
+	add    func(array.Builder)
 	values arrow.Array // as many as were needed so far; nil at first
 }
 
 func newConstant(path string, f arrow.Field, p pair) (*constant, error) {
-	c := &constant{field: f, null: p.null, text: p.value}
-	var err error
-	if f.Type.ID() == arrow.INT64 && !p.null {
-		c.number, err = strconv.ParseInt(p.value, 10, 64)
+	c := &constant{field: f, add: array.Builder.AppendNull}
+	if !p.null {
+		c.add = parse(p.value, f.Type)
 	}
-	if err != nil || p.key != f.Name {
+	if c.add == nil || p.key != f.Name {
 		return nil, engine.Errorf(engine.KindInternal, opPlan, path, "its folder %s=%s is not the column %q (%s)", p.key, p.value, f.Name, f.Type)
 	}
 	return c, nil
@@ -263,16 +362,7 @@ func (r *reader) constant(c *constant, rows int) arrow.Array {
 		defer b.Release()
 		b.Reserve(rows)
 		for range rows {
-			if c.null {
-				b.AppendNull()
-				continue
-			}
-			switch b := b.(type) {
-			case *array.Int64Builder:
-				b.Append(c.number)
-			case *array.StringBuilder:
-				b.Append(c.text)
-			}
+			c.add(b)
 		}
 		if c.values != nil {
 			c.values.Release()

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
@@ -42,12 +44,21 @@ func tree(t *testing.T, contents ...string) []dataset.File {
 
 func read(t *testing.T, files []dataset.File, options dataset.ReadOptions) (rows, where []string, err error) {
 	t.Helper()
-	inner, err := csv.New(csv.Options{Header: true, Quote: '"'})
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := hive.New(inner)
-	layout, err := source.Plan(context.Background(), files, dataset.PlanOptions{})
+	return readDeclared(t, files, options, nil, nil)
+}
+
+func readDeclared(t *testing.T, files []dataset.File, options dataset.ReadOptions, declared, wanted map[string]arrow.DataType) (rows, where []string, err error) {
+	t.Helper()
+	source := hive.New(declared, func(without []string) (dataset.Source, error) {
+		o := csv.Options{Header: true, Quote: '"'}
+		for name, typ := range declared {
+			if !slices.Contains(without, name) {
+				o.Columns = append(o.Columns, csv.Column{Name: name, Type: typ})
+			}
+		}
+		return csv.New(o)
+	})
+	layout, err := source.Plan(context.Background(), files, dataset.PlanOptions{WantedTypes: wanted})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -128,10 +139,52 @@ func TestErrors(t *testing.T) {
 		{[]string{"a=1/a=2/x.csv", "x\n1\n"}, `two folders around it give the column "a"`},
 		{[]string{"x=1/x.csv", "x\n1\n"}, `column "x" is in the files and in the names of their folders`},
 		{[]string{"a=%zz/x.csv", "x\n1\n"}, `the folder "a=%zz" holds a % that is no percent-encoding`},
+		{[]string{"a=%ff/x.csv", "x\n1\n"}, `the folder "a=%ff" is not UTF-8`},
 	} {
 		_, _, err := read(t, tree(t, test.files...), dataset.ReadOptions{BatchRows: 1, BatchBytes: 1})
 		if engine.KindOf(err) != engine.KindData || !strings.Contains(fmt.Sprint(err), test.want) {
 			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}
+
+func TestTypes(t *testing.T) {
+	types := map[string]arrow.DataType{}
+	for _, name := range []string{"bool", "int32", "int64", "float32", "float64", "string", "date", "timestamp"} {
+		typ, err := dataset.ParseType(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		types[name] = typ
+	}
+	options := dataset.ReadOptions{BatchRows: 2, BatchBytes: 1 << 20}
+	for _, test := range []struct{ typ, value, want string }{
+		{"bool", "true", "bool=true"}, {"int32", "-7", "int32=-7"}, {"int64", "07", "int64=7"}, {"float32", "2", "float32=2"}, {"float64", "1e3", "float64=1000"},
+		{"string", "007", "string=007"}, {"date", "2026-01-31", "date=2026-01-31"}, {"timestamp", "2026-01-31 01%3A02%3A03", "timestamp=2026-01-31 01:02:03Z"},
+		{"int32", "__HIVE_DEFAULT_PARTITION__", "int32=(null)"},
+	} {
+		declared := map[string]arrow.DataType{"p": types[test.typ], "x": types["string"]}
+		rows, _, err := readDeclared(t, tree(t, "p="+test.value+"/a.csv", "x\n1\n"), options, declared, nil)
+		if want := "[x:string=1 p:" + test.want + "]"; err != nil || fmt.Sprint(rows) != want {
+			t.Errorf("rows are %v, %v; want %s", rows, err, want)
+		}
+	}
+	for _, test := range []struct{ typ, value string }{
+		{"bool", "yes"}, {"int32", "3000000000"}, {"int64", "1.5"}, {"float64", ""}, {"date", "2026-02-30"}, {"timestamp", "now"},
+	} {
+		_, _, err := readDeclared(t, tree(t, "p="+test.value+"/a.csv", "x\n1\n"), options, map[string]arrow.DataType{"p": types[test.typ]}, nil)
+		want := fmt.Sprintf(`its folder gives the column "p", which is declared as %s, the value %q`, test.typ, test.value)
+		if engine.KindOf(err) != engine.KindData || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	// What later steps want is tried.
+	files := tree(t, "p=1/a.csv", "x\n1\n", "p=2/a.csv", "x\n2\n")
+	for typ, want := range map[string]string{
+		"float32": "[x:int64=1 p:float32=1 x:int64=2 p:float32=2]", "date": "[x:int64=1 p:int64=1 x:int64=2 p:int64=2]",
+	} {
+		if rows, _, err := readDeclared(t, files, options, nil, map[string]arrow.DataType{"p": types[typ]}); err != nil || fmt.Sprint(rows) != want {
+			t.Errorf("rows are %v, %v; want %s", rows, err, want)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package jobplan
 
 import (
+	"slices"
+
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/csv"
@@ -167,8 +169,8 @@ func declaredColumns(field string, columns []*enginev1.Column) ([]declared, erro
 	return out, nil
 }
 
-// newJSONSource makes the source of a job that reads JSON lines.
-func newJSONSource(spec *enginev1.JsonSource) (dataset.Source, error) {
+// newJSONSource makes the source of a job that reads JSON lines, which lack the columns that are absent.
+func newJSONSource(spec *enginev1.JsonSource, absent func(declared) bool) (dataset.Source, error) {
 	const field = "source.json"
 	if err := oneOf(field+".unknown_keys", spec.GetUnknownKeys(), unknownKeys); err != nil {
 		return nil, err
@@ -178,7 +180,7 @@ func newJSONSource(spec *enginev1.JsonSource) (dataset.Source, error) {
 		return nil, err
 	}
 	options := json.Options{IgnoreUnknown: spec.GetUnknownKeys() == "ignore"}
-	for _, c := range columns {
+	for _, c := range slices.DeleteFunc(columns, absent) {
 		options.Columns = append(options.Columns, json.Column(c))
 	}
 	source, err := json.New(options)

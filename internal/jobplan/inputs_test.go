@@ -142,6 +142,28 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
+// TestDeclaredPartitions declares columns that folders give.
+func TestDeclaredPartitions(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "csv", "zip=00123", "a.csv"), "1\n")
+	write(t, filepath.Join(dir, "json", "zip=00123", "a.json"), "{\"a\": 1}\n")
+	const columns = `"columns": [{"name": "zip", "type": "string"}, {"name": "a", "type": "int32"}]`
+	for _, source := range []string{`{"csv": {"paths": ["DIR/csv"], "header": false, ` + columns + `}}`, `{"json": {"paths": ["DIR/json"], ` + columns + `}}`} {
+		plan, err := jobplan.Build(t.Context(), testJob, parse(t, dir, `{"source": `+source+`, "sink": {"parquet": {"path": "DIR/out"}}}`), jobplan.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		var got []string
+		for _, c := range plan.GetSourceColumns() {
+			got = append(got, c.GetName()+" "+c.GetType())
+		}
+		if want := "[a int32 zip string]"; fmt.Sprint(got) != want {
+			t.Errorf("%s: columns are %v, want %s", source, got, want)
+		}
+	}
+}
+
 func TestCheckInputs(t *testing.T) {
 	dir := t.TempDir()
 	var paths []string

@@ -2,7 +2,9 @@ package jobplan
 
 import (
 	"errors"
+	"slices"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/f708428e/engine"
@@ -39,20 +41,30 @@ func newSource(spec *enginev1.JobSpec, described []object.Description, open obje
 	if spec.GetSource().GetObject() != nil {
 		return object.NewSource(described, open), nil
 	}
-	source, err := newFileSource(spec)
+	if _, err := newFileSource(spec, nil); err != nil {
+		return nil, err
+	}
+	columns, err := declaredColumns(columnsOf(spec))
 	if err != nil {
 		return nil, err
 	}
-	return hive.New(source), nil
+	types := map[string]arrow.DataType{}
+	for _, c := range columns {
+		types[c.Name] = c.Type
+	}
+	return hive.New(types, func(without []string) (dataset.Source, error) { return newFileSource(spec, without) }), nil
 }
 
-func newFileSource(spec *enginev1.JobSpec) (dataset.Source, error) {
+// newFileSource makes the source of the job's files, which do not have some of the columns that the job file declares.
+func newFileSource(spec *enginev1.JobSpec, without []string) (dataset.Source, error) {
+	absent := func(c declared) bool { return slices.Contains(without, c.Name) }
 	switch kind := spec.GetSource().GetKind().(type) {
 	case *enginev1.Source_Csv:
 		options, err := csvOptions(kind.Csv)
 		if err != nil {
 			return nil, err
 		}
+		options.Columns = slices.DeleteFunc(options.Columns, absent)
 		source, err := csv.New(options)
 		if err != nil {
 			return nil, underField("source.csv", err)
@@ -61,7 +73,7 @@ func newFileSource(spec *enginev1.JobSpec) (dataset.Source, error) {
 	case *enginev1.Source_Parquet:
 		return parquet.NewSource(), nil
 	case *enginev1.Source_Json:
-		return newJSONSource(kind.Json)
+		return newJSONSource(kind.Json, absent)
 	case *enginev1.Source_Arrow:
 		return ipc.NewSource(), nil
 	default:
@@ -97,15 +109,22 @@ func underField(field string, err error) error {
 	return engine.WrapError("", field, err)
 }
 
-// declaredTypes returns the names of the columns whose type the job file gives; ok is false for a source with types of its own.
-func declaredTypes(spec *enginev1.JobSpec) (declared map[string]bool, ok bool) {
-	var columns []*enginev1.Column
+// columnsOf returns the columns that the job file declares, and their field, which is empty for a source with types of its own.
+func columnsOf(spec *enginev1.JobSpec) (field string, columns []*enginev1.Column) {
 	switch kind := spec.GetSource().GetKind().(type) {
 	case *enginev1.Source_Csv:
-		columns = kind.Csv.GetColumns()
+		return "source.csv.columns", kind.Csv.GetColumns()
 	case *enginev1.Source_Json:
-		columns = kind.Json.GetColumns()
+		return "source.json.columns", kind.Json.GetColumns()
 	default:
+		return "", nil
+	}
+}
+
+// declaredTypes returns the names of the columns whose type the job file gives; ok is false for a source with types of its own.
+func declaredTypes(spec *enginev1.JobSpec) (declared map[string]bool, ok bool) {
+	field, columns := columnsOf(spec)
+	if field == "" {
 		return nil, false
 	}
 	declared = map[string]bool{}

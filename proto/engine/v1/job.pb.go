@@ -375,7 +375,8 @@ type CsvSource struct {
 	// Files, folders, and globs ("**" is not supported), in the order in which their rows are read; the matches of one entry
 	// are read in order of their names. Relative paths are relative to the job file. Names starting with "_" or "." are
 	// skipped in folders and globs. A folder key=value in a folder or behind a glob makes a column of that key; all files then need the
-	// same keys. Such a column is int64 if all its values are whole numbers, else string, and __HIVE_DEFAULT_PARTITION__ is null.
+	// same keys. Such a column has the type that columns declares for it, else int64 if all its values are whole numbers, or else string;
+	// __HIVE_DEFAULT_PARTITION__ is null.
 	// A file whose name ends in .gz or .zst is unpacked as it is read, by one task. Required.
 	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	// One ASCII character between fields. Default: ",".
@@ -2130,9 +2131,9 @@ func (x *ParquetSink) GetFiles() int32 {
 // CsvSink writes a folder of text files as RFC 4180 has them, but with LF as line end, named part-<job id>-<sequence>.csv; what the
 // engine notes of a file stands in _engine/<file>.json beside it. When all is there, _SUCCESS says so.
 //
-// A null is an empty field, an empty text is "". A float has as few digits as give it back exactly, one digit behind the point at
-// least; NaN, inf, and -inf are written so. Dates are 2006-01-02 and timestamps 2006-01-02T15:04:05.000000, with a Z if they are
-// instants. Lists and binary columns are refused.
+// A null is an empty field, an empty text is ""; in a table of one column both are "", since most readers skip empty lines. A float
+// has as few digits as give it back exactly, one digit behind the point at least; NaN, inf, and -inf are written so. Dates are
+// 2006-01-02 and timestamps 2006-01-02T15:04:05.000000, with a Z if they are instants. Lists and binary columns are refused.
 type CsvSink struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in ParquetSink. Required.
