@@ -217,7 +217,7 @@ func TestCrash(t *testing.T) {
 		"signal": {dies, engine.KindModel, false, "SIGSEGV"},
 		"killed": {killed, engine.KindExhausted, true, "signal: killed"},
 		"panic":  {panics, engine.KindModel, false, "panic: broken on purpose"},
-		"speaks": {speaks, engine.KindExhausted, true, "fatal error: broken on purpose"},
+		"speaks": {speaks, engine.KindModel, false, "fatal error: broken on purpose"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := load(t, newLoader(t))
