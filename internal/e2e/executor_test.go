@@ -59,8 +59,9 @@ func TestExecutorKilledInMidJob(t *testing.T) {
 	if log := p.must("job", "logs", id, "--address", head.Address).stdout; strings.Contains(log, "attempt failed") {
 		t.Errorf("an attempt failed:\n%s", log)
 	}
-	if left := executors(t, head); killed < 2 || len(left) != 1 {
-		t.Errorf("%d executors were killed, and %v lives", killed, left)
+	// On a busy machine the job may end before all rounds.
+	if left := executors(t, head); killed == 0 || len(left) > 1 {
+		t.Errorf("%d executors were killed, and %v live", killed, left)
 	}
 }
 
