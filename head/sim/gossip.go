@@ -15,7 +15,7 @@ type gossip struct {
 	world *world
 	// random is its own, so that hints change nothing else that happens by chance.
 	random *rand.Rand
-	// suspects has, for each head, the nodes that it suspects and what they had when it began to.
+	// suspects has, for each head, the nodes that it suspects and how much they may have at most.
 	suspects map[*head]map[engine.NodeID]int
 }
 
@@ -40,23 +40,27 @@ func (g *gossip) next() {
 			suspected = !v.alive || v.frozen || v.mute || v.deaf // The truth.
 		}
 		if h != nil {
-			h.run(func() { g.hint(h, v.id, suspected) })
+			h.run(func() { g.hint(h, v, suspected) })
 		}
 		g.next()
 	})
 }
 
 // hint tells a head.
-func (g *gossip) hint(h *head, id engine.NodeID, suspected bool) {
-	before := g.view(h, id)
-	h.core.Suspect(g.world.now, id, suspected)
-	if !before.Suspect && g.view(h, id).Suspect {
-		g.world.say("%s suspects %s, which has %d tasks", h.name, id, before.Running)
+func (g *gossip) hint(h *head, v *worker, suspected bool) {
+	before := g.view(h, v.id)
+	h.core.Suspect(g.world.now, v.id, suspected)
+	if !before.Suspect && g.view(h, v.id).Suspect {
+		g.world.say("%s suspects %s, which has %d tasks", h.name, v.id, before.Running)
 		g.world.stats.Suspicions++
 		if g.suspects[h] == nil {
 			g.suspects[h] = map[engine.NodeID]int{}
 		}
-		g.suspects[h][id] = before.Running
+		g.suspects[h][v.id] = before.Running
+		if h.term > 1 {
+			// What the worker has of an earlier head's is adopted when its client submits it again.
+			g.suspects[h][v.id] += len(v.tasks.queued) + len(v.tasks.running) + len(v.tasks.outcomes)
+		}
 	}
 	h.act()
 }
@@ -78,8 +82,8 @@ func (g *gossip) check() {
 			case !node.Suspect:
 				delete(suspects, id)
 			case node.Running > had:
-				g.world.fail("%s has granted something to %s, which it suspects: it has %d tasks and had %d", h.name, id, node.Running, had)
-			default:
+				g.world.fail("%s has granted something to %s, which it suspects: it has %d tasks, expected %d at most", h.name, id, node.Running, had)
+			case h.term == 1:
 				suspects[id] = node.Running
 			}
 		}
