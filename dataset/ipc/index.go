@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -33,6 +34,13 @@ var endOfStream = []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 // place is where a message lies in the file, its prefix included.
 type place struct{ offset, size int64 }
 
+// dictionary is a dictionary, or a delta: what is added to the one of the same id before it.
+type dictionary struct {
+	place
+	id    int64
+	delta bool
+}
+
 // batch is a record batch.
 type batch struct {
 	place
@@ -48,8 +56,42 @@ type index struct {
 	schema *arrow.Schema
 	// first is the message with the schema as it stands in the file.
 	first        []byte
-	dictionaries []place
+	dictionaries []dictionary
 	batches      []batch
+	// ids are those of dictionaries. nested says that there may be dictionaries in the values of others.
+	ids    map[int64]bool
+	nested bool
+}
+
+// live returns those of the first dictionaries that are not replaced by later ones among them.
+func (x *index) live(count int) []dictionary {
+	all := x.dictionaries[:count]
+	if x.nested {
+		return all
+	}
+	var found []dictionary
+	whole := map[int64]bool{}
+	for i := count - 1; i >= 0 && len(whole) < len(x.ids); i-- {
+		if d := all[i]; !whole[d.id] {
+			found = append(found, d)
+			if !d.delta {
+				whole[d.id] = true
+			}
+		}
+	}
+	slices.Reverse(found)
+	return found
+}
+
+// nests tells whether a type has a dictionary, or if inner a dictionary in the values of another.
+func nests(t arrow.DataType, inner bool) bool {
+	if d, ok := t.(*arrow.DictionaryType); ok {
+		return !inner || nests(d.ValueType, false)
+	}
+	if parent, ok := t.(arrow.NestedType); ok {
+		return slices.ContainsFunc(parent.Fields(), func(f arrow.Field) bool { return nests(f.Type, inner) })
+	}
+	return false
 }
 
 func (x *index) corrupt(format string, args ...any) *engine.Error {
@@ -180,8 +222,11 @@ func (x *index) message(count int, offset, end int64, header []byte) (int64, err
 		}
 		x.schema = opened.Schema()
 		opened.Release()
+		x.ids = map[int64]bool{}
+		x.nested = slices.ContainsFunc(x.schema.Fields(), func(f arrow.Field) bool { return nests(f.Type, true) })
 	case o.Kind == table.DictionaryMessage:
-		x.dictionaries = append(x.dictionaries, place{offset, size})
+		x.dictionaries = append(x.dictionaries, dictionary{place{offset, size}, o.Dictionary, o.Delta})
+		x.ids[o.Dictionary] = true
 	case o.Kind == table.RecordBatchMessage:
 		x.batches = append(x.batches, batch{place{offset, size}, len(x.dictionaries), o.Rows})
 	default:

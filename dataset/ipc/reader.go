@@ -136,39 +136,39 @@ func (r *reader) finish() error {
 	return io.EOF
 }
 
-// load reads the next record batches, as a stream of their own: the schema, the dictionaries before them, and they.
+// load reads the next record batches, as a stream of their own: the schema, the dictionaries that the first needs, and they with the
+// dictionaries between them. So many are read that the dictionaries are not most of it.
 func (r *reader) load() error {
 	first := r.index.batches[r.next]
-	last, size := r.next+1, first.size
-	for last < r.end && size < groupBytes && r.index.batches[last].dictionaries == first.dictionaries {
-		size += r.index.batches[last].size
-		last++
+	var messages []place
+	var size int64
+	take := func(p place) {
+		messages = append(messages, p)
+		size += p.size
 	}
-	dictionaries := r.index.dictionaries[:first.dictionaries]
-	total := int64(len(r.index.first)) + size + int64(len(endOfStream))
-	for _, d := range dictionaries {
-		total += d.size
+	for _, d := range r.index.live(first.dictionaries) {
+		take(d.place)
 	}
-	data := r.options.Allocator.Allocate(int(total))
+	enough := size + max(size, groupBytes)
+	take(first.place)
+	last := r.next + 1
+	for ; last < r.end && size < enough; last++ {
+		b := r.index.batches[last]
+		for _, d := range r.index.dictionaries[r.index.batches[last-1].dictionaries:b.dictionaries] {
+			take(d.place)
+		}
+		take(b.place)
+	}
+	data := r.options.Allocator.Allocate(len(r.index.first) + int(size) + len(endOfStream))
 	release := func() { r.options.Allocator.Free(data) }
 	at := copy(data, r.index.first)
-	read := func(p place) error {
-		err := r.index.read(data[at:at+int(p.size)], p.offset)
+	for _, p := range messages {
+		if err := r.index.read(data[at:at+int(p.size)], p.offset); err != nil {
+			release()
+			return err
+		}
 		at += int(p.size)
 		r.bytesRead += p.size
-		return err
-	}
-	for _, d := range dictionaries {
-		if err := read(d); err != nil {
-			release()
-			return err
-		}
-	}
-	for _, b := range r.index.batches[r.next:last] {
-		if err := read(b.place); err != nil {
-			release()
-			return err
-		}
 	}
 	copy(data[at:], endOfStream)
 	group, err := table.Open(data, table.Options{Release: release})

@@ -20,6 +20,9 @@ type Outline struct {
 	BodyBytes int64
 	// Rows is how many rows a record batch says that it has.
 	Rows int64
+	// Dictionary is the id of a dictionary, and Delta says that it adds to the one before it instead of replacing it.
+	Dictionary int64
+	Delta      bool
 }
 
 // ReadOutline reads a message's header. Nothing but what it returns has been looked at. Errors are of kind engine.KindCorrupt.
@@ -33,7 +36,13 @@ func ReadOutline(header []byte) (Outline, error) {
 	if o.BodyBytes < 0 {
 		return Outline{}, engine.Errorf(engine.KindCorrupt, "read message", "", "a body of %d bytes", o.BodyBytes)
 	}
-	if o.Kind == RecordBatchMessage {
+	switch o.Kind {
+	case DictionaryMessage:
+		o.Dictionary, o.Delta = p.header.int64(dictionaryID), p.header.bool(dictionaryDelta)
+		if p.header.flat.broken {
+			return Outline{}, engine.Errorf(engine.KindCorrupt, "read message", "", "a dictionary without an id")
+		}
+	case RecordBatchMessage:
 		if o.Rows = p.header.int64(batchLength); o.Rows < 0 || p.header.flat.broken {
 			return Outline{}, engine.Errorf(engine.KindCorrupt, "read message", "", "a batch of %d rows", o.Rows)
 		}
