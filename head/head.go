@@ -27,6 +27,7 @@ import (
 	"github.com/f708428e/engine/head/observe"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/head/web"
+	"github.com/f708428e/engine/internal/gossip"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/raftnet"
 	"github.com/f708428e/engine/internal/rpc"
@@ -73,6 +74,10 @@ type Config struct {
 	// means 30 days, less than zero for ever.
 	EventLog     string
 	EventLogKeep time.Duration
+	// Gossip is the "IP:port" at which the head hears, while it leads, that workers may be gone; GossipOrFree takes a free port if that is
+	// taken. Empty means that it finds out by their leases alone.
+	Gossip       string
+	GossipOrFree bool
 	// Embedded says that the head and its only worker live and die together: nobody can hold a lease of an earlier term, and a request
 	// that the worker cannot meet fails the job at once. No other head can join.
 	Embedded bool
@@ -101,6 +106,8 @@ type Head struct {
 	// patience is how long calls may take when a reign ends: none if it does because another head leads.
 	patience atomic.Int64
 	stopping atomic.Bool
+	// gossip is of the present reign; nil without one.
+	gossip atomic.Pointer[gossip.Member]
 	// reigned is closed when a reign has begun.
 	reigned chan struct{}
 }
@@ -280,6 +287,7 @@ func (h *Head) reign(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		h.metrics.Lead(nil)
+		h.gossip.Store(nil)
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
 		err := r.end(ending, h.gate, time.Duration(h.patience.Load()))
 		cancel()

@@ -13,6 +13,7 @@ import (
 	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/observe"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/gossip"
 	"github.com/f708428e/engine/internal/lifecycle"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -28,6 +29,8 @@ type reign struct {
 	court   *court
 	// observed are the parts that metrics tell of.
 	observed *observe.Reign
+	// gossip is nil if the head does not.
+	gossip *gossip.Member
 }
 
 // newReign takes up the jobs that have not ended, and makes the services. Nothing is served yet.
@@ -87,9 +90,11 @@ func (h *Head) newReign(term state.Term) *reign {
 	}
 	r.observed = &observe.Reign{Dispatcher: dispatcher, Directory: directory}
 
+	r.gossip = h.startGossip(term.Number, dispatchConfig.ClusterID, dispatcher)
+	h.gossip.Store(r.gossip)
 	enginev1.RegisterJobServiceServer(r.court, jobsServer)
 	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.config.EventLog, h.started))
-	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger))
+	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger, h.Gossip()))
 	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
 	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))
 	r.serve.Go("tick", dispatcher.Run)
@@ -119,5 +124,8 @@ func (h *Head) hooks(manager *jobs.Manager, directory *objects.Directory) dispat
 func (r *reign) end(ctx context.Context, g *gate, patience time.Duration) error {
 	r.manager.Close()
 	err := g.shut(ctx, r.court, patience)
+	if r.gossip != nil {
+		err = errors.Join(err, r.gossip.Shutdown(ctx))
+	}
 	return errors.Join(err, r.jobs.Stop(ctx), r.serve.Stop(ctx))
 }

@@ -64,7 +64,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 			return listener.DialContext(ctx)
 		}))
 	}
-	config.Worker.ObjectStore.private = true
+	config.Worker.ObjectStore.private, config.Worker.Gossip.Disabled = true, true
 	if e.worker, err = startWorker(ctx, config.Worker, dial); err != nil {
 		return nil, errors.Join(err, cleanUp(ctx, e.head.Stop))
 	}

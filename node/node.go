@@ -43,6 +43,8 @@ type HeadConfig struct {
 	Listener net.Listener
 	// WebPort takes HTTP; zero picks a free one, -1 means none.
 	WebPort int
+	// Gossip is how the head hears early that workers may be gone.
+	Gossip GossipConfig
 	// DataDir keeps the durable state. Required.
 	DataDir string
 	// Address is the "host:port" at which clients, workers, and other heads reach this one. Empty means that which it listens on.
@@ -91,11 +93,15 @@ type WorkerConfig struct {
 	Logger *slog.Logger
 	// ObjectStore is how the worker keeps objects.
 	ObjectStore ObjectStoreConfig
+	// Gossip is how its head hears early that it may be gone. One beside its head in a process takes part when another head leads.
+	Gossip GossipConfig
 	// ProtocolVersion replaces the protocol's version, for tests of what happens when they differ.
 	ProtocolVersion uint32
 
 	// patient makes the worker start without a head that leads, and wait for one.
 	patient bool
+	// ownGossip is where the head in this process gossips; nil if there is none.
+	ownGossip func() string
 }
 
 // Node is a running head, worker, or both.
@@ -118,8 +124,9 @@ type workerParts struct {
 	worker *worker.Worker
 	conn   clientConn
 	models *models
-	// objects is nil for a worker without an object store.
+	// objects is nil for a worker without an object store, gossip for one that takes no part in it.
 	objects *nodeObjects
+	gossip  *workerGossip
 }
 
 // StartHead starts a head and, if workerConfig is not nil, a worker in the same process. It returns when the head serves and the
@@ -139,6 +146,13 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	} else if listener, err = listen(ctx, "gRPC", config.Host, config.Port); err != nil {
 		return nil, err
 	}
+	host, _, err := net.SplitHostPort(listener.Addr().String())
+	if err == nil {
+		err = config.Gossip.check(ctx, host)
+	}
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
 	n := &Node{address: listener.Addr().String(), done: make(chan struct{})}
 	var webListener net.Listener
 	if config.WebPort >= 0 {
@@ -153,6 +167,9 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
 	}
+	if !config.Gossip.Disabled {
+		headConfig.Gossip, headConfig.GossipOrFree = config.Gossip.address(host)
+	}
 	if workerConfig != nil {
 		local = bufconn.Listen(embeddedBuffer)
 		headConfig.LocalListener = local
@@ -162,7 +179,8 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	}
 	if workerConfig != nil {
 		own := *workerConfig
-		own.Address, own.patient = n.address, !n.head.HasLeader()
+		own.Address, own.patient, own.ownGossip = n.address, !n.head.HasLeader(), n.head.Gossip
+		own.Gossip.Port = -1 // The other one is the head's.
 		if n.worker, err = startWorker(ctx, own, dialThrough(local, n.address, config.Address)); err != nil {
 			return nil, errors.Join(err, cleanUp(ctx, n.head.Stop))
 		}
@@ -174,6 +192,9 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 // StartWorker starts a worker of the head that leads, whichever that is, and returns when the head has welcomed it. The node runs until Stop, or until the head refuses it.
 func StartWorker(ctx context.Context, config WorkerConfig) (*Node, error) {
 	if err := CheckAddress(ctx, config.Address); err != nil {
+		return nil, err
+	}
+	if err := config.Gossip.check(ctx, loopbackLike(config.Address)); err != nil {
 		return nil, err
 	}
 	parts, err := startWorker(ctx, config, rpcDial(config.Address))
@@ -232,6 +253,8 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 		}
 		workerConfig.Store, workerConfig.Fetch, workerConfig.Evacuate = p.objects.store, p.objects.fetch, p.objects.evacuate
 	}
+	p.gossip = newWorkerGossip(config.Gossip, workerConfig.ID, config.ownGossip, config.Logger)
+	workerConfig.Welcomed = p.gossip.welcomed
 	if config.patient {
 		workerConfig.ConnectTimeout = patience
 	}
@@ -288,7 +311,8 @@ func (p *workerParts) stop(ctx context.Context) error {
 	if p.worker != nil {
 		err = p.worker.Stop(ctx)
 	}
-	err = errors.Join(err, p.objects.stop(ctx))
+	// A worker without a connection was cut off, as if it had died.
+	err = errors.Join(err, p.gossip.stop(ctx, p.conn != nil), p.objects.stop(ctx))
 	if p.conn != nil {
 		err = errors.Join(err, p.conn.Close())
 	}

@@ -88,6 +88,9 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 			acknowledged = answer.GetSequence()
 			if welcome := answer.GetWelcome(); welcome != nil {
 				w.once.Do(func() { close(w.joined) })
+				if w.config.Welcomed != nil {
+					w.config.Welcomed(welcome)
+				}
 				if interval := welcome.GetReportInterval().AsDuration(); interval > 0 {
 					ticker.Reset(interval)
 				}

@@ -59,6 +59,8 @@ type Config struct {
 	// Evacuate is called when the head has ordered a drain and all tasks have ended: it brings away what others still need of this
 	// worker, which then leaves, whether that failed or not. It may block until ctx ends. Nil means that there is nothing.
 	Evacuate func(context.Context) error
+	// Welcomed is called with what the head says of itself when a stream to it begins. It must not block. Nil means that nobody wants to know.
+	Welcomed func(*enginev1.HeadWelcome)
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.

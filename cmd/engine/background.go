@@ -127,6 +127,9 @@ func (f startFlags) arguments(address string) []string {
 	if f.flightPortGiven {
 		args = append(args, "--flight-port", strconv.Itoa(f.flightPort))
 	}
+	if f.gossipPortGiven {
+		args = append(args, "--gossip-port", strconv.Itoa(f.gossipPort))
+	}
 	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime, "--isolation": f.isolation,
 		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep} {
 		if value != "" {

@@ -61,6 +61,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"start", "--head", "--object-store-memory", "lots"}, "error: --object-store-memory: parse size: \"lots\" is not a size"},
 		{[]string{"start", "--head", "--object-store-memory", "1KiB"}, "error: --object-store-memory 1KiB: expected at least 1MiB\n"},
 		{[]string{"start", "--head", "--flight-port", "70000"}, "error: --flight-port 70000: expected a port\n"},
+		{[]string{"start", "--head", "--gossip-port", "-2"}, "error: --gossip-port -2: expected a port, or -1 for none\n"},
 		{[]string{"object", "pni", "x"}, "error: engine object: unknown command \"pni\"\n  hint: did you mean put or pin?\n"},
 		{[]string{"stop", "--grace", "-1s"}, "error: --grace -1s: expected a duration that is not negative\n"},
 	} {

@@ -50,12 +50,16 @@ func nodeTable(w io.Writer, nodes []nodeView) error {
 	}
 	t := newTable(w, "node", "host", "pid", "state", ">cpu used/total", ">gpu", ">memory", ">tasks", "version", "labels")
 	for _, n := range nodes {
+		state := n.State
+		if n.Suspect {
+			state += " (suspect)"
+		}
 		var labels []string
 		for _, name := range slices.Sorted(maps.Keys(n.Labels)) {
 			labels = append(labels, name+"="+n.Labels[name])
 		}
 		t.AppendRow([]any{
-			n.NodeID, n.Host, n.PID, n.State, number(n.Used.CPU) + "/" + number(n.Total.CPU), amounts(n.Used.GPU, n.Total.GPU),
+			n.NodeID, n.Host, n.PID, state, number(n.Used.CPU) + "/" + number(n.Total.CPU), amounts(n.Used.GPU, n.Total.GPU),
 			sizes(n.Used.MemoryBytes, n.Total.MemoryBytes), n.TasksRunning, n.Version, strings.Join(labels, " "),
 		})
 	}

@@ -38,6 +38,8 @@ type startFlags struct {
 	flightPort             int
 	eventLog, eventLogKeep string
 	flightPortGiven        bool
+	gossipPort             int
+	gossipPortGiven        bool
 	readyDescriptor        int
 	lockDescriptor         int
 	cpusChanged, gpusGiven bool
@@ -76,7 +78,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.cpusChanged, f.gpusGiven = cmd.Flags().Changed("num-cpus"), cmd.Flags().Changed("num-gpus")
-			f.flightPortGiven = cmd.Flags().Changed("flight-port")
+			f.flightPortGiven, f.gossipPortGiven = cmd.Flags().Changed("flight-port"), cmd.Flags().Changed("gossip-port")
 			addressGiven := cmd.Flags().Changed("address")
 			if env, ok := a.env(addressEnv); !f.head && ok && env != "" {
 				addressGiven = true
@@ -108,6 +110,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringVar(&f.storeMemory, "object-store-memory", "", "the shared memory of the worker's object store, a `SIZE` such as 8GiB; default: 30% of the machine's or its cgroup's")
 	flags.StringVar(&f.spill, "spill", "", "where objects go when that is full, a folder or s3://bucket/prefix as `URI`; default: the folder spill in the data folder")
 	flags.IntVar(&f.flightPort, "flight-port", node.DefaultFlightPort, "the worker's Arrow Flight `PORT`; 0 picks a free one, as does the default if it is taken")
+	flags.IntVar(&f.gossipPort, "gossip-port", node.DefaultGossipPort, "the `PORT` by which a head hears early that a worker may be gone, UDP and TCP; 0 picks a free one, as does the default if it is taken, -1 means none")
 	flags.StringVar(&f.eventLog, "event-log", "", "where a head keeps the history of the cluster, a folder or s3://bucket/prefix as `URI`; none keeps none; default: the folder events in the data folder")
 	flags.StringVar(&f.eventLogKeep, "event-log-keep", "30d", "how long it is kept, a `DURATION` such as 12h or 30d; 0 means for ever")
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
@@ -179,6 +182,22 @@ func (f startFlags) objectStore(dataDir string) (node.ObjectStoreConfig, error) 
 	return config, nil
 }
 
+// gossip is how the node takes part in the gossip.
+func (f startFlags) gossip() (node.GossipConfig, error) {
+	switch {
+	case f.gossipPort < -1 || f.gossipPort > 65535:
+		return node.GossipConfig{}, usagef("--gossip-port %d: expected a port, or -1 for none", f.gossipPort)
+	case f.gossipPort == -1:
+		return node.GossipConfig{Disabled: true}, nil
+	case f.gossipPortGiven && f.gossipPort == 0:
+		return node.GossipConfig{Port: -1}, nil
+	case f.gossipPortGiven:
+		return node.GossipConfig{Port: f.gossipPort}, nil
+	default:
+		return node.GossipConfig{}, nil
+	}
+}
+
 // history returns where the event log goes, and how long it is kept, as node.HeadConfig has them.
 func (f startFlags) history(dataDir string) (place string, keep time.Duration, err error) {
 	if keep, err = jobplan.ParseDuration(f.eventLogKeep); err != nil && f.eventLogKeep != "0" || keep < 0 {
@@ -223,6 +242,9 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 		return err
 	}
 	if _, _, err := f.history(""); err != nil {
+		return err
+	}
+	if _, err := f.gossip(); err != nil {
 		return err
 	}
 	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
@@ -387,8 +409,12 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 	if err != nil {
 		return nil, err
 	}
+	gossip, err := f.gossip()
+	if err != nil {
+		return nil, err
+	}
 	w := node.WorkerConfig{
-		Address: a.address, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
+		Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
 		Version: version, Logger: logger, ObjectStore: objects,
 	}
 	if f.head {
@@ -401,7 +427,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 			worker = nil
 		}
 		return node.StartHead(ctx, node.HeadConfig{
-			Host: f.host, Port: f.port, WebPort: f.webPort, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
+			Host: f.host, Port: f.port, WebPort: f.webPort, Gossip: gossip, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
 		}, worker)
 	}
 	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.

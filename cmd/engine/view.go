@@ -109,6 +109,7 @@ type nodeView struct {
 	Version      string            `json:"version"`
 	JoinTime     *time.Time        `json:"join_time"`
 	ReportTime   *time.Time        `json:"report_time"`
+	Suspect      bool              `json:"suspect"`
 }
 
 type clusterView struct {
@@ -262,7 +263,7 @@ func viewNode(n *enginev1.Node) nodeView {
 	v := nodeView{
 		NodeID: n.GetNodeId(), Host: n.GetHost(), PID: n.GetPid(), State: strings.TrimPrefix(n.GetState().String(), "NODE_STATE_"),
 		Total: viewResources(n.GetTotal()), Used: viewResources(n.GetUsed()), TasksRunning: n.GetTasksRunning(), Labels: n.GetLabels(),
-		Version: n.GetVersion(), JoinTime: viewTime(n.GetJoinTime()), ReportTime: viewTime(n.GetReportTime()),
+		Version: n.GetVersion(), JoinTime: viewTime(n.GetJoinTime()), ReportTime: viewTime(n.GetReportTime()), Suspect: n.GetSuspect(),
 	}
 	if v.Labels == nil {
 		v.Labels = map[string]string{}

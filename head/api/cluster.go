@@ -68,6 +68,6 @@ func nodeMessage(node dispatch.NodeView) *enginev1.Node {
 		NodeId: string(node.ID), Host: node.Hello.GetHost(), Pid: node.Hello.GetPid(), State: node.State,
 		Total: rpc.ResourcesToProto(node.Total), Used: rpc.ResourcesToProto(node.Used), TasksRunning: int32(node.Running), //nolint:gosec // A node holds fewer.
 		Labels: node.Hello.GetLabels(), Version: node.Hello.GetVersion(),
-		JoinTime: timestamp(node.Joined), ReportTime: timestamp(node.Reported),
+		JoinTime: timestamp(node.Joined), ReportTime: timestamp(node.Reported), Suspect: node.Suspect,
 	}
 }

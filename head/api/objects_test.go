@@ -33,7 +33,7 @@ func serveObjects(t *testing.T, lease time.Duration) *objectServer {
 	directory := objects.NewDirectory(objects.Config{ClusterID: "c", Term: 1, LeaseTime: lease}, logger, nil)
 	server := rpc.NewServer(logger)
 	enginev1.RegisterObjectServiceServer(server, api.NewObjects(directory))
-	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(nil, nil, directory, nil, logger))
+	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(nil, nil, directory, nil, logger, ""))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	conn, err := rpc.Dial(listener.Addr().String())

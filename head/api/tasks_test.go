@@ -57,7 +57,7 @@ func serveTasks(t *testing.T, config dispatch.Config) *taskServer {
 	enginev1.RegisterObjectServiceServer(server, api.NewObjects(directory))
 	enginev1.RegisterTaskServiceServer(server, api.NewTasks(dispatcher, directory))
 	enginev1.RegisterClusterServiceServer(server, api.NewCluster(store, dispatcher, "test", "", "", time.Now()))
-	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(store, dispatcher, directory, joblog.New(dir), logger))
+	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(store, dispatcher, directory, joblog.New(dir), logger, ""))
 	listener := bufconn.Listen(1 << 20)
 	conn, err := rpc.Dial("passthrough:///test", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
 	check(t, err)

@@ -24,6 +24,8 @@ type Workers struct {
 	logs       *joblog.Book
 	logger     *slog.Logger
 	directory  *objects.Directory
+	// gossip is where the head gossips; empty if it does not.
+	gossip string
 
 	mu sync.Mutex
 	// troubled holds the jobs whose lines cannot be kept.
@@ -31,9 +33,14 @@ type Workers struct {
 }
 
 // NewWorkers makes the server of the workers of a dispatcher, whose lines for the jobs in store go to logs, and of their object stores,
-// which tell the directory. logger hears of lines that cannot be kept.
-func NewWorkers(store *state.Store, dispatcher *dispatch.Dispatcher, directory *objects.Directory, logs *joblog.Book, logger *slog.Logger) *Workers {
-	return &Workers{store: store, dispatcher: dispatcher, directory: directory, logs: logs, logger: logger, troubled: map[string]bool{}}
+// which tell the directory. logger hears of lines that cannot be kept. gossip is the "IP:port" at which the head gossips; empty if it does
+// not.
+func NewWorkers(
+	store *state.Store, dispatcher *dispatch.Dispatcher, directory *objects.Directory, logs *joblog.Book, logger *slog.Logger, gossip string,
+) *Workers {
+	return &Workers{
+		store: store, dispatcher: dispatcher, directory: directory, logs: logs, logger: logger, gossip: gossip, troubled: map[string]bool{},
+	}
 }
 
 // Sync implements enginev1.WorkerServiceServer.
@@ -60,6 +67,9 @@ func (s *Workers) Sync(stream grpc.BidiStreamingServer[enginev1.SyncRequest, eng
 			answer := s.dispatcher.Answer(node, session)
 			if answer == nil {
 				return engine.Errorf(engine.KindFenced, "sync worker", string(node), "this stream was replaced or its worker's lease has ended")
+			}
+			if welcome := answer.GetWelcome(); welcome != nil {
+				welcome.GossipAddress = s.gossip
 			}
 			if err := stream.Send(answer); err != nil {
 				return err

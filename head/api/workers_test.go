@@ -45,7 +45,7 @@ func TestLostLinesDoNotStopAWorker(t *testing.T) {
 	dispatcher := dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 1}, dispatch.Hooks{}, nil)
 
 	server := grpc.NewServer()
-	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(store, dispatcher, objects.NewDirectory(objects.Config{ClusterID: "c", Term: 1}, logger, nil), logs, logger))
+	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(store, dispatcher, objects.NewDirectory(objects.Config{ClusterID: "c", Term: 1}, logger, nil), logs, logger, "127.0.0.1:7946"))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	served := make(chan error, 1)
@@ -76,6 +76,9 @@ func TestLostLinesDoNotStopAWorker(t *testing.T) {
 		for {
 			answer, err := stream.Recv()
 			check(t, err)
+			if welcome := answer.GetWelcome(); welcome != nil && welcome.GetGossipAddress() != "127.0.0.1:7946" {
+				t.Errorf("the welcome says that the head gossips at %q", welcome.GetGossipAddress())
+			}
 			if answer.GetAcknowledgedLogSequence() == sequence*3 {
 				break
 			}
