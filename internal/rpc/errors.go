@@ -180,5 +180,9 @@ func FromProto(wire *enginev1.Error) *engine.Error {
 
 // contextError turns the end of a context into an engine error that says how long the operation had.
 func contextError(ctx context.Context, operation string) error {
-	return engine.WrapError(operation, "", context.Cause(ctx))
+	cause := context.Cause(ctx)
+	if cause == nil { // See isOver.
+		cause = context.DeadlineExceeded
+	}
+	return engine.WrapError(operation, "", cause)
 }

@@ -122,7 +122,7 @@ func fromCall(ctx context.Context, address string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil && isContextCode(err) {
+	if ctx.Err() != nil && isContextCode(err) || status.Code(err) == codes.DeadlineExceeded && isOver(ctx) {
 		return contextError(ctx, "call "+address)
 	}
 	converted := FromStatus("call "+address, err)
@@ -133,6 +133,12 @@ func fromCall(ctx context.Context, address string, err error) error {
 			WithHint("is a head running there? `engine start --head` starts one")
 	}
 	return converted
+}
+
+// isOver reports whether a context's deadline has come, also if its timer has not noticed yet: the server's or gRPC's own may be earlier.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 func isContextCode(err error) bool {

@@ -73,3 +73,15 @@ func TestWhoEndedAStream(t *testing.T) {
 		t.Errorf("the caller's deadline: %v", err)
 	}
 }
+
+// overdue is a context whose deadline has come and whose timer has not noticed yet.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+// TestOverdue wants the caller's own deadline to be told as such, although gRPC was earlier to notice.
+func TestOverdue(t *testing.T) {
+	if err := watch(overdue{t.Context()}, t, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
