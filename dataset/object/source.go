@@ -2,9 +2,6 @@ package object
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -111,33 +108,12 @@ func splits(f dataset.File, d Description, target int64) []dataset.Split {
 	return out
 }
 
-// mergeFields checks another object's columns against the first one's and makes those nullable that are so in either.
+// mergeFields checks another object's columns against the first one's.
 func mergeFields(fields, own []arrow.Field, id, first string) error {
-	var wrong []string
-	for i, want := range fields {
-		place := slices.IndexFunc(own, func(f arrow.Field) bool { return f.Name == want.Name })
-		switch {
-		case place < 0:
-			wrong = append(wrong, fmt.Sprintf("column %q (%s) is missing", want.Name, dataset.TypeName(want.Type)))
-		case !arrow.TypeEqual(own[place].Type, want.Type):
-			wrong = append(wrong, fmt.Sprintf("column %q is %s instead of %s", want.Name, dataset.TypeName(own[place].Type), dataset.TypeName(want.Type)))
-		default:
-			fields[i].Nullable = want.Nullable || own[place].Nullable
-		}
+	if wrong := dataset.MergeFields(fields, own, nil); wrong != "" {
+		return engine.Errorf(engine.KindData, opRead, title(id), "its columns are not those of object %s: %s", first, wrong)
 	}
-	for _, have := range own {
-		if !slices.ContainsFunc(fields, func(f arrow.Field) bool { return f.Name == have.Name }) {
-			wrong = append(wrong, fmt.Sprintf("column %q (%s) is extra", have.Name, dataset.TypeName(have.Type)))
-		}
-	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	const shown = 5
-	if n := len(wrong); n > shown {
-		wrong = append(wrong[:shown], fmt.Sprintf("and %d more differences", n-shown))
-	}
-	return engine.Errorf(engine.KindData, opRead, title(id), "its columns are not those of object %s: %s", first, strings.Join(wrong, "; "))
+	return nil
 }
 
 // Open starts the reading of a split. The object's memory is pinned until the reader is closed and every record of it released. An

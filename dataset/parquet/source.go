@@ -4,8 +4,6 @@ package parquet
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -86,39 +84,19 @@ func splits(in *input, f dataset.File, target int64) []dataset.Split {
 	return out
 }
 
-// mergeFields checks the columns of another file against the first one's and makes those nullable that are so in either. Where the
-// files disagree on what is nullable within a column, all of it is.
+// mergeFields checks the columns of another file against the first one's. Where the files disagree on what is nullable within a column,
+// all of it is.
 func mergeFields(fields []arrow.Field, in *input, firstPath string) error {
-	var wrong []string
-	known := make(map[string]bool, len(fields))
-	for i, want := range fields {
-		known[want.Name] = true
-		place, ok := in.places[want.Name]
-		if !ok {
-			wrong = append(wrong, fmt.Sprintf("column %q (%s) is missing", want.Name, dataset.TypeName(want.Type)))
-			continue
+	wrong := dataset.MergeFields(fields, in.fields, func(want, have arrow.DataType) (arrow.DataType, bool) {
+		if arrow.TypeEqual(have, want) {
+			return want, true
 		}
-		have := in.fields[place]
-		if !sameType(have.Type, want.Type) {
-			wrong = append(wrong, fmt.Sprintf("column %q is %s instead of %s", want.Name, dataset.TypeName(have.Type), dataset.TypeName(want.Type)))
-		} else if !arrow.TypeEqual(have.Type, want.Type) {
-			fields[i].Type = allNullable(want.Type)
-		}
-		fields[i].Nullable = want.Nullable || have.Nullable
+		return allNullable(want), sameType(have, want)
+	})
+	if wrong != "" {
+		return engine.Errorf(engine.KindData, opRead, in.path, "its columns are not those of %s: %s", firstPath, wrong)
 	}
-	for _, have := range in.fields {
-		if !known[have.Name] {
-			wrong = append(wrong, fmt.Sprintf("column %q (%s) is extra", have.Name, dataset.TypeName(have.Type)))
-		}
-	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	const shown = 5
-	if n := len(wrong); n > shown {
-		wrong = append(wrong[:shown], fmt.Sprintf("and %d more differences", n-shown))
-	}
-	return engine.Errorf(engine.KindData, opRead, in.path, "its columns are not those of %s: %s", firstPath, strings.Join(wrong, "; "))
+	return nil
 }
 
 // sameType compares types without regard to whether nested values may be null.
