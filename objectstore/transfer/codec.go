@@ -113,9 +113,7 @@ func (m *outgoing) marshal() (mem.BufferSlice, error) {
 		*m.pooled = m.body
 		return mem.BufferSlice{mem.SliceBuffer(front), mem.NewBuffer(m.pooled, mem.DefaultBufferPool())}, nil
 	}
-	body := m.body[:len(m.body):len(m.body)]
-	m.pin.add()
-	return mem.BufferSlice{mem.SliceBuffer(front), mem.NewBuffer(&body, m.pin)}, nil
+	return mem.BufferSlice{mem.SliceBuffer(front), m.pin.lend(m.body[:len(m.body):len(m.body)])}, nil
 }
 
 var errMalformed = errors.New("malformed Flight message")

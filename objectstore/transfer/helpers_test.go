@@ -121,6 +121,7 @@ func dial(t testing.TB, address string) *transfer.Client {
 func waitUnpinned(t testing.TB, store *objectstore.Store, id engine.ObjectID) {
 	t.Helper()
 	until(func() bool {
+		runtime.GC() // What gRPC has dropped is given back when it is found.
 		info, ok := store.Info(id)
 		return !ok || info.Pins == 0
 	})

@@ -2,15 +2,18 @@ package transfer
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/stats"
 
 	"github.com/f708428e/engine"
 )
 
 // pin keeps an object's memory while gRPC may read it: until the handler is done, and gRPC with each buffer. gRPC drops what it has
-// queued for a connection that breaks without giving the buffers back; so the end of the connection ends their use too.
+// queued for a connection that breaks without giving the buffers back; so the end of the connection ends their use too. And it drops what
+// is queued just after its stream was reset; so a buffer counts as given back, too, when the garbage collector finds it.
 type pin struct {
 	connection *connection
 	release    func()
@@ -21,22 +24,35 @@ type pin struct {
 	ended, gone, released bool
 }
 
-// add counts a buffer that is handed to gRPC.
-func (p *pin) add() {
+// lend makes a buffer for gRPC of a part of the object.
+func (p *pin) lend(part []byte) mem.Buffer {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.buffers++
+	p.mu.Unlock()
+	l := &loan{pin: p}
+	l.lost = runtime.AddCleanup(&part, (*pin).giveBack, p)
+	return mem.NewBuffer(&part, l)
 }
 
-// Get implements mem.BufferPool; gRPC takes no buffers from a pin.
-func (p *pin) Get(length int) *[]byte {
+func (p *pin) giveBack() { p.change(func() { p.buffers-- }) }
+
+// loan is a buffer that gRPC has. It does not refer to it.
+type loan struct {
+	pin  *pin
+	lost runtime.Cleanup
+}
+
+// Get implements mem.BufferPool; gRPC takes no buffers from a loan.
+func (*loan) Get(length int) *[]byte {
 	b := make([]byte, length)
 	return &b
 }
 
-// Put implements mem.BufferPool: gRPC is done with a buffer.
-func (p *pin) Put(*[]byte) {
-	p.change(func() { p.buffers-- })
+// Put implements mem.BufferPool: gRPC is done with the buffer.
+func (l *loan) Put(part *[]byte) {
+	l.lost.Stop()
+	l.pin.giveBack()
+	runtime.KeepAlive(part) // It is given back once.
 }
 
 // end says that the handler hands over no more buffers and reads no more itself.
