@@ -75,7 +75,7 @@ func (o *folderOutput) adopt(ctx context.Context, l *lease) (*part, error) {
 	if o.sink.HoldsMetadata() {
 		metadata, err = o.sink.Metadata(path)
 	} else {
-		metadata, err = o.Metadata(ctx, l.plan.GetPart())
+		metadata, err = o.Metadata(ctx, l.plan.GetPart(), nil)
 	}
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,13 +77,13 @@ func checkWritable(folder string) error {
 
 // checkContent refuses what is not this job's.
 func (o Output) checkContent(ctx context.Context) error {
-	entries, err := os.ReadDir(o.Folder)
+	names, err := walk(ctx, o.Folder)
 	if err != nil {
-		return classify(o.Folder, err)
+		return err
 	}
 	var foreign []string
-	for _, entry := range entries {
-		if name := entry.Name(); !strings.HasPrefix(name, ".") && name != SuccessName && name != NotesName && !o.ownPart(name) && !o.scratch(name) {
+	for _, name := range names {
+		if !strings.HasPrefix(name, ".") && name != SuccessName && name != NotesName && !o.ownPart(name) && !o.scratch(name) {
 			foreign = append(foreign, name)
 		}
 	}
@@ -107,7 +108,7 @@ func (o Output) refuseContent(foreign []string, success Success, finished bool, 
 		return conflict("holds %d rows in %d files, written by job %s", success.Rows, len(success.Parts), success.Job).WithHint("%s", modes)
 	}
 	for _, name := range foreign {
-		if job := jobOfPart(name); job != "" {
+		if job := jobOfPart(path.Base(name)); job != "" {
 			return conflict("holds files of job %s, which has not finished", job).
 				WithHint("engine job resume %s continues that job; %s", job, modes)
 		}

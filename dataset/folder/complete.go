@@ -60,7 +60,7 @@ func (o Output) completed() (bool, error) {
 
 // finishWork makes the work folder whole.
 func (o Output) finishWork(ctx context.Context, success Success) error {
-	if err := o.verify(success.Parts); err != nil {
+	if err := o.verify(ctx, success.Parts); err != nil {
 		return err
 	}
 	failpoint("verified")
@@ -115,10 +115,13 @@ func writeSynced(path string, content []byte) error {
 }
 
 // verify compares the work folder with the list of parts.
-func (o Output) verify(parts []Part) error {
-	entries, err := os.ReadDir(o.WorkFolder)
-	if err != nil {
+func (o Output) verify(ctx context.Context, parts []Part) error {
+	if _, err := os.Stat(o.WorkFolder); err != nil {
 		return classify(o.WorkFolder, err)
+	}
+	names, err := walk(ctx, o.WorkFolder)
+	if err != nil {
+		return err
 	}
 	listed := make(map[string]bool, len(parts))
 	for _, part := range parts {
@@ -139,8 +142,7 @@ func (o Output) verify(parts []Part) error {
 		}
 	}
 	var extra []string
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		switch {
 		case listed[name] || strings.HasPrefix(name, ".") || o.scratch(name) || name == SuccessName || name == NotesName:
 		case o.ownPart(name), o.Mode != ModeAppend:
@@ -245,20 +247,21 @@ func (o Output) Published(ctx context.Context) ([]Part, error) {
 	} else if done {
 		folder = o.Folder
 	}
-	entries, err := os.ReadDir(folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, classify(folder, err)
+	names, err := walk(ctx, folder)
+	if err != nil {
+		return nil, err
 	}
 	var parts []Part
-	for _, entry := range entries {
-		if !o.ownPart(entry.Name()) {
+	for _, name := range names {
+		if !o.ownPart(name) {
 			continue
 		}
-		info, err := entry.Info()
+		path := filepath.Join(folder, filepath.FromSlash(name))
+		info, err := os.Lstat(path)
 		if err != nil {
-			return nil, classify(filepath.Join(folder, entry.Name()), err)
+			return nil, classify(path, err)
 		}
-		parts = append(parts, Part{Name: entry.Name(), SizeBytes: info.Size()})
+		parts = append(parts, Part{Name: name, SizeBytes: info.Size()})
 	}
 	sort.Slice(parts, func(i, j int) bool { return parts[i].Name < parts[j].Name })
 	return parts, nil

@@ -8,10 +8,12 @@
 package folder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -110,7 +112,15 @@ func PartName(job engine.JobID, sequence int, extension string) string {
 }
 
 // PartPath is where a part of this job is until Complete.
-func (o Output) PartPath(part string) string { return filepath.Join(o.WorkFolder, part) }
+func (o Output) PartPath(part string) string {
+	return filepath.Join(o.WorkFolder, filepath.FromSlash(part))
+}
+
+// Target implements Place.
+func (o Output) Target() string { return o.Folder }
+
+// Work implements Place.
+func (o Output) Work() string { return o.WorkFolder }
 
 func (o Output) partPrefix() string { return "part-" + string(o.Job) + "-" }
 
@@ -127,8 +137,51 @@ func jobOfPart(name string) engine.JobID {
 	return ""
 }
 
-// ownPart tells whether a name is that of a part of this job.
-func (o Output) ownPart(name string) bool { return jobOfPart(name) == o.Job }
+// ownPart tells whether a name is that of a part of this job, perhaps in folders key=value.
+func (o Output) ownPart(name string) bool {
+	folders, base := path.Split(name)
+	for folder := range strings.SplitSeq(strings.TrimSuffix(folders, "/"), "/") {
+		if folders != "" && !partitionFolder(folder) {
+			return false
+		}
+	}
+	return jobOfPart(base) == o.Job
+}
+
+// partitionFolder tells whether the name of a folder is one of partition_by: key=value.
+func partitionFolder(name string) bool {
+	return strings.Index(name, "=") > 0 && name[0] != '_' && name[0] != '.' && !strings.ContainsAny(name, `/\`)
+}
+
+// walk lists what is in a folder and in its folders key=value, by names relative to it, with slashes. A folder that does not exist holds
+// nothing.
+func walk(ctx context.Context, root string) ([]string, error) {
+	var names []string
+	var enter func(relative string) error
+	enter = func(relative string) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		folder := filepath.Join(root, filepath.FromSlash(relative))
+		entries, err := os.ReadDir(folder)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return classify(folder, err)
+		}
+		for _, entry := range entries {
+			name := path.Join(relative, entry.Name())
+			if entry.IsDir() && partitionFolder(entry.Name()) {
+				if err := enter(name); err != nil {
+					return err
+				}
+				continue
+			}
+			names = append(names, name)
+		}
+		return nil
+	}
+	err := enter("")
+	return names, err
+}
 
 // scratch tells whether a name is that of a file of this job that no reader looks at and that may be deleted at any time.
 func (o Output) scratch(name string) bool {

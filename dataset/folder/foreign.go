@@ -81,9 +81,9 @@ func tableFile(name string, inHidden bool) bool {
 	switch {
 	case strings.HasPrefix(name, "_"):
 		return filepath.Ext(name) == "" || jobOfStaging(name) != "" || strings.HasPrefix(name, stagingPrefix+"part-") ||
-			strings.HasPrefix(name, notePrefix+"part-") || strings.HasPrefix(name, SuccessName+"-")
+			strings.HasPrefix(name, notePrefix+"part-") || recordPattern.MatchString(name) || strings.HasPrefix(name, SuccessName+"-")
 	case strings.HasPrefix(name, "."):
 		return !inHidden
 	}
-	return jobOfPart(name) != ""
+	return jobOfPart(name) != "" || inHidden && recordPattern.MatchString(name)
 }

@@ -99,7 +99,7 @@ func child(path string) error {
 		if success, err := folder.ReadSuccess(path); !notes || err == nil && success.Job == job {
 			break // Nobody asks once all is done.
 		}
-		kept, err := o.Metadata(ctx, part.Name)
+		kept, err := o.Metadata(ctx, part.Name, nil)
 		if err != nil || kept["part"] != part.Name || kept["finished"] != "yes" {
 			return fmt.Errorf("metadata of %s: %v, %w", part.Name, kept, err)
 		}

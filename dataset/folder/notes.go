@@ -56,20 +56,8 @@ func (s *Staging) draftNote() error {
 	folder := filepath.Join(s.output.WorkFolder, NotesName)
 	attempt := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(s.path), strings.TrimSuffix(stagingName(s.part, ""), ".tmp")), ".tmp")
 	s.draft = filepath.Join(folder, noteDraftPrefix(s.part)+attempt+".tmp")
-	content = append(content, '\n')
-	for try := 0; ; try++ {
-		if err := makeFolder(folder); err != nil {
-			return err
-		}
-		failpoint("note folder made")
-		err := writeSynced(s.draft, content)
-		if err == nil {
-			break
-		}
-		// Another job that appends to the output may have found the folder empty, and deleted it.
-		if try == noteTries || !errors.Is(err, fs.ErrNotExist) {
-			return classify(s.draft, err)
-		}
+	if err := draftFile(s.draft, append(content, '\n')); err != nil {
+		return err
 	}
 	failpoint("note written")
 	if err := syncFolder(folder); err != nil {
@@ -93,9 +81,17 @@ func (o Output) finishNote(part, draft string) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// Metadata returns what was kept beside a published part. If the attempt that published the part ended before it gave the note its
-// name, Metadata does so. A part that has no note, or another length than its note says, is an error of kind engine.KindCorrupt.
-func (o Output) Metadata(ctx context.Context, part string) (map[string]string, error) {
+// Metadata returns what was kept of a published part: what held reads in the file or, if held is nil, what stands beside it. If the attempt
+// that published the part ended before it gave the note its name, Metadata does so. A part that has no note, or another length than its
+// note says, is an error of kind engine.KindCorrupt.
+func (o Output) Metadata(ctx context.Context, part string, held func(path string) (map[string]string, error)) (map[string]string, error) {
+	if held != nil {
+		return held(o.PartPath(part))
+	}
+	return o.note(ctx, part)
+}
+
+func (o Output) note(ctx context.Context, part string) (map[string]string, error) {
 	path := o.PartPath(part)
 	for try := 0; ; try++ {
 		n, err := readNote(o.notePath(part))
@@ -212,6 +208,14 @@ func (o Output) removeDrafts(ctx context.Context) error {
 	}
 	left := len(entries)
 	for _, entry := range entries {
+		if o.recordDraft(entry.Name()) {
+			left--
+			path := filepath.Join(folder, entry.Name())
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return classify(path, err)
+			}
+			continue
+		}
 		rest, ok := strings.CutPrefix(entry.Name(), notePrefix+o.partPrefix())
 		if !ok {
 			continue
@@ -227,7 +231,7 @@ func (o Output) removeDrafts(ctx context.Context) error {
 		case err != nil:
 			return classify(o.PartPath(part), err)
 		default:
-			if _, err := o.Metadata(ctx, part); err != nil {
+			if _, err := o.note(ctx, part); err != nil {
 				return err
 			}
 		}

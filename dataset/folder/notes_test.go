@@ -31,7 +31,7 @@ func TestNotes(t *testing.T) {
 	if !publishNoted(t, o, part, "1", "one") || publishNoted(t, o, part, "2", "other") {
 		t.Error("the first did not win, or the second did")
 	}
-	kept, err := o.Metadata(t.Context(), part)
+	kept, err := o.Metadata(t.Context(), part, nil)
 	if err != nil || kept["attempt"] != "1" {
 		t.Errorf("%v, %v", kept, err)
 	}
@@ -47,17 +47,17 @@ func TestNotes(t *testing.T) {
 	other := strings.NewReplacer("sha256:", "sha256:00", `"attempt": "1"`, `"attempt": "3"`).Replace(string(content))
 	draft("3", other)
 	draft("4", "{")
-	if _, err := o.Metadata(t.Context(), part); engine.KindOf(err) != engine.KindCorrupt || !strings.Contains(err.Error(), "has no note") {
+	if _, err := o.Metadata(t.Context(), part, nil); engine.KindOf(err) != engine.KindCorrupt || !strings.Contains(err.Error(), "has no note") {
 		t.Errorf("got %v", err)
 	}
 	draft("1", string(content))
-	if kept, err := o.Metadata(t.Context(), part); err != nil || kept["attempt"] != "1" {
+	if kept, err := o.Metadata(t.Context(), part, nil); err != nil || kept["attempt"] != "1" {
 		t.Errorf("%v, %v", kept, err)
 	}
 	must(t, o.Prepare(t.Context()))
 	wantNames(t, filepath.Dir(note), part+".json")
 	must(t, os.WriteFile(o.PartPath(part), []byte("longer"), 0o600))
-	if _, err := o.Metadata(t.Context(), part); engine.KindOf(err) != engine.KindCorrupt || !strings.Contains(err.Error(), "has 6 bytes, its note in _engine says 3") {
+	if _, err := o.Metadata(t.Context(), part, nil); engine.KindOf(err) != engine.KindCorrupt || !strings.Contains(err.Error(), "has 6 bytes, its note in _engine says 3") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -84,7 +84,7 @@ func TestNotesOfOthers(t *testing.T) {
 			must(t, second.Abandon(t.Context()))
 			wantNames(t, path, "_staging-"+strings.TrimSuffix(part, ".csv")+"-1.tmp")
 		case once(name, "unlinked"):
-			kept, err := o.Metadata(t.Context(), part)
+			kept, err := o.Metadata(t.Context(), part, nil)
 			if err != nil || kept["attempt"] != "1" {
 				t.Errorf("adopted %v, %v", kept, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -31,9 +32,10 @@ var openStaging = func(path string) (stagingFile, error) {
 }
 
 // stagingName is the name under which an attempt writes a part: it is not a reader's business, and says so by its beginning and
-// its end.
+// its end. The part's folders are not in it.
 func stagingName(part, attempt string) string {
-	return stagingPrefix + strings.TrimSuffix(part, filepath.Ext(part)) + "-" + attempt + ".tmp"
+	part = path.Base(part)
+	return stagingPrefix + strings.TrimSuffix(part, path.Ext(part)) + "-" + attempt + ".tmp"
 }
 
 // jobOfStaging returns the job that a staging name tells, or "".
@@ -64,8 +66,18 @@ type Staging struct {
 	draft  string
 }
 
-// Create begins a part of this job. Attempts at the same part must have different names, made of letters, digits, dots, dashes,
-// and underscores; a name that is in use is an error of kind engine.KindConflict.
+// Begin implements Place; it is Create.
+func (o Output) Begin(_ context.Context, part, attempt string) (Draft, error) {
+	s, err := o.Create(part, attempt)
+	if err != nil {
+		return nil, err // Not a Draft that is a nil *Staging.
+	}
+	return s, nil
+}
+
+// Create begins a part of this job, in Work itself or, if its name says so, in folders key=value there. Attempts at the same part must have
+// different names, made of letters, digits, dots, dashes, and underscores; so must the parts of one attempt that differ by their folders
+// alone. A name that is in use is an error of kind engine.KindConflict.
 func (o Output) Create(part, attempt string) (*Staging, error) {
 	if !o.ownPart(part) || !tokenPattern.MatchString(attempt) {
 		return nil, engine.Errorf(engine.KindInternal, op, part, "is not a part of job %s, or %q no name of an attempt", o.Job, attempt)
@@ -123,37 +135,10 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 			won, err = false, discardErr
 		}
 	}()
-	if s.failed == nil {
-		s.failed = ctx.Err()
-	}
-	if s.failed == nil {
-		s.failed = s.buffer.Flush()
-	}
-	if s.failed != nil {
-		return false, s.failed
-	}
-	failpoint("written")
-	if s.digest != nil {
-		if err := s.draftNote(); err != nil {
-			return false, err
-		}
-	}
-	if err := s.file.Sync(); err != nil {
-		return false, classify(s.path, err)
-	}
-	info, err := s.file.Stat()
+	info, err := s.settle(ctx)
 	if err != nil {
-		return false, classify(s.path, err)
-	}
-	s.closed = true
-	if err := s.file.Close(); err != nil {
-		return false, classify(s.path, err)
-	}
-	// The worker's lease may have ended while the disk was at work.
-	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	failpoint("synced")
 	final := s.output.PartPath(s.part)
 	draft := s.draft
 	err = putIfAbsent(s.path, final)
@@ -188,7 +173,43 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 	return true, nil
 }
 
-// Discard gives the part up. It may be called at any time, more than once, and does nothing after Publish.
+// settle makes the file durable under its staging name, and closes it.
+func (s *Staging) settle(ctx context.Context) (fs.FileInfo, error) {
+	if s.failed == nil {
+		s.failed = ctx.Err()
+	}
+	if s.failed == nil {
+		s.failed = s.buffer.Flush()
+	}
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	failpoint("written")
+	if s.digest != nil {
+		if err := s.draftNote(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.file.Sync(); err != nil {
+		return nil, classify(s.path, err)
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return nil, classify(s.path, err)
+	}
+	s.closed = true
+	if err := s.file.Close(); err != nil {
+		return nil, classify(s.path, err)
+	}
+	// The worker's lease may have ended while the disk was at work.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	failpoint("synced")
+	return info, nil
+}
+
+// Discard gives the part up. It may be called at any time, more than once, and does nothing after Publish or Seal.
 func (s *Staging) Discard() error {
 	var err error
 	if !s.closed {

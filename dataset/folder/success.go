@@ -25,7 +25,7 @@ type Success struct {
 
 // Part is one published file.
 type Part struct {
-	// Name is the file's name in the folder.
+	// Name is the file's name in the folder, with the folders key=value that it lies in and slashes between them.
 	Name string `json:"name"`
 	// Rows is how many rows it holds.
 	Rows int64 `json:"rows"`

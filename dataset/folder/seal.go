@@ -1,0 +1,65 @@
+package folder
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/f708428e/engine"
+)
+
+// Seal makes the part durable under its staging name, where it stays: a task with several parts seals all of them, records that, and only
+// then shows them with Output.Reveal. After an error only Discard makes sense.
+func (s *Staging) Seal(ctx context.Context) (Sealed, error) {
+	if _, err := s.settle(ctx); err != nil {
+		return Sealed{}, err
+	}
+	if err := syncFolder(s.output.WorkFolder); err != nil {
+		return Sealed{}, err
+	}
+	failpoint("sealed")
+	sealed := Sealed{Part: s.part, SizeBytes: s.size, Staged: filepath.Base(s.path)}
+	s.path = "" // It is not this attempt's any more.
+	return sealed, nil
+}
+
+// Reveal gives a sealed part its final name. It may be called by any process, more than once: a part that has been revealed stays. A part
+// that is neither sealed nor revealed is an error of kind engine.KindCorrupt, another file in its place one of kind engine.KindConflict.
+func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	staged, final := filepath.Join(o.WorkFolder, sealed.Staged), o.PartPath(sealed.Part)
+	if !o.ownPart(sealed.Part) || filepath.Base(staged) != sealed.Staged || !o.scratch(sealed.Staged) {
+		return engine.Errorf(engine.KindInternal, op, final, "is no sealed part of job %s", o.Job)
+	}
+	if err := makeFolder(filepath.Dir(final)); err != nil {
+		return err
+	}
+	linked := putIfAbsent(staged, final)
+	failpoint("revealed")
+	switch {
+	case linked == nil:
+	case errors.Is(linked, fs.ErrNotExist), errors.Is(linked, fs.ErrExist):
+		// Revealed before, by this process or another one, unless it is somebody else's.
+		info, err := os.Lstat(final)
+		if errors.Is(err, fs.ErrNotExist) {
+			return engine.Errorf(engine.KindCorrupt, op, final, "was sealed as %s and is gone", sealed.Staged).
+				WithHint("somebody deleted it; run the job again under a new id")
+		}
+		if err != nil {
+			return classify(final, err)
+		}
+		if !info.Mode().IsRegular() || info.Size() != sealed.SizeBytes {
+			return engine.Errorf(engine.KindConflict, op, final, "has %d bytes, the part that belongs there %d", info.Size(), sealed.SizeBytes)
+		}
+	default:
+		return classify(final, linked)
+	}
+	if err := os.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return classify(staged, err)
+	}
+	return syncFolder(filepath.Dir(final))
+}
