@@ -18,6 +18,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/telemetry"
@@ -107,6 +108,7 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.WorkerBegun)
 	draft, published, err := output.begin(ctx, l)
 	if err != nil {
 		return err
@@ -116,12 +118,15 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 		if err := w.write(ctx, program, l, draft); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.WorkerPublishing)
 		right := func(ctx context.Context) error { return w.table.awaitRight(ctx, l) }
 		if published, err = draft.publish(ctx, l.counts.toProto(), right); err != nil {
 			return err
 		}
 	}
+	failpoint.Hit(failpoint.WorkerPublished)
 	if published.adopted {
+		failpoint.Hit(failpoint.WorkerAdopted)
 		w.line(l, "INFO", "part of an earlier attempt was found in place and adopted", map[string]string{"part": l.plan.GetPart()})
 	}
 	l.counts.bytesWritten.Store(published.sizeBytes)
@@ -209,5 +214,6 @@ func (w *Worker) finish(ctx context.Context, l *lease, operators []operator.Oper
 		return err
 	}
 	l.counts.rowsWritten.Add(result.NumRows())
+	failpoint.Hit(failpoint.WorkerWrote)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -77,7 +78,11 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 		if message.GetGoodbye() && goodbye == 0 {
 			goodbye = sent
 		}
-		return stream.Send(message)
+		err := stream.Send(message)
+		if len(message.GetResults()) > 0 {
+			failpoint.Hit(failpoint.WorkerReported)
+		}
+		return err
 	}
 	err = report(true)
 	ticker := time.NewTicker(defaultReportInterval)
@@ -96,6 +101,9 @@ func (w *Worker) session(ctx context.Context, hello *enginev1.WorkerHello) error
 				}
 			}
 			w.begin(w.table.take(answer))
+			if len(answer.GetSettled()) > 0 {
+				failpoint.Hit(failpoint.WorkerSettled)
+			}
 			w.granted.Take(answer)
 			if order := answer.GetDrain(); order != nil {
 				w.draining.Do(func() {
@@ -152,7 +160,9 @@ func (w *Worker) begin(leases []*lease) {
 			case <-free:
 			case <-l.revoked.Done():
 			}
-			w.table.finish(l, w.attempt(l.revoked, l))
+			result := w.attempt(l.revoked, l)
+			failpoint.Hit(failpoint.WorkerFinished)
+			w.table.finish(l, result)
 			return nil
 		})
 		if !started {

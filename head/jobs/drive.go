@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -115,6 +116,7 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 			return err
 		}
 	}
+	failpoint.Hit(failpoint.HeadPlanned)
 	if err := m.holdInputs(ctx, job, plan); err != nil {
 		return err
 	}
@@ -126,11 +128,13 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	if err := output.Prepare(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.HeadPrepared)
 	if job.Plan == nil {
 		entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobPlanned{JobPlanned: &enginev1.JobPlanned{JobId: string(job.ID), Plan: plan}}}
 		if err := m.recordPlan(ctx, job.ID, entry); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.HeadPlanRecorded)
 		m.logPlan(job.ID, plan)
 	} else {
 		m.reviveOutputs(job)
@@ -205,7 +209,10 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 	if err != nil {
 		return err
 	}
-	return output.complete(ctx, job)
+	failpoint.Hit(failpoint.HeadCompleting)
+	err = output.complete(ctx, job)
+	failpoint.Hit(failpoint.HeadCompleted)
+	return err
 }
 
 // end records how a job ended. It is tried until the log takes it or the head stops: without the record the job would run again.
@@ -239,6 +246,7 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 			return // The next head finds the job unfinished and brings it to the same end.
 		}
 	}
+	failpoint.Hit(failpoint.HeadEndRecorded)
 	if err != nil {
 		// Only now: a job whose end is not recorded is taken up again by the next head and needs its folder.
 		m.abandon(id, job.Spec)
@@ -253,6 +261,7 @@ const endRetry = time.Second
 
 // abandon removes the staging files of a job that did not succeed. What it published stays for a resumption.
 func (m *Manager) abandon(id engine.JobID, spec *enginev1.JobSpec) {
+	failpoint.Hit(failpoint.HeadAbandoning)
 	output, err := m.output(spec, id)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

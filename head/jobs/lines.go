@@ -8,6 +8,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/joblog"
+	"github.com/f708428e/engine/internal/failpoint"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -111,6 +112,7 @@ func (l *lines) flush(id engine.JobID) {
 	if len(gathered) == 0 {
 		return
 	}
+	failpoint.Hit(failpoint.HeadWritingJobLog)
 	if err := l.logs.Append(id, gathered...); err != nil {
 		l.logger.Warn("lines were lost from a job's log", "job", id, "lines", len(gathered), "first", gathered[0].GetMessage(), "error", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
@@ -170,6 +171,7 @@ func (m *Manager) Attach(dispatcher *dispatch.Dispatcher) {
 	for _, job := range unfinished {
 		a := m.activate(job)
 		close(a.settled)
+		failpoint.Hit(failpoint.HeadTakenUp)
 		if job.Plan != nil {
 			// Before the first worker reports what it holds, so that its leases find their tasks.
 			if err := m.run(job, a, time.Now().Add(m.config.AssignDelay)); err != nil {
@@ -190,7 +192,9 @@ func (m *Manager) propose(entry *enginev1.LogEntry, done func(error)) {
 
 func (m *Manager) commit(commit dispatch.Commit) {
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_TaskCommitted{TaskCommitted: commit.Committed}}
+	failpoint.Hit(failpoint.HeadCommitting)
 	m.propose(entry, func(err error) {
+		failpoint.Hit(failpoint.HeadCommitted)
 		if err != nil {
 			m.logger.Error("result was not recorded; its worker repeats it", "task", commit.Task, "error", err)
 			m.dispatcher.CommitFailed(commit)
@@ -275,6 +279,7 @@ func (m *Manager) accept(ctx context.Context, wanted engine.JobID, spec *enginev
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
 		JobId: string(id), SubmissionId: submissionID, Spec: spec, TraceParent: telemetry.Parent(ctx),
 	}}}
+	failpoint.Hit(failpoint.HeadChecked)
 	// The caller may go away meanwhile: what becomes durable is driven all the same.
 	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
 		if other := s.BySubmission(submissionID); other != nil {
@@ -286,6 +291,7 @@ func (m *Manager) accept(ctx context.Context, wanted engine.JobID, spec *enginev
 		m.remove(a)
 		return "", nil, err
 	}
+	failpoint.Hit(failpoint.HeadAccepted)
 	m.log(id, "INFO", "job accepted", map[string]string{"name": spec.GetName()})
 	close(a.settled)
 	m.drive(id, a)
@@ -499,6 +505,7 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 		return err
 	}
 	a.run = job.Resumptions + 1
+	failpoint.Hit(failpoint.HeadResuming)
 	// The caller may go away meanwhile: what becomes durable is driven all the same.
 	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
 		if now := s.Job(string(id)); now == nil || now.Ended == nil || now.Resumptions != job.Resumptions {
@@ -510,6 +517,7 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 		m.remove(a)
 		return err
 	}
+	failpoint.Hit(failpoint.HeadResumed)
 	m.log(id, "INFO", "job resumed", map[string]string{"tasks_done": strconv.Itoa(job.CommittedCount)})
 	close(a.settled)
 	m.drive(id, a)

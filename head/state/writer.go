@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -265,10 +266,12 @@ func (w *writer) write(g *group) error {
 	}
 	s.machine.mine.Store(g)
 	defer s.machine.mine.Store(nil)
+	failpoint.Hit(failpoint.HeadWritingLog)
 	future := s.raft.Apply(g.data, 0)
 	if err := future.Error(); err != nil {
 		return w.lost(err, true)
 	}
+	failpoint.Hit(failpoint.HeadLogWritten)
 	switch err, _ := future.Response().(error); {
 	case err == nil:
 		return nil

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/fdstream"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -81,7 +82,9 @@ func (e *executor) serve(ctx context.Context, loader runtime.Loader) error {
 // load loads the model and answers. Meanwhile the end of the worker is heard.
 func (e *executor) load(ctx context.Context, loader runtime.Loader, request runtime.LoadRequest) {
 	answer := &enginev1.ExecutorLoaded{}
+	failpoint.Hit(failpoint.ExecutorLoading)
 	model, err := loader.Load(ctx, request)
+	failpoint.Hit(failpoint.ExecutorLoaded)
 	if err != nil {
 		answer.Error = rpc.ToProto(err)
 	} else {
@@ -161,9 +164,11 @@ func run(ctx context.Context, model runtime.Model, s *slot, request *enginev1.Ex
 			end.end = max(end.end, at.GetOffsetBytes()+at.GetLengthBytes())
 		}
 	}
+	failpoint.Hit(failpoint.ExecutorCalled)
 	if err := model.Run(ctx, inputs, outputs); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(failpoint.ExecutorRan)
 	result := &enginev1.ExecutorResult{Outputs: make([]*enginev1.ExecutorTensor, len(outputs))}
 	for i, asked := range request.GetOutputs() {
 		if result.Outputs[i] = asked.GetInto(); result.Outputs[i] == nil {
