@@ -20,6 +20,8 @@ type Info struct {
 	ETag string
 	// Modified is when it was stored.
 	Modified time.Time
+	// Mark is the text that it was put with. List leaves it empty.
+	Mark string
 }
 
 // Bucket keeps objects by key. It is safe for concurrent use. Errors are *engine.Error and name bucket and key: engine.KindNotFound
@@ -54,6 +56,8 @@ type Bucket interface {
 type PutOptions struct {
 	// IfAbsent makes the store fail with engine.KindConflict if the key exists.
 	IfAbsent bool
+	// Mark is a text that the object carries and Stat and Get tell, such as who put it; see CheckMark. Empty means none.
+	Mark string
 }
 
 // Writer takes the bytes of an object in order. It is not safe for concurrent use.
@@ -63,4 +67,17 @@ type Writer interface {
 	Commit(ctx context.Context) (Info, error)
 	// Abort leaves nothing behind. It does nothing after a Commit that succeeded; after one that failed it must still be called.
 	Abort(ctx context.Context) error
+}
+
+// Sweeper is a Bucket in which puts that were cut off can leave something behind that nobody sees.
+type Sweeper interface {
+	// Sweep deletes what is left of puts of keys that begin with prefix. Those that are under way then fail.
+	Sweep(ctx context.Context, prefix string) error
+}
+
+// Prober is a Bucket that another program keeps, which may not know all that this package asks of it.
+type Prober interface {
+	// ProbeIfAbsent makes sure that PutOptions.IfAbsent is heeded, by objects of the key, which is absent before and after. A store
+	// that ignores it is an error of kind engine.KindInvalidArgument that names the store.
+	ProbeIfAbsent(ctx context.Context, key string) error
 }

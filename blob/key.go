@@ -49,6 +49,19 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// MaxMarkBytes is the longest mark.
+const MaxMarkBytes = 1024
+
+// CheckMark refuses, with engine.KindInvalidArgument, a mark that not every bucket can hold: it must be of printable ASCII, without
+// blanks at its ends, and of at most MaxMarkBytes.
+func CheckMark(key, mark string) error {
+	odd := func(r rune) bool { return r < ' ' || r > '~' }
+	if len(mark) > MaxMarkBytes || strings.ContainsFunc(mark, odd) || strings.TrimSpace(mark) != mark {
+		return engine.Errorf(engine.KindInvalidArgument, "put", key, "its mark is not a short text of printable ASCII")
+	}
+	return nil
+}
+
 // CheckRange refuses a negative offset or a length below -1, with engine.KindInvalidArgument.
 func CheckRange(key string, offsetBytes, lengthBytes int64) error {
 	if offsetBytes < 0 || lengthBytes < -1 {

@@ -30,6 +30,7 @@ func Run(t *testing.T, largeBytes int, open func(t *testing.T) blob.Bucket) {
 		{"replace", replace},
 		{"put if absent", putIfAbsent},
 		{"one of many wins", oneOfManyWins},
+		{"marks", marks},
 		{"writer", writer},
 		{"abort", abort},
 		{"list", list},
@@ -231,6 +232,49 @@ func oneOfManyWins(t *testing.T, b blob.Bucket, largeBytes int) {
 			t.Fatalf("%d of %d writers of %d bytes won", won.Load(), writers, size)
 		}
 		Want(t, b, key, Bytes(winner.Load(), size))
+	}
+}
+
+func marks(t *testing.T, b blob.Bucket, largeBytes int) {
+	for _, size := range []int{0, 10, largeBytes} {
+		data := Bytes(1, size)
+		for _, mark := range []string{"a job's 7th part", "", "another"} {
+			key, written := fmt.Sprintf("put/%d", size), fmt.Sprintf("written/%d", size)
+			info, err := b.Put(t.Context(), key, bytes.NewReader(data), int64(size), blob.PutOptions{Mark: mark})
+			if err != nil || info.Mark != mark {
+				t.Fatalf("put gave %+v, %v", info, err)
+			}
+			w := create(t, b, written, blob.PutOptions{Mark: mark})
+			write(t, w, data)
+			if info, err := w.Commit(t.Context()); err != nil || info.Mark != mark {
+				t.Fatalf("commit gave %+v, %v", info, err)
+			}
+			for _, key := range []string{key, written} {
+				// It belongs to the object that is there, not to who was refused.
+				_, err := b.Put(t.Context(), key, bytes.NewReader(nil), 0, blob.PutOptions{Mark: "a loser", IfAbsent: true})
+				WantKind(t, err, engine.KindConflict)
+				stat, err := b.Stat(t.Context(), key)
+				if err != nil || stat.Mark != mark {
+					t.Fatalf("stat of %s gave %+v, %v; want the mark %q", key, stat, err, mark)
+				}
+				r, info, err := b.Get(t.Context(), key, 0, -1)
+				if err != nil || info.Mark != mark {
+					t.Fatalf("get gave %+v, %v", info, err)
+				}
+				_ = r.Close()
+				for info, err := range b.List(t.Context(), key) {
+					if err != nil || info.Mark != "" {
+						t.Fatalf("list gave %+v, %v", info, err)
+					}
+				}
+			}
+		}
+	}
+	for _, bad := range []string{" a", "a ", "ä", "a\nb", strings.Repeat("x", blob.MaxMarkBytes+1)} {
+		_, err := b.Put(t.Context(), "bad", bytes.NewReader(nil), 0, blob.PutOptions{Mark: bad})
+		WantKind(t, err, engine.KindInvalidArgument, "mark")
+		_, err = b.Create(t.Context(), "bad", blob.PutOptions{Mark: bad})
+		WantKind(t, err, engine.KindInvalidArgument, "mark")
 	}
 }
 

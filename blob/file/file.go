@@ -114,9 +114,9 @@ func (b *Bucket) start(ctx context.Context, op, key string) (*os.Root, error) {
 	return b.open(op, key)
 }
 
-func describe(key string, info fs.FileInfo) blob.Info {
+func describe(key string, info fs.FileInfo, mark string) blob.Info {
 	return blob.Info{
-		Key: key, SizeBytes: info.Size(), Modified: info.ModTime(),
+		Key: key, SizeBytes: info.Size(), Modified: info.ModTime(), Mark: mark,
 		ETag: fmt.Sprintf("%x-%x-%x", info.ModTime().UnixNano(), info.Size(), inode(info)),
 	}
 }
@@ -134,7 +134,18 @@ func (b *Bucket) Stat(ctx context.Context, key string) (blob.Info, error) {
 	if !info.Mode().IsRegular() {
 		return blob.Info{}, engine.Errorf(engine.KindNotFound, "stat", b.path(key), "is not a file")
 	}
-	return describe(key, info), nil
+	f, err := root.Open(filepath.FromSlash(key))
+	if errors.Is(err, fs.ErrPermission) { // there are those who may look and not read
+		return describe(key, info, ""), nil
+	}
+	if err != nil {
+		return blob.Info{}, b.missing("stat", key, err)
+	}
+	defer func() { _ = f.Close() }()
+	if info, err = f.Stat(); err != nil { // the file may be another by now
+		return blob.Info{}, b.missing("stat", key, err)
+	}
+	return describe(key, info, mark(f)), nil
 }
 
 // missing classifies an error of a call that reads: a key that leads through a file does not exist.
@@ -180,7 +191,7 @@ func (b *Bucket) Get(ctx context.Context, key string, offsetBytes, lengthBytes i
 	if lengthBytes >= 0 {
 		left = min(left, lengthBytes)
 	}
-	return &reader{ended: ctx.Err, path: b.path(key), file: f, left: left}, describe(key, info), nil
+	return &reader{ended: ctx.Err, path: b.path(key), file: f, left: left}, describe(key, info, mark(f)), nil
 }
 
 type reader struct {

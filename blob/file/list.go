@@ -111,5 +111,5 @@ func (l *listing) file(key string, link bool) bool {
 	case !info.Mode().IsRegular():
 		return true
 	}
-	return l.yield(describe(key, info), nil)
+	return l.yield(describe(key, info, ""), nil)
 }

@@ -54,6 +54,9 @@ func (b *Bucket) draft(ctx context.Context, key string, options blob.PutOptions)
 	if err := blob.CheckKey(key); err != nil {
 		return nil, err
 	}
+	if err := blob.CheckMark(key, options.Mark); err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, engine.WrapError("put", b.path(key), err)
 	}
@@ -76,6 +79,15 @@ func (b *Bucket) draft(ctx context.Context, key string, options blob.PutOptions)
 	})
 	if err != nil {
 		return nil, d.classify(err)
+	}
+	if options.Mark != "" {
+		if err := setMark(d.file, options.Mark); err != nil {
+			d.discard()
+			if unsupported(err) {
+				return nil, engine.Errorf(engine.KindInvalidArgument, "put", b.path(key), "the file system has no extended attributes, which marks need: %w", err)
+			}
+			return nil, d.classify(err)
+		}
 	}
 	return d, nil
 }
@@ -156,7 +168,7 @@ func (d *draft) publish(ctx context.Context) (blob.Info, error) {
 			return blob.Info{}, d.classify(err)
 		}
 		if parent == "." {
-			return describe(d.key, info), nil
+			return describe(d.key, info, d.options.Mark), nil
 		}
 	}
 }

@@ -69,6 +69,9 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, sizeByte
 	if err := blob.CheckKey(key); err != nil {
 		return blob.Info{}, err
 	}
+	if err := blob.CheckMark(key, options.Mark); err != nil {
+		return blob.Info{}, err
+	}
 	if sizeBytes < 0 {
 		return blob.Info{}, b.fail(engine.KindInvalidArgument, "put", key, "a size of %d bytes", sizeBytes)
 	}
@@ -94,7 +97,7 @@ func (b *Bucket) store(ctx context.Context, key string, data []byte, options blo
 		return blob.Info{}, b.fail(engine.KindConflict, "put", key, "exists already")
 	}
 	b.objects.version++
-	info := blob.Info{Key: key, SizeBytes: int64(len(data)), ETag: fmt.Sprintf("%x", b.objects.version), Modified: now}
+	info := blob.Info{Key: key, SizeBytes: int64(len(data)), ETag: fmt.Sprintf("%x", b.objects.version), Modified: now, Mark: options.Mark}
 	b.objects.byKey[b.prefix+key] = object{data: data, info: info}
 	return info, nil
 }
@@ -102,6 +105,9 @@ func (b *Bucket) store(ctx context.Context, key string, data []byte, options blo
 // Create implements blob.Bucket.
 func (b *Bucket) Create(_ context.Context, key string, options blob.PutOptions) (blob.Writer, error) {
 	if err := blob.CheckKey(key); err != nil {
+		return nil, err
+	}
+	if err := blob.CheckMark(key, options.Mark); err != nil {
 		return nil, err
 	}
 	return &writer{bucket: b, key: key, options: options}, nil
@@ -168,7 +174,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[blob.Info, e
 				return
 			}
 			info := all[key].info
-			info.Key = strings.TrimPrefix(key, b.prefix)
+			info.Key, info.Mark = strings.TrimPrefix(key, b.prefix), ""
 			if !yield(info, nil) {
 				return
 			}

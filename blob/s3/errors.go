@@ -143,16 +143,21 @@ func (b *Bucket) region(fail func(engine.Kind, string, ...any) *engine.Error, er
 	return fail(engine.KindInvalidArgument, "the bucket %s is not in the region %s (%s)", b.name, b.options.Region, answer)
 }
 
+// server names the server for people.
+func (b *Bucket) server() string {
+	if b.endpoint == "" {
+		return "S3 in " + b.options.Region
+	}
+	return b.endpoint
+}
+
 // network says that there was no answer.
 func (b *Bucket) network(fail func(engine.Kind, string, ...any) *engine.Error, err error) *engine.Error {
 	var body bodyError
 	if errors.As(err, &body) {
 		return fail(engine.KindOf(body.error), "read body: %w", body.error)
 	}
-	server := b.endpoint
-	if server == "" {
-		server = "S3 in " + b.options.Region
-	}
+	server := b.server()
 	var failed net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errSlow) || errors.As(err, &failed) && failed.Timeout() {
 		return fail(engine.KindUnavailable, "%s did not answer in time", server)

@@ -149,7 +149,7 @@ func (r *reader) accept(first, whole bool, out *sdk.GetObjectOutput) error {
 		}
 		return nil
 	}
-	r.info = blob.Info{Key: r.key, SizeBytes: size, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}
+	r.info = blob.Info{Key: r.key, SizeBytes: size, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified), Mark: find(out.Metadata, markKey)}
 	if r.end < 0 || r.end > size {
 		r.end = size
 	}

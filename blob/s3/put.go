@@ -22,9 +22,37 @@ import (
 // tokenKey is the metadata under which an object carries the token of the put that made it.
 const tokenKey = "engine-put"
 
+// markKey is the metadata that holds an object's mark.
+const markKey = "engine-mark"
+
+// metadata is what an object carries: the token of its put, unless that is empty, and its mark.
+func metadata(token, mark string) map[string]string {
+	pairs := map[string]string{}
+	if token != "" {
+		pairs[tokenKey] = token
+	}
+	if mark != "" {
+		pairs[markKey] = mark
+	}
+	return pairs
+}
+
+// find returns a value of an object's metadata. Servers change the case of names.
+func find(metadata map[string]string, key string) string {
+	for name, value := range metadata {
+		if strings.EqualFold(name, key) {
+			return value
+		}
+	}
+	return ""
+}
+
 // Put implements blob.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, from io.ReaderAt, sizeBytes int64, options blob.PutOptions) (blob.Info, error) {
 	if err := blob.CheckKey(key); err != nil {
+		return blob.Info{}, err
+	}
+	if err := blob.CheckMark(key, options.Mark); err != nil {
 		return blob.Info{}, err
 	}
 	if sizeBytes < 0 {
@@ -57,8 +85,9 @@ func (b *Bucket) putWhole(ctx context.Context, key string, from io.ReaderAt, siz
 	token := ""
 	if options.IfAbsent {
 		token = rand.Text()
-		in.IfNoneMatch, in.Metadata = aws.String("*"), map[string]string{tokenKey: token}
+		in.IfNoneMatch = aws.String("*")
 	}
+	in.Metadata = metadata(token, options.Mark)
 	if b.checksums {
 		in.ChecksumCRC32C = encodeCRC(crc)
 	}
@@ -71,7 +100,7 @@ func (b *Bucket) putWhole(ctx context.Context, key string, from io.ReaderAt, siz
 		in.Body = body
 		out, err := b.client.PutObject(attempt, &in, b.unsigned)
 		if err == nil {
-			info = blob.Info{Key: key, SizeBytes: sizeBytes, ETag: aws.ToString(out.ETag), Modified: time.Now()}
+			info = blob.Info{Key: key, SizeBytes: sizeBytes, ETag: aws.ToString(out.ETag), Modified: time.Now(), Mark: options.Mark}
 			return nil
 		}
 		if httpStatus(err) == http.StatusPreconditionFailed {
@@ -105,12 +134,10 @@ func (b *Bucket) mine(ctx context.Context, key, token string) (blob.Info, bool, 
 	if err != nil {
 		return blob.Info{}, false, err
 	}
-	for name, value := range out.Metadata {
-		if strings.EqualFold(name, tokenKey) && value == token {
-			return blob.Info{Key: key, SizeBytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, true, nil
-		}
+	if find(out.Metadata, tokenKey) != token {
+		return blob.Info{}, false, nil
 	}
-	return blob.Info{}, false, nil
+	return describe(key, out), true, nil
 }
 
 // unsigned leaves a body out of the signature where something else protects it: TLS, or its checksum. Hashing it costs more than

@@ -88,7 +88,14 @@ func (b *Bucket) Stat(ctx context.Context, key string) (blob.Info, error) {
 	if err != nil {
 		return blob.Info{}, err
 	}
-	return blob.Info{Key: key, SizeBytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+	return describe(key, out), nil
+}
+
+func describe(key string, out *sdk.HeadObjectOutput) blob.Info {
+	return blob.Info{
+		Key: key, SizeBytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
+		Mark: find(out.Metadata, markKey),
+	}
 }
 
 func (b *Bucket) head(ctx context.Context, op, key string) (out *sdk.HeadObjectOutput, err error) {

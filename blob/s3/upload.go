@@ -29,6 +29,7 @@ type upload struct {
 	key      string
 	id       string
 	token    string
+	mark     string
 	ifAbsent bool
 }
 
@@ -42,9 +43,9 @@ type part struct {
 
 // begin makes an upload. The caller ends it with complete or abort.
 func (b *Bucket) begin(ctx context.Context, key string, options blob.PutOptions) (*upload, error) {
-	u := &upload{bucket: b, key: key, token: rand.Text(), ifAbsent: options.IfAbsent}
+	u := &upload{bucket: b, key: key, token: rand.Text(), mark: options.Mark, ifAbsent: options.IfAbsent}
 	in := &sdk.CreateMultipartUploadInput{
-		Bucket: &b.name, Key: b.key(key), Metadata: map[string]string{tokenKey: u.token},
+		Bucket: &b.name, Key: b.key(key), Metadata: metadata(u.token, u.mark),
 		ServerSideEncryption: types.ServerSideEncryption(b.options.Encryption), SSEKMSKeyId: b.kmsKey(),
 	}
 	if b.checksums {
@@ -83,9 +84,16 @@ func (u *upload) send(ctx context.Context, number int32, from io.ReaderAt, offse
 		if err == nil {
 			done.etag = out.ETag
 		}
+		if code(err) == "NoSuchUpload" {
+			return u.gone()
+		}
 		return err
 	})
 	return done, err
+}
+
+func (u *upload) gone() error {
+	return engine.Errorf(engine.KindUnavailable, "put", u.bucket.id(u.key), "the upload %s is gone from the server: somebody aborted it, or another put of the same key ended it", u.id)
 }
 
 // complete makes the object of its parts, which are in order. If it meets another put, it tries again if again is set, and else
@@ -112,7 +120,7 @@ func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.I
 	if u.ifAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
-	info := blob.Info{Key: u.key, SizeBytes: sizeBytes}
+	info := blob.Info{Key: u.key, SizeBytes: sizeBytes, Mark: u.mark}
 	err := b.try(ctx, "put", u.key, func(ctx context.Context, doubtful bool) error {
 		attempt, cancel := b.within(ctx, sizeBytes/64) // the server may copy the parts together
 		defer cancel()
@@ -134,7 +142,7 @@ func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.I
 				info = stored
 				return nil
 			case gone:
-				return engine.Errorf(engine.KindUnavailable, "put", b.id(u.key), "the upload %s is gone from the server: somebody aborted it, or another put of the same key ended it", u.id)
+				return u.gone()
 			}
 		}
 		if status == http.StatusPreconditionFailed {

@@ -42,6 +42,9 @@ func (b *Bucket) Create(ctx context.Context, key string, options blob.PutOptions
 	if err := blob.CheckKey(key); err != nil {
 		return nil, err
 	}
+	if err := blob.CheckMark(key, options.Mark); err != nil {
+		return nil, err
+	}
 	if ctx.Err() != nil {
 		return nil, b.ended(ctx, "put", key)
 	}
