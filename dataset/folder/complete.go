@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // Complete ends the output: it checks that all parts are there, deletes what attempts left behind, writes _SUCCESS, and for
@@ -63,11 +64,11 @@ func (o Output) finishWork(ctx context.Context, success Success) error {
 	if err := o.verify(ctx, success.Parts); err != nil {
 		return err
 	}
-	failpoint("verified")
+	failpoint.Hit(failpoint.FolderVerified)
 	if err := o.removeScratch(ctx); err != nil {
 		return err
 	}
-	failpoint("scratch removed")
+	failpoint.Hit(failpoint.FolderScratchRemoved)
 	success.Job, success.Rows = o.Job, 0
 	for _, part := range success.Parts {
 		success.Rows += part.Rows
@@ -86,15 +87,15 @@ func (o Output) finishWork(ctx context.Context, success Success) error {
 	if err := writeSynced(draft, append(content, '\n')); err != nil {
 		return classify(draft, err)
 	}
-	failpoint("success drafted")
+	failpoint.Hit(failpoint.FolderSuccessDrafted)
 	if err := os.Rename(draft, filepath.Join(o.WorkFolder, SuccessName)); err != nil {
 		return classify(draft, err)
 	}
-	failpoint("success renamed")
+	failpoint.Hit(failpoint.FolderSuccessRenamed)
 	if err := syncFolder(o.WorkFolder); err != nil {
 		return err
 	}
-	failpoint("success synced")
+	failpoint.Hit(failpoint.FolderSuccessSynced)
 	return nil
 }
 
@@ -105,7 +106,7 @@ func writeSynced(path string, content []byte) error {
 	}
 	_, err = f.Write(content)
 	if err == nil {
-		failpoint("success written")
+		failpoint.Hit(failpoint.FolderSuccessWritten)
 		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
@@ -162,7 +163,7 @@ func (o Output) replace() error {
 	old, err := os.Lstat(o.Folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		failpoint("renaming")
+		failpoint.Hit(failpoint.FolderRenaming)
 		if err := renameNoReplace(o.WorkFolder, o.Folder); err != nil {
 			return classify(o.Folder, err)
 		}
@@ -174,12 +175,12 @@ func (o Output) replace() error {
 		if err := os.Chmod(o.WorkFolder, old.Mode().Perm()); err != nil {
 			return classify(o.WorkFolder, err)
 		}
-		failpoint("exchanging")
+		failpoint.Hit(failpoint.FolderExchanging)
 		if err := exchange(o.WorkFolder, o.Folder); err != nil {
 			return classify(o.Folder, err)
 		}
 	}
-	failpoint("replaced")
+	failpoint.Hit(failpoint.FolderReplaced)
 	return syncFolder(parent)
 }
 
@@ -192,11 +193,11 @@ func (o Output) cleanUp(ctx context.Context) error {
 	if success, err := ReadSuccess(o.WorkFolder); err == nil && success.Job == o.Job {
 		return engine.Errorf(engine.KindInternal, op, o.WorkFolder, "two folders claim to be the output of job %s", o.Job)
 	}
-	failpoint("deleting old")
+	failpoint.Hit(failpoint.FolderDeletingOld)
 	if err := os.RemoveAll(o.WorkFolder); err != nil {
 		return classify(o.WorkFolder, err)
 	}
-	failpoint("deleted old")
+	failpoint.Hit(failpoint.FolderDeletedOld)
 	if err := o.removeProbes(); err != nil {
 		return err
 	}

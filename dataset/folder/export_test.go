@@ -7,9 +7,6 @@ import (
 	"testing"
 )
 
-// SetFailpoint makes f be called between steps, in a process of its own.
-func SetFailpoint(f func(name string)) { failpoint = f }
-
 // FailWrites makes staging files fail after so many bytes, and on Sync if after is negative.
 func FailWrites(t *testing.T, after int64, err error) {
 	original := openStaging

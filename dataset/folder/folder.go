@@ -119,6 +119,9 @@ func (o Output) PartPath(part string) string {
 // Target implements Place.
 func (o Output) Target() string { return o.Folder }
 
+// WriteMode implements Place.
+func (o Output) WriteMode() Mode { return o.Mode }
+
 // Work implements Place.
 func (o Output) Work() string { return o.WorkFolder }
 
@@ -247,6 +250,3 @@ func classify(path string, err error) error {
 		return engine.Errorf(kind, op, path, "%w", cause)
 	}
 }
-
-// failpoint is called between steps, for tests that end the process there.
-var failpoint = func(string) {}

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/f708428e/engine"
 )
 
 // checkReplaceable refuses to delete what neither a job nor a writer of Parquet tables put into the folder. One that does not exist may be replaced.
@@ -17,12 +15,7 @@ func (o Output) checkReplaceable(ctx context.Context) error {
 	if err != nil || len(others) == 0 {
 		return err
 	}
-	names, more := others, ""
-	if len(names) > shownNames {
-		names, more = names[:shownNames], ", and more"
-	}
-	return engine.Errorf(engine.KindConflict, op, o.Folder, "mode overwrite would delete what is neither a job's output nor Parquet data: %s%s", strings.Join(names, ", "), more).
-		WithHint("give the output a folder of its own, or remove them")
+	return RefuseStrangers(o.Folder, others)
 }
 
 // strangers returns the names, relative to the folder, of files and folders in it that would be missed if it were replaced, one

@@ -13,13 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/f708428e/engine/dataset/folder"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 const childParts = 3
@@ -33,28 +33,39 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if killableDir != "" {
+		_ = os.RemoveAll(killableDir)
+	}
+	os.Exit(code)
 }
+
+// killableDir is the folder of what killable has built, or empty.
+var killableDir string
+
+// killable builds this program with failpoints, once for all tests.
+var killable = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "engine-folder-")
+	if err != nil {
+		return "", err
+	}
+	killableDir = dir
+	path := filepath.Join(dir, "child")
+	if out, err := exec.Command("go", "test", "-c", "-tags", "failpoint", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w: %s", err, out)
+	}
+	return path, nil
+})
 
 // partContent is what a part holds, whichever attempt wrote it.
 func partContent(i int) []byte {
 	return bytes.Repeat([]byte(fmt.Sprintf("row of part %d\n", i)), 40_000)
 }
 
-// child writes a job's output, as a worker and the head would after any crash. It kills itself at the failpoint whose number is
-// given.
+// child writes a job's output, as a worker and the head would after any crash.
 func child(path string) error {
 	ctx := context.Background()
-	killAt, _ := strconv.Atoi(os.Getenv("FOLDER_TEST_KILL_AT"))
 	notes := os.Getenv("FOLDER_TEST_NOTES") != ""
-	hits := 0
-	folder.SetFailpoint(func(name string) {
-		if hits++; hits == killAt {
-			_, _ = fmt.Println("killed at", name)
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
-		}
-	})
 	o, err := folder.New(path, folder.Mode(os.Getenv("FOLDER_TEST_MODE")), job)
 	if err != nil {
 		return err
@@ -135,11 +146,13 @@ var scenarios = []scenario{
 
 func (s scenario) command(t *testing.T, path string, killAt int) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := killable()
 	must(t, err)
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+path, "FOLDER_TEST_MODE="+string(s.mode), "FOLDER_TEST_KILL_AT="+strconv.Itoa(killAt),
-		"GORACE=atexit_sleep_ms=0") // a second for each child
+	cmd := exec.CommandContext(t.Context(), program)
+	cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+path, "FOLDER_TEST_MODE="+string(s.mode))
+	if killAt > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%s:%d", failpoint.Variable, failpoint.Any, killAt))
+	}
 	if s.notes {
 		cmd.Env = append(cmd.Env, "FOLDER_TEST_NOTES=yes")
 	}
@@ -255,5 +268,15 @@ func TestKillAtRandom(t *testing.T) {
 				s.check(t, path, "resumed", true)
 			}
 		})
+	}
+}
+
+// TestBetweenSteps runs the tests that need a build with failpoints.
+func TestBetweenSteps(t *testing.T) {
+	program, err := killable()
+	must(t, err)
+	out, err := exec.CommandContext(t.Context(), program, "-test.v", "-test.run", "^TestNotesOfOthers$").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestNotesOfOthers")) {
+		t.Fatalf("%v:\n%s", err, out)
 	}
 }

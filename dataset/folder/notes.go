@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // NotesName is the folder beside the parts of formats that have no place for metadata; readers of tables skip it. It holds a note
@@ -59,11 +60,11 @@ func (s *Staging) draftNote() error {
 	if err := draftFile(s.draft, append(content, '\n')); err != nil {
 		return err
 	}
-	failpoint("note written")
+	failpoint.Hit(failpoint.FolderNoteWritten)
 	if err := syncFolder(folder); err != nil {
 		return err
 	}
-	failpoint("note drafted")
+	failpoint.Hit(failpoint.FolderNoteDrafted)
 	return nil
 }
 
@@ -73,11 +74,11 @@ func (o Output) finishNote(part, draft string) error {
 	if err := putIfAbsent(draft, path); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 		return classify(path, err)
 	}
-	failpoint("note linked")
+	failpoint.Hit(failpoint.FolderNoteLinked)
 	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return classify(draft, err)
 	}
-	failpoint("note finished")
+	failpoint.Hit(failpoint.FolderNoteFinished)
 	return syncFolder(filepath.Dir(path))
 }
 
@@ -241,7 +242,7 @@ func (o Output) removeDrafts(ctx context.Context) error {
 		}
 	}
 	if left == 0 {
-		failpoint("notes removed")
+		failpoint.Hit(failpoint.FolderNotesRemoved)
 		// Another job that appends to the output may have drafted a note by now.
 		if err := os.Remove(folder); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return classify(folder, err)

@@ -12,11 +12,14 @@ type Place interface {
 	// Target is what the user named, and Work where the parts are until Complete: an absolute path, or a URI.
 	Target() string
 	Work() string
+	// WriteMode is what happens if the place holds data.
+	WriteMode() Mode
 	// PartPath is where a part is until Complete.
 	PartPath(part string) string
 	// Check tells, without changing anything, whether the job may write.
 	Check(ctx context.Context) error
-	// Conflicts refuses to overwrite what the same job reads. paths are absolute, or URIs; what says what they are, such as "input".
+	// Conflicts refuses to overwrite what the same job reads, and to append to it. paths are absolute, or URIs; what says what they are, such
+	// as "input".
 	Conflicts(what string, paths []string) error
 	// Prepare makes the place ready. No part may be in the making.
 	Prepare(ctx context.Context) error

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // Prepare makes the folders and probes that the file system has what the guarantees rest on; one that has not is refused by name
@@ -163,7 +164,7 @@ func (o Output) probeExchange() (err error) {
 	if err != nil {
 		return classify(a, err)
 	}
-	failpoint("probing exchange")
+	failpoint.Hit(failpoint.FolderProbing)
 	err = exchange(a, b)
 	if err == nil {
 		after, statErr := os.Stat(b)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // A record is a small file in the folder NotesName that appears whole, once, and stays: what a task with several parts has made, for
@@ -75,13 +76,13 @@ func (o Output) PutRecord(ctx context.Context, name, attempt string, content []b
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	failpoint("record drafted")
+	failpoint.Hit(failpoint.FolderRecordDrafted)
 	before, err := os.Stat(draft)
 	if err != nil {
 		return false, classify(draft, err)
 	}
 	linked := putIfAbsent(draft, path)
-	failpoint("record linked")
+	failpoint.Hit(failpoint.FolderRecordLinked)
 	if linked != nil {
 		if !errors.Is(linked, fs.ErrExist) {
 			return false, classify(path, linked)
@@ -98,7 +99,7 @@ func (o Output) PutRecord(ctx context.Context, name, attempt string, content []b
 	if err := syncFolder(folder); err != nil {
 		return false, err
 	}
-	failpoint("recorded")
+	failpoint.Hit(failpoint.FolderRecorded)
 	return true, nil
 }
 
@@ -109,7 +110,7 @@ func draftFile(path string, content []byte) error {
 		if err := makeFolder(folder); err != nil {
 			return err
 		}
-		failpoint("note folder made")
+		failpoint.Hit(failpoint.FolderNoteMade)
 		err := writeSynced(path, content)
 		if err == nil {
 			return nil

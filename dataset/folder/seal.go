@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // Seal makes the part durable under its staging name, where it stays: a task with several parts seals all of them, records that, and only
@@ -19,7 +20,7 @@ func (s *Staging) Seal(ctx context.Context) (Sealed, error) {
 	if err := syncFolder(s.output.WorkFolder); err != nil {
 		return Sealed{}, err
 	}
-	failpoint("sealed")
+	failpoint.Hit(failpoint.FolderSealed)
 	sealed := Sealed{Part: s.part, SizeBytes: s.size, Staged: filepath.Base(s.path)}
 	s.path = "" // It is not this attempt's any more.
 	return sealed, nil
@@ -39,7 +40,7 @@ func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
 		return err
 	}
 	linked := putIfAbsent(staged, final)
-	failpoint("revealed")
+	failpoint.Hit(failpoint.FolderRevealed)
 	switch {
 	case linked == nil:
 	case errors.Is(linked, fs.ErrNotExist), errors.Is(linked, fs.ErrExist):

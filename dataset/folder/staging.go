@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // stagingBuffer is the buffer of a Staging: small writes are gathered, larger ones pass through.
@@ -90,7 +91,7 @@ func (o Output) Create(part, attempt string) (*Staging, error) {
 	if err != nil {
 		return nil, classify(path, err)
 	}
-	failpoint("created")
+	failpoint.Hit(failpoint.FolderCreated)
 	s := &Staging{output: o, part: part, path: path, file: file}
 	s.buffer = bufio.NewWriterSize(writerFunc(s.write), stagingBuffer)
 	return s, nil
@@ -142,7 +143,7 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 	final := s.output.PartPath(s.part)
 	draft := s.draft
 	err = putIfAbsent(s.path, final)
-	failpoint("linked")
+	failpoint.Hit(failpoint.FolderLinked)
 	if err != nil {
 		// The reply to a link that was made may have been lost, on network file systems: then the file is ours.
 		existing, statErr := os.Stat(final)
@@ -160,7 +161,7 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, classify(s.path, err)
 	}
-	failpoint("unlinked")
+	failpoint.Hit(failpoint.FolderUnlinked)
 	if err := syncFolder(s.output.WorkFolder); err != nil {
 		return false, err
 	}
@@ -169,7 +170,7 @@ func (s *Staging) Publish(ctx context.Context) (won bool, err error) {
 			return false, err
 		}
 	}
-	failpoint("published")
+	failpoint.Hit(failpoint.FolderPublished)
 	return true, nil
 }
 
@@ -184,7 +185,7 @@ func (s *Staging) settle(ctx context.Context) (fs.FileInfo, error) {
 	if s.failed != nil {
 		return nil, s.failed
 	}
-	failpoint("written")
+	failpoint.Hit(failpoint.FolderWritten)
 	if s.digest != nil {
 		if err := s.draftNote(); err != nil {
 			return nil, err
@@ -205,7 +206,7 @@ func (s *Staging) settle(ctx context.Context) (fs.FileInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	failpoint("synced")
+	failpoint.Hit(failpoint.FolderSynced)
 	return info, nil
 }
 

@@ -31,6 +31,11 @@ const (
 	FolderNoteLinked     Point = "folder/note-linked"
 	FolderNoteFinished   Point = "folder/note-finished"
 	FolderNotesRemoved   Point = "folder/notes-removed"
+	FolderSealed         Point = "folder/sealed"
+	FolderRevealed       Point = "folder/revealed"
+	FolderRecordDrafted  Point = "folder/record-drafted"
+	FolderRecordLinked   Point = "folder/record-linked"
+	FolderRecorded       Point = "folder/recorded"
 	FolderProbing        Point = "folder/probing-exchange"
 	FolderVerified       Point = "folder/verified"
 	FolderScratchRemoved Point = "folder/scratch-removed"
@@ -92,7 +97,7 @@ func Points() []Point {
 		HeadChecked, HeadWritingLog, HeadLogWritten, HeadAccepted, HeadWritingJobLog, HeadPlanned, FolderProbing, HeadPrepared, HeadPlanRecorded,
 		WorkerBegun, FolderCreated, ExecutorLoading, ExecutorLoaded, ExecutorCalled, ExecutorRan, WorkerWrote, WorkerPublishing,
 		FolderWritten, FolderNoteMade, FolderNoteWritten, FolderNoteDrafted, FolderSynced, FolderLinked, FolderUnlinked, FolderNoteLinked,
-		FolderNoteFinished, FolderPublished, WorkerPublished, WorkerAdopted, WorkerFinished, WorkerReported, WorkerSettled,
+		FolderNoteFinished, FolderPublished, FolderSealed, FolderRevealed, FolderRecordDrafted, FolderRecordLinked, FolderRecorded, WorkerPublished, WorkerAdopted, WorkerFinished, WorkerReported, WorkerSettled,
 		HeadCommitting, HeadCommitted, HeadCompleting, FolderVerified, FolderNotesRemoved, FolderScratchRemoved, FolderSuccessWritten,
 		FolderSuccessDrafted, FolderSuccessRenamed, FolderSuccessSynced, FolderRenaming, FolderExchanging, FolderReplaced,
 		FolderDeletingOld, FolderDeletedOld, HeadCompleted, HeadEndRecorded, HeadTakenUp, HeadAbandoning, HeadResuming, HeadResumed,

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,23 @@ import (
 const Enabled = true
 
 // Hit says that the process has come to a place. It is safe for concurrent use, and returns unless the process was to end there.
-func Hit(p Point) { process().hit(p) }
+func Hit(p Point) {
+	if f := hook.Load(); f != nil {
+		(*f)(p)
+	}
+	process().hit(p)
+}
+
+var hook atomic.Pointer[func(Point)]
+
+// SetHook makes f be called at every place, by whoever comes there. Nil ends that.
+func SetHook(f func(Point)) {
+	if f == nil {
+		hook.Store(nil)
+		return
+	}
+	hook.Store(&f)
+}
 
 // order is what is to happen at a place.
 type order struct {
@@ -91,8 +108,8 @@ func (t *table) hit(p Point) {
 	}
 }
 
-// due returns the order that this visit fulfils, or nil.
-func (t *table) due(p Point) *order {
+// due returns the order that this visit fulfils, or nil. Each counts for itself.
+func (t *table) due(p Point) (due *order) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.trace != nil {
@@ -103,11 +120,11 @@ func (t *table) due(p Point) *order {
 		if o.point != p && o.point != Any {
 			continue
 		}
-		if o.nth--; o.nth == 0 {
-			return o
+		if o.nth--; o.nth == 0 && due == nil {
+			due = o
 		}
 	}
-	return nil
+	return due
 }
 
 // first tells whether no other process has acted.
