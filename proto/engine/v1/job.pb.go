@@ -11,6 +11,7 @@ package enginev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -39,7 +40,7 @@ type JobSpec struct {
 	Batch *Batch `protobuf:"bytes,3,opt,name=batch,proto3" json:"batch,omitempty"`
 	// What is done with each record batch, in order. May be empty: the job then converts its source into its sink.
 	Steps []*Step `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`
-	// Where the rows go. Required.
+	// Where the rows go. Required, unless sinks is set.
 	Sink *Sink `protobuf:"bytes,5,opt,name=sink,proto3" json:"sink,omitempty"`
 	// What one task of the job needs on a node. Default: cpu 1.
 	Resources *Resources `protobuf:"bytes,6,opt,name=resources,proto3" json:"resources,omitempty"`
@@ -58,7 +59,17 @@ type JobSpec struct {
 	// Where its models run: "process" in an executor, a process of their own, so that native code that crashes costs a retry; "none" in the
 	// worker's process, which saves a copy of inputs and outputs. Default: as the worker was started: "process" by engine start, "none" by
 	// engine run.
-	Isolation     string `protobuf:"bytes,18,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	Isolation string `protobuf:"bytes,18,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	// What happens with a row that cannot be read, or that a step refuses. Default: the job fails.
+	OnBadRow *BadRows `protobuf:"bytes,19,opt,name=on_bad_row,json=onBadRow,proto3" json:"on_bad_row,omitempty"`
+	// Where the rows of each part of a step split go, by the part's name. All sinks write folders of files, and have the same number of files.
+	Sinks map[string]*Sink `protobuf:"bytes,20,rep,name=sinks,proto3" json:"sinks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// A duration: how long an output may be taken over that an earlier job has made of the same. If the output folder holds the whole output
+	// of a job that succeeded so recently, with the same source, steps, batch, resources, and sink, the same content of the models, and the
+	// same inputs by name, length, and time of modification or ETag, the job succeeds at once with that output, and reads nothing. This
+	// comes before mode, so a folder that holds that output is not refused, replaced, or added to. For outputs in folders; not with
+	// --only-new. Default: never.
+	Cache         string `protobuf:"bytes,21,opt,name=cache,proto3" json:"cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -184,6 +195,106 @@ func (x *JobSpec) GetIsolation() string {
 	return ""
 }
 
+func (x *JobSpec) GetOnBadRow() *BadRows {
+	if x != nil {
+		return x.OnBadRow
+	}
+	return nil
+}
+
+func (x *JobSpec) GetSinks() map[string]*Sink {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+func (x *JobSpec) GetCache() string {
+	if x != nil {
+		return x.Cache
+	}
+	return ""
+}
+
+// BadRows says what happens with rows that cannot be read (a field that is no number, a line with too many fields) and rows that a step
+// refuses (a null that a model cannot be fed, a cast that loses something, a vector with NaN). What is wrong with a file as a whole fails
+// the job in any case, and so does a model that refuses a whole batch.
+type BadRows struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "fail" (default) ends the job with the first one, "skip" leaves them out, and "dead_letter" leaves them out and writes them to path.
+	// Those left out are counted as rejected: rows read = written + rejected + filtered.
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// For dead_letter: a folder of JSON lines, part-<job id>-<sequence>.json, one object for each row with the keys file, row (counted from 1,
+	// the header not), offset (in bytes, where the row begins; null if the format has none), column (null if it is the row as a whole),
+	// reason, and raw: the row as it stands in the file or, of formats that are no text, as JSON. Only tasks that rejected rows write a file.
+	// It is written in mode append. Required for dead_letter.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// How many rows the whole job may reject before it fails. Default (0): no limit.
+	Limit int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Which share of the rows read the job may reject, above 0 and at most 1; it counts once all rows have been read. Default (0): no limit.
+	Share         float64 `protobuf:"fixed64,4,opt,name=share,proto3" json:"share,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BadRows) Reset() {
+	*x = BadRows{}
+	mi := &file_engine_v1_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BadRows) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BadRows) ProtoMessage() {}
+
+func (x *BadRows) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BadRows.ProtoReflect.Descriptor instead.
+func (*BadRows) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BadRows) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *BadRows) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *BadRows) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *BadRows) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
 // Placement says where the tasks of a job run.
 type Placement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -195,7 +306,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_engine_v1_job_proto_msgTypes[1]
+	mi := &file_engine_v1_job_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -207,7 +318,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[1]
+	mi := &file_engine_v1_job_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -220,7 +331,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{1}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Placement) GetNodeLabels() map[string]string {
@@ -249,7 +360,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_engine_v1_job_proto_msgTypes[2]
+	mi := &file_engine_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -261,7 +372,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[2]
+	mi := &file_engine_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -274,7 +385,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Source) GetKind() isSource_Kind {
@@ -396,7 +507,7 @@ type CsvSource struct {
 
 func (x *CsvSource) Reset() {
 	*x = CsvSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[3]
+	mi := &file_engine_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +519,7 @@ func (x *CsvSource) String() string {
 func (*CsvSource) ProtoMessage() {}
 
 func (x *CsvSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[3]
+	mi := &file_engine_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +532,7 @@ func (x *CsvSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSource.ProtoReflect.Descriptor instead.
 func (*CsvSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CsvSource) GetPaths() []string {
@@ -480,7 +591,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_engine_v1_job_proto_msgTypes[4]
+	mi := &file_engine_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +603,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[4]
+	mi := &file_engine_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +616,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Column) GetName() string {
@@ -533,7 +644,7 @@ type ParquetSource struct {
 
 func (x *ParquetSource) Reset() {
 	*x = ParquetSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +656,7 @@ func (x *ParquetSource) String() string {
 func (*ParquetSource) ProtoMessage() {}
 
 func (x *ParquetSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +669,7 @@ func (x *ParquetSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSource.ProtoReflect.Descriptor instead.
 func (*ParquetSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ParquetSource) GetPaths() []string {
@@ -590,7 +701,7 @@ type JsonSource struct {
 
 func (x *JsonSource) Reset() {
 	*x = JsonSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +713,7 @@ func (x *JsonSource) String() string {
 func (*JsonSource) ProtoMessage() {}
 
 func (x *JsonSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +726,7 @@ func (x *JsonSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSource.ProtoReflect.Descriptor instead.
 func (*JsonSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JsonSource) GetPaths() []string {
@@ -651,7 +762,7 @@ type ArrowSource struct {
 
 func (x *ArrowSource) Reset() {
 	*x = ArrowSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +774,7 @@ func (x *ArrowSource) String() string {
 func (*ArrowSource) ProtoMessage() {}
 
 func (x *ArrowSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +787,7 @@ func (x *ArrowSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSource.ProtoReflect.Descriptor instead.
 func (*ArrowSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ArrowSource) GetPaths() []string {
@@ -699,7 +810,7 @@ type ObjectSource struct {
 
 func (x *ObjectSource) Reset() {
 	*x = ObjectSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +822,7 @@ func (x *ObjectSource) String() string {
 func (*ObjectSource) ProtoMessage() {}
 
 func (x *ObjectSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +835,7 @@ func (x *ObjectSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSource.ProtoReflect.Descriptor instead.
 func (*ObjectSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ObjectSource) GetRefs() []string {
@@ -749,7 +860,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +872,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +885,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Batch) GetRows() int64 {
@@ -808,6 +919,8 @@ type Step struct {
 	//	*Step_OneHot
 	//	*Step_Index
 	//	*Step_Scale
+	//	*Step_Map
+	//	*Step_Split
 	Kind          isStep_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -815,7 +928,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +940,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +953,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Step) GetKind() isStep_Kind {
@@ -940,6 +1053,24 @@ func (x *Step) GetScale() *ScaleStep {
 	return nil
 }
 
+func (x *Step) GetMap() *MapStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Map); ok {
+			return x.Map
+		}
+	}
+	return nil
+}
+
+func (x *Step) GetSplit() *SplitStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Split); ok {
+			return x.Split
+		}
+	}
+	return nil
+}
+
 type isStep_Kind interface {
 	isStep_Kind()
 }
@@ -994,6 +1125,16 @@ type Step_Scale struct {
 	Scale *ScaleStep `protobuf:"bytes,11,opt,name=scale,proto3,oneof"`
 }
 
+type Step_Map struct {
+	// Applies an operator that the program registered.
+	Map *MapStep `protobuf:"bytes,13,opt,name=map,proto3,oneof"`
+}
+
+type Step_Split struct {
+	// Divides the rows among several sinks. The last step.
+	Split *SplitStep `protobuf:"bytes,12,opt,name=split,proto3,oneof"`
+}
+
 func (*Step_Infer) isStep_Kind() {}
 
 func (*Step_Select) isStep_Kind() {}
@@ -1014,6 +1155,77 @@ func (*Step_Index) isStep_Kind() {}
 
 func (*Step_Scale) isStep_Kind() {}
 
+func (*Step_Map) isStep_Kind() {}
+
+func (*Step_Split) isStep_Kind() {}
+
+// SplitStep divides the rows among the sinks of JobSpec.sinks by a hash, so that equal rows go together, and a row goes to the same part in
+// every run, whatever its place. It is the last step.
+type SplitStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The share of each part, by its name, above 0. What counts is the ratio: {train: 0.8, validation: 0.2} and {train: 4, validation: 1} are
+	// the same. Every part has a sink of its name. At least two, at most 100. Required.
+	Parts map[string]float64 `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// The columns whose values are hashed, as the table has them at this step; rows that agree in them go to the same part. Columns of
+	// numbers, texts, truth values, dates, and timestamps. Default: all columns of such types.
+	By []string `protobuf:"bytes,2,rep,name=by,proto3" json:"by,omitempty"`
+	// Another seed makes another division. Default: 0.
+	Seed          int64 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitStep) Reset() {
+	*x = SplitStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitStep) ProtoMessage() {}
+
+func (x *SplitStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitStep.ProtoReflect.Descriptor instead.
+func (*SplitStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SplitStep) GetParts() map[string]float64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *SplitStep) GetBy() []string {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *SplitStep) GetSeed() int64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
 // FilterStep keeps the rows for which a condition is true, and leaves out those for which it is false or null. Rows keep their order.
 type FilterStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1027,7 +1239,7 @@ type FilterStep struct {
 
 func (x *FilterStep) Reset() {
 	*x = FilterStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1251,7 @@ func (x *FilterStep) String() string {
 func (*FilterStep) ProtoMessage() {}
 
 func (x *FilterStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1264,7 @@ func (x *FilterStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterStep.ProtoReflect.Descriptor instead.
 func (*FilterStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FilterStep) GetWhere() string {
@@ -1075,7 +1287,7 @@ type WithStep struct {
 
 func (x *WithStep) Reset() {
 	*x = WithStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1299,7 @@ func (x *WithStep) String() string {
 func (*WithStep) ProtoMessage() {}
 
 func (x *WithStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1312,7 @@ func (x *WithStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithStep.ProtoReflect.Descriptor instead.
 func (*WithStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WithStep) GetColumns() map[string]string {
@@ -1112,17 +1324,25 @@ func (x *WithStep) GetColumns() map[string]string {
 
 // OneHotStep replaces columns of categories by a column for each category: int32, 1 where the row has it and 0 elsewhere, null where the
 // category is null. They follow the other columns, named "<column>_<category>", in the order of the categories.
+//
+// What a step one_hot, index, or scale is not told of a column, it is fitted to: the job reads its data once before it begins, and finds
+// the categories, or the numbers, of the rows as they reach the step. A column that depends on what an earlier step is fitted to costs
+// another such pass. What was found stands in _engine/fitted-<job id>.json beside the output; see docs/reference/fitted.md.
 type OneHotStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The columns. Required.
-	Columns       []*CategoryColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	Columns []*CategoryColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	// What an earlier job has found, for the columns that leave their categories out: its output folder, or a file _engine/fitted-*.json.
+	// Columns are found by the kind of the step and their names. Relative paths are relative to the job file. It is read when the job is
+	// planned. Default: what is left out is fitted to the data.
+	Fitted        string `protobuf:"bytes,2,opt,name=fitted,proto3" json:"fitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OneHotStep) Reset() {
 	*x = OneHotStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1354,7 @@ func (x *OneHotStep) String() string {
 func (*OneHotStep) ProtoMessage() {}
 
 func (x *OneHotStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1367,7 @@ func (x *OneHotStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OneHotStep.ProtoReflect.Descriptor instead.
 func (*OneHotStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OneHotStep) GetColumns() []*CategoryColumn {
@@ -1157,19 +1377,28 @@ func (x *OneHotStep) GetColumns() []*CategoryColumn {
 	return nil
 }
 
+func (x *OneHotStep) GetFitted() string {
+	if x != nil {
+		return x.Fitted
+	}
+	return ""
+}
+
 // IndexStep replaces the categories of columns by their places in the list of categories, from 0, as int32. Columns stay where they are;
 // a null stays null.
 type IndexStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The columns. Required.
-	Columns       []*CategoryColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	Columns []*CategoryColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	// As in OneHotStep.
+	Fitted        string `protobuf:"bytes,2,opt,name=fitted,proto3" json:"fitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IndexStep) Reset() {
 	*x = IndexStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1410,7 @@ func (x *IndexStep) String() string {
 func (*IndexStep) ProtoMessage() {}
 
 func (x *IndexStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1423,7 @@ func (x *IndexStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexStep.ProtoReflect.Descriptor instead.
 func (*IndexStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IndexStep) GetColumns() []*CategoryColumn {
@@ -1204,23 +1433,33 @@ func (x *IndexStep) GetColumns() []*CategoryColumn {
 	return nil
 }
 
+func (x *IndexStep) GetFitted() string {
+	if x != nil {
+		return x.Fitted
+	}
+	return ""
+}
+
 // CategoryColumn is a column whose values are categories.
 type CategoryColumn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The column's name; its values are texts, whole numbers, or true and false. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The categories, as texts. Required: those of the data are not found out in this version.
+	// The categories, as texts, at most 10,000. Default: those of the data, without null; more than 10,000 are an error.
 	Categories []string `protobuf:"bytes,2,rep,name=categories,proto3" json:"categories,omitempty"`
 	// What becomes of a value that is none of the categories: "error" (default) names column and row; "ignore" makes all zeros of it, or of
 	// the step index null.
-	Unknown       string `protobuf:"bytes,3,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	Unknown string `protobuf:"bytes,3,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	// The order of categories that are found in the data: "value" (default) has numbers by size, texts by their bytes, and false before
+	// true; "frequency" has the most frequent first, and those of the same frequency by value.
+	Order         string `protobuf:"bytes,4,opt,name=order,proto3" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CategoryColumn) Reset() {
 	*x = CategoryColumn{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1471,7 @@ func (x *CategoryColumn) String() string {
 func (*CategoryColumn) ProtoMessage() {}
 
 func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1484,7 @@ func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CategoryColumn.ProtoReflect.Descriptor instead.
 func (*CategoryColumn) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CategoryColumn) GetName() string {
@@ -1269,18 +1508,27 @@ func (x *CategoryColumn) GetUnknown() string {
 	return ""
 }
 
-// ScaleStep makes float64 of columns of numbers, shifted and stretched. Columns stay where they are; a null stays null.
+func (x *CategoryColumn) GetOrder() string {
+	if x != nil {
+		return x.Order
+	}
+	return ""
+}
+
+// ScaleStep makes float64 of columns of numbers, shifted and stretched. Columns stay where they are; a null stays null, and NaN stays NaN.
 type ScaleStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The columns. Required.
-	Columns       []*ScaledColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	Columns []*ScaledColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	// As in OneHotStep, for the columns that leave their numbers out.
+	Fitted        string `protobuf:"bytes,2,opt,name=fitted,proto3" json:"fitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScaleStep) Reset() {
 	*x = ScaleStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1540,7 @@ func (x *ScaleStep) String() string {
 func (*ScaleStep) ProtoMessage() {}
 
 func (x *ScaleStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1553,7 @@ func (x *ScaleStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleStep.ProtoReflect.Descriptor instead.
 func (*ScaleStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ScaleStep) GetColumns() []*ScaledColumn {
@@ -1315,27 +1563,38 @@ func (x *ScaleStep) GetColumns() []*ScaledColumn {
 	return nil
 }
 
-// ScaledColumn is one column of a ScaleStep: either mean and std, or min and max. Required: those of the data are not found out in this
-// version.
+func (x *ScaleStep) GetFitted() string {
+	if x != nil {
+		return x.Fitted
+	}
+	return ""
+}
+
+// ScaledColumn is one column of a ScaleStep: either mean and std, or min and max. If it has none of them, they are found in the data.
+// Nulls and NaN do not count then, an infinite value is an error, and so is a column without a value. The results are those of exact
+// arithmetic, rounded once, so they are the same however the data is split.
 type ScaledColumn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The column's name. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What becomes 0.
 	Mean *float64 `protobuf:"fixed64,2,opt,name=mean,proto3,oneof" json:"mean,omitempty"`
-	// What becomes the distance 1, above 0.
+	// What becomes the distance 1. 0, which all values the same have, counts as 1.
 	Std *float64 `protobuf:"fixed64,3,opt,name=std,proto3,oneof" json:"std,omitempty"`
 	// What becomes 0.
 	Min *float64 `protobuf:"fixed64,4,opt,name=min,proto3,oneof" json:"min,omitempty"`
-	// What becomes 1, above min.
-	Max           *float64 `protobuf:"fixed64,5,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	// What becomes 1. If it is min, the distance 1 stays 1.
+	Max *float64 `protobuf:"fixed64,5,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	// What is found in the data: "standard" (default), mean and std, which is that of the population, divided by the number of values, as in
+	// scikit-learn's StandardScaler; or "min_max", min and max. Of a column with numbers it must agree with them.
+	Method        string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScaledColumn) Reset() {
 	*x = ScaledColumn{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1606,7 @@ func (x *ScaledColumn) String() string {
 func (*ScaledColumn) ProtoMessage() {}
 
 func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1619,7 @@ func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaledColumn.ProtoReflect.Descriptor instead.
 func (*ScaledColumn) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ScaledColumn) GetName() string {
@@ -1398,6 +1657,69 @@ func (x *ScaledColumn) GetMax() float64 {
 	return 0
 }
 
+func (x *ScaledColumn) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+// MapStep applies an operator that a program which embeds the engine has registered under a name, in the head and in all workers. It gives
+// as many rows as it gets, in their order, with the columns that the operator announces.
+type MapStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The operator's name. Required.
+	Operator string `protobuf:"bytes,1,opt,name=operator,proto3" json:"operator,omitempty"`
+	// What the operator is told, as its documentation says. Default: nothing.
+	Params        *structpb.Struct `protobuf:"bytes,2,opt,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapStep) Reset() {
+	*x = MapStep{}
+	mi := &file_engine_v1_job_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapStep) ProtoMessage() {}
+
+func (x *MapStep) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapStep.ProtoReflect.Descriptor instead.
+func (*MapStep) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MapStep) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *MapStep) GetParams() *structpb.Struct {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
 // InferStep evaluates an ONNX model on every record batch. All columns pass through to the output, the model's outputs follow
 // them. A null in an input column is an error that names column and row.
 type InferStep struct {
@@ -1422,7 +1744,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1756,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1769,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *InferStep) GetModel() string {
@@ -1496,7 +1818,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1830,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1843,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -1566,7 +1888,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1900,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1913,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -1665,7 +1987,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1999,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +2012,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -1718,7 +2040,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2052,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2065,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -1764,7 +2086,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +2098,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +2111,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -1811,7 +2133,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2145,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2158,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -1865,7 +2187,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2199,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2212,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -2004,7 +2326,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2338,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2351,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -2065,14 +2387,18 @@ type ParquetSink struct {
 	// snappy (default), zstd, gzip, lz4, brotli, or none.
 	Compression string `protobuf:"bytes,3,opt,name=compression,proto3" json:"compression,omitempty"`
 	// How many files to write, at most one for each split of the input. Default (0): one for each split.
-	Files         int32 `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`
+	Files int32 `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`
+	// Columns whose values become folders: a row lies in column=value/part-<job id>-<sequence>.parquet, and the column is left out of the file. Texts,
+	// whole numbers, truth values, and dates; a null or an empty text is __HIVE_DEFAULT_PARTITION__. A task that meets no row of a value writes
+	// no file there, and one that meets more than 10,000 values fails. Default: none.
+	PartitionBy   []string `protobuf:"bytes,5,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2410,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2423,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -2128,6 +2454,13 @@ func (x *ParquetSink) GetFiles() int32 {
 	return 0
 }
 
+func (x *ParquetSink) GetPartitionBy() []string {
+	if x != nil {
+		return x.PartitionBy
+	}
+	return nil
+}
+
 // CsvSink writes a folder of text files as RFC 4180 has them, but with LF as line end, named part-<job id>-<sequence>.csv; what the
 // engine notes of a file stands in _engine/<file>.json beside it. When all is there, _SUCCESS says so.
 //
@@ -2145,14 +2478,16 @@ type CsvSink struct {
 	// One ASCII character between fields. Default: ",".
 	Delimiter string `protobuf:"bytes,4,opt,name=delimiter,proto3" json:"delimiter,omitempty"`
 	// Whether the first line of each file names the columns. Default: true.
-	Header        *bool `protobuf:"varint,5,opt,name=header,proto3,oneof" json:"header,omitempty"`
+	Header *bool `protobuf:"varint,5,opt,name=header,proto3,oneof" json:"header,omitempty"`
+	// As in ParquetSink.
+	PartitionBy   []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CsvSink) Reset() {
 	*x = CsvSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2499,7 @@ func (x *CsvSink) String() string {
 func (*CsvSink) ProtoMessage() {}
 
 func (x *CsvSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2512,7 @@ func (x *CsvSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSink.ProtoReflect.Descriptor instead.
 func (*CsvSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CsvSink) GetPath() string {
@@ -2215,6 +2550,13 @@ func (x *CsvSink) GetHeader() bool {
 	return false
 }
 
+func (x *CsvSink) GetPartitionBy() []string {
+	if x != nil {
+		return x.PartitionBy
+	}
+	return nil
+}
+
 // JsonSink writes a folder of files of JSON lines, named part-<job id>-<sequence>.json, with notes and _SUCCESS as CsvSink has them.
 // Every object has all columns in their order, null for a null. Floats, dates, and timestamps are as in CsvSink, the latter two as
 // texts; NaN and infinities, which JSON lacks, become null. Lists become lists; binary columns are refused.
@@ -2225,14 +2567,16 @@ type JsonSink struct {
 	// As in ParquetSink.
 	Mode string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
 	// As in ParquetSink.
-	Files         int32 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	Files int32 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	// As in ParquetSink.
+	PartitionBy   []string `protobuf:"bytes,4,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JsonSink) Reset() {
 	*x = JsonSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[29]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2588,7 @@ func (x *JsonSink) String() string {
 func (*JsonSink) ProtoMessage() {}
 
 func (x *JsonSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[29]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2601,7 @@ func (x *JsonSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSink.ProtoReflect.Descriptor instead.
 func (*JsonSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JsonSink) GetPath() string {
@@ -2281,6 +2625,13 @@ func (x *JsonSink) GetFiles() int32 {
 	return 0
 }
 
+func (x *JsonSink) GetPartitionBy() []string {
+	if x != nil {
+		return x.PartitionBy
+	}
+	return nil
+}
+
 // ArrowSink writes a folder of Arrow IPC files, named part-<job id>-<sequence>.arrow, or streams, .arrows, with notes and _SUCCESS as
 // CsvSink has them.
 type ArrowSink struct {
@@ -2294,14 +2645,16 @@ type ArrowSink struct {
 	// "file" (default), whose record batches can be read in any order, or "stream".
 	Format string `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
 	// none (default), lz4, or zstd: how the buffers of record batches are compressed.
-	Compression   string `protobuf:"bytes,5,opt,name=compression,proto3" json:"compression,omitempty"`
+	Compression string `protobuf:"bytes,5,opt,name=compression,proto3" json:"compression,omitempty"`
+	// As in ParquetSink.
+	PartitionBy   []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ArrowSink) Reset() {
 	*x = ArrowSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[30]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2666,7 @@ func (x *ArrowSink) String() string {
 func (*ArrowSink) ProtoMessage() {}
 
 func (x *ArrowSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[30]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2679,7 @@ func (x *ArrowSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSink.ProtoReflect.Descriptor instead.
 func (*ArrowSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ArrowSink) GetPath() string {
@@ -2364,6 +2717,13 @@ func (x *ArrowSink) GetCompression() string {
 	return ""
 }
 
+func (x *ArrowSink) GetPartitionBy() []string {
+	if x != nil {
+		return x.PartitionBy
+	}
+	return nil
+}
+
 // Resources is what one task needs. A node runs as many tasks at a time as fit.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2383,7 +2743,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[31]
+	mi := &file_engine_v1_job_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2755,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[31]
+	mi := &file_engine_v1_job_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2768,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -2458,7 +2818,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[32]
+	mi := &file_engine_v1_job_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2830,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[32]
+	mi := &file_engine_v1_job_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2843,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -2506,7 +2866,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[33]
+	mi := &file_engine_v1_job_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2878,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[33]
+	mi := &file_engine_v1_job_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2891,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -2552,7 +2912,7 @@ var File_engine_v1_job_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/job.proto\x12\tengine.v1\"\xa9\x04\n" +
+	"\x13engine/v1/job.proto\x12\tengine.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xf1\x05\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x06source\x18\x02 \x01(\v2\x11.engine.v1.SourceR\x06source\x12&\n" +
@@ -2566,10 +2926,23 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x05queue\x18\x0f \x01(\tR\x05queue\x12\x1a\n" +
 	"\bpriority\x18\x10 \x01(\x05R\bpriority\x122\n" +
 	"\tplacement\x18\x11 \x01(\v2\x14.engine.v1.PlacementR\tplacement\x12\x1c\n" +
-	"\tisolation\x18\x12 \x01(\tR\tisolation\x1a9\n" +
+	"\tisolation\x18\x12 \x01(\tR\tisolation\x120\n" +
+	"\n" +
+	"on_bad_row\x18\x13 \x01(\v2\x12.engine.v1.BadRowsR\bonBadRow\x123\n" +
+	"\x05sinks\x18\x14 \x03(\v2\x1d.engine.v1.JobSpec.SinksEntryR\x05sinks\x12\x14\n" +
+	"\x05cache\x18\x15 \x01(\tR\x05cache\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aI\n" +
+	"\n" +
+	"SinksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12%\n" +
+	"\x05value\x18\x02 \x01(\v2\x0f.engine.v1.SinkR\x05value:\x028\x01\"a\n" +
+	"\aBadRows\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\x12\x14\n" +
+	"\x05share\x18\x04 \x01(\x01R\x05share\"\x91\x01\n" +
 	"\tPlacement\x12E\n" +
 	"\vnode_labels\x18\x01 \x03(\v2$.engine.v1.Placement.NodeLabelsEntryR\n" +
 	"nodeLabels\x1a=\n" +
@@ -2608,7 +2981,7 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xe1\x03\n" +
+	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xb7\x04\n" +
 	"\x04Step\x12,\n" +
 	"\x05infer\x18\x01 \x01(\v2\x14.engine.v1.InferStepH\x00R\x05infer\x12/\n" +
 	"\x06select\x18\x03 \x01(\v2\x15.engine.v1.SelectStepH\x00R\x06select\x12/\n" +
@@ -2620,8 +2993,18 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\aone_hot\x18\t \x01(\v2\x15.engine.v1.OneHotStepH\x00R\x06oneHot\x12,\n" +
 	"\x05index\x18\n" +
 	" \x01(\v2\x14.engine.v1.IndexStepH\x00R\x05index\x12,\n" +
-	"\x05scale\x18\v \x01(\v2\x14.engine.v1.ScaleStepH\x00R\x05scaleB\x06\n" +
-	"\x04kind\"\"\n" +
+	"\x05scale\x18\v \x01(\v2\x14.engine.v1.ScaleStepH\x00R\x05scale\x12&\n" +
+	"\x03map\x18\r \x01(\v2\x12.engine.v1.MapStepH\x00R\x03map\x12,\n" +
+	"\x05split\x18\f \x01(\v2\x14.engine.v1.SplitStepH\x00R\x05splitB\x06\n" +
+	"\x04kind\"\xa0\x01\n" +
+	"\tSplitStep\x125\n" +
+	"\x05parts\x18\x01 \x03(\v2\x1f.engine.v1.SplitStep.PartsEntryR\x05parts\x12\x0e\n" +
+	"\x02by\x18\x02 \x03(\tR\x02by\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\x03R\x04seed\x1a8\n" +
+	"\n" +
+	"PartsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\"\n" +
 	"\n" +
 	"FilterStep\x12\x14\n" +
 	"\x05where\x18\x01 \x01(\tR\x05where\"\x82\x01\n" +
@@ -2629,30 +3012,38 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2 .engine.v1.WithStep.ColumnsEntryR\acolumns\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"A\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Y\n" +
 	"\n" +
 	"OneHotStep\x123\n" +
-	"\acolumns\x18\x01 \x03(\v2\x19.engine.v1.CategoryColumnR\acolumns\"@\n" +
+	"\acolumns\x18\x01 \x03(\v2\x19.engine.v1.CategoryColumnR\acolumns\x12\x16\n" +
+	"\x06fitted\x18\x02 \x01(\tR\x06fitted\"X\n" +
 	"\tIndexStep\x123\n" +
-	"\acolumns\x18\x01 \x03(\v2\x19.engine.v1.CategoryColumnR\acolumns\"^\n" +
+	"\acolumns\x18\x01 \x03(\v2\x19.engine.v1.CategoryColumnR\acolumns\x12\x16\n" +
+	"\x06fitted\x18\x02 \x01(\tR\x06fitted\"t\n" +
 	"\x0eCategoryColumn\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"categories\x18\x02 \x03(\tR\n" +
 	"categories\x12\x18\n" +
-	"\aunknown\x18\x03 \x01(\tR\aunknown\">\n" +
+	"\aunknown\x18\x03 \x01(\tR\aunknown\x12\x14\n" +
+	"\x05order\x18\x04 \x01(\tR\x05order\"V\n" +
 	"\tScaleStep\x121\n" +
-	"\acolumns\x18\x01 \x03(\v2\x17.engine.v1.ScaledColumnR\acolumns\"\xa1\x01\n" +
+	"\acolumns\x18\x01 \x03(\v2\x17.engine.v1.ScaledColumnR\acolumns\x12\x16\n" +
+	"\x06fitted\x18\x02 \x01(\tR\x06fitted\"\xb9\x01\n" +
 	"\fScaledColumn\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\x04mean\x18\x02 \x01(\x01H\x00R\x04mean\x88\x01\x01\x12\x15\n" +
 	"\x03std\x18\x03 \x01(\x01H\x01R\x03std\x88\x01\x01\x12\x15\n" +
 	"\x03min\x18\x04 \x01(\x01H\x02R\x03min\x88\x01\x01\x12\x15\n" +
-	"\x03max\x18\x05 \x01(\x01H\x03R\x03max\x88\x01\x01B\a\n" +
+	"\x03max\x18\x05 \x01(\x01H\x03R\x03max\x88\x01\x01\x12\x16\n" +
+	"\x06method\x18\x06 \x01(\tR\x06methodB\a\n" +
 	"\x05_meanB\x06\n" +
 	"\x04_stdB\x06\n" +
 	"\x04_minB\x06\n" +
-	"\x04_max\"\xf7\x01\n" +
+	"\x04_max\"V\n" +
+	"\aMapStep\x12\x1a\n" +
+	"\boperator\x18\x01 \x01(\tR\boperator\x12/\n" +
+	"\x06params\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06params\"\xf7\x01\n" +
 	"\tInferStep\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x12;\n" +
@@ -2706,29 +3097,33 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\tR\n" +
 	"checkpoint\x12\x10\n" +
-	"\x03ttl\x18\x03 \x01(\tR\x03ttl\"m\n" +
+	"\x03ttl\x18\x03 \x01(\tR\x03ttl\"\x90\x01\n" +
 	"\vParquetSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12 \n" +
 	"\vcompression\x18\x03 \x01(\tR\vcompression\x12\x14\n" +
-	"\x05files\x18\x04 \x01(\x05R\x05files\"\x8d\x01\n" +
+	"\x05files\x18\x04 \x01(\x05R\x05files\x12!\n" +
+	"\fpartition_by\x18\x05 \x03(\tR\vpartitionBy\"\xb0\x01\n" +
 	"\aCsvSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x1c\n" +
 	"\tdelimiter\x18\x04 \x01(\tR\tdelimiter\x12\x1b\n" +
-	"\x06header\x18\x05 \x01(\bH\x00R\x06header\x88\x01\x01B\t\n" +
-	"\a_header\"H\n" +
+	"\x06header\x18\x05 \x01(\bH\x00R\x06header\x88\x01\x01\x12!\n" +
+	"\fpartition_by\x18\x06 \x03(\tR\vpartitionByB\t\n" +
+	"\a_header\"k\n" +
 	"\bJsonSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
-	"\x05files\x18\x03 \x01(\x05R\x05files\"\x83\x01\n" +
+	"\x05files\x18\x03 \x01(\x05R\x05files\x12!\n" +
+	"\fpartition_by\x18\x04 \x03(\tR\vpartitionBy\"\xa6\x01\n" +
 	"\tArrowSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12 \n" +
-	"\vcompression\x18\x05 \x01(\tR\vcompression\"\xe8\x01\n" +
+	"\vcompression\x18\x05 \x01(\tR\vcompression\x12!\n" +
+	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\"\xe8\x01\n" +
 	"\tResources\x12\x15\n" +
 	"\x03cpu\x18\x01 \x01(\x01H\x00R\x03cpu\x88\x01\x01\x12\x10\n" +
 	"\x03gpu\x18\x02 \x01(\x01R\x03gpu\x12\x16\n" +
@@ -2759,97 +3154,110 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_engine_v1_job_proto_goTypes = []any{
-	(*JobSpec)(nil),        // 0: engine.v1.JobSpec
-	(*Placement)(nil),      // 1: engine.v1.Placement
-	(*Source)(nil),         // 2: engine.v1.Source
-	(*CsvSource)(nil),      // 3: engine.v1.CsvSource
-	(*Column)(nil),         // 4: engine.v1.Column
-	(*ParquetSource)(nil),  // 5: engine.v1.ParquetSource
-	(*JsonSource)(nil),     // 6: engine.v1.JsonSource
-	(*ArrowSource)(nil),    // 7: engine.v1.ArrowSource
-	(*ObjectSource)(nil),   // 8: engine.v1.ObjectSource
-	(*Batch)(nil),          // 9: engine.v1.Batch
-	(*Step)(nil),           // 10: engine.v1.Step
-	(*FilterStep)(nil),     // 11: engine.v1.FilterStep
-	(*WithStep)(nil),       // 12: engine.v1.WithStep
-	(*OneHotStep)(nil),     // 13: engine.v1.OneHotStep
-	(*IndexStep)(nil),      // 14: engine.v1.IndexStep
-	(*CategoryColumn)(nil), // 15: engine.v1.CategoryColumn
-	(*ScaleStep)(nil),      // 16: engine.v1.ScaleStep
-	(*ScaledColumn)(nil),   // 17: engine.v1.ScaledColumn
-	(*InferStep)(nil),      // 18: engine.v1.InferStep
-	(*ModelBatch)(nil),     // 19: engine.v1.ModelBatch
-	(*EmbedStep)(nil),      // 20: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),     // 21: engine.v1.EmbedBatch
-	(*SelectStep)(nil),     // 22: engine.v1.SelectStep
-	(*RenameStep)(nil),     // 23: engine.v1.RenameStep
-	(*CastStep)(nil),       // 24: engine.v1.CastStep
-	(*Sink)(nil),           // 25: engine.v1.Sink
-	(*ObjectSink)(nil),     // 26: engine.v1.ObjectSink
-	(*ParquetSink)(nil),    // 27: engine.v1.ParquetSink
-	(*CsvSink)(nil),        // 28: engine.v1.CsvSink
-	(*JsonSink)(nil),       // 29: engine.v1.JsonSink
-	(*ArrowSink)(nil),      // 30: engine.v1.ArrowSink
-	(*Resources)(nil),      // 31: engine.v1.Resources
-	(*Retry)(nil),          // 32: engine.v1.Retry
-	(*ColumnInfo)(nil),     // 33: engine.v1.ColumnInfo
-	nil,                    // 34: engine.v1.JobSpec.LabelsEntry
-	nil,                    // 35: engine.v1.Placement.NodeLabelsEntry
-	nil,                    // 36: engine.v1.WithStep.ColumnsEntry
-	nil,                    // 37: engine.v1.InferStep.OutputsEntry
-	nil,                    // 38: engine.v1.RenameStep.ColumnsEntry
-	nil,                    // 39: engine.v1.CastStep.ColumnsEntry
-	nil,                    // 40: engine.v1.Resources.CustomEntry
+	(*JobSpec)(nil),         // 0: engine.v1.JobSpec
+	(*BadRows)(nil),         // 1: engine.v1.BadRows
+	(*Placement)(nil),       // 2: engine.v1.Placement
+	(*Source)(nil),          // 3: engine.v1.Source
+	(*CsvSource)(nil),       // 4: engine.v1.CsvSource
+	(*Column)(nil),          // 5: engine.v1.Column
+	(*ParquetSource)(nil),   // 6: engine.v1.ParquetSource
+	(*JsonSource)(nil),      // 7: engine.v1.JsonSource
+	(*ArrowSource)(nil),     // 8: engine.v1.ArrowSource
+	(*ObjectSource)(nil),    // 9: engine.v1.ObjectSource
+	(*Batch)(nil),           // 10: engine.v1.Batch
+	(*Step)(nil),            // 11: engine.v1.Step
+	(*SplitStep)(nil),       // 12: engine.v1.SplitStep
+	(*FilterStep)(nil),      // 13: engine.v1.FilterStep
+	(*WithStep)(nil),        // 14: engine.v1.WithStep
+	(*OneHotStep)(nil),      // 15: engine.v1.OneHotStep
+	(*IndexStep)(nil),       // 16: engine.v1.IndexStep
+	(*CategoryColumn)(nil),  // 17: engine.v1.CategoryColumn
+	(*ScaleStep)(nil),       // 18: engine.v1.ScaleStep
+	(*ScaledColumn)(nil),    // 19: engine.v1.ScaledColumn
+	(*MapStep)(nil),         // 20: engine.v1.MapStep
+	(*InferStep)(nil),       // 21: engine.v1.InferStep
+	(*ModelBatch)(nil),      // 22: engine.v1.ModelBatch
+	(*EmbedStep)(nil),       // 23: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),      // 24: engine.v1.EmbedBatch
+	(*SelectStep)(nil),      // 25: engine.v1.SelectStep
+	(*RenameStep)(nil),      // 26: engine.v1.RenameStep
+	(*CastStep)(nil),        // 27: engine.v1.CastStep
+	(*Sink)(nil),            // 28: engine.v1.Sink
+	(*ObjectSink)(nil),      // 29: engine.v1.ObjectSink
+	(*ParquetSink)(nil),     // 30: engine.v1.ParquetSink
+	(*CsvSink)(nil),         // 31: engine.v1.CsvSink
+	(*JsonSink)(nil),        // 32: engine.v1.JsonSink
+	(*ArrowSink)(nil),       // 33: engine.v1.ArrowSink
+	(*Resources)(nil),       // 34: engine.v1.Resources
+	(*Retry)(nil),           // 35: engine.v1.Retry
+	(*ColumnInfo)(nil),      // 36: engine.v1.ColumnInfo
+	nil,                     // 37: engine.v1.JobSpec.LabelsEntry
+	nil,                     // 38: engine.v1.JobSpec.SinksEntry
+	nil,                     // 39: engine.v1.Placement.NodeLabelsEntry
+	nil,                     // 40: engine.v1.SplitStep.PartsEntry
+	nil,                     // 41: engine.v1.WithStep.ColumnsEntry
+	nil,                     // 42: engine.v1.InferStep.OutputsEntry
+	nil,                     // 43: engine.v1.RenameStep.ColumnsEntry
+	nil,                     // 44: engine.v1.CastStep.ColumnsEntry
+	nil,                     // 45: engine.v1.Resources.CustomEntry
+	(*structpb.Struct)(nil), // 46: google.protobuf.Struct
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
-	2,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
-	9,  // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
-	10, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	25, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	31, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	32, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	34, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
-	1,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
-	35, // 8: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
-	3,  // 9: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
-	5,  // 10: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
-	8,  // 11: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
-	6,  // 12: engine.v1.Source.json:type_name -> engine.v1.JsonSource
-	7,  // 13: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
-	4,  // 14: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
-	4,  // 15: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
-	18, // 16: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	22, // 17: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	23, // 18: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	24, // 19: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	20, // 20: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
-	11, // 21: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
-	12, // 22: engine.v1.Step.with:type_name -> engine.v1.WithStep
-	13, // 23: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
-	14, // 24: engine.v1.Step.index:type_name -> engine.v1.IndexStep
-	16, // 25: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
-	36, // 26: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
-	15, // 27: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
-	15, // 28: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
-	17, // 29: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
-	37, // 30: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	19, // 31: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	21, // 32: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	38, // 33: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	39, // 34: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	27, // 35: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	26, // 36: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	28, // 37: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
-	29, // 38: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
-	30, // 39: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
-	40, // 40: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	3,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
+	10, // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
+	11, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
+	28, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	34, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	35, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	37, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	2,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
+	1,  // 8: engine.v1.JobSpec.on_bad_row:type_name -> engine.v1.BadRows
+	38, // 9: engine.v1.JobSpec.sinks:type_name -> engine.v1.JobSpec.SinksEntry
+	39, // 10: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	4,  // 11: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
+	6,  // 12: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
+	9,  // 13: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
+	7,  // 14: engine.v1.Source.json:type_name -> engine.v1.JsonSource
+	8,  // 15: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
+	5,  // 16: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
+	5,  // 17: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
+	21, // 18: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	25, // 19: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	26, // 20: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	27, // 21: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	23, // 22: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	13, // 23: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
+	14, // 24: engine.v1.Step.with:type_name -> engine.v1.WithStep
+	15, // 25: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
+	16, // 26: engine.v1.Step.index:type_name -> engine.v1.IndexStep
+	18, // 27: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
+	20, // 28: engine.v1.Step.map:type_name -> engine.v1.MapStep
+	12, // 29: engine.v1.Step.split:type_name -> engine.v1.SplitStep
+	40, // 30: engine.v1.SplitStep.parts:type_name -> engine.v1.SplitStep.PartsEntry
+	41, // 31: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
+	17, // 32: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
+	17, // 33: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
+	19, // 34: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
+	46, // 35: engine.v1.MapStep.params:type_name -> google.protobuf.Struct
+	42, // 36: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	22, // 37: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	24, // 38: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	43, // 39: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	44, // 40: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	30, // 41: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	29, // 42: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	31, // 43: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
+	32, // 44: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
+	33, // 45: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
+	45, // 46: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	28, // 47: engine.v1.JobSpec.SinksEntry.value:type_name -> engine.v1.Sink
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -2857,15 +3265,15 @@ func file_engine_v1_job_proto_init() {
 	if File_engine_v1_job_proto != nil {
 		return
 	}
-	file_engine_v1_job_proto_msgTypes[2].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[3].OneofWrappers = []any{
 		(*Source_Csv)(nil),
 		(*Source_Parquet)(nil),
 		(*Source_Object)(nil),
 		(*Source_Json)(nil),
 		(*Source_Arrow)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[10].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[4].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[11].OneofWrappers = []any{
 		(*Step_Infer)(nil),
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
@@ -2876,24 +3284,26 @@ func file_engine_v1_job_proto_init() {
 		(*Step_OneHot)(nil),
 		(*Step_Index)(nil),
 		(*Step_Scale)(nil),
+		(*Step_Map)(nil),
+		(*Step_Split)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[17].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[25].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[19].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[28].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 		(*Sink_Csv)(nil),
 		(*Sink_Json)(nil),
 		(*Sink_Arrow)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[28].OneofWrappers = []any{}
 	file_engine_v1_job_proto_msgTypes[31].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -98,7 +98,10 @@ type SubmitJobRequest struct {
 	// The id that the job is to have if it is new, made by the client as the head makes them: the time in UTC, and 8 random letters or
 	// digits. It makes it safe to repeat a call whose answer was lost: the job of this id is returned if it has the same spec, and is a
 	// conflict otherwise. Default: the head makes one.
-	JobId         string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Leaves out the inputs that earlier jobs with the same output folder have read, as that folder says. Mode must be append. An input that
+	// has changed since is an error, and so is a job that has written there and not ended well. Nothing new is a success without rows.
+	OnlyNew       bool `protobuf:"varint,4,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,6 +155,13 @@ func (x *SubmitJobRequest) GetJobId() string {
 		return x.JobId
 	}
 	return ""
+}
+
+func (x *SubmitJobRequest) GetOnlyNew() bool {
+	if x != nil {
+		return x.OnlyNew
+	}
+	return false
 }
 
 // SubmitJobResponse says which job the submission is.
@@ -678,6 +688,107 @@ func (x *ResumeJobResponse) GetJob() *Job {
 	return nil
 }
 
+// ForgetJobRequest names a job.
+type ForgetJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job's id or its submission id. Required.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Whether the files go too that a job has published which did not succeed. Those of one that succeeded stay.
+	Discard       bool `protobuf:"varint,2,opt,name=discard,proto3" json:"discard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetJobRequest) Reset() {
+	*x = ForgetJobRequest{}
+	mi := &file_engine_v1_job_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetJobRequest) ProtoMessage() {}
+
+func (x *ForgetJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetJobRequest.ProtoReflect.Descriptor instead.
+func (*ForgetJobRequest) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ForgetJobRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *ForgetJobRequest) GetDiscard() bool {
+	if x != nil {
+		return x.Discard
+	}
+	return false
+}
+
+// ForgetJobResponse says what became of the job.
+type ForgetJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job as it was. Always set.
+	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetJobResponse) Reset() {
+	*x = ForgetJobResponse{}
+	mi := &file_engine_v1_job_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetJobResponse) ProtoMessage() {}
+
+func (x *ForgetJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetJobResponse.ProtoReflect.Descriptor instead.
+func (*ForgetJobResponse) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ForgetJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 // ReadJobLogRequest selects lines of a job's log.
 type ReadJobLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -693,7 +804,7 @@ type ReadJobLogRequest struct {
 
 func (x *ReadJobLogRequest) Reset() {
 	*x = ReadJobLogRequest{}
-	mi := &file_engine_v1_job_service_proto_msgTypes[12]
+	mi := &file_engine_v1_job_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +816,7 @@ func (x *ReadJobLogRequest) String() string {
 func (*ReadJobLogRequest) ProtoMessage() {}
 
 func (x *ReadJobLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_service_proto_msgTypes[12]
+	mi := &file_engine_v1_job_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +829,7 @@ func (x *ReadJobLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadJobLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadJobLogRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReadJobLogRequest) GetJobId() string {
@@ -753,7 +864,7 @@ type ReadJobLogResponse struct {
 
 func (x *ReadJobLogResponse) Reset() {
 	*x = ReadJobLogResponse{}
-	mi := &file_engine_v1_job_service_proto_msgTypes[13]
+	mi := &file_engine_v1_job_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +876,7 @@ func (x *ReadJobLogResponse) String() string {
 func (*ReadJobLogResponse) ProtoMessage() {}
 
 func (x *ReadJobLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_service_proto_msgTypes[13]
+	mi := &file_engine_v1_job_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +889,7 @@ func (x *ReadJobLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadJobLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadJobLogResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadJobLogResponse) GetLines() []*LogLine {
@@ -809,7 +920,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_engine_v1_job_service_proto_msgTypes[14]
+	mi := &file_engine_v1_job_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +932,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_service_proto_msgTypes[14]
+	mi := &file_engine_v1_job_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +945,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogLine) GetSequence() uint64 {
@@ -913,14 +1024,22 @@ type Job struct {
 	// How often the job has been resumed.
 	Resumptions int32 `protobuf:"varint,15,opt,name=resumptions,proto3" json:"resumptions,omitempty"`
 	// From the spec.
-	Labels        map[string]string `protobuf:"bytes,16,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,16,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The job whose output this job has taken over, because it asked for a cache. Empty if it made its own.
+	CachedFrom string `protobuf:"bytes,17,opt,name=cached_from,json=cachedFrom,proto3" json:"cached_from,omitempty"`
+	// Whether it leaves out inputs that earlier jobs have read.
+	OnlyNew bool `protobuf:"varint,18,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
+	// How many inputs it reads. Set once planned.
+	Inputs int64 `protobuf:"varint,19,opt,name=inputs,proto3" json:"inputs,omitempty"`
+	// How many it leaves out because earlier jobs have read them. Set once planned.
+	InputsKnown   int64 `protobuf:"varint,20,opt,name=inputs_known,json=inputsKnown,proto3" json:"inputs_known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_engine_v1_job_service_proto_msgTypes[15]
+	mi := &file_engine_v1_job_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1051,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_service_proto_msgTypes[15]
+	mi := &file_engine_v1_job_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1064,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Job) GetJobId() string {
@@ -1060,6 +1179,34 @@ func (x *Job) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Job) GetCachedFrom() string {
+	if x != nil {
+		return x.CachedFrom
+	}
+	return ""
+}
+
+func (x *Job) GetOnlyNew() bool {
+	if x != nil {
+		return x.OnlyNew
+	}
+	return false
+}
+
+func (x *Job) GetInputs() int64 {
+	if x != nil {
+		return x.Inputs
+	}
+	return 0
+}
+
+func (x *Job) GetInputsKnown() int64 {
+	if x != nil {
+		return x.InputsKnown
+	}
+	return 0
+}
+
 // JobProgress counts a job's work. The counts of unfinished attempts are included while they run, and dropped if they fail.
 type JobProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1099,7 +1246,7 @@ type JobProgress struct {
 
 func (x *JobProgress) Reset() {
 	*x = JobProgress{}
-	mi := &file_engine_v1_job_service_proto_msgTypes[16]
+	mi := &file_engine_v1_job_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1258,7 @@ func (x *JobProgress) String() string {
 func (*JobProgress) ProtoMessage() {}
 
 func (x *JobProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_service_proto_msgTypes[16]
+	mi := &file_engine_v1_job_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1271,7 @@ func (x *JobProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobProgress.ProtoReflect.Descriptor instead.
 func (*JobProgress) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobProgress) GetTasksTotal() int64 {
@@ -1246,14 +1393,16 @@ type OutputFile struct {
 	// The URI of the object's checkpoint. Empty if it has none.
 	Checkpoint string `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// The name under which the object was pinned when the job succeeded. Empty if it was not.
-	Pin           string `protobuf:"bytes,6,opt,name=pin,proto3" json:"pin,omitempty"`
+	Pin string `protobuf:"bytes,6,opt,name=pin,proto3" json:"pin,omitempty"`
+	// The sink's name in JobSpec.sinks, or "on_bad_row" for a file of rejected rows; empty if the job has one sink.
+	Sink          string `protobuf:"bytes,7,opt,name=sink,proto3" json:"sink,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OutputFile) Reset() {
 	*x = OutputFile{}
-	mi := &file_engine_v1_job_service_proto_msgTypes[17]
+	mi := &file_engine_v1_job_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1414,7 @@ func (x *OutputFile) String() string {
 func (*OutputFile) ProtoMessage() {}
 
 func (x *OutputFile) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_service_proto_msgTypes[17]
+	mi := &file_engine_v1_job_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1427,7 @@ func (x *OutputFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputFile.ProtoReflect.Descriptor instead.
 func (*OutputFile) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OutputFile) GetPath() string {
@@ -1323,15 +1472,23 @@ func (x *OutputFile) GetPin() string {
 	return ""
 }
 
+func (x *OutputFile) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
 var File_engine_v1_job_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bengine/v1/job_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n" +
+	"\x1bengine/v1/job_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n" +
 	"\x10SubmitJobRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x15\n" +
-	"\x06job_id\x18\x03 \x01(\tR\x05jobId\"Q\n" +
+	"\x06job_id\x18\x03 \x01(\tR\x05jobId\x12\x19\n" +
+	"\bonly_new\x18\x04 \x01(\bR\aonlyNew\"Q\n" +
 	"\x11SubmitJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\x12\x1a\n" +
 	"\battached\x18\x02 \x01(\bR\battached\"&\n" +
@@ -1355,6 +1512,11 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\x10ResumeJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"5\n" +
 	"\x11ResumeJobResponse\x12 \n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\"C\n" +
+	"\x10ForgetJobRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\adiscard\x18\x02 \x01(\bR\adiscard\"5\n" +
+	"\x11ForgetJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\"i\n" +
 	"\x11ReadJobLogRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n" +
@@ -1373,7 +1535,7 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"attributes\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\a\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x12\n" +
@@ -1393,7 +1555,12 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\x0esource_columns\x18\r \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\x12<\n" +
 	"\x0eoutput_columns\x18\x0e \x03(\v2\x15.engine.v1.ColumnInfoR\routputColumns\x12 \n" +
 	"\vresumptions\x18\x0f \x01(\x05R\vresumptions\x122\n" +
-	"\x06labels\x18\x10 \x03(\v2\x1a.engine.v1.Job.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x10 \x03(\v2\x1a.engine.v1.Job.LabelsEntryR\x06labels\x12\x1f\n" +
+	"\vcached_from\x18\x11 \x01(\tR\n" +
+	"cachedFrom\x12\x19\n" +
+	"\bonly_new\x18\x12 \x01(\bR\aonlyNew\x12\x16\n" +
+	"\x06inputs\x18\x13 \x01(\x03R\x06inputs\x12!\n" +
+	"\finputs_known\x18\x14 \x01(\x03R\vinputsKnown\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x04\n" +
@@ -1418,7 +1585,7 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\vsplits_done\x18\r \x01(\x03R\n" +
 	"splitsDone\x12'\n" +
 	"\x0ftexts_truncated\x18\x0e \x01(\x03R\x0etextsTruncated\x12#\n" +
-	"\rrows_filtered\x18\x0f \x01(\x03R\frowsFiltered\"\xa2\x01\n" +
+	"\rrows_filtered\x18\x0f \x01(\x03R\frowsFiltered\"\xb6\x01\n" +
 	"\n" +
 	"OutputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
@@ -1429,14 +1596,15 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x05 \x01(\tR\n" +
 	"checkpoint\x12\x10\n" +
-	"\x03pin\x18\x06 \x01(\tR\x03pin*\x99\x01\n" +
+	"\x03pin\x18\x06 \x01(\tR\x03pin\x12\x12\n" +
+	"\x04sink\x18\a \x01(\tR\x04sink*\x99\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PENDING\x10\x01\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x02\x12\x15\n" +
 	"\x11JOB_STATE_STOPPED\x10\x03\x12\x17\n" +
 	"\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n" +
-	"\x10JOB_STATE_FAILED\x10\x052\xf6\x03\n" +
+	"\x10JOB_STATE_FAILED\x10\x052\xbe\x04\n" +
 	"\n" +
 	"JobService\x12F\n" +
 	"\tSubmitJob\x12\x1b.engine.v1.SubmitJobRequest\x1a\x1c.engine.v1.SubmitJobResponse\x12=\n" +
@@ -1444,7 +1612,8 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\bListJobs\x12\x1a.engine.v1.ListJobsRequest\x1a\x1b.engine.v1.ListJobsResponse\x12E\n" +
 	"\bWatchJob\x12\x1a.engine.v1.WatchJobRequest\x1a\x1b.engine.v1.WatchJobResponse0\x01\x12@\n" +
 	"\aStopJob\x12\x19.engine.v1.StopJobRequest\x1a\x1a.engine.v1.StopJobResponse\x12F\n" +
-	"\tResumeJob\x12\x1b.engine.v1.ResumeJobRequest\x1a\x1c.engine.v1.ResumeJobResponse\x12K\n" +
+	"\tResumeJob\x12\x1b.engine.v1.ResumeJobRequest\x1a\x1c.engine.v1.ResumeJobResponse\x12F\n" +
+	"\tForgetJob\x12\x1b.engine.v1.ForgetJobRequest\x1a\x1c.engine.v1.ForgetJobResponse\x12K\n" +
 	"\n" +
 	"ReadJobLog\x12\x1c.engine.v1.ReadJobLogRequest\x1a\x1d.engine.v1.ReadJobLogResponse0\x01B5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
 
@@ -1461,7 +1630,7 @@ func file_engine_v1_job_service_proto_rawDescGZIP() []byte {
 }
 
 var file_engine_v1_job_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_engine_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_engine_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_engine_v1_job_service_proto_goTypes = []any{
 	(JobState)(0),                 // 0: engine.v1.JobState
 	(*SubmitJobRequest)(nil),      // 1: engine.v1.SubmitJobRequest
@@ -1476,61 +1645,66 @@ var file_engine_v1_job_service_proto_goTypes = []any{
 	(*StopJobResponse)(nil),       // 10: engine.v1.StopJobResponse
 	(*ResumeJobRequest)(nil),      // 11: engine.v1.ResumeJobRequest
 	(*ResumeJobResponse)(nil),     // 12: engine.v1.ResumeJobResponse
-	(*ReadJobLogRequest)(nil),     // 13: engine.v1.ReadJobLogRequest
-	(*ReadJobLogResponse)(nil),    // 14: engine.v1.ReadJobLogResponse
-	(*LogLine)(nil),               // 15: engine.v1.LogLine
-	(*Job)(nil),                   // 16: engine.v1.Job
-	(*JobProgress)(nil),           // 17: engine.v1.JobProgress
-	(*OutputFile)(nil),            // 18: engine.v1.OutputFile
-	nil,                           // 19: engine.v1.LogLine.AttributesEntry
-	nil,                           // 20: engine.v1.Job.LabelsEntry
-	(*JobSpec)(nil),               // 21: engine.v1.JobSpec
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*Error)(nil),                 // 23: engine.v1.Error
-	(*ColumnInfo)(nil),            // 24: engine.v1.ColumnInfo
+	(*ForgetJobRequest)(nil),      // 13: engine.v1.ForgetJobRequest
+	(*ForgetJobResponse)(nil),     // 14: engine.v1.ForgetJobResponse
+	(*ReadJobLogRequest)(nil),     // 15: engine.v1.ReadJobLogRequest
+	(*ReadJobLogResponse)(nil),    // 16: engine.v1.ReadJobLogResponse
+	(*LogLine)(nil),               // 17: engine.v1.LogLine
+	(*Job)(nil),                   // 18: engine.v1.Job
+	(*JobProgress)(nil),           // 19: engine.v1.JobProgress
+	(*OutputFile)(nil),            // 20: engine.v1.OutputFile
+	nil,                           // 21: engine.v1.LogLine.AttributesEntry
+	nil,                           // 22: engine.v1.Job.LabelsEntry
+	(*JobSpec)(nil),               // 23: engine.v1.JobSpec
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Error)(nil),                 // 25: engine.v1.Error
+	(*ColumnInfo)(nil),            // 26: engine.v1.ColumnInfo
 }
 var file_engine_v1_job_service_proto_depIdxs = []int32{
-	21, // 0: engine.v1.SubmitJobRequest.spec:type_name -> engine.v1.JobSpec
-	16, // 1: engine.v1.SubmitJobResponse.job:type_name -> engine.v1.Job
-	16, // 2: engine.v1.GetJobResponse.job:type_name -> engine.v1.Job
+	23, // 0: engine.v1.SubmitJobRequest.spec:type_name -> engine.v1.JobSpec
+	18, // 1: engine.v1.SubmitJobResponse.job:type_name -> engine.v1.Job
+	18, // 2: engine.v1.GetJobResponse.job:type_name -> engine.v1.Job
 	0,  // 3: engine.v1.ListJobsRequest.states:type_name -> engine.v1.JobState
-	16, // 4: engine.v1.ListJobsResponse.jobs:type_name -> engine.v1.Job
-	16, // 5: engine.v1.WatchJobResponse.job:type_name -> engine.v1.Job
-	16, // 6: engine.v1.StopJobResponse.job:type_name -> engine.v1.Job
-	16, // 7: engine.v1.ResumeJobResponse.job:type_name -> engine.v1.Job
-	15, // 8: engine.v1.ReadJobLogResponse.lines:type_name -> engine.v1.LogLine
-	22, // 9: engine.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	19, // 10: engine.v1.LogLine.attributes:type_name -> engine.v1.LogLine.AttributesEntry
-	0,  // 11: engine.v1.Job.state:type_name -> engine.v1.JobState
-	23, // 12: engine.v1.Job.error:type_name -> engine.v1.Error
-	21, // 13: engine.v1.Job.spec:type_name -> engine.v1.JobSpec
-	22, // 14: engine.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	22, // 15: engine.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	22, // 16: engine.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	17, // 17: engine.v1.Job.progress:type_name -> engine.v1.JobProgress
-	18, // 18: engine.v1.Job.outputs:type_name -> engine.v1.OutputFile
-	24, // 19: engine.v1.Job.source_columns:type_name -> engine.v1.ColumnInfo
-	24, // 20: engine.v1.Job.output_columns:type_name -> engine.v1.ColumnInfo
-	20, // 21: engine.v1.Job.labels:type_name -> engine.v1.Job.LabelsEntry
-	1,  // 22: engine.v1.JobService.SubmitJob:input_type -> engine.v1.SubmitJobRequest
-	3,  // 23: engine.v1.JobService.GetJob:input_type -> engine.v1.GetJobRequest
-	5,  // 24: engine.v1.JobService.ListJobs:input_type -> engine.v1.ListJobsRequest
-	7,  // 25: engine.v1.JobService.WatchJob:input_type -> engine.v1.WatchJobRequest
-	9,  // 26: engine.v1.JobService.StopJob:input_type -> engine.v1.StopJobRequest
-	11, // 27: engine.v1.JobService.ResumeJob:input_type -> engine.v1.ResumeJobRequest
-	13, // 28: engine.v1.JobService.ReadJobLog:input_type -> engine.v1.ReadJobLogRequest
-	2,  // 29: engine.v1.JobService.SubmitJob:output_type -> engine.v1.SubmitJobResponse
-	4,  // 30: engine.v1.JobService.GetJob:output_type -> engine.v1.GetJobResponse
-	6,  // 31: engine.v1.JobService.ListJobs:output_type -> engine.v1.ListJobsResponse
-	8,  // 32: engine.v1.JobService.WatchJob:output_type -> engine.v1.WatchJobResponse
-	10, // 33: engine.v1.JobService.StopJob:output_type -> engine.v1.StopJobResponse
-	12, // 34: engine.v1.JobService.ResumeJob:output_type -> engine.v1.ResumeJobResponse
-	14, // 35: engine.v1.JobService.ReadJobLog:output_type -> engine.v1.ReadJobLogResponse
-	29, // [29:36] is the sub-list for method output_type
-	22, // [22:29] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	18, // 4: engine.v1.ListJobsResponse.jobs:type_name -> engine.v1.Job
+	18, // 5: engine.v1.WatchJobResponse.job:type_name -> engine.v1.Job
+	18, // 6: engine.v1.StopJobResponse.job:type_name -> engine.v1.Job
+	18, // 7: engine.v1.ResumeJobResponse.job:type_name -> engine.v1.Job
+	18, // 8: engine.v1.ForgetJobResponse.job:type_name -> engine.v1.Job
+	17, // 9: engine.v1.ReadJobLogResponse.lines:type_name -> engine.v1.LogLine
+	24, // 10: engine.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	21, // 11: engine.v1.LogLine.attributes:type_name -> engine.v1.LogLine.AttributesEntry
+	0,  // 12: engine.v1.Job.state:type_name -> engine.v1.JobState
+	25, // 13: engine.v1.Job.error:type_name -> engine.v1.Error
+	23, // 14: engine.v1.Job.spec:type_name -> engine.v1.JobSpec
+	24, // 15: engine.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	24, // 16: engine.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	24, // 17: engine.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	19, // 18: engine.v1.Job.progress:type_name -> engine.v1.JobProgress
+	20, // 19: engine.v1.Job.outputs:type_name -> engine.v1.OutputFile
+	26, // 20: engine.v1.Job.source_columns:type_name -> engine.v1.ColumnInfo
+	26, // 21: engine.v1.Job.output_columns:type_name -> engine.v1.ColumnInfo
+	22, // 22: engine.v1.Job.labels:type_name -> engine.v1.Job.LabelsEntry
+	1,  // 23: engine.v1.JobService.SubmitJob:input_type -> engine.v1.SubmitJobRequest
+	3,  // 24: engine.v1.JobService.GetJob:input_type -> engine.v1.GetJobRequest
+	5,  // 25: engine.v1.JobService.ListJobs:input_type -> engine.v1.ListJobsRequest
+	7,  // 26: engine.v1.JobService.WatchJob:input_type -> engine.v1.WatchJobRequest
+	9,  // 27: engine.v1.JobService.StopJob:input_type -> engine.v1.StopJobRequest
+	11, // 28: engine.v1.JobService.ResumeJob:input_type -> engine.v1.ResumeJobRequest
+	13, // 29: engine.v1.JobService.ForgetJob:input_type -> engine.v1.ForgetJobRequest
+	15, // 30: engine.v1.JobService.ReadJobLog:input_type -> engine.v1.ReadJobLogRequest
+	2,  // 31: engine.v1.JobService.SubmitJob:output_type -> engine.v1.SubmitJobResponse
+	4,  // 32: engine.v1.JobService.GetJob:output_type -> engine.v1.GetJobResponse
+	6,  // 33: engine.v1.JobService.ListJobs:output_type -> engine.v1.ListJobsResponse
+	8,  // 34: engine.v1.JobService.WatchJob:output_type -> engine.v1.WatchJobResponse
+	10, // 35: engine.v1.JobService.StopJob:output_type -> engine.v1.StopJobResponse
+	12, // 36: engine.v1.JobService.ResumeJob:output_type -> engine.v1.ResumeJobResponse
+	14, // 37: engine.v1.JobService.ForgetJob:output_type -> engine.v1.ForgetJobResponse
+	16, // 38: engine.v1.JobService.ReadJobLog:output_type -> engine.v1.ReadJobLogResponse
+	31, // [31:39] is the sub-list for method output_type
+	23, // [23:31] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_service_proto_init() }
@@ -1546,7 +1720,7 @@ func file_engine_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_service_proto_rawDesc), len(file_engine_v1_job_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

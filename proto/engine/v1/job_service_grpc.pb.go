@@ -25,6 +25,7 @@ const (
 	JobService_WatchJob_FullMethodName   = "/engine.v1.JobService/WatchJob"
 	JobService_StopJob_FullMethodName    = "/engine.v1.JobService/StopJob"
 	JobService_ResumeJob_FullMethodName  = "/engine.v1.JobService/ResumeJob"
+	JobService_ForgetJob_FullMethodName  = "/engine.v1.JobService/ForgetJob"
 	JobService_ReadJobLog_FullMethodName = "/engine.v1.JobService/ReadJobLog"
 )
 
@@ -47,8 +48,12 @@ type JobServiceClient interface {
 	// has ended changes nothing.
 	StopJob(ctx context.Context, in *StopJobRequest, opts ...grpc.CallOption) (*StopJobResponse, error)
 	// ResumeJob makes a failed or stopped job run again from the plan that was recorded; what is committed is not done again.
-	// It is refused if the inputs or a model have changed since.
+	// It is refused if inputs were added or changed since, if one is gone of which rows are yet to be read, or if a model has changed; the
+	// error says which.
 	ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobResponse, error)
+	// ForgetJob drops an ended job with its log and its objects. What a job that did not succeed has written in mode overwrite, which nobody
+	// sees, goes too.
+	ForgetJob(ctx context.Context, in *ForgetJobRequest, opts ...grpc.CallOption) (*ForgetJobResponse, error)
 	// ReadJobLog sends the lines of a job's log from a cursor on, in order, each once.
 	ReadJobLog(ctx context.Context, in *ReadJobLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadJobLogResponse], error)
 }
@@ -130,6 +135,16 @@ func (c *jobServiceClient) ResumeJob(ctx context.Context, in *ResumeJobRequest, 
 	return out, nil
 }
 
+func (c *jobServiceClient) ForgetJob(ctx context.Context, in *ForgetJobRequest, opts ...grpc.CallOption) (*ForgetJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetJobResponse)
+	err := c.cc.Invoke(ctx, JobService_ForgetJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) ReadJobLog(ctx context.Context, in *ReadJobLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadJobLogResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[1], JobService_ReadJobLog_FullMethodName, cOpts...)
@@ -168,8 +183,12 @@ type JobServiceServer interface {
 	// has ended changes nothing.
 	StopJob(context.Context, *StopJobRequest) (*StopJobResponse, error)
 	// ResumeJob makes a failed or stopped job run again from the plan that was recorded; what is committed is not done again.
-	// It is refused if the inputs or a model have changed since.
+	// It is refused if inputs were added or changed since, if one is gone of which rows are yet to be read, or if a model has changed; the
+	// error says which.
 	ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error)
+	// ForgetJob drops an ended job with its log and its objects. What a job that did not succeed has written in mode overwrite, which nobody
+	// sees, goes too.
+	ForgetJob(context.Context, *ForgetJobRequest) (*ForgetJobResponse, error)
 	// ReadJobLog sends the lines of a job's log from a cursor on, in order, each once.
 	ReadJobLog(*ReadJobLogRequest, grpc.ServerStreamingServer[ReadJobLogResponse]) error
 	mustEmbedUnimplementedJobServiceServer()
@@ -199,6 +218,9 @@ func (UnimplementedJobServiceServer) StopJob(context.Context, *StopJobRequest) (
 }
 func (UnimplementedJobServiceServer) ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeJob not implemented")
+}
+func (UnimplementedJobServiceServer) ForgetJob(context.Context, *ForgetJobRequest) (*ForgetJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetJob not implemented")
 }
 func (UnimplementedJobServiceServer) ReadJobLog(*ReadJobLogRequest, grpc.ServerStreamingServer[ReadJobLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadJobLog not implemented")
@@ -325,6 +347,24 @@ func _JobService_ResumeJob_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_ForgetJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ForgetJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ForgetJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ForgetJob(ctx, req.(*ForgetJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_ReadJobLog_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadJobLogRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -362,6 +402,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeJob",
 			Handler:    _JobService_ResumeJob_Handler,
+		},
+		{
+			MethodName: "ForgetJob",
+			Handler:    _JobService_ForgetJob_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

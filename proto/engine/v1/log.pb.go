@@ -45,6 +45,7 @@ type LogEntry struct {
 	//	*LogEntry_QueueDeleted
 	//	*LogEntry_NodeDraining
 	//	*LogEntry_NodeDrained
+	//	*LogEntry_JobFitted
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -211,6 +212,15 @@ func (x *LogEntry) GetNodeDrained() *NodeDrained {
 	return nil
 }
 
+func (x *LogEntry) GetJobFitted() *JobFitted {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_JobFitted); ok {
+			return x.JobFitted
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -280,6 +290,11 @@ type LogEntry_NodeDrained struct {
 	NodeDrained *NodeDrained `protobuf:"bytes,14,opt,name=node_drained,json=nodeDrained,proto3,oneof"`
 }
 
+type LogEntry_JobFitted struct {
+	// Steps of a job were fitted.
+	JobFitted *JobFitted `protobuf:"bytes,15,opt,name=job_fitted,json=jobFitted,proto3,oneof"`
+}
+
 func (*LogEntry_HeadStarted) isLogEntry_Fact() {}
 
 func (*LogEntry_JobAccepted) isLogEntry_Fact() {}
@@ -305,6 +320,8 @@ func (*LogEntry_QueueDeleted) isLogEntry_Fact() {}
 func (*LogEntry_NodeDraining) isLogEntry_Fact() {}
 
 func (*LogEntry_NodeDrained) isLogEntry_Fact() {}
+
+func (*LogEntry_JobFitted) isLogEntry_Fact() {}
 
 // LogGroup is what the head hands to raft at a time: entries that become durable together, in the order in which they are applied.
 type LogGroup struct {
@@ -628,7 +645,9 @@ type JobAccepted struct {
 	// As submitted.
 	Spec *JobSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	// A W3C traceparent: the span that its submission is. Empty: none.
-	TraceParent   string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	TraceParent string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	// Whether the job leaves out inputs that earlier jobs have read.
+	OnlyNew       bool `protobuf:"varint,5,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +710,13 @@ func (x *JobAccepted) GetTraceParent() string {
 	return ""
 }
 
+func (x *JobAccepted) GetOnlyNew() bool {
+	if x != nil {
+		return x.OnlyNew
+	}
+	return false
+}
+
 // JobPlanned records the plan.
 type JobPlanned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -746,6 +772,70 @@ func (x *JobPlanned) GetPlan() *Plan {
 	return nil
 }
 
+// JobFitted records what a pass over the data has found.
+type JobFitted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// What was found, in the order of the steps and of their columns.
+	Columns []*FittedColumn `protobuf:"bytes,2,rep,name=columns,proto3" json:"columns,omitempty"`
+	// The columns of the output, once nothing is left to be fitted.
+	OutputColumns []*ColumnInfo `protobuf:"bytes,3,rep,name=output_columns,json=outputColumns,proto3" json:"output_columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFitted) Reset() {
+	*x = JobFitted{}
+	mi := &file_engine_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFitted) ProtoMessage() {}
+
+func (x *JobFitted) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFitted.ProtoReflect.Descriptor instead.
+func (*JobFitted) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *JobFitted) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *JobFitted) GetColumns() []*FittedColumn {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *JobFitted) GetOutputColumns() []*ColumnInfo {
+	if x != nil {
+		return x.OutputColumns
+	}
+	return nil
+}
+
 // JobStarted records that work on a job has begun.
 type JobStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -757,7 +847,7 @@ type JobStarted struct {
 
 func (x *JobStarted) Reset() {
 	*x = JobStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +859,7 @@ func (x *JobStarted) String() string {
 func (*JobStarted) ProtoMessage() {}
 
 func (x *JobStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +872,7 @@ func (x *JobStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStarted.ProtoReflect.Descriptor instead.
 func (*JobStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobStarted) GetJobId() string {
@@ -804,14 +894,16 @@ type TaskCommitted struct {
 	// The length of the file or object.
 	PartSizeBytes int64 `protobuf:"varint,4,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
 	// The URI of the output object's checkpoint, if the job asked for one.
-	Checkpoint    string `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Checkpoint string `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// The files of a task that may have several.
+	Parts         []*PartInfo `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskCommitted) Reset() {
 	*x = TaskCommitted{}
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +915,7 @@ func (x *TaskCommitted) String() string {
 func (*TaskCommitted) ProtoMessage() {}
 
 func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +928,7 @@ func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCommitted.ProtoReflect.Descriptor instead.
 func (*TaskCommitted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TaskCommitted) GetJobId() string {
@@ -874,6 +966,13 @@ func (x *TaskCommitted) GetCheckpoint() string {
 	return ""
 }
 
+func (x *TaskCommitted) GetParts() []*PartInfo {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 // JobEnded records a terminal state.
 type JobEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -884,14 +983,16 @@ type JobEnded struct {
 	// Set if FAILED.
 	Error *Error `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// Attempts at tasks that were lost since the job was last accepted, resumed, or taken over by a head.
-	AttemptsLost  int64 `protobuf:"varint,4,opt,name=attempts_lost,json=attemptsLost,proto3" json:"attempts_lost,omitempty"`
+	AttemptsLost int64 `protobuf:"varint,4,opt,name=attempts_lost,json=attemptsLost,proto3" json:"attempts_lost,omitempty"`
+	// Set if the job has taken over the output of another one, instead of making its own.
+	Cached        *CachedOutput `protobuf:"bytes,5,opt,name=cached,proto3" json:"cached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_engine_v1_log_proto_msgTypes[11]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1004,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[11]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1017,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobEnded) GetJobId() string {
@@ -947,6 +1048,68 @@ func (x *JobEnded) GetAttemptsLost() int64 {
 	return 0
 }
 
+func (x *JobEnded) GetCached() *CachedOutput {
+	if x != nil {
+		return x.Cached
+	}
+	return nil
+}
+
+// CachedOutput is the output of an earlier job.
+type CachedOutput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job that made it. It may be unknown to this head.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// The files, in the order of the input.
+	Outputs       []*OutputFile `protobuf:"bytes,2,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CachedOutput) Reset() {
+	*x = CachedOutput{}
+	mi := &file_engine_v1_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CachedOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CachedOutput) ProtoMessage() {}
+
+func (x *CachedOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CachedOutput.ProtoReflect.Descriptor instead.
+func (*CachedOutput) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CachedOutput) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *CachedOutput) GetOutputs() []*OutputFile {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
 // JobResumed records that an ended job runs again.
 type JobResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -958,7 +1121,7 @@ type JobResumed struct {
 
 func (x *JobResumed) Reset() {
 	*x = JobResumed{}
-	mi := &file_engine_v1_log_proto_msgTypes[12]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1133,7 @@ func (x *JobResumed) String() string {
 func (*JobResumed) ProtoMessage() {}
 
 func (x *JobResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[12]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1146,7 @@ func (x *JobResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResumed.ProtoReflect.Descriptor instead.
 func (*JobResumed) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobResumed) GetJobId() string {
@@ -1004,7 +1167,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_engine_v1_log_proto_msgTypes[13]
+	mi := &file_engine_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1179,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[13]
+	mi := &file_engine_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1192,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobForgotten) GetJobId() string {
@@ -1059,7 +1222,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[14]
+	mi := &file_engine_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1234,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[14]
+	mi := &file_engine_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1247,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Snapshot) GetTerm() uint64 {
@@ -1142,14 +1305,16 @@ type JobSnapshot struct {
 	// How often it was resumed.
 	Resumptions int32 `protobuf:"varint,8,opt,name=resumptions,proto3" json:"resumptions,omitempty"`
 	// When it was last resumed; not set before.
-	ResumeTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=resume_time,json=resumeTime,proto3" json:"resume_time,omitempty"`
+	ResumeTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=resume_time,json=resumeTime,proto3" json:"resume_time,omitempty"`
+	// What all passes have found. Not set if there was none.
+	Fitted        *JobFitted `protobuf:"bytes,10,opt,name=fitted,proto3" json:"fitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobSnapshot) Reset() {
 	*x = JobSnapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[15]
+	mi := &file_engine_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1326,7 @@ func (x *JobSnapshot) String() string {
 func (*JobSnapshot) ProtoMessage() {}
 
 func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[15]
+	mi := &file_engine_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1339,7 @@ func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSnapshot.ProtoReflect.Descriptor instead.
 func (*JobSnapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobSnapshot) GetAccepted() *JobAccepted {
@@ -1240,11 +1405,18 @@ func (x *JobSnapshot) GetResumeTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *JobSnapshot) GetFitted() *JobFitted {
+	if x != nil {
+		return x.Fitted
+	}
+	return nil
+}
+
 var File_engine_v1_log_proto protoreflect.FileDescriptor
 
 const file_engine_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x06\n" +
+	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x06\n" +
 	"\bLogEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12;\n" +
 	"\fhead_started\x18\x02 \x01(\v2\x16.engine.v1.HeadStartedH\x00R\vheadStarted\x12;\n" +
@@ -1263,7 +1435,9 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\tqueue_set\x18\v \x01(\v2\x13.engine.v1.QueueSetH\x00R\bqueueSet\x12>\n" +
 	"\rqueue_deleted\x18\f \x01(\v2\x17.engine.v1.QueueDeletedH\x00R\fqueueDeleted\x12>\n" +
 	"\rnode_draining\x18\r \x01(\v2\x17.engine.v1.NodeDrainingH\x00R\fnodeDraining\x12;\n" +
-	"\fnode_drained\x18\x0e \x01(\v2\x16.engine.v1.NodeDrainedH\x00R\vnodeDrainedB\x06\n" +
+	"\fnode_drained\x18\x0e \x01(\v2\x16.engine.v1.NodeDrainedH\x00R\vnodeDrained\x125\n" +
+	"\n" +
+	"job_fitted\x18\x0f \x01(\v2\x14.engine.v1.JobFittedH\x00R\tjobFittedB\x06\n" +
 	"\x04fact\"M\n" +
 	"\bLogGroup\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12-\n" +
@@ -1281,19 +1455,24 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\vHeadStarted\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\x94\x01\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xaf\x01\n" +
 	"\vJobAccepted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12&\n" +
 	"\x04spec\x18\x03 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12!\n" +
-	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\"H\n" +
+	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\x12\x19\n" +
+	"\bonly_new\x18\x05 \x01(\bR\aonlyNew\"H\n" +
 	"\n" +
 	"JobPlanned\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
-	"\x04plan\x18\x02 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"#\n" +
+	"\x04plan\x18\x02 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"\x93\x01\n" +
+	"\tJobFitted\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x121\n" +
+	"\acolumns\x18\x02 \x03(\v2\x17.engine.v1.FittedColumnR\acolumns\x12<\n" +
+	"\x0eoutput_columns\x18\x03 \x03(\v2\x15.engine.v1.ColumnInfoR\routputColumns\"#\n" +
 	"\n" +
 	"JobStarted\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xb1\x01\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xdc\x01\n" +
 	"\rTaskCommitted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\x05R\x04task\x12-\n" +
@@ -1301,12 +1480,17 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\x0fpart_size_bytes\x18\x04 \x01(\x03R\rpartSizeBytes\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x05 \x01(\tR\n" +
-	"checkpoint\"\x99\x01\n" +
+	"checkpoint\x12)\n" +
+	"\x05parts\x18\x06 \x03(\v2\x13.engine.v1.PartInfoR\x05parts\"\xca\x01\n" +
 	"\bJobEnded\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.engine.v1.JobStateR\x05state\x12&\n" +
 	"\x05error\x18\x03 \x01(\v2\x10.engine.v1.ErrorR\x05error\x12#\n" +
-	"\rattempts_lost\x18\x04 \x01(\x03R\fattemptsLost\"#\n" +
+	"\rattempts_lost\x18\x04 \x01(\x03R\fattemptsLost\x12/\n" +
+	"\x06cached\x18\x05 \x01(\v2\x17.engine.v1.CachedOutputR\x06cached\"V\n" +
+	"\fCachedOutput\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12/\n" +
+	"\aoutputs\x18\x02 \x03(\v2\x15.engine.v1.OutputFileR\aoutputs\"#\n" +
 	"\n" +
 	"JobResumed\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"%\n" +
@@ -1318,7 +1502,7 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12*\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x16.engine.v1.JobSnapshotR\x04jobs\x12(\n" +
 	"\x06queues\x18\x04 \x03(\v2\x10.engine.v1.QueueR\x06queues\x123\n" +
-	"\bdraining\x18\x05 \x03(\v2\x17.engine.v1.NodeDrainingR\bdraining\"\xd7\x03\n" +
+	"\bdraining\x18\x05 \x03(\v2\x17.engine.v1.NodeDrainingR\bdraining\"\x85\x04\n" +
 	"\vJobSnapshot\x122\n" +
 	"\baccepted\x18\x01 \x01(\v2\x16.engine.v1.JobAcceptedR\baccepted\x12;\n" +
 	"\vsubmit_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1331,7 +1515,9 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12 \n" +
 	"\vresumptions\x18\b \x01(\x05R\vresumptions\x12;\n" +
 	"\vresume_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"resumeTimeB5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
+	"resumeTime\x12,\n" +
+	"\x06fitted\x18\n" +
+	" \x01(\v2\x14.engine.v1.JobFittedR\x06fittedB5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
 
 var (
 	file_engine_v1_log_proto_rawDescOnce sync.Once
@@ -1345,7 +1531,7 @@ func file_engine_v1_log_proto_rawDescGZIP() []byte {
 	return file_engine_v1_log_proto_rawDescData
 }
 
-var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_engine_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: engine.v1.LogEntry
 	(*LogGroup)(nil),              // 1: engine.v1.LogGroup
@@ -1356,60 +1542,73 @@ var file_engine_v1_log_proto_goTypes = []any{
 	(*HeadStarted)(nil),           // 6: engine.v1.HeadStarted
 	(*JobAccepted)(nil),           // 7: engine.v1.JobAccepted
 	(*JobPlanned)(nil),            // 8: engine.v1.JobPlanned
-	(*JobStarted)(nil),            // 9: engine.v1.JobStarted
-	(*TaskCommitted)(nil),         // 10: engine.v1.TaskCommitted
-	(*JobEnded)(nil),              // 11: engine.v1.JobEnded
-	(*JobResumed)(nil),            // 12: engine.v1.JobResumed
-	(*JobForgotten)(nil),          // 13: engine.v1.JobForgotten
-	(*Snapshot)(nil),              // 14: engine.v1.Snapshot
-	(*JobSnapshot)(nil),           // 15: engine.v1.JobSnapshot
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Queue)(nil),                 // 17: engine.v1.Queue
-	(*JobSpec)(nil),               // 18: engine.v1.JobSpec
-	(*Plan)(nil),                  // 19: engine.v1.Plan
-	(*TaskCounts)(nil),            // 20: engine.v1.TaskCounts
-	(JobState)(0),                 // 21: engine.v1.JobState
-	(*Error)(nil),                 // 22: engine.v1.Error
+	(*JobFitted)(nil),             // 9: engine.v1.JobFitted
+	(*JobStarted)(nil),            // 10: engine.v1.JobStarted
+	(*TaskCommitted)(nil),         // 11: engine.v1.TaskCommitted
+	(*JobEnded)(nil),              // 12: engine.v1.JobEnded
+	(*CachedOutput)(nil),          // 13: engine.v1.CachedOutput
+	(*JobResumed)(nil),            // 14: engine.v1.JobResumed
+	(*JobForgotten)(nil),          // 15: engine.v1.JobForgotten
+	(*Snapshot)(nil),              // 16: engine.v1.Snapshot
+	(*JobSnapshot)(nil),           // 17: engine.v1.JobSnapshot
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Queue)(nil),                 // 19: engine.v1.Queue
+	(*JobSpec)(nil),               // 20: engine.v1.JobSpec
+	(*Plan)(nil),                  // 21: engine.v1.Plan
+	(*FittedColumn)(nil),          // 22: engine.v1.FittedColumn
+	(*ColumnInfo)(nil),            // 23: engine.v1.ColumnInfo
+	(*TaskCounts)(nil),            // 24: engine.v1.TaskCounts
+	(*PartInfo)(nil),              // 25: engine.v1.PartInfo
+	(JobState)(0),                 // 26: engine.v1.JobState
+	(*Error)(nil),                 // 27: engine.v1.Error
+	(*OutputFile)(nil),            // 28: engine.v1.OutputFile
 }
 var file_engine_v1_log_proto_depIdxs = []int32{
-	16, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	18, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
 	6,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
 	7,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
 	8,  // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
-	9,  // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
-	10, // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
-	11, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
-	12, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
-	13, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
-	14, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
+	10, // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
+	11, // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
+	12, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
+	14, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
+	15, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
+	16, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
 	2,  // 10: engine.v1.LogEntry.queue_set:type_name -> engine.v1.QueueSet
 	3,  // 11: engine.v1.LogEntry.queue_deleted:type_name -> engine.v1.QueueDeleted
 	4,  // 12: engine.v1.LogEntry.node_draining:type_name -> engine.v1.NodeDraining
 	5,  // 13: engine.v1.LogEntry.node_drained:type_name -> engine.v1.NodeDrained
-	0,  // 14: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
-	17, // 15: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
-	16, // 16: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
-	18, // 17: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
-	19, // 18: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
-	20, // 19: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
-	21, // 20: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
-	22, // 21: engine.v1.JobEnded.error:type_name -> engine.v1.Error
-	15, // 22: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
-	17, // 23: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
-	4,  // 24: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
-	7,  // 25: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
-	16, // 26: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
-	19, // 27: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
-	16, // 28: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
-	10, // 29: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
-	11, // 30: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
-	16, // 31: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
-	16, // 32: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	9,  // 14: engine.v1.LogEntry.job_fitted:type_name -> engine.v1.JobFitted
+	0,  // 15: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
+	19, // 16: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
+	18, // 17: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
+	20, // 18: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
+	21, // 19: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
+	22, // 20: engine.v1.JobFitted.columns:type_name -> engine.v1.FittedColumn
+	23, // 21: engine.v1.JobFitted.output_columns:type_name -> engine.v1.ColumnInfo
+	24, // 22: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
+	25, // 23: engine.v1.TaskCommitted.parts:type_name -> engine.v1.PartInfo
+	26, // 24: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
+	27, // 25: engine.v1.JobEnded.error:type_name -> engine.v1.Error
+	13, // 26: engine.v1.JobEnded.cached:type_name -> engine.v1.CachedOutput
+	28, // 27: engine.v1.CachedOutput.outputs:type_name -> engine.v1.OutputFile
+	17, // 28: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
+	19, // 29: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
+	4,  // 30: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
+	7,  // 31: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
+	18, // 32: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
+	21, // 33: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
+	18, // 34: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
+	11, // 35: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
+	12, // 36: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
+	18, // 37: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
+	18, // 38: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
+	9,  // 39: engine.v1.JobSnapshot.fitted:type_name -> engine.v1.JobFitted
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_log_proto_init() }
@@ -1419,6 +1618,7 @@ func file_engine_v1_log_proto_init() {
 	}
 	file_engine_v1_cluster_service_proto_init()
 	file_engine_v1_error_proto_init()
+	file_engine_v1_fit_proto_init()
 	file_engine_v1_job_proto_init()
 	file_engine_v1_job_service_proto_init()
 	file_engine_v1_plan_proto_init()
@@ -1437,6 +1637,7 @@ func file_engine_v1_log_proto_init() {
 		(*LogEntry_QueueDeleted)(nil),
 		(*LogEntry_NodeDraining)(nil),
 		(*LogEntry_NodeDrained)(nil),
+		(*LogEntry_JobFitted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1444,7 +1645,7 @@ func file_engine_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_log_proto_rawDesc), len(file_engine_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

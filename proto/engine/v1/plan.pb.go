@@ -28,7 +28,7 @@ type Plan struct {
 	Inputs []*InputFile `protobuf:"bytes,1,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// The source's schema as an Arrow IPC schema message. Types are final: nothing is inferred again.
 	SourceSchema []byte `protobuf:"bytes,2,opt,name=source_schema,json=sourceSchema,proto3" json:"source_schema,omitempty"`
-	// The columns of the output, for people.
+	// The columns of the output, for people. Empty as long as they depend on what steps are fitted to.
 	OutputColumns []*ColumnInfo `protobuf:"bytes,3,rep,name=output_columns,json=outputColumns,proto3" json:"output_columns,omitempty"`
 	// The content of each model of the job, by the place of its step.
 	Models []*ModelPin `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
@@ -38,8 +38,16 @@ type Plan struct {
 	Output *OutputPlan `protobuf:"bytes,6,opt,name=output,proto3" json:"output,omitempty"`
 	// The columns of the source, for people.
 	SourceColumns []*ColumnInfo `protobuf:"bytes,7,rep,name=source_columns,json=sourceColumns,proto3" json:"source_columns,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// What files of earlier jobs say of columns of steps, in the order of the steps and of their columns.
+	Fitted []*FittedColumn `protobuf:"bytes,20,rep,name=fitted,proto3" json:"fitted,omitempty"`
+	// Those files, in the order of the steps that name them.
+	FittedFiles []*FittedFile `protobuf:"bytes,21,rep,name=fitted_files,json=fittedFiles,proto3" json:"fitted_files,omitempty"`
+	// How many inputs are left out because earlier jobs have read them. A job for which nothing is left has a plan without tasks.
+	InputsKnown int64 `protobuf:"varint,15,opt,name=inputs_known,json=inputsKnown,proto3" json:"inputs_known,omitempty"`
+	// Further folders that it writes: those of sinks after the first, in the order of their names, and that of rejected rows, last.
+	FurtherOutputs []*OutputPlan `protobuf:"bytes,10,rep,name=further_outputs,json=furtherOutputs,proto3" json:"further_outputs,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
@@ -117,6 +125,34 @@ func (x *Plan) GetOutput() *OutputPlan {
 func (x *Plan) GetSourceColumns() []*ColumnInfo {
 	if x != nil {
 		return x.SourceColumns
+	}
+	return nil
+}
+
+func (x *Plan) GetFitted() []*FittedColumn {
+	if x != nil {
+		return x.Fitted
+	}
+	return nil
+}
+
+func (x *Plan) GetFittedFiles() []*FittedFile {
+	if x != nil {
+		return x.FittedFiles
+	}
+	return nil
+}
+
+func (x *Plan) GetInputsKnown() int64 {
+	if x != nil {
+		return x.InputsKnown
+	}
+	return 0
+}
+
+func (x *Plan) GetFurtherOutputs() []*OutputPlan {
+	if x != nil {
+		return x.FurtherOutputs
 	}
 	return nil
 }
@@ -282,7 +318,8 @@ type TaskPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Read one after the other. At least one.
 	Splits []*Split `protobuf:"bytes,1,rep,name=splits,proto3" json:"splits,omitempty"`
-	// The output file's name in the output folder. Of an output object its id as 32 hexadecimal digits.
+	// The output file's name in the output folder. Of an output object its id as 32 hexadecimal digits. Empty if the task may have several
+	// files; their names are recorded when it is committed.
 	Part          string `protobuf:"bytes,2,opt,name=part,proto3" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -422,7 +459,9 @@ type OutputPlan struct {
 	// The folder that the files are written to: the same, or for mode overwrite a sibling that takes its place at the end.
 	WorkFolder string `protobuf:"bytes,2,opt,name=work_folder,json=workFolder,proto3" json:"work_folder,omitempty"`
 	// error, overwrite, or append.
-	Mode          string `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Mode string `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// The sink's name in JobSpec.sinks; empty if the job has one sink. That of rejected rows is "on_bad_row".
+	Name          string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,11 +517,91 @@ func (x *OutputPlan) GetMode() string {
 	return ""
 }
 
+func (x *OutputPlan) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// PartInfo is one file of a task that may have several.
+type PartInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose file it is: 0 is Plan.output, i is Plan.further_outputs[i-1].
+	Output int32 `protobuf:"varint,1,opt,name=output,proto3" json:"output,omitempty"`
+	// Its name in that folder, with the folders key=value that it lies in.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its rows.
+	Rows int64 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Its length.
+	SizeBytes     int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartInfo) Reset() {
+	*x = PartInfo{}
+	mi := &file_engine_v1_plan_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartInfo) ProtoMessage() {}
+
+func (x *PartInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_plan_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartInfo.ProtoReflect.Descriptor instead.
+func (*PartInfo) Descriptor() ([]byte, []int) {
+	return file_engine_v1_plan_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PartInfo) GetOutput() int32 {
+	if x != nil {
+		return x.Output
+	}
+	return 0
+}
+
+func (x *PartInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PartInfo) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *PartInfo) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
 var File_engine_v1_plan_proto protoreflect.FileDescriptor
 
 const file_engine_v1_plan_proto_rawDesc = "" +
 	"\n" +
-	"\x14engine/v1/plan.proto\x12\tengine.v1\x1a\x13engine/v1/job.proto\"\xdc\x02\n" +
+	"\x14engine/v1/plan.proto\x12\tengine.v1\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\"\xaa\x04\n" +
 	"\x04Plan\x12,\n" +
 	"\x06inputs\x18\x01 \x03(\v2\x14.engine.v1.InputFileR\x06inputs\x12#\n" +
 	"\rsource_schema\x18\x02 \x01(\fR\fsourceSchema\x12<\n" +
@@ -490,7 +609,12 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\x06models\x18\x04 \x03(\v2\x13.engine.v1.ModelPinR\x06models\x12)\n" +
 	"\x05tasks\x18\x05 \x03(\v2\x13.engine.v1.TaskPlanR\x05tasks\x12-\n" +
 	"\x06output\x18\x06 \x01(\v2\x15.engine.v1.OutputPlanR\x06output\x12<\n" +
-	"\x0esource_columns\x18\a \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\"\xab\x01\n" +
+	"\x0esource_columns\x18\a \x03(\v2\x15.engine.v1.ColumnInfoR\rsourceColumns\x12/\n" +
+	"\x06fitted\x18\x14 \x03(\v2\x17.engine.v1.FittedColumnR\x06fitted\x128\n" +
+	"\ffitted_files\x18\x15 \x03(\v2\x15.engine.v1.FittedFileR\vfittedFiles\x12!\n" +
+	"\finputs_known\x18\x0f \x01(\x03R\vinputsKnown\x12>\n" +
+	"\x0ffurther_outputs\x18\n" +
+	" \x03(\v2\x15.engine.v1.OutputPlanR\x0efurtherOutputs\"\xab\x01\n" +
 	"\tInputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1d\n" +
 	"\n" +
@@ -515,13 +639,20 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\x10end_offset_bytes\x18\x03 \x01(\x03R\x0eendOffsetBytes\x12&\n" +
 	"\x0ffirst_row_group\x18\x04 \x01(\x05R\rfirstRowGroup\x12\x1d\n" +
 	"\n" +
-	"row_groups\x18\x05 \x01(\x05R\trowGroups\"Y\n" +
+	"row_groups\x18\x05 \x01(\x05R\trowGroups\"m\n" +
 	"\n" +
 	"OutputPlan\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x1f\n" +
 	"\vwork_folder\x18\x02 \x01(\tR\n" +
 	"workFolder\x12\x12\n" +
-	"\x04mode\x18\x03 \x01(\tR\x04modeB5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
+	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"i\n" +
+	"\bPartInfo\x12\x16\n" +
+	"\x06output\x18\x01 \x01(\x05R\x06output\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x03R\x04rows\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x04 \x01(\x03R\tsizeBytesB5Z3github.com/f708428e/engine/proto/engine/v1;enginev1b\x06proto3"
 
 var (
 	file_engine_v1_plan_proto_rawDescOnce sync.Once
@@ -535,29 +666,35 @@ func file_engine_v1_plan_proto_rawDescGZIP() []byte {
 	return file_engine_v1_plan_proto_rawDescData
 }
 
-var file_engine_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_engine_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_engine_v1_plan_proto_goTypes = []any{
-	(*Plan)(nil),       // 0: engine.v1.Plan
-	(*InputFile)(nil),  // 1: engine.v1.InputFile
-	(*ModelPin)(nil),   // 2: engine.v1.ModelPin
-	(*TaskPlan)(nil),   // 3: engine.v1.TaskPlan
-	(*Split)(nil),      // 4: engine.v1.Split
-	(*OutputPlan)(nil), // 5: engine.v1.OutputPlan
-	(*ColumnInfo)(nil), // 6: engine.v1.ColumnInfo
+	(*Plan)(nil),         // 0: engine.v1.Plan
+	(*InputFile)(nil),    // 1: engine.v1.InputFile
+	(*ModelPin)(nil),     // 2: engine.v1.ModelPin
+	(*TaskPlan)(nil),     // 3: engine.v1.TaskPlan
+	(*Split)(nil),        // 4: engine.v1.Split
+	(*OutputPlan)(nil),   // 5: engine.v1.OutputPlan
+	(*PartInfo)(nil),     // 6: engine.v1.PartInfo
+	(*ColumnInfo)(nil),   // 7: engine.v1.ColumnInfo
+	(*FittedColumn)(nil), // 8: engine.v1.FittedColumn
+	(*FittedFile)(nil),   // 9: engine.v1.FittedFile
 }
 var file_engine_v1_plan_proto_depIdxs = []int32{
-	1, // 0: engine.v1.Plan.inputs:type_name -> engine.v1.InputFile
-	6, // 1: engine.v1.Plan.output_columns:type_name -> engine.v1.ColumnInfo
-	2, // 2: engine.v1.Plan.models:type_name -> engine.v1.ModelPin
-	3, // 3: engine.v1.Plan.tasks:type_name -> engine.v1.TaskPlan
-	5, // 4: engine.v1.Plan.output:type_name -> engine.v1.OutputPlan
-	6, // 5: engine.v1.Plan.source_columns:type_name -> engine.v1.ColumnInfo
-	4, // 6: engine.v1.TaskPlan.splits:type_name -> engine.v1.Split
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	1,  // 0: engine.v1.Plan.inputs:type_name -> engine.v1.InputFile
+	7,  // 1: engine.v1.Plan.output_columns:type_name -> engine.v1.ColumnInfo
+	2,  // 2: engine.v1.Plan.models:type_name -> engine.v1.ModelPin
+	3,  // 3: engine.v1.Plan.tasks:type_name -> engine.v1.TaskPlan
+	5,  // 4: engine.v1.Plan.output:type_name -> engine.v1.OutputPlan
+	7,  // 5: engine.v1.Plan.source_columns:type_name -> engine.v1.ColumnInfo
+	8,  // 6: engine.v1.Plan.fitted:type_name -> engine.v1.FittedColumn
+	9,  // 7: engine.v1.Plan.fitted_files:type_name -> engine.v1.FittedFile
+	5,  // 8: engine.v1.Plan.further_outputs:type_name -> engine.v1.OutputPlan
+	4,  // 9: engine.v1.TaskPlan.splits:type_name -> engine.v1.Split
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_plan_proto_init() }
@@ -565,6 +702,7 @@ func file_engine_v1_plan_proto_init() {
 	if File_engine_v1_plan_proto != nil {
 		return
 	}
+	file_engine_v1_fit_proto_init()
 	file_engine_v1_job_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -572,7 +710,7 @@ func file_engine_v1_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_plan_proto_rawDesc), len(file_engine_v1_plan_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

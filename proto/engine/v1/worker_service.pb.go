@@ -551,7 +551,11 @@ type TaskResult struct {
 	// Wall time of the attempt.
 	Elapsed *durationpb.Duration `protobuf:"bytes,6,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
 	// The URI of the output object's checkpoint, if the job asked for one.
-	Checkpoint    string `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Checkpoint string `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// What a task of a pass that fits steps has seen; such a task has no output.
+	Fit *Fit `protobuf:"bytes,12,opt,name=fit,proto3" json:"fit,omitempty"`
+	// The files of a task that may have several; part_size_bytes is their sum.
+	Parts         []*PartInfo `protobuf:"bytes,8,rep,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,6 +637,20 @@ func (x *TaskResult) GetCheckpoint() string {
 		return x.Checkpoint
 	}
 	return ""
+}
+
+func (x *TaskResult) GetFit() *Fit {
+	if x != nil {
+		return x.Fit
+	}
+	return nil
+}
+
+func (x *TaskResult) GetParts() []*PartInfo {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
 }
 
 // WorkerLogLine is a line for a job's log.
@@ -1106,12 +1124,15 @@ type JobAssignment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// As submitted.
+	// As submitted, with what steps were fitted to so far. For a pass that fits, without the steps behind the last one that it looks at.
 	Spec *JobSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	// The plan without its tasks, and with its first input alone: a task's inputs come with its grant.
 	Plan *Plan `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
 	// A W3C traceparent that the spans of its tasks go under. Empty: none.
-	TraceParent   string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	TraceParent string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	// The tasks are a pass that fits steps: they read, look at the columns that the first pass over spec needs, and write nothing. job_id is
+	// then that of the job with "-fit" and the number of the pass.
+	Fit           bool `protobuf:"varint,8,opt,name=fit,proto3" json:"fit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1172,6 +1193,13 @@ func (x *JobAssignment) GetTraceParent() string {
 		return x.TraceParent
 	}
 	return ""
+}
+
+func (x *JobAssignment) GetFit() bool {
+	if x != nil {
+		return x.Fit
+	}
+	return false
 }
 
 // LeaseGrant gives a lease.
@@ -2292,7 +2320,7 @@ var File_engine_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x14engine/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x85\x04\n" +
+	"\x1eengine/v1/worker_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x16engine/v1/object.proto\x1a\x14engine/v1/plan.proto\x1a\x14engine/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x85\x04\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12,\n" +
 	"\x05hello\x18\x02 \x01(\v2\x16.engine.v1.WorkerHelloR\x05hello\x12(\n" +
@@ -2342,7 +2370,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\rbytes_written\x18\x05 \x01(\x03R\fbytesWritten\x12\x18\n" +
 	"\abatches\x18\x06 \x01(\x03R\abatches\x12'\n" +
 	"\x0ftexts_truncated\x18\a \x01(\x03R\x0etextsTruncated\x12#\n" +
-	"\rrows_filtered\x18\b \x01(\x03R\frowsFiltered\"\xb4\x02\n" +
+	"\rrows_filtered\x18\b \x01(\x03R\frowsFiltered\"\x81\x03\n" +
 	"\n" +
 	"TaskResult\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +
@@ -2353,7 +2381,9 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\aelapsed\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\a \x01(\tR\n" +
-	"checkpoint\"w\n" +
+	"checkpoint\x12 \n" +
+	"\x03fit\x18\f \x01(\v2\x0e.engine.v1.FitR\x03fit\x12)\n" +
+	"\x05parts\x18\b \x03(\v2\x13.engine.v1.PartInfoR\x05parts\"w\n" +
 	"\rWorkerLogLine\x12'\n" +
 	"\x0fworker_sequence\x18\x01 \x01(\x04R\x0eworkerSequence\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12&\n" +
@@ -2395,12 +2425,13 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12>\n" +
 	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\x12%\n" +
-	"\x0egossip_address\x18\a \x01(\tR\rgossipAddress\"\x96\x01\n" +
+	"\x0egossip_address\x18\a \x01(\tR\rgossipAddress\"\xa8\x01\n" +
 	"\rJobAssignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
 	"\x04plan\x18\x03 \x01(\v2\x0f.engine.v1.PlanR\x04plan\x12!\n" +
-	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\"\xc9\x01\n" +
+	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\x12\x10\n" +
+	"\x03fit\x18\b \x01(\bR\x03fit\"\xc9\x01\n" +
 	"\n" +
 	"LeaseGrant\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12'\n" +
@@ -2533,17 +2564,19 @@ var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*Resources)(nil),             // 30: engine.v1.Resources
 	(*Error)(nil),                 // 31: engine.v1.Error
 	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*LogLine)(nil),               // 33: engine.v1.LogLine
-	(*TaskTemplate)(nil),          // 34: engine.v1.TaskTemplate
-	(*TaskGrant)(nil),             // 35: engine.v1.TaskGrant
-	(*JobSpec)(nil),               // 36: engine.v1.JobSpec
-	(*Plan)(nil),                  // 37: engine.v1.Plan
-	(*TaskPlan)(nil),              // 38: engine.v1.TaskPlan
-	(*InputFile)(nil),             // 39: engine.v1.InputFile
-	(*ObjectStoreAddress)(nil),    // 40: engine.v1.ObjectStoreAddress
-	(*ObjectCopy)(nil),            // 41: engine.v1.ObjectCopy
-	(*ObjectStoreUsage)(nil),      // 42: engine.v1.ObjectStoreUsage
-	(*ObjectOwner)(nil),           // 43: engine.v1.ObjectOwner
+	(*Fit)(nil),                   // 33: engine.v1.Fit
+	(*PartInfo)(nil),              // 34: engine.v1.PartInfo
+	(*LogLine)(nil),               // 35: engine.v1.LogLine
+	(*TaskTemplate)(nil),          // 36: engine.v1.TaskTemplate
+	(*TaskGrant)(nil),             // 37: engine.v1.TaskGrant
+	(*JobSpec)(nil),               // 38: engine.v1.JobSpec
+	(*Plan)(nil),                  // 39: engine.v1.Plan
+	(*TaskPlan)(nil),              // 40: engine.v1.TaskPlan
+	(*InputFile)(nil),             // 41: engine.v1.InputFile
+	(*ObjectStoreAddress)(nil),    // 42: engine.v1.ObjectStoreAddress
+	(*ObjectCopy)(nil),            // 43: engine.v1.ObjectCopy
+	(*ObjectStoreUsage)(nil),      // 44: engine.v1.ObjectStoreUsage
+	(*ObjectOwner)(nil),           // 45: engine.v1.ObjectOwner
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
@@ -2560,56 +2593,58 @@ var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	4,  // 11: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
 	31, // 12: engine.v1.TaskResult.error:type_name -> engine.v1.Error
 	32, // 13: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
-	33, // 14: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
-	10, // 15: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
-	11, // 16: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
-	12, // 17: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
-	2,  // 18: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
-	2,  // 19: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
-	34, // 20: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
-	35, // 21: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
-	8,  // 22: engine.v1.SyncResponse.task_revocations:type_name -> engine.v1.TaskRevocation
-	9,  // 23: engine.v1.SyncResponse.drain:type_name -> engine.v1.DrainOrder
-	32, // 24: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
-	32, // 25: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
-	32, // 26: engine.v1.HeadWelcome.adoption_wait:type_name -> google.protobuf.Duration
-	36, // 27: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
-	37, // 28: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
-	2,  // 29: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
-	38, // 30: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	39, // 31: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
-	40, // 32: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
-	41, // 33: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
-	42, // 34: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
-	26, // 35: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
-	16, // 36: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
-	15, // 37: engine.v1.SyncObjectsResponse.evacuation:type_name -> engine.v1.Evacuation
-	17, // 38: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
-	18, // 39: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
-	19, // 40: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
-	20, // 41: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
-	21, // 42: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
-	23, // 43: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
-	24, // 44: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
-	25, // 45: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
-	22, // 46: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
-	43, // 47: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
-	43, // 48: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
-	43, // 49: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
-	43, // 50: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
-	43, // 51: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	43, // 52: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	31, // 53: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
-	41, // 54: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
-	0,  // 55: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	13, // 56: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
-	7,  // 57: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	14, // 58: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
-	57, // [57:59] is the sub-list for method output_type
-	55, // [55:57] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	33, // 14: engine.v1.TaskResult.fit:type_name -> engine.v1.Fit
+	34, // 15: engine.v1.TaskResult.parts:type_name -> engine.v1.PartInfo
+	35, // 16: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
+	10, // 17: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
+	11, // 18: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
+	12, // 19: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
+	2,  // 20: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
+	2,  // 21: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
+	36, // 22: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
+	37, // 23: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
+	8,  // 24: engine.v1.SyncResponse.task_revocations:type_name -> engine.v1.TaskRevocation
+	9,  // 25: engine.v1.SyncResponse.drain:type_name -> engine.v1.DrainOrder
+	32, // 26: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
+	32, // 27: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
+	32, // 28: engine.v1.HeadWelcome.adoption_wait:type_name -> google.protobuf.Duration
+	38, // 29: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
+	39, // 30: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
+	2,  // 31: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
+	40, // 32: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
+	41, // 33: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	42, // 34: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
+	43, // 35: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
+	44, // 36: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
+	26, // 37: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
+	16, // 38: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
+	15, // 39: engine.v1.SyncObjectsResponse.evacuation:type_name -> engine.v1.Evacuation
+	17, // 40: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
+	18, // 41: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
+	19, // 42: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
+	20, // 43: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
+	21, // 44: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
+	23, // 45: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
+	24, // 46: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
+	25, // 47: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
+	22, // 48: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
+	45, // 49: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
+	45, // 50: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
+	45, // 51: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
+	45, // 52: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
+	45, // 53: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	45, // 54: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	31, // 55: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
+	43, // 56: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
+	0,  // 57: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	13, // 58: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
+	7,  // 59: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	14, // 60: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
+	59, // [59:61] is the sub-list for method output_type
+	57, // [57:59] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
@@ -2618,6 +2653,7 @@ func file_engine_v1_worker_service_proto_init() {
 		return
 	}
 	file_engine_v1_error_proto_init()
+	file_engine_v1_fit_proto_init()
 	file_engine_v1_job_proto_init()
 	file_engine_v1_job_service_proto_init()
 	file_engine_v1_object_proto_init()
