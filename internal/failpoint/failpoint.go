@@ -4,12 +4,14 @@
 //   - ENGINE_FAILPOINT=name[:nth][=duration] ends the process by SIGKILL when it comes to the place of that name, or to any place if
 //     the name is "any", for the nth time (the first, if none is said). With a duration the process pauses there instead and goes on.
 //     Several stand with commas between them.
-//   - ENGINE_FAILPOINT_ONCE=file lets only the process act that can create the file, in which it writes the name of the place: children
-//     inherit the environment, and one that is started again would be killed again.
+//   - ENGINE_FAILPOINT_ONCE=folder lets each place act once in all processes: one that is started again would be killed again. The one that
+//     acts leaves a file there, see Mark.
 //   - ENGINE_FAILPOINT_TRACE=file appends the name of every place that is passed, a line each.
 //
 // Points lists all places, so that a test can walk them.
 package failpoint
+
+import "strings"
 
 // Point is the name of a place: the part of the program, a slash, and what has just happened, or is about to.
 type Point string
@@ -110,3 +112,6 @@ const (
 	OnceVariable  = "ENGINE_FAILPOINT_ONCE"
 	TraceVariable = "ENGINE_FAILPOINT_TRACE"
 )
+
+// Mark is the name of the file that says, in the folder of OnceVariable, that a place has acted.
+func (p Point) Mark() string { return strings.ReplaceAll(string(p), "/", "-") }

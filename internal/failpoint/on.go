@@ -5,6 +5,7 @@ package failpoint
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -127,17 +128,13 @@ func (t *table) due(p Point) (due *order) {
 	return due
 }
 
-// first tells whether no other process has acted.
+// first tells whether no other process has acted here.
 func (t *table) first(p Point) bool {
 	if t.once == "" {
 		return true
 	}
-	f, err := os.OpenFile(t.once, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return false
-	}
-	_, err = f.WriteString(string(p))
-	return f.Close() == nil && err == nil
+	f, err := os.OpenFile(filepath.Join(t.once, p.Mark()), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return err == nil && f.Close() == nil
 }
 
 // end kills the process: no deferred call runs and nothing is flushed.
