@@ -14,14 +14,19 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
-// File is one input as it was when it was listed: a file, or an object of the object store.
+// File is one input as it was when it was listed: a file, an object in a bucket, or an object of the object store. Two Files can be
+// compared.
 type File struct {
-	// Path is absolute. Of an object it is the id.
+	// Path is absolute, or "s3://bucket/key". Of an object of the object store it is the id.
 	Path string
 	// SizeBytes is the file's length.
 	SizeBytes int64
-	// ModifiedUnixNanos is when the file was last modified; zero for an object, which never is.
+	// ModifiedUnixNanos is when the file was last modified; zero for an object of the object store, which never is.
 	ModifiedUnixNanos int64
+	// ETag identifies the content of what is in a bucket, if the bucket has such a thing. Empty for others.
+	ETag string
+	// Settings say how the bucket is reached, as the query of a URI has it: "region=eu-central-1". Empty if the surroundings say.
+	Settings string
 	// Partitions are the folders key=value of the path that make columns, with slashes between them; see dataset/hive. Empty if there
 	// are none.
 	Partitions string
@@ -57,6 +62,8 @@ type PlanOptions struct {
 	// WantedTypes holds the types in which later steps need columns of the source. A format without types of its own reads such
 	// a column in that type instead of inferring one, unless the user declared it. May be nil.
 	WantedTypes map[string]arrow.DataType
+	// Storage opens what is in buckets. Nil means that all files are files of this machine.
+	Storage Storage
 }
 
 // ReadOptions steers the reading of a split.
@@ -72,6 +79,8 @@ type ReadOptions struct {
 	BatchBytes int64
 	// Allocator provides the records' memory. Required.
 	Allocator memory.Allocator
+	// Storage opens what is in buckets. Nil means that all files are files of this machine.
+	Storage Storage
 }
 
 // Source reads one format. It is safe for concurrent use.

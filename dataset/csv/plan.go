@@ -10,6 +10,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/dataset/text"
 )
 
@@ -66,8 +67,15 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 		seen.setColumns(names)
 	}
 	layout := &dataset.Layout{}
+	ahead := storage.NewAhead(options.Storage, op, files, func(place int, _ dataset.File) []dataset.Range {
+		if place == 0 {
+			return []dataset.Range{{End: sampleBytes}}
+		}
+		return []dataset.Range{{End: headBytes}}
+	})
+	defer func() { _ = ahead.Close() }()
 	for _, info := range files {
-		splits, err := s.planFile(ctx, op, info, target, seen)
+		splits, err := s.planFile(ctx, ahead, op, info, target, seen)
 		if err != nil {
 			return nil, err
 		}
@@ -126,8 +134,8 @@ func (s *Source) checkDeclared(op, path string, names []string) error {
 }
 
 // planFile looks at one file.
-func (s *Source) planFile(ctx context.Context, op string, info dataset.File, target int64, seen *sample) ([]dataset.Split, error) {
-	file, err := text.Open(op, info)
+func (s *Source) planFile(ctx context.Context, from dataset.Storage, op string, info dataset.File, target int64, seen *sample) ([]dataset.Split, error) {
+	file, err := text.Open(ctx, from, op, info)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +157,15 @@ func (s *Source) planFile(ctx context.Context, op string, info dataset.File, tar
 	return splits, nil
 }
 
+// cutBytes is how much is read at once in the search for the end of a row in a file without quotes, and cutsAhead how many of these are
+// announced.
+const cutBytes, cutsAhead = 64 << 10, 16
+
+// expectCut announces what will be read where a split may end, if rows until then are not too long.
+func expectCut(file *text.Input, offset int64) {
+	file.Expect(dataset.Range{Start: offset, End: offset + 2*cutBytes})
+}
+
 // cut returns where the splits of a file end. The header stays in the first.
 func (s *Source) cut(ctx context.Context, op string, file *text.Input, info dataset.File, dataOffset, target int64) ([]int64, error) {
 	if file.Compressed() {
@@ -164,10 +181,23 @@ func (s *Source) cut(ctx context.Context, op string, file *text.Input, info data
 		c.offset = min(dataOffset, c.size)
 		c.previous = '\n' // a field begins here
 	}
-	block := make([]byte, min(int64(s.scanBytes), c.size-c.offset))
+	scan := int64(s.scanBytes)
+	if c.dialect.quoting {
+		file.Expect(dataset.Range{Start: c.offset, End: c.size})
+	} else {
+		scan = min(scan, cutBytes)
+		for i := range int64(cutsAhead) {
+			expectCut(file, c.offset+i*target)
+		}
+	}
+	block := make([]byte, min(scan, c.size-c.offset))
 	for c.next < c.size && c.offset < c.size {
 		if err := ctx.Err(); err != nil {
 			return nil, engine.WrapError(op, info.Path, err)
+		}
+		if !c.dialect.quoting {
+			file.Forget(dataset.Range{End: c.offset})
+			expectCut(file, c.offset+cutsAhead*target)
 		}
 		b := block[:min(int64(len(block)), c.size-c.offset)]
 		if n, err := file.ReadAt(b, c.offset); n < len(b) {

@@ -92,13 +92,14 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 		return nil, engine.Errorf(engine.KindInvalidArgument, "read csv", split.File.Path,
 			"bytes %d to %d are no part of %d bytes", split.StartOffsetBytes, split.EndOffsetBytes, split.File.SizeBytes)
 	}
-	file, err := text.Open("read csv", split.File)
+	file, err := text.Open(ctx, options.Storage, "read csv", split.File)
 	if err != nil {
 		return nil, err
 	}
+	file.Expect(dataset.Range{End: int64(s.headBytes)}, dataset.Range{Start: split.StartOffsetBytes, End: split.EndOffsetBytes})
 	r := &reader{
 		source: s, dialect: s.dialect, options: options, file: file, info: split.File, stop: split.EndOffsetBytes,
-		lines: text.LineCounter{File: split.File},
+		lines: text.NewLineCounter(ctx, options.Storage, split.File),
 	}
 	if err := r.prepare(ctx, split); err != nil {
 		_ = file.Close()

@@ -43,7 +43,7 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	if options.Schema == nil || options.Allocator == nil {
 		return nil, engine.Errorf(engine.KindInternal, opRead, split.File.Path, "no schema or no allocator")
 	}
-	x, err := openIndex(ctx, split.File)
+	x, err := openIndex(ctx, options.Storage, split.File)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 	layout := &dataset.Layout{}
 	var fields []arrow.Field
 	for i, f := range files {
-		index, err := openIndex(ctx, f)
+		index, err := openIndex(ctx, options.Storage, f)
 		if err != nil {
 			return nil, err
 		}
@@ -111,8 +111,8 @@ func mergeFields(fields, own []arrow.Field, path, first string) error {
 }
 
 // openIndex opens a file that is what it was when it was listed, and looks for its messages.
-func openIndex(ctx context.Context, f dataset.File) (*index, error) {
-	in, err := text.OpenPlain(opRead, f)
+func openIndex(ctx context.Context, from dataset.Storage, f dataset.File) (*index, error) {
+	in, err := text.OpenPlain(ctx, from, opRead, f)
 	if err != nil {
 		return nil, err
 	}

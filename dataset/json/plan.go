@@ -12,6 +12,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/dataset/text"
 )
 
@@ -212,12 +213,18 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 		seen.closed = true
 	}
 	layout := &dataset.Layout{}
-	for i, info := range files {
-		sample := s.sampleBytes
-		if i > 0 {
-			sample /= 16
+	sampled := func(place int) int64 {
+		if place == 0 {
+			return int64(s.sampleBytes)
 		}
-		splits, err := s.planFile(ctx, info, target, int64(sample), seen)
+		return int64(s.sampleBytes / 16)
+	}
+	ahead := storage.NewAhead(options.Storage, opPlan, files, func(place int, _ dataset.File) []dataset.Range {
+		return []dataset.Range{{End: sampled(place) + int64(s.blockBytes)}}
+	})
+	defer func() { _ = ahead.Close() }()
+	for i, info := range files {
+		splits, err := s.planFile(ctx, ahead, info, target, sampled(i), seen)
 		if err != nil {
 			return nil, err
 		}
@@ -281,8 +288,8 @@ func (s *Source) skipMark(in *text.Input, start *int64) error {
 }
 
 // planFile looks at one file.
-func (s *Source) planFile(ctx context.Context, info dataset.File, target, sample int64, seen *samples) ([]dataset.Split, error) {
-	in, err := text.Open(opPlan, info)
+func (s *Source) planFile(ctx context.Context, from dataset.Storage, info dataset.File, target, sample int64, seen *samples) ([]dataset.Split, error) {
+	in, err := text.Open(ctx, from, opPlan, info)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +298,7 @@ func (s *Source) planFile(ctx context.Context, info dataset.File, target, sample
 	if err := s.skipMark(in, &start); err != nil {
 		return nil, err
 	}
-	if err := s.sampleFile(ctx, in, info, start, sample, seen); err != nil {
+	if err := s.sampleFile(ctx, from, in, info, start, sample, seen); err != nil {
 		return nil, err
 	}
 	ends := []int64{info.SizeBytes}
@@ -310,9 +317,9 @@ func (s *Source) planFile(ctx context.Context, info dataset.File, target, sample
 }
 
 // sampleFile looks at the lines that begin within the first bytes of a file.
-func (s *Source) sampleFile(ctx context.Context, in *text.Input, info dataset.File, start, sample int64, seen *samples) error {
+func (s *Source) sampleFile(ctx context.Context, from dataset.Storage, in *text.Input, info dataset.File, start, sample int64, seen *samples) error {
 	lines := newLineReader(opPlan, info, in, start, max(start, info.SizeBytes), s.blockBytes, s.maxLineBytes)
-	counter := text.LineCounter{File: info}
+	counter := text.NewLineCounter(ctx, from, info)
 	defer counter.Close()
 	var bad error
 	for good := false; ; {
@@ -340,16 +347,27 @@ func (s *Source) sampleFile(ctx context.Context, in *text.Input, info dataset.Fi
 	}
 }
 
+// cutBytes is how much is read at once in the search for a line end, and cutsAhead how many of these are announced.
+const cutBytes, cutsAhead = 64 << 10, 16
+
 // cut returns where the splits of a file end.
 func (s *Source) cut(ctx context.Context, in *text.Input, info dataset.File, target int64) ([]int64, error) {
 	target = min(target, math.MaxInt64/4)
 	var ends []int64
-	block := make([]byte, min(64<<10, info.SizeBytes))
+	block := make([]byte, min(cutBytes, info.SizeBytes))
+	expect := func(offset int64) { // Lines until then may be long.
+		in.Expect(dataset.Range{Start: offset, End: offset + 2*cutBytes})
+	}
+	for i := range int64(cutsAhead) {
+		expect((i+1)*target - 1)
+	}
 	// The line end at or after the target, less one: a target just behind a line end is a boundary itself.
 	for offset := target - 1; offset < info.SizeBytes; {
 		if err := ctx.Err(); err != nil {
 			return nil, engine.WrapError(opPlan, info.Path, err)
 		}
+		in.Forget(dataset.Range{End: offset})
+		expect(offset + cutsAhead*target)
 		b := block[:min(int64(len(block)), info.SizeBytes-offset)]
 		if n, err := in.ReadAt(b, offset); n < len(b) {
 			return nil, text.ShortRead(opPlan, info, offset+int64(n), err)

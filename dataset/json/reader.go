@@ -62,14 +62,15 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 		return nil, engine.Errorf(engine.KindInvalidArgument, opRead, split.File.Path,
 			"bytes %d to %d are no part of %d bytes", split.StartOffsetBytes, split.EndOffsetBytes, split.File.SizeBytes)
 	}
-	r := &reader{source: s, options: options, info: split.File, lines: text.LineCounter{File: split.File}}
+	r := &reader{source: s, options: options, info: split.File, lines: text.NewLineCounter(ctx, options.Storage, split.File)}
 	if err := r.layOut(); err != nil {
 		return nil, err
 	}
-	input, err := text.Open(opRead, split.File)
+	input, err := text.Open(ctx, options.Storage, opRead, split.File)
 	if err != nil {
 		return nil, err
 	}
+	input.Expect(dataset.Range{Start: split.StartOffsetBytes, End: split.EndOffsetBytes})
 	if err := s.skipMark(input, &split.StartOffsetBytes); err != nil {
 		_ = input.Close()
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -445,8 +444,4 @@ func (in *input) leaves(field int) []int {
 // columnError names the column.
 func columnError(column string, err error) error {
 	return fmt.Errorf("column %q: %w", column, err)
-}
-
-func stamp(unixNanos int64) string {
-	return time.Unix(0, unixNanos).UTC().Format(time.RFC3339Nano)
 }

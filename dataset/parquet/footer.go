@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -19,6 +18,8 @@ import (
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/storage"
 )
 
 const (
@@ -33,8 +34,8 @@ const (
 // input is an open Parquet file whose footer has been read and checked.
 type input struct {
 	path     string
-	file     *os.File
-	info     fs.FileInfo
+	size     int64
+	file     dataset.Input
 	counter  *countingReader
 	parquet  *file.Reader
 	manifest *pqarrow.SchemaManifest
@@ -46,35 +47,41 @@ type input struct {
 	notes metadata.KeyValueMetadata
 }
 
-// openInput opens a file and reads its footer. Errors name the file.
-func openInput(path string) (_ *input, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fileError(path, err)
-	}
-	in := &input{path: path, file: f, places: map[string]int{}}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-		}
-	}()
-	if in.info, err = f.Stat(); err != nil {
-		return nil, fileError(path, err)
-	}
-	if in.info.IsDir() {
-		return nil, engine.Errorf(engine.KindInvalidArgument, opRead, path, "is a folder, not a file")
-	}
-	in.counter = &countingReader{from: f}
-	if err := in.guard("footer", in.readFooter); err != nil {
+// openInput opens a file that is what it was when it was listed, and reads its footer. Errors name the file.
+func openInput(ctx context.Context, from dataset.Storage, f dataset.File) (_ *input, err error) {
+	in := &input{path: f.Path, size: f.SizeBytes, places: map[string]int{}}
+	if in.file, err = storage.Open(ctx, from, opRead, f); err != nil {
 		return nil, err
 	}
+	in.file.Expect(footerRanges(f)...)
+	in.counter = &countingReader{from: in.file}
+	if err := in.guard("footer", in.readFooter); err != nil {
+		_ = in.file.Close()
+		return nil, err
+	}
+	in.file.Forget(footerRanges(f)...)
 	return in, nil
+}
+
+// openPath opens a file of this machine as it is now.
+func openPath(path string) (*input, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, storage.Error(opRead, path, err)
+	}
+	return openInput(context.Background(), nil, dataset.File{Path: path, SizeBytes: info.Size(), ModifiedUnixNanos: info.ModTime().UnixNano()})
+}
+
+// footerRanges are what is read of a file to learn what is in it, unless its footer is longer.
+func footerRanges(f dataset.File) []dataset.Range {
+	const magicBytes, tailBytes = 4, 64 << 10
+	return []dataset.Range{{End: magicBytes}, {Start: max(magicBytes, f.SizeBytes-tailBytes), End: f.SizeBytes}}
 }
 
 func (in *input) close() error { return in.file.Close() }
 
 func (in *input) readFooter() error {
-	size := in.info.Size()
+	size := in.size
 	footerBytes, err := checkEnds(in.counter, size)
 	if err != nil {
 		return err
@@ -152,11 +159,8 @@ func checkRanges(md *metadata.FileMetaData, end int64) error {
 			if chunk.FilePath != nil && *chunk.FilePath != "" {
 				return fmt.Errorf("row group %d, column %q is in another file, which is not supported", i, name)
 			}
-			start := chunk.MetaData.DataPageOffset
-			if d := chunk.MetaData.DictionaryPageOffset; d != nil && *d > 0 && *d < start {
-				start = *d
-			}
 			size := chunk.MetaData.TotalCompressedSize
+			start := chunkRange(chunk.MetaData.DataPageOffset, chunk.MetaData.DictionaryPageOffset, size).Start
 			if start < 0 || size < 0 || start > end || size > end-start {
 				return fmt.Errorf("row group %d, column %q: bytes %d to %d are outside of the file's data, which ends at %d; truncated?", i, name, start, start+size, end)
 			}
@@ -172,6 +176,15 @@ func checkRanges(md *metadata.FileMetaData, end int64) error {
 		return fmt.Errorf("its row groups have %d rows, the footer says %d", rows, md.NumRows)
 	}
 	return nil
+}
+
+// chunkRange is where a column chunk lies.
+func chunkRange(data int64, dictionary *int64, size int64) dataset.Range {
+	start := data
+	if dictionary != nil && *dictionary > 0 && *dictionary < start {
+		start = *dictionary
+	}
+	return dataset.Range{Start: start, End: start + size}
 }
 
 // readSchema settles the columns' types.
@@ -267,7 +280,7 @@ func (in *input) guard(what string, work func() error) (err error) {
 		case known != nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 			return err
 		case in.counter.failed != nil:
-			return fileError(in.path, in.counter.failed)
+			return in.counter.failed
 		default:
 			return in.corrupt(what, err)
 		}
@@ -280,22 +293,6 @@ func (in *input) corrupt(what string, err error) error {
 		return engine.Errorf(engine.KindCorrupt, opRead, in.path, "%w", err)
 	}
 	return engine.Errorf(engine.KindCorrupt, opRead, in.path, "%s: %w", what, err)
-}
-
-// fileError classifies an error of the operating system.
-func fileError(path string, err error) error {
-	kind := engine.KindUnavailable
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		kind = engine.KindNotFound
-	case errors.Is(err, fs.ErrPermission):
-		kind = engine.KindPermission
-	}
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		err = pathError.Err // the path stands in front already
-	}
-	return engine.Errorf(kind, opRead, path, "%w", err)
 }
 
 // countingReader counts the bytes read and remembers a failure of the storage, which is not the file's fault.

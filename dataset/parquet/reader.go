@@ -1,9 +1,11 @@
 package parquet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -43,11 +45,6 @@ type reader struct {
 }
 
 func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*reader, error) {
-	planned := split.File
-	if in.info.Size() != planned.SizeBytes || in.info.ModTime().UnixNano() != planned.ModifiedUnixNanos {
-		return nil, engine.Errorf(engine.KindData, opRead, in.path, "file changed since the job was planned: it has %d bytes of %s, planned were %d bytes of %s",
-			in.info.Size(), stamp(in.info.ModTime().UnixNano()), planned.SizeBytes, stamp(planned.ModifiedUnixNanos))
-	}
 	groups := in.parquet.MetaData().RowGroups
 	if split.FirstRowGroup < 0 || split.RowGroups < 0 || split.FirstRowGroup+split.RowGroups > len(groups) {
 		return nil, engine.Errorf(engine.KindInternal, opRead, in.path, "split of row groups %d to %d, the file has %d", split.FirstRowGroup, split.FirstRowGroup+split.RowGroups, len(groups))
@@ -67,6 +64,9 @@ func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*re
 	}
 	r.batchRow = r.nextRow
 	r.estimateRow()
+	for group := r.group; group < r.end; group++ {
+		r.in.file.Expect(r.order(group)...)
+	}
 	return r, nil
 }
 
@@ -93,6 +93,47 @@ func (r *reader) selectColumns() error {
 	}
 	r.schema = arrow.NewSchema(fields, nil)
 	return nil
+}
+
+// chunks are where the wanted columns of a row group lie, by their places in the file.
+func (r *reader) chunks(group int) []dataset.Range {
+	var out []dataset.Range
+	columns := r.in.parquet.MetaData().RowGroups[group].Columns
+	for _, field := range r.fields {
+		for _, leaf := range r.in.leaves(field) {
+			m := columns[leaf].MetaData
+			out = append(out, chunkRange(m.DataPageOffset, m.DictionaryPageOffset, m.TotalCompressedSize))
+		}
+	}
+	slices.SortFunc(out, func(a, b dataset.Range) int { return cmp.Compare(a.Start, b.Start) })
+	return out
+}
+
+// order is how a row group's chunks are read: side by side. If they are large, they are cut into pieces, of which all first ones come
+// first.
+func (r *reader) order(group int) []dataset.Range {
+	const together, least = 16 << 20, 64 << 10
+	chunks := r.chunks(group)
+	var size int64
+	for _, c := range chunks {
+		size += c.End - c.Start
+	}
+	if size <= together {
+		return chunks
+	}
+	piece := max(together/int64(len(chunks)), least)
+	var out []dataset.Range
+	for left := chunks; len(left) > 0; {
+		var rest []dataset.Range
+		for _, c := range left {
+			out = append(out, dataset.Range{Start: c.Start, End: min(c.Start+piece, c.End)})
+			if c.Start+piece < c.End {
+				rest = append(rest, dataset.Range{Start: c.Start + piece, End: c.End})
+			}
+		}
+		left = rest
+	}
+	return out
 }
 
 func (r *reader) estimateRow() {
@@ -191,6 +232,7 @@ func (r *reader) openGroup() (bool, error) {
 	for r.left == 0 {
 		if r.decoders != nil {
 			r.closeDecoders()
+			r.in.file.Forget(r.chunks(r.group)...)
 			r.group++
 		}
 		if r.group >= r.end {
@@ -286,8 +328,5 @@ func (r *reader) Close() error {
 	r.failed = engine.Errorf(engine.KindInternal, opRead, r.in.path, "the reader is closed")
 	r.dropPending()
 	r.closeDecoders()
-	if err := r.in.close(); err != nil {
-		return fileError(r.in.path, err)
-	}
-	return nil
+	return r.in.close()
 }

@@ -58,7 +58,7 @@ func (s *Sink) Create(w io.Writer, schema *arrow.Schema, allocator memory.Alloca
 // Metadata returns the pairs that were given to Writer.Finish and, unless it is among them, "engine.rows", the number of rows.
 // It reads the footer alone.
 func (s *Sink) Metadata(path string) (map[string]string, error) {
-	in, err := openInput(path)
+	in, err := openPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *Sink) Metadata(path string) (map[string]string, error) {
 		}
 	}
 	if err := in.close(); err != nil {
-		return nil, fileError(path, err)
+		return nil, err
 	}
 	return pairs, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/storage"
 )
 
 // defaultSplitBytes is PlanOptions.TargetSplitBytes if that is zero.
@@ -34,13 +35,15 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 	if target <= 0 {
 		target = defaultSplitBytes
 	}
+	ahead := storage.NewAhead(options.Storage, opRead, files, func(_ int, f dataset.File) []dataset.Range { return footerRanges(f) })
+	defer func() { _ = ahead.Close() }()
 	layout := &dataset.Layout{}
 	var fields []arrow.Field
 	for i, f := range files {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		in, err := openInput(f.Path)
+		in, err := openInput(ctx, ahead, f)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +56,7 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 			layout.Splits = append(layout.Splits, splits(in, f, target)...)
 		}
 		if closeErr := in.close(); err == nil && closeErr != nil {
-			err = fileError(f.Path, closeErr)
+			err = closeErr
 		}
 		if err != nil {
 			return nil, err
@@ -118,7 +121,7 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	if options.Schema == nil || options.Allocator == nil {
 		return nil, engine.Errorf(engine.KindInternal, opRead, split.File.Path, "no schema or no allocator")
 	}
-	in, err := openInput(split.File.Path)
+	in, err := openInput(ctx, options.Storage, split.File)
 	if err != nil {
 		return nil, err
 	}

@@ -3,48 +3,60 @@
 package text
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/storage"
 )
 
 // Input is a file that is read by offset, unpacked if its name says that it is compressed. It is not safe for concurrent use.
 type Input struct {
 	op   string
 	info dataset.File
-	file *os.File
+	file dataset.Input
 	// unpacked is nil for a file that is not compressed, packing its format.
 	unpacked *unpacker
 	packing  packing
 }
 
-// Open opens a file that is still what it was when it was listed; op begins messages. Another length or modification time is an error
-// of kind engine.KindData; others are of kind engine.KindNotFound and engine.KindPermission.
-func Open(op string, info dataset.File) (*Input, error) {
-	in, err := OpenPlain(op, info)
+// Open opens a file that is still what it was when it was listed; op begins messages, and from may be nil for a file of this machine. A
+// file that has changed is an error of kind engine.KindData; others are of kind engine.KindNotFound and engine.KindPermission, or those of
+// a bucket. ctx must live until the Input is closed.
+func Open(ctx context.Context, from dataset.Storage, op string, info dataset.File) (*Input, error) {
+	in, err := OpenPlain(ctx, from, op, info)
 	if err == nil {
-		in.packing = packingOf(info.Path)
+		if in.packing = packingOf(info.Path); in.packing != nil {
+			in.file.Expect(dataset.Range{End: info.SizeBytes})
+		}
 	}
 	return in, err
 }
 
 // OpenPlain is Open for a file that is read as it stands, whatever its name says.
-func OpenPlain(op string, info dataset.File) (*Input, error) {
-	file, err := os.Open(info.Path)
+func OpenPlain(ctx context.Context, from dataset.Storage, op string, info dataset.File) (*Input, error) {
+	file, err := storage.Open(ctx, from, op, info)
 	if err != nil {
-		return nil, Error(op, info.Path, err)
-	}
-	in := &Input{op: op, info: info, file: file}
-	if err := in.Check(); err != nil {
-		_ = file.Close()
 		return nil, err
 	}
-	return in, nil
+	return &Input{op: op, info: info, file: file}, nil
+}
+
+// Expect announces what will be read, see dataset.Input. Of a compressed file it does nothing: all of it is expected.
+func (in *Input) Expect(ranges ...dataset.Range) {
+	if in.packing == nil {
+		in.file.Expect(ranges...)
+	}
+}
+
+// Forget says what will not be read any more, see dataset.Input. Of a compressed file it does nothing.
+func (in *Input) Forget(ranges ...dataset.Range) {
+	if in.packing == nil {
+		in.file.Forget(ranges...)
+	}
 }
 
 // Compressed tells whether the name of a file says that it is compressed: then only a whole file can be a split.
@@ -62,11 +74,7 @@ func (in *Input) Compressed() bool { return in.packing != nil }
 // than data does is one of kind engine.KindData.
 func (in *Input) ReadAt(p []byte, offset int64) (int, error) {
 	if in.packing == nil {
-		n, err := in.file.ReadAt(p, offset)
-		if err != nil && !errors.Is(err, io.EOF) {
-			err = Error(in.op, in.info.Path, err)
-		}
-		return n, err
+		return in.file.ReadAt(p, offset)
 	}
 	if in.unpacked == nil || offset < in.unpacked.offset {
 		in.stop()
@@ -95,7 +103,7 @@ func (in *Input) readError(err error) error {
 		return engine.Errorf(engine.KindData, in.op, in.info.Path, "%w", err).
 			WithHint("unpack it yourself if it really holds that much")
 	case errors.As(err, &failed):
-		return Error(in.op, in.info.Path, failed.cause)
+		return storage.Error(in.op, in.info.Path, failed.cause)
 	}
 	return in.damaged(err)
 }
@@ -116,31 +124,12 @@ func (in *Input) ReadBytes() int64 {
 }
 
 // Check tells whether the file is still what it was when it was listed.
-func (in *Input) Check() error {
-	stat, err := in.file.Stat()
-	switch {
-	case err != nil:
-		return Error(in.op, in.info.Path, err)
-	case stat.Size() != in.info.SizeBytes:
-		return Changed(in.op, in.info, "it had %d bytes and has %d", in.info.SizeBytes, stat.Size())
-	case stat.ModTime().UnixNano() != in.info.ModifiedUnixNanos:
-		return Changed(in.op, in.info, "it was modified at %s", stat.ModTime().UTC().Format("2006-01-02T15:04:05.000Z"))
-	}
-	return nil
-}
+func (in *Input) Check() error { return in.file.Check() }
 
 // Close closes the file. It may be called more than once.
 func (in *Input) Close() error {
 	in.stop()
-	if in.file == nil {
-		return nil
-	}
-	err := in.file.Close()
-	in.file = nil
-	if err != nil {
-		return Error(in.op, in.info.Path, err)
-	}
-	return nil
+	return in.file.Close()
 }
 
 func (in *Input) stop() {
@@ -150,38 +139,9 @@ func (in *Input) stop() {
 	}
 }
 
-// Error classifies an error of the file system; one that is an engine.Error already stays as it is.
-func Error(op, path string, err error) error {
-	var known *engine.Error
-	if errors.As(err, &known) {
-		return err
-	}
-	kind := engine.KindInternal
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		kind = engine.KindNotFound
-	case errors.Is(err, fs.ErrPermission):
-		kind = engine.KindPermission
-	}
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		err = pathError.Err
-	}
-	return &engine.Error{Kind: kind, Op: op, ID: path, Err: err}
-}
-
-// Changed is the error about a file that is not the one that was listed.
-func Changed(op string, info dataset.File, format string, args ...any) error {
-	return engine.Errorf(engine.KindData, op, info.Path, "file changed since the job was planned: %s", fmt.Sprintf(format, args...)).
-		WithHint("leave input files alone while a job runs; submit the job again to read the new content")
-}
-
 // ShortRead is the error about a read that ended before it should have, at an offset.
 func ShortRead(op string, info dataset.File, end int64, err error) error {
-	if errors.Is(err, io.EOF) {
-		return Changed(op, info, "it ends at byte %d", end)
-	}
-	return Error(op, info.Path, err)
+	return storage.ShortRead(op, info, end, err)
 }
 
 // shownRunes is how much of a value an error message shows.

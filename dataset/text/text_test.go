@@ -49,7 +49,7 @@ func pack(t testing.TB, repeat int, content []byte) []byte {
 
 // TestRatio reads a small file that holds very many equal rows: it is refused, but not before it is large.
 func TestRatio(t *testing.T) {
-	in, err := text.Open("read", write(t, "a.csv.zst", pack(t, 270, make([]byte, 1<<20))))
+	in, err := text.Open(t.Context(), nil, "read", write(t, "a.csv.zst", pack(t, 270, make([]byte, 1<<20))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestRatio(t *testing.T) {
 func TestLineCounter(t *testing.T) {
 	content := []byte(strings.Repeat("line\n", 200_000))
 	for _, file := range []dataset.File{write(t, "a.csv", content), write(t, "a.csv.zst", pack(t, 1, content))} {
-		l := text.LineCounter{File: file}
+		l := text.NewLineCounter(t.Context(), nil, file)
 		for _, line := range []int64{1, 150_000, 7, 200_000} {
 			got, err := l.At((line-1)*5 + 2)
 			if err != nil || got != line {
