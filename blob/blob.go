@@ -71,8 +71,8 @@ type Writer interface {
 
 // Sweeper is a Bucket in which puts that were cut off can leave something behind that nobody sees.
 type Sweeper interface {
-	// Sweep deletes what is left of puts of keys that begin with prefix. Those that are under way then fail.
-	Sweep(ctx context.Context, prefix string) error
+	// Sweep deletes what is left of puts of keys that begin with prefix and that ours says yes to. Those that are under way then fail.
+	Sweep(ctx context.Context, prefix string, ours func(key string) bool) error
 }
 
 // Prober is a Bucket that another program keeps, which may not know all that this package asks of it.
@@ -80,4 +80,20 @@ type Prober interface {
 	// ProbeIfAbsent makes sure that PutOptions.IfAbsent is heeded, by objects of the key, which is absent before and after. A store
 	// that ignores it is an error of kind engine.KindInvalidArgument that names the store.
 	ProbeIfAbsent(ctx context.Context, key string) error
+}
+
+// Sealer is a Bucket whose writers are SealingWriters.
+type Sealer interface {
+	// Reveal commits what a writer has sealed. It may be called by any process, more than once: an object that has been revealed stays.
+	// One of somebody else in its place is an error of kind engine.KindConflict, if the writer was to make a new one; if neither the
+	// object nor what was sealed is there any more, the kind is engine.KindNotFound.
+	Reveal(ctx context.Context, sealed string) (Info, error)
+}
+
+// SealingWriter is a Writer that can leave its Commit to another process.
+type SealingWriter interface {
+	Writer
+	// Seal makes the bytes durable and unseen, and ends the writer. What it returns is for Sealer.Reveal, and is printable. Sealed bytes
+	// go with Sweeper.Sweep.
+	Seal(ctx context.Context) (sealed string, err error)
 }

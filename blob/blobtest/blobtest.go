@@ -32,6 +32,7 @@ func Run(t *testing.T, largeBytes int, open func(t *testing.T) blob.Bucket) {
 		{"one of many wins", oneOfManyWins},
 		{"marks", marks},
 		{"writer", writer},
+		{"seals", seals},
 		{"abort", abort},
 		{"list", list},
 		{"delete", deletes},

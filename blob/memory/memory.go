@@ -30,6 +30,9 @@ type objects struct {
 	mu      sync.Mutex
 	byKey   map[string]object
 	version int64
+	// sealed has the writers that were sealed and not revealed; revealed tells what object a seal became.
+	sealed   map[string]*writer
+	revealed map[string]blob.Info
 }
 
 // object is immutable: what is replaced stays whole for its readers.
@@ -40,7 +43,7 @@ type object struct {
 
 // New makes an empty bucket that nobody else sees. The name is part of its URI.
 func New(name string) *Bucket {
-	return &Bucket{uri: "mem://" + name, objects: &objects{byKey: map[string]object{}}}
+	return &Bucket{uri: "mem://" + name, objects: &objects{byKey: map[string]object{}, sealed: map[string]*writer{}, revealed: map[string]blob.Info{}}}
 }
 
 // shared holds the buckets of Shared, by name. They live as long as the process.

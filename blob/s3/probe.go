@@ -73,7 +73,7 @@ func hinted(err error) error {
 
 // Sweep implements blob.Sweeper: it aborts multipart uploads. Some servers list those of a whole key alone; there a lifecycle rule must
 // do it.
-func (b *Bucket) Sweep(ctx context.Context, prefix string) error {
+func (b *Bucket) Sweep(ctx context.Context, prefix string, ours func(key string) bool) error {
 	in := &sdk.ListMultipartUploadsInput{Bucket: &b.name, Prefix: b.key(prefix)}
 	for {
 		var page *sdk.ListMultipartUploadsOutput
@@ -88,7 +88,7 @@ func (b *Bucket) Sweep(ctx context.Context, prefix string) error {
 		}
 		for _, found := range page.Uploads {
 			key, ok := strings.CutPrefix(aws.ToString(found.Key), b.prefix)
-			if !ok || !strings.HasPrefix(key, prefix) {
+			if !ok || !strings.HasPrefix(key, prefix) || !ours(key) {
 				continue
 			}
 			u := &upload{bucket: b, key: key, id: aws.ToString(found.UploadId)}

@@ -11,7 +11,8 @@
 // whether a multipart upload that has vanished was completed. A 409 means that two puts met; then the put is made again.
 //
 // A program that is killed in the middle of a multipart upload leaves parts behind, which are not visible and cost room: have a
-// lifecycle rule of the bucket delete incomplete uploads after a day.
+// lifecycle rule of the bucket delete incomplete uploads after a day or more, which Sweep does on demand. What a writer seals is such an
+// upload, too, until it is revealed.
 package s3
 
 import (

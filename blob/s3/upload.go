@@ -31,6 +31,8 @@ type upload struct {
 	token    string
 	mark     string
 	ifAbsent bool
+	// sealed says that another process may have ended it.
+	sealed bool
 }
 
 // part is a part that the server has.
@@ -93,7 +95,11 @@ func (u *upload) send(ctx context.Context, number int32, from io.ReaderAt, offse
 }
 
 func (u *upload) gone() error {
-	return engine.Errorf(engine.KindUnavailable, "put", u.bucket.id(u.key), "the upload %s is gone from the server: somebody aborted it, or another put of the same key ended it", u.id)
+	kind := engine.KindUnavailable // Another attempt begins anew.
+	if u.sealed {
+		kind = engine.KindNotFound
+	}
+	return engine.Errorf(kind, "put", u.bucket.id(u.key), "the upload %s is gone from the server: somebody aborted it, or another put of the same key ended it", u.id)
 }
 
 // complete makes the object of its parts, which are in order. If it meets another put, it tries again if again is set, and else
@@ -133,7 +139,7 @@ func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.I
 		switch {
 		case status == http.StatusConflict && !again:
 			return engine.Errorf(engine.KindUnavailable, "put", b.id(u.key), "%w", errMet)
-		case gone || doubtful && status == http.StatusPreconditionFailed:
+		case gone || (doubtful || u.sealed) && status == http.StatusPreconditionFailed:
 			stored, is, verifyErr := b.mine(ctx, u.key, u.token)
 			switch {
 			case verifyErr != nil:

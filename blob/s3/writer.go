@@ -143,11 +143,7 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 		w.end(err)
 		return info, err
 	}
-	if err := w.flush(); err != nil {
-		return blob.Info{}, err
-	}
-	w.parts.Wait()
-	if err := w.failure(); err != nil {
+	if err := w.finish(); err != nil {
 		return blob.Info{}, err
 	}
 	info, err := w.upload.complete(w.sending, w.done, true)
@@ -158,6 +154,15 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	w.upload = nil
 	w.end(nil)
 	return info, nil
+}
+
+// finish sends what is left, and returns when all parts are there.
+func (w *writer) finish() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	w.parts.Wait()
+	return w.failure()
 }
 
 // end forgets what is not needed any more.
