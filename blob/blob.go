@@ -88,6 +88,8 @@ type Sealer interface {
 	// One of somebody else in its place is an error of kind engine.KindConflict, if the writer was to make a new one; if neither the
 	// object nor what was sealed is there any more, the kind is engine.KindNotFound.
 	Reveal(ctx context.Context, sealed string) (Info, error)
+	// Unseal deletes what a writer has sealed and nobody is to reveal. What is gone is no error.
+	Unseal(ctx context.Context, sealed string) error
 }
 
 // SealingWriter is a Writer that can leave its Commit to another process.

@@ -63,6 +63,15 @@ func seals(t *testing.T, b blob.Bucket, largeBytes int) {
 		if _, err = sealer.Reveal(t.Context(), spared); err != nil {
 			t.Fatal(err)
 		}
+		given := seal("given up", data)
+		for _, sealed := range []string{given, given, swept, spared} {
+			if err := sealer.Unseal(t.Context(), sealed); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = sealer.Reveal(t.Context(), given)
+		WantKind(t, err, engine.KindNotFound)
+		Want(t, b, "swept/b", data)
 		if err := b.Delete(t.Context(), "swept/b"); err != nil {
 			t.Fatal(err)
 		}

@@ -56,6 +56,14 @@ func (b *Bucket) Reveal(ctx context.Context, sealed string) (blob.Info, error) {
 	}
 }
 
+// Unseal implements blob.Sealer.
+func (b *Bucket) Unseal(_ context.Context, sealed string) error {
+	b.objects.mu.Lock()
+	defer b.objects.mu.Unlock()
+	delete(b.objects.sealed, sealed)
+	return nil
+}
+
 // Sweep implements blob.Sweeper: it drops what was sealed.
 func (b *Bucket) Sweep(_ context.Context, prefix string, ours func(key string) bool) error {
 	b.objects.mu.Lock()

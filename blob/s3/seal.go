@@ -58,10 +58,10 @@ func (w *writer) Seal(ctx context.Context) (string, error) {
 	return string(text), nil
 }
 
-// Reveal implements blob.Sealer.
-func (b *Bucket) Reveal(ctx context.Context, sealed string) (blob.Info, error) {
-	bad := func() (blob.Info, error) {
-		return blob.Info{}, engine.Errorf(engine.KindInvalidArgument, "reveal", b.URI(), "this is nothing that was sealed here")
+// unseal takes the text of a seal apart.
+func (b *Bucket) unseal(sealed string) (u *upload, parts []part, err error) {
+	bad := func() (*upload, []part, error) {
+		return nil, nil, engine.Errorf(engine.KindInvalidArgument, "reveal", b.URI(), "this is nothing that was sealed here")
 	}
 	var s sealedUpload
 	if err := json.Unmarshal([]byte(sealed), &s); err != nil || s.ID == "" || s.Token == "" || len(s.Parts) == 0 {
@@ -71,10 +71,26 @@ func (b *Bucket) Reveal(ctx context.Context, sealed string) (blob.Info, error) {
 	if !ok || blob.CheckKey(key) != nil {
 		return bad()
 	}
-	u := &upload{bucket: b, key: key, id: s.ID, token: s.Token, mark: s.Mark, ifAbsent: s.IfAbsent, sealed: true}
-	parts := make([]part, len(s.Parts))
 	for i, p := range s.Parts {
-		parts[i] = part{number: int32(i + 1), sizeBytes: p.SizeBytes, crc: p.CRC, etag: &p.ETag} //nolint:gosec // S3 has 10,000 parts at most.
+		parts = append(parts, part{number: int32(i + 1), sizeBytes: p.SizeBytes, crc: p.CRC, etag: &p.ETag}) //nolint:gosec // S3 has 10,000 parts at most.
+	}
+	return &upload{bucket: b, key: key, id: s.ID, token: s.Token, mark: s.Mark, ifAbsent: s.IfAbsent, sealed: true}, parts, nil
+}
+
+// Reveal implements blob.Sealer.
+func (b *Bucket) Reveal(ctx context.Context, sealed string) (blob.Info, error) {
+	u, parts, err := b.unseal(sealed)
+	if err != nil {
+		return blob.Info{}, err
 	}
 	return u.complete(ctx, parts, true)
+}
+
+// Unseal implements blob.Sealer.
+func (b *Bucket) Unseal(ctx context.Context, sealed string) error {
+	u, _, err := b.unseal(sealed)
+	if err != nil {
+		return err
+	}
+	return u.abort(ctx, nil)
 }
