@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	pq "github.com/apache/arrow/go/v15/parquet"
 	"github.com/apache/arrow/go/v15/parquet/compress"
-	"github.com/apache/arrow/go/v15/parquet/file"
 	"github.com/apache/arrow/go/v15/parquet/metadata"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 
@@ -88,9 +87,8 @@ func newWriter(w io.Writer, schema *arrow.Schema, codec compress.Compression, al
 			if err != nil {
 				return engine.Errorf(engine.KindInvalidArgument, opWrite, "", "a column has a type that Parquet cannot hold: %w", err)
 			}
-			f := file.NewParquetWriter(out.out, root, file.WithWriterProps(properties), file.WithWriteMetadata(notes))
-			out.groups = &flatGroups{file: f, columns: columns}
-			return nil
+			out.groups, err = newFlatGroups(out.out, root, columns, properties, notes, out.pool)
+			return err
 		}
 		f, err := pqarrow.NewFileWriter(storedSchema(schema), out.out, properties, arrowProperties)
 		if err != nil {
