@@ -50,7 +50,7 @@ func (o Output) Check(ctx context.Context) error {
 	if o.Mode == ModeError {
 		return o.checkContent(ctx)
 	}
-	return nil
+	return o.checkUnclaimed(false)
 }
 
 func (o Output) checkParents() error {
@@ -90,7 +90,7 @@ func (o Output) checkContent(ctx context.Context) error {
 	success, err := ReadSuccess(o.Folder)
 	finished := err == nil
 	if len(foreign) == 0 && (!finished || success.Job == o.Job) && (finished || errors.Is(err, fs.ErrNotExist)) {
-		return nil
+		return o.checkUnclaimed(true)
 	}
 	modes := "mode: append adds to it"
 	if others, err := strangers(ctx, o.Folder); err == nil && len(others) == 0 {

@@ -79,6 +79,9 @@ func (o Output) finishWork(ctx context.Context, success Success) error {
 	if success.Parts == nil {
 		success.Parts = []Part{} // [] and not null in JSON
 	}
+	if err := o.recordInputs(ctx, success); err != nil {
+		return err
+	}
 	content, err := json.MarshalIndent(success, "", "  ")
 	if err != nil {
 		return engine.Errorf(engine.KindInternal, op, o.Folder, "write %s: %w", SuccessName, err)
@@ -188,6 +191,9 @@ func (o Output) replace() error {
 // folder's name.
 func (o Output) cleanUp(ctx context.Context) error {
 	if o.Mode != ModeOverwrite {
+		if err := o.unclaim(); err != nil {
+			return err
+		}
 		return o.removeScratch(ctx)
 	}
 	if success, err := ReadSuccess(o.WorkFolder); err == nil && success.Job == o.Job {
@@ -210,6 +216,11 @@ func (o Output) cleanUp(ctx context.Context) error {
 func (o Output) Abandon(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if o.Mode != ModeOverwrite {
+		if err := o.unclaim(); err != nil {
+			return err
+		}
 	}
 	if err := o.removeScratch(ctx); err != nil {
 		return err

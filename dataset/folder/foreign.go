@@ -78,5 +78,5 @@ func tableFile(name string, inHidden bool) bool {
 	case strings.HasPrefix(name, "."):
 		return !inHidden
 	}
-	return jobOfPart(name) != "" || inHidden && recordPattern.MatchString(name)
+	return jobOfPart(name) != "" || inHidden && (recordPattern.MatchString(name) || name == claimName)
 }

@@ -35,9 +35,21 @@ func (o Output) Prepare(ctx context.Context) error {
 			return err
 		}
 	case ModeAppend:
+		if err := o.checkUnclaimed(false); err != nil {
+			return err
+		}
 	}
 	if err := makeFolder(o.WorkFolder); err != nil {
 		return err
+	}
+	if o.Mode == ModeError {
+		if err := o.Claim(ctx); err != nil {
+			return err
+		}
+		// Another job may have come and gone since.
+		if err := o.checkContent(ctx); err != nil {
+			return err
+		}
 	}
 	if err := o.removeScratch(ctx); err != nil {
 		return err

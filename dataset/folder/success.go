@@ -21,6 +21,9 @@ type Success struct {
 	Rows int64 `json:"rows"`
 	// Digests tell what the rows were made of.
 	Digests Digests `json:"digests"`
+	// Inputs are the files that were read. They are no part of _SUCCESS: Complete keeps them in a record of kind InputsRecord. Empty means
+	// that there is none.
+	Inputs []Input `json:"-"`
 }
 
 // Part is one published file.
@@ -37,6 +40,8 @@ type Part struct {
 type Digests struct {
 	// Job is over the job's specification.
 	Job string `json:"job,omitempty"`
+	// Plan is over what in it shapes the rows and files: without names, labels, queues, and the like.
+	Plan string `json:"plan,omitempty"`
 	// Models are over each model's files, in the order of the steps.
 	Models []string `json:"models,omitempty"`
 	// Inputs is over the list of the inputs.

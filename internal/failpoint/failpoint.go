@@ -38,6 +38,8 @@ const (
 	FolderRecordDrafted  Point = "folder/record-drafted"
 	FolderRecordLinked   Point = "folder/record-linked"
 	FolderRecorded       Point = "folder/recorded"
+	FolderClaiming       Point = "folder/claiming"
+	FolderUnclaimed      Point = "folder/unclaimed"
 	FolderProbing        Point = "folder/probing-exchange"
 	FolderVerified       Point = "folder/verified"
 	FolderScratchRemoved Point = "folder/scratch-removed"
@@ -50,6 +52,23 @@ const (
 	FolderReplaced       Point = "folder/replaced"
 	FolderDeletingOld    Point = "folder/deleting-old"
 	FolderDeletedOld     Point = "folder/deleted-old"
+)
+
+// The places of an output folder in an object store.
+const (
+	BucketProbed       Point = "bucket/probed"
+	BucketNoteDrafted  Point = "bucket/note-drafted"
+	BucketPut          Point = "bucket/part-put"
+	BucketNoteFinished Point = "bucket/note-finished"
+	BucketDraftRead    Point = "bucket/draft-read"
+	BucketSealed       Point = "bucket/sealed"
+	BucketRecorded     Point = "bucket/recorded"
+	BucketRevealed     Point = "bucket/revealed"
+	BucketVerified     Point = "bucket/verified"
+	BucketSwept        Point = "bucket/swept"
+	BucketOldDeleted   Point = "bucket/one-old-deleted"
+	BucketAllDeleted   Point = "bucket/old-deleted"
+	BucketSucceeded    Point = "bucket/success-put"
 )
 
 // The places of a worker.
@@ -96,13 +115,14 @@ const (
 // Points returns all places, in the order in which a job comes to them more or less. A test holds that it is complete.
 func Points() []Point {
 	return []Point{
-		HeadChecked, HeadWritingLog, HeadLogWritten, HeadAccepted, HeadWritingJobLog, HeadPlanned, FolderProbing, HeadPrepared, HeadPlanRecorded,
+		HeadChecked, HeadWritingLog, HeadLogWritten, HeadAccepted, HeadWritingJobLog, HeadPlanned, FolderClaiming, FolderProbing, HeadPrepared, HeadPlanRecorded,
 		WorkerBegun, FolderCreated, ExecutorLoading, ExecutorLoaded, ExecutorCalled, ExecutorRan, WorkerWrote, WorkerPublishing,
 		FolderWritten, FolderNoteMade, FolderNoteWritten, FolderNoteDrafted, FolderSynced, FolderLinked, FolderUnlinked, FolderNoteLinked,
 		FolderNoteFinished, FolderPublished, FolderSealed, FolderRevealed, FolderRecordDrafted, FolderRecordLinked, FolderRecorded, WorkerPublished, WorkerAdopted, WorkerFinished, WorkerReported, WorkerSettled,
 		HeadCommitting, HeadCommitted, HeadCompleting, FolderVerified, FolderNotesRemoved, FolderScratchRemoved, FolderSuccessWritten,
 		FolderSuccessDrafted, FolderSuccessRenamed, FolderSuccessSynced, FolderRenaming, FolderExchanging, FolderReplaced,
-		FolderDeletingOld, FolderDeletedOld, HeadCompleted, HeadEndRecorded, HeadTakenUp, HeadAbandoning, HeadResuming, HeadResumed,
+		FolderDeletingOld, FolderDeletedOld, FolderUnclaimed, BucketProbed, BucketNoteDrafted, BucketPut, BucketNoteFinished, BucketDraftRead, BucketSealed, BucketRecorded,
+		BucketRevealed, BucketVerified, BucketSwept, BucketOldDeleted, BucketAllDeleted, BucketSucceeded, HeadCompleted, HeadEndRecorded, HeadTakenUp, HeadAbandoning, HeadResuming, HeadResumed,
 	}
 }
 
