@@ -11,6 +11,12 @@ import (
 // JobOf returns the job that made a part or a note of that name, also if folders stand before it, or "" if no job did.
 func JobOf(name string) engine.JobID { return jobOfPart(path.Base(name)) }
 
+// IsRecord tells whether a name is that of a record of a job; see RecordName.
+func IsRecord(name string, job engine.JobID) bool { return Output{Job: job}.ownRecord(name) }
+
+// PartOf tells whether a name is that of a part of a job, perhaps in folders key=value.
+func PartOf(name string, job engine.JobID) bool { return Output{Job: job}.ownPart(name) }
+
 // Replaceable tells whether a file may be deleted by a job that overwrites the folder it is in; see Output.Complete. The name is relative
 // to the folder, with slashes.
 func Replaceable(name string) bool {
