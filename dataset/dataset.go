@@ -41,6 +41,10 @@ type Split struct {
 	StartOffsetBytes, EndOffsetBytes int64
 	// FirstRowGroup and RowGroups bound a range of a Parquet file, or of an object, whose row groups are its record batches.
 	FirstRowGroup, RowGroups int
+	// Lower and Upper bound a range of a database column, as texts that the database understands, Upper excluded. An empty one is open.
+	Lower, Upper string
+	// Nulls says that the rows in which that column is null belong to this split. Without bounds, all rows do.
+	Nulls bool
 }
 
 // Layout is what planning found out.
