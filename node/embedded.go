@@ -31,10 +31,11 @@ type EmbeddedConfig struct {
 
 // Embedded is a head and a worker in this process that talk over memory instead of the network. The code is that of a cluster.
 type Embedded struct {
-	head   *head.Head
-	worker *workerParts
-	conn   clientConn
-	client *client.Client
+	head    *head.Head
+	worker  *workerParts
+	buckets *buckets
+	conn    clientConn
+	client  *client.Client
 }
 
 // embeddedBuffer is how many bytes of a connection wait for their reader.
@@ -43,11 +44,11 @@ const embeddedBuffer = 1 << 20
 // StartEmbedded starts the cluster and returns when the worker has joined. It runs until Stop.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err error) {
 	listener := bufconn.Listen(embeddedBuffer)
-	e := &Embedded{}
+	e := &Embedded{buckets: newBuckets()}
 	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
 	e.head, err = head.Start(ctx, head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
-		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, OpenStores: func(ctx context.Context) error {
+		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, OpenStores: func(ctx context.Context) error {
 			select {
 			case <-working:
 				return e.worker.objects.open(ctx)
@@ -64,6 +65,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 			return listener.DialContext(ctx)
 		}))
 	}
+	config.Worker.buckets = e.buckets
 	config.Worker.ObjectStore.private, config.Worker.Gossip.Disabled = true, true
 	if e.worker, err = startWorker(ctx, config.Worker, dial); err != nil {
 		return nil, errors.Join(err, cleanUp(ctx, e.head.Stop))
@@ -81,5 +83,5 @@ func (e *Embedded) Client() *client.Client { return e.client }
 
 // Stop ends the cluster. Jobs that have not ended stay, durable, for the next start with the same data folder.
 func (e *Embedded) Stop(ctx context.Context) error {
-	return errors.Join(e.client.Close(), e.conn.Close(), e.worker.stop(ctx), e.head.Stop(ctx))
+	return errors.Join(e.client.Close(), e.conn.Close(), e.worker.stop(ctx), e.head.Stop(ctx), e.buckets.close())
 }

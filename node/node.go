@@ -102,6 +102,8 @@ type WorkerConfig struct {
 	patient bool
 	// ownGossip is where the head in this process gossips; nil if there is none.
 	ownGossip func() string
+	// buckets are those of the head in this process, which closes them; nil if there is none.
+	buckets *buckets
 }
 
 // Node is a running head, worker, or both.
@@ -110,6 +112,8 @@ type Node struct {
 	web     string
 	head    *head.Head
 	worker  *workerParts
+	// buckets are the head's; nil if there is none.
+	buckets *buckets
 	done    chan struct{}
 }
 
@@ -127,6 +131,8 @@ type workerParts struct {
 	// objects is nil for a worker without an object store, gossip for one that takes no part in it.
 	objects *nodeObjects
 	gossip  *workerGossip
+	// buckets is nil if they are the head's.
+	buckets *buckets
 }
 
 // StartHead starts a head and, if workerConfig is not nil, a worker in the same process. It returns when the head serves and the
@@ -153,7 +159,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	n := &Node{address: listener.Addr().String(), done: make(chan struct{})}
+	n := &Node{address: listener.Addr().String(), buckets: newBuckets(), done: make(chan struct{})}
 	var webListener net.Listener
 	if config.WebPort >= 0 {
 		if webListener, err = listen(ctx, "web", config.Host, config.WebPort); err != nil {
@@ -165,7 +171,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	headConfig := head.Config{
 		DataDir: config.DataDir, Listener: listener, Address: config.Address, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
 		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
-		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes},
+		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets},
 	}
 	if !config.Gossip.Disabled {
 		headConfig.Gossip, headConfig.GossipOrFree = config.Gossip.address(host)
@@ -179,7 +185,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	}
 	if workerConfig != nil {
 		own := *workerConfig
-		own.Address, own.patient, own.ownGossip = n.address, !n.head.HasLeader(), n.head.Gossip
+		own.Address, own.patient, own.ownGossip, own.buckets = n.address, !n.head.HasLeader(), n.head.Gossip, n.buckets
 		own.Gossip.Port = -1 // The other one is the head's.
 		if n.worker, err = startWorker(ctx, own, dialThrough(local, n.address, config.Address)); err != nil {
 			return nil, errors.Join(err, cleanUp(ctx, n.head.Stop))
@@ -233,6 +239,10 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 		config.Resources = DefaultResources()
 	}
 	p := &workerParts{}
+	if config.buckets == nil {
+		p.buckets = newBuckets() // They hold nothing before they are used.
+		config.buckets = p.buckets
+	}
 	if p.models, err = newModels(config); err != nil {
 		return nil, err
 	}
@@ -242,7 +252,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	workerConfig := worker.Config{
 		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models.here, Isolated: p.models.isolated, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
-		Operators: config.Operators,
+		Operators: config.Operators, Storage: config.buckets,
 	}
 	if p.models.executors != nil {
 		workerConfig.Executors = p.models.executors
@@ -315,6 +325,9 @@ func (p *workerParts) stop(ctx context.Context) error {
 	err = errors.Join(err, p.gossip.stop(ctx, p.conn != nil), p.objects.stop(ctx))
 	if p.conn != nil {
 		err = errors.Join(err, p.conn.Close())
+	}
+	if p.buckets != nil {
+		err = errors.Join(err, p.buckets.close())
 	}
 	return errors.Join(err, p.models.close(ctx))
 }
@@ -408,7 +421,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		err = n.worker.stop(ctx)
 	}
 	if n.head != nil {
-		err = errors.Join(err, n.head.Stop(ctx))
+		err = errors.Join(err, n.head.Stop(ctx), n.buckets.close())
 	}
 	return err
 }
@@ -427,7 +440,7 @@ func (n *Node) Abort(ctx context.Context) error {
 		if n.worker != nil {
 			err = errors.Join(err, n.worker.stop(ctx))
 		}
-		return err
+		return errors.Join(err, n.buckets.close())
 	}
 	return n.Stop(ctx)
 }

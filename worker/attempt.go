@@ -188,7 +188,7 @@ func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lea
 func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split) (dataset.Reader, error) {
 	return program.Source.Open(ctx, split, dataset.ReadOptions{
 		Schema: program.SourceSchema, Columns: program.Columns,
-		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator,
+		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator, Storage: w.config.Storage,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/blob"
@@ -167,9 +168,9 @@ func (r *remote) verify(info blob.Info) error {
 	switch {
 	case info.SizeBytes != r.file.SizeBytes:
 		return Changed(r.op, r.file, "it had %d bytes and has %d", r.file.SizeBytes, info.SizeBytes)
-	case info.ETag != r.file.ETag:
+	case r.file.ETag != "" && info.ETag != r.file.ETag:
 		return Changed(r.op, r.file, "its ETag was %s and is %s", r.file.ETag, info.ETag)
-	case r.file.ETag == "" && info.Modified.UnixNano() != r.file.ModifiedUnixNanos:
+	case r.file.ETag == "" && info.Modified.Unix() != r.file.ModifiedUnixNanos/int64(time.Second):
 		return Changed(r.op, r.file, "it was modified at %s", info.Modified.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
 	return nil

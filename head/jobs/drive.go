@@ -27,7 +27,7 @@ func (m *Manager) drive(id engine.JobID, a *active) {
 		if isShutdown(err) || errors.Is(context.Cause(a.ctx), errShutdown) {
 			return nil // The next head takes the job up again.
 		}
-		view := m.dispatcher.RemoveJob(id)
+		view := m.dispatcher.RemoveJob(m.stage(a))
 		m.end(groupCtx, a, err, view)
 		return nil
 	})
@@ -61,19 +61,29 @@ func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err er
 			engine.Errorf(engine.KindDeadline, "run job", string(id), "it ran longer than its timeout of %s", timeout))
 		defer cancel()
 	}
-	if _, running := m.dispatcher.Job(id); !running {
-		if err := m.begin(ctx, job, a); err != nil {
-			return causeOf(ctx, err)
+	for passes := true; passes; {
+		stage := m.stage(a)
+		if _, running := m.dispatcher.Job(stage); !running {
+			if err := m.begin(ctx, m.job(id), a); err != nil {
+				return causeOf(ctx, err)
+			}
+			stage = m.stage(a)
 		}
-	}
-	m.setPhase(a, "")
-	select {
-	case err := <-a.outcome:
-		if err != nil {
-			return err
+		m.setPhase(a, "")
+		select {
+		case err := <-a.outcome:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return causeOf(ctx, ctx.Err())
 		}
-	case <-ctx.Done():
-		return causeOf(ctx, ctx.Err())
+		if passes = stage != id; passes {
+			m.setPhase(a, "recording what steps were fitted to")
+			if err := m.endFit(ctx, a); err != nil {
+				return causeOf(ctx, err)
+			}
+		}
 	}
 	m.setPhase(a, "completing the output")
 	return causeOf(ctx, m.complete(ctx, id))
@@ -112,7 +122,7 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	plan := job.Plan
 	if plan == nil {
 		var err error
-		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(job.ID)}); err != nil {
+		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(job.ID), Storage: m.config.Storage}); err != nil {
 			return err
 		}
 	}
@@ -145,15 +155,20 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 // planRetry is the pause after which a plan is recorded again that could not be because the head had lost its lead, perhaps for a moment.
 const planRetry = 200 * time.Millisecond
 
-// recordPlan makes a plan durable. That the head does not lead is no fault of the job: either it leads again soon, or the job's context
-// ends with the head's term.
+// recordPlan makes a plan durable.
 func (m *Manager) recordPlan(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry) error {
+	return m.recordOnce(ctx, id, entry, func(job *state.Job) bool { return job.Plan != nil })
+}
+
+// recordOnce makes an entry about a job durable, which recorded finds in the state then. That the head does not lead is no fault of the
+// job: either it leads again soon, or the job's context ends with the head's term.
+func (m *Manager) recordOnce(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry, recorded func(*state.Job) bool) error {
 	for {
 		err := m.store.Propose(ctx, entry)
 		if engine.KindOf(err) != engine.KindUnavailable || err == nil {
 			return err
 		}
-		if job := m.job(id); job != nil && job.Plan != nil {
+		if job := m.job(id); job != nil && recorded(job) {
 			return nil // It was recorded all the same.
 		}
 		timer := time.NewTimer(planRetry)
@@ -181,15 +196,19 @@ func (m *Manager) logPlan(id engine.JobID, plan *enginev1.Plan) {
 	})
 }
 
-// run gives a planned job's tasks to the dispatcher.
+// run gives a planned job's tasks to the dispatcher, or those of the next pass to which its steps are fitted.
 func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 	request, err := jobplan.Resources(job.Spec)
 	if err != nil {
 		return err
 	}
+	spec := resolved(job)
+	if !jobplan.IsFitted(spec) {
+		return m.runFit(a.ctx, job, a, spec, request, assignAfter)
+	}
 	committed := job.Committed
 	m.dispatcher.AddJob(dispatch.Job{
-		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
+		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 		Done:        func(task int) bool { return committed[task] != nil },
 		AssignAfter: assignAfter, Holders: m.holders(job.Plan),
 	})

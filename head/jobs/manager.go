@@ -48,6 +48,8 @@ type Config struct {
 	// OpenStores opens the object stores, and returns when Objects knows of them. It is called before every use of objects. Nil means
 	// that they open by themselves.
 	OpenStores func(context.Context) error
+	// Storage has the buckets that jobs read from. Nil means that there are none: jobs that read from one are refused.
+	Storage jobplan.Storage
 }
 
 func (c Config) withDefaults() Config {

@@ -27,6 +27,8 @@ type Options struct {
 	TargetSplitBytes int64
 	// Objects describes the objects that a job reads. Nil means that there is no object store: a job that reads objects is refused.
 	Objects Objects
+	// Storage has the buckets that a job reads from. Nil means that there are none: a job that reads from one is refused.
+	Storage Storage
 }
 
 // Build makes the plan of a job: it lists the inputs, opens the models, settles the schema, binds the steps, and cuts the inputs
@@ -45,7 +47,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
-	source, files, err := findInputs(ctx, spec, options.Objects)
+	source, files, err := findInputs(ctx, spec, options)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +67,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		return nil, err
 	}
 	fileCount := output.count()
-	layout, err := layOut(ctx, source, files, wanted, options.TargetSplitBytes, fileCount)
+	layout, err := layOut(ctx, source, files, dataset.PlanOptions{TargetSplitBytes: options.TargetSplitBytes, WantedTypes: wanted, Storage: options.Storage}, fileCount)
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +80,12 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		return nil, err
 	}
 	plan := &enginev1.Plan{SourceSchema: EncodeSchema(layout.Schema), Output: outputPlan}
-	places := make(map[string]int32, len(files))
+	places := make(map[inputName]int32, len(files))
 	for i, f := range files {
-		places[f.Path] = int32(i)
+		places[nameOf(f)] = int32(i)
 		plan.Inputs = append(plan.Inputs, &enginev1.InputFile{
 			Path: f.Path, SizeBytes: f.SizeBytes, ModifiedUnixNanos: f.ModifiedUnixNanos, ObjectId: objectOf(spec, f.Path),
-			Partitions: f.Partitions,
+			Partitions: f.Partitions, Etag: f.ETag, Settings: f.Settings,
 		})
 	}
 	for _, f := range layout.Schema.Fields() {
@@ -100,7 +102,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	for i, group := range cut(layout.Splits, fileCount) {
 		task := &enginev1.TaskPlan{Part: output.part(i)}
 		for _, s := range group {
-			place, ok := places[s.File.Path]
+			place, ok := places[nameOf(s.File)]
 			if !ok {
 				return nil, engine.Errorf(engine.KindInternal, "plan job", s.File.Path, "a split of a file that is no input")
 			}
@@ -144,6 +146,7 @@ func SplitOf(file *enginev1.InputFile, split *enginev1.Split) dataset.Split {
 	return dataset.Split{
 		File: dataset.File{
 			Path: file.GetPath(), SizeBytes: file.GetSizeBytes(), ModifiedUnixNanos: file.GetModifiedUnixNanos(), Partitions: file.GetPartitions(),
+			ETag: file.GetEtag(), Settings: file.GetSettings(),
 		},
 		StartOffsetBytes: split.GetStartOffsetBytes(),
 		EndOffsetBytes:   split.GetEndOffsetBytes(),

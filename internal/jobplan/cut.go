@@ -3,15 +3,14 @@ package jobplan
 import (
 	"context"
 
-	"github.com/apache/arrow/go/v15/arrow"
-
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/text"
 )
 
 // layOut plans the source. If the user wants a number of output files, it looks for splits that are small enough to give as many.
-func layOut(ctx context.Context, source dataset.Source, files []dataset.File, wanted map[string]arrow.DataType, target int64, fileCount int) (*dataset.Layout, error) {
+func layOut(ctx context.Context, source dataset.Source, files []dataset.File, options dataset.PlanOptions, fileCount int) (*dataset.Layout, error) {
+	target := options.TargetSplitBytes
 	if target <= 0 {
 		target = DefaultTargetSplitBytes
 	}
@@ -22,14 +21,16 @@ func layOut(ctx context.Context, source dataset.Source, files []dataset.File, wa
 		}
 		target = max(1, min(target, total/int64(fileCount)))
 	}
-	layout, err := source.Plan(ctx, files, dataset.PlanOptions{TargetSplitBytes: target, WantedTypes: wanted})
+	options.TargetSplitBytes = target
+	layout, err := source.Plan(ctx, files, options)
 	if err != nil {
 		return nil, err
 	}
 	// Halving at most doubles the splits, so there are never many more than wanted.
 	for len(layout.Splits) < fileCount && target > 1 && divisible(layout.Splits) {
 		target /= 2
-		finer, err := source.Plan(ctx, files, dataset.PlanOptions{TargetSplitBytes: target, WantedTypes: wanted})
+		options.TargetSplitBytes = target
+		finer, err := source.Plan(ctx, files, options)
 		if err != nil {
 			return nil, err
 		}

@@ -32,35 +32,53 @@ const (
 //
 // Refused by name, so that no job runs on half of its data or twice on one part: an entry without any file, a file that two
 // entries name, something that is neither file nor folder, and whatever cannot be read.
-func listInputs(ctx context.Context, field string, entries []string) ([]dataset.File, error) {
+func listInputs(ctx context.Context, storage Storage, field string, entries []string) ([]dataset.File, error) {
 	var files []dataset.File
-	from := map[string]string{}
+	from := map[inputName]string{}
 	for i, entry := range entries {
-		pattern, err := localPath(indexed(field, i), entry)
+		found, err := listAny(ctx, storage, indexed(field, i), entry)
 		if err != nil {
 			return nil, err
 		}
-		found, err := listEntry(ctx, entry, pattern)
-		if err != nil {
-			return nil, err
-		}
-		partition(pattern, found)
 		slices.SortFunc(found, func(a, b dataset.File) int { return strings.Compare(a.Path, b.Path) })
 		for _, f := range found {
-			if other, ok := from[f.Path]; ok {
+			if other, ok := from[nameOf(f)]; ok {
 				if other == entry {
 					other = "the same entry"
 				}
 				return nil, invalid(indexed(field, i), "%q names %s, which %q names already", entry, f.Path, other).
 					WithHint("its rows would be read twice")
 			}
-			from[f.Path] = entry
+			from[nameOf(f)] = entry
 		}
 		if files = append(files, found...); len(files) > maxInputs {
 			return nil, invalid(field, "over %d files", maxInputs).WithHint("split the job")
 		}
 	}
 	return files, nil
+}
+
+// inputName tells inputs apart: the same path may be in two stores.
+type inputName struct{ path, settings string }
+
+func nameOf(f dataset.File) inputName { return inputName{f.Path, f.Settings} }
+
+// listAny lists one entry of a paths field.
+func listAny(ctx context.Context, storage Storage, field, entry string) ([]dataset.File, error) {
+	if e, ok, err := parseBucketEntry(field, entry); err != nil {
+		return nil, err
+	} else if ok {
+		return listBucket(ctx, storage, e)
+	}
+	pattern, err := localPath(field, entry)
+	if err != nil {
+		return nil, err
+	}
+	found, err := listEntry(ctx, entry, pattern)
+	if err == nil {
+		partition(pattern, found)
+	}
+	return found, err
 }
 
 // partition notes of files which folders make columns: those below the folder that the entry names, or from the first folder on that is
@@ -205,4 +223,7 @@ func glob(ctx context.Context, entry, pattern string) ([]string, error) {
 
 func hidden(name string) bool { return name[0] == '_' || name[0] == '.' }
 
-func hasMeta(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
+// metaCharacters make a glob of a path.
+const metaCharacters = `*?[\`
+
+func hasMeta(pattern string) bool { return strings.ContainsAny(pattern, metaCharacters) }

@@ -48,17 +48,17 @@ func validateRefs(field string, refs []string) error {
 }
 
 // findInputs returns the source of a job that passed Validate, and its files or objects.
-func findInputs(ctx context.Context, spec *enginev1.JobSpec, objects Objects) (dataset.Source, []dataset.File, error) {
+func findInputs(ctx context.Context, spec *enginev1.JobSpec, options Options) (dataset.Source, []dataset.File, error) {
 	if spec.GetSource().GetObject() == nil {
 		source, err := newSource(spec, nil, nil)
 		if err != nil {
 			return nil, nil, err
 		}
 		field, paths := sourcePaths(spec)
-		files, err := listInputs(ctx, field, paths)
+		files, err := listInputs(ctx, options.Storage, field, paths)
 		return source, files, err
 	}
-	described, err := describe(ctx, spec.GetSource().GetObject().GetRefs(), objects)
+	described, err := describe(ctx, spec.GetSource().GetObject().GetRefs(), options.Objects)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -121,7 +121,7 @@ func validateSource(spec *enginev1.JobSpec) error {
 		return invalid(field, "required: files, folders, or globs")
 	}
 	for i, path := range paths {
-		if _, err := localPath(indexed(field, i), path); err != nil {
+		if err := checkInputPath(indexed(field, i), path); err != nil {
 			return err
 		}
 		if j := slices.Index(paths, path); j < i {

@@ -157,20 +157,24 @@ func (x *Plan) GetFurtherOutputs() []*OutputPlan {
 	return nil
 }
 
-// InputFile is one file, or one object of the object store, as it was when the job was planned. A file that differs when it is read
-// is an error; an object never differs.
+// InputFile is one file, one object in a bucket, or one object of the object store, as it was when the job was planned. One that differs
+// when it is read is an error; an object of the object store never differs.
 type InputFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path. Of an object its id as 32 hexadecimal digits.
+	// Absolute path, or s3://bucket/key. Of an object of the object store its id as 32 hexadecimal digits.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Its length.
 	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// When it was last modified, in nanoseconds since 1970. Files only.
+	// When it was last modified, in nanoseconds since 1970; of an object in a bucket to the second. Not of objects of the object store.
 	ModifiedUnixNanos int64 `protobuf:"varint,3,opt,name=modified_unix_nanos,json=modifiedUnixNanos,proto3" json:"modified_unix_nanos,omitempty"`
 	// The 16 bytes of the object's id. Objects only.
 	ObjectId []byte `protobuf:"bytes,4,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
 	// The folders key=value around the file that make columns, as they stand in its path: "year=2026/month=11". Empty if there are none.
-	Partitions    string `protobuf:"bytes,5,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Partitions string `protobuf:"bytes,5,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	// Identifies the content of an object in a bucket, if the bucket has such a thing; then it is compared rather than the time.
+	Etag string `protobuf:"bytes,6,opt,name=etag,proto3" json:"etag,omitempty"`
+	// How the bucket is reached, as the query of a URI has it: "region=eu-central-1". Empty if the worker's surroundings say.
+	Settings      string `protobuf:"bytes,7,opt,name=settings,proto3" json:"settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -236,6 +240,20 @@ func (x *InputFile) GetObjectId() []byte {
 func (x *InputFile) GetPartitions() string {
 	if x != nil {
 		return x.Partitions
+	}
+	return ""
+}
+
+func (x *InputFile) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *InputFile) GetSettings() string {
+	if x != nil {
+		return x.Settings
 	}
 	return ""
 }
@@ -614,7 +632,7 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\ffitted_files\x18\x15 \x03(\v2\x15.engine.v1.FittedFileR\vfittedFiles\x12!\n" +
 	"\finputs_known\x18\x0f \x01(\x03R\vinputsKnown\x12>\n" +
 	"\x0ffurther_outputs\x18\n" +
-	" \x03(\v2\x15.engine.v1.OutputPlanR\x0efurtherOutputs\"\xab\x01\n" +
+	" \x03(\v2\x15.engine.v1.OutputPlanR\x0efurtherOutputs\"\xdb\x01\n" +
 	"\tInputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1d\n" +
 	"\n" +
@@ -623,7 +641,9 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"\tobject_id\x18\x04 \x01(\fR\bobjectId\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x05 \x01(\tR\n" +
-	"partitions\"i\n" +
+	"partitions\x12\x12\n" +
+	"\x04etag\x18\x06 \x01(\tR\x04etag\x12\x1a\n" +
+	"\bsettings\x18\a \x01(\tR\bsettings\"i\n" +
 	"\bModelPin\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
