@@ -85,10 +85,11 @@ func isNote(key string) bool { return strings.HasPrefix(key, folder.NotesName+"/
 // ownPart tells whether a key is that of a part of this job.
 func (o Output) ownPart(key string) bool { return folder.PartOf(key, o.Job) }
 
-// own tells whether a key is that of a part of this job, or of something that belongs to one.
+// own tells whether a key is that of a part of this job, or of something that belongs to one. A claim counts as such: it is ours while
+// that matters.
 func (o Output) own(key string) bool {
 	note, inNotes := strings.CutPrefix(key, folder.NotesName+"/")
-	return o.ownPart(strings.TrimSuffix(note, ".json")) || inNotes && folder.IsRecord(note, o.Job) ||
+	return o.ownPart(strings.TrimSuffix(note, ".json")) || key == claimKey || inNotes && folder.IsRecord(note, o.Job) ||
 		strings.HasPrefix(key, o.draftPrefix()) || strings.HasPrefix(key, o.probePrefix())
 }
 

@@ -29,7 +29,7 @@ func (o Output) Complete(ctx context.Context, success folder.Success) error {
 	if done, err := o.completed(ctx, b); err != nil {
 		return err
 	} else if done {
-		return o.sweep(ctx, b)
+		return o.tidy(ctx, b)
 	}
 	old, err := o.verify(ctx, b, success.Parts)
 	if err != nil {
@@ -53,6 +53,9 @@ func (o Output) Complete(ctx context.Context, success folder.Success) error {
 	if success.Parts == nil {
 		success.Parts = []folder.Part{} // [] and not null in JSON
 	}
+	if err := o.recordInputs(ctx, b, success); err != nil {
+		return err
+	}
 	content, err := json.MarshalIndent(success, "", "  ")
 	if err != nil {
 		return engine.Errorf(engine.KindInternal, op, o.URI, "write %s: %w", folder.SuccessName, err)
@@ -61,7 +64,7 @@ func (o Output) Complete(ctx context.Context, success folder.Success) error {
 		return err
 	}
 	failpoint.Hit(failpoint.BucketSucceeded)
-	return nil
+	return o.unclaim(ctx, b)
 }
 
 // verify compares what is there with the list of parts, and returns the keys of what ModeOverwrite deletes.
@@ -127,7 +130,15 @@ func (o Output) Abandon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.sweep(ctx, b)
+	return o.tidy(ctx, b)
+}
+
+// tidy ends what the job had for its own use.
+func (o Output) tidy(ctx context.Context, b blob.Bucket) error {
+	if err := o.sweep(ctx, b); err != nil {
+		return err
+	}
+	return o.unclaim(ctx, b)
 }
 
 // Published lists this job's parts, sorted, with their sizes and without their rows.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -323,6 +324,9 @@ func (s story) done(t *testing.T, b blob.Bucket) {
 		}
 	}
 	wantKeys(t, b, want...)
+	if slices.Contains(keys(t, b), claimKey) {
+		t.Fatal("the place is still claimed")
+	}
 	sealer := b.(*memory.Bucket)
 	if err := sealer.Sweep(t.Context(), "", func(key string) bool { t.Errorf("%s is still sealed", key); return false }); err != nil {
 		t.Fatal(err)
@@ -341,6 +345,7 @@ func (s story) newBucket(t *testing.T) *memory.Bucket {
 func TestDeath(t *testing.T) {
 	for _, s := range stories() {
 		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
 			for nth, deaths := 1, 0; ; nth++ {
 				b := s.newBucket(t)
 				points := 0

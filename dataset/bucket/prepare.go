@@ -24,6 +24,9 @@ func (o Output) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := o.checkClaim(ctx, b, o.Mode != folder.ModeAppend); err != nil {
+		return err
+	}
 	return o.check(ctx, b)
 }
 
@@ -73,7 +76,7 @@ func (o Output) check(ctx context.Context, b blob.Bucket) error {
 // Prepare probes that the store has what the guarantees rest on; one that has not is refused by name with an error of kind
 // engine.KindInvalidArgument, and one that forbids to write with one of kind engine.KindPermission. It deletes what earlier attempts of
 // this job left unseen, so no part may be in the making, and the _SUCCESS of another job, since the folder is incomplete from now on. It
-// repeats what Check says. Calling it again does no harm, also after Complete.
+// repeats what Check says, and except for ModeAppend claims the place. Calling it again does no harm, also after Complete.
 func (o Output) Prepare(ctx context.Context) error {
 	b, err := o.open(ctx)
 	if err != nil {
@@ -81,6 +84,11 @@ func (o Output) Prepare(ctx context.Context) error {
 	}
 	if done, err := o.completed(ctx, b); err != nil || done {
 		return err
+	}
+	if o.Mode == folder.ModeAppend {
+		if _, err := o.checkClaim(ctx, b, false); err != nil {
+			return err
+		}
 	}
 	if err := o.check(ctx, b); err != nil {
 		return err
@@ -94,6 +102,15 @@ func (o Output) Prepare(ctx context.Context) error {
 		}
 	}
 	failpoint.Hit(failpoint.BucketProbed)
+	if o.Mode != folder.ModeAppend {
+		if err := o.claim(ctx, b); err != nil {
+			return err
+		}
+		// Another job may have come and gone since.
+		if err := o.check(ctx, b); err != nil {
+			return err
+		}
+	}
 	// This job has none: it is not complete.
 	return b.Delete(ctx, folder.SuccessName)
 }
