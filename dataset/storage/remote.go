@@ -19,7 +19,7 @@ import (
 //
 //	queued --> asked for --> there --> spent --> (gone)
 //
-// The last spent piece is kept if it is small, because whoever has looked at the beginning of a file reads it again.
+// The last spent pieces are kept if they are small, because whoever has looked at the beginning of a file reads it again.
 type remote struct {
 	// Constant.
 	storage *Storage
@@ -35,8 +35,9 @@ type remote struct {
 	// they are to be.
 	pieces, queue []*piece
 	held          int64 // bytes of pieces that were asked for
-	spent         *piece
-	closed        bool
+	// spent are the last ones that were read to their end, if they are small.
+	spent  []*piece
+	closed bool
 }
 
 var _ dataset.Input = (*remote)(nil)
@@ -254,15 +255,14 @@ func (r *remote) leave(p *piece, read int64) {
 	switch {
 	case p.gone:
 		r.free(p)
-	case p.read < p.end || r.spent == p:
-	case p.end-p.start > firstPieceBytes:
-		r.remove(p)
-		r.pump()
-	default:
-		if r.spent != nil {
-			r.remove(r.spent)
+	case p.read == p.end && !slices.Contains(r.spent, p):
+		r.spent = append(r.spent, p)
+		var kept int64
+		for i := len(r.spent) - 1; i >= 0; i-- {
+			if kept += r.spent[i].end - r.spent[i].start; kept > firstPieceBytes {
+				r.remove(r.spent[i])
+			}
 		}
-		r.spent = p
 		r.pump()
 	}
 }
@@ -272,9 +272,7 @@ func (r *remote) remove(p *piece) {
 	i := r.place(p.start)
 	r.pieces = slices.Delete(r.pieces, i, i+1)
 	p.gone = true
-	if r.spent == p {
-		r.spent = nil
-	}
+	r.spent = slices.DeleteFunc(r.spent, func(other *piece) bool { return other == p })
 	r.free(p)
 }
 
