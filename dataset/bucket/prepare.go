@@ -146,7 +146,7 @@ func (o Output) sweepUploads(ctx context.Context, b blob.Bucket) error {
 	if !ok {
 		return nil
 	}
-	err := sweeper.Sweep(ctx, "", func(key string) bool { return o.own(key) })
+	err := sweeper.Sweep(ctx, "", o.own)
 	var known *engine.Error
 	if errors.As(err, &known) && (known.Kind == engine.KindPermission || known.Kind == engine.KindInvalidArgument) {
 		return nil // Who may not list uploads, or cannot, has a lifecycle rule.
