@@ -27,7 +27,7 @@ func (m *Manager) drive(id engine.JobID, a *active) {
 		if isShutdown(err) || errors.Is(context.Cause(a.ctx), errShutdown) {
 			return nil // The next head takes the job up again.
 		}
-		view := m.dispatcher.RemoveJob(m.stage(a))
+		view := m.dispatcher.RemoveJob(id)
 		m.end(groupCtx, a, err, view)
 		return nil
 	})
@@ -61,29 +61,19 @@ func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err er
 			engine.Errorf(engine.KindDeadline, "run job", string(id), "it ran longer than its timeout of %s", timeout))
 		defer cancel()
 	}
-	for passes := true; passes; {
-		stage := m.stage(a)
-		if _, running := m.dispatcher.Job(stage); !running {
-			if err := m.begin(ctx, m.job(id), a); err != nil {
-				return causeOf(ctx, err)
-			}
-			stage = m.stage(a)
+	if _, running := m.dispatcher.Job(id); !running {
+		if err := m.begin(ctx, job, a); err != nil {
+			return causeOf(ctx, err)
 		}
-		m.setPhase(a, "")
-		select {
-		case err := <-a.outcome:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return causeOf(ctx, ctx.Err())
+	}
+	m.setPhase(a, "")
+	select {
+	case err := <-a.outcome:
+		if err != nil {
+			return err
 		}
-		if passes = stage != id; passes {
-			m.setPhase(a, "recording what steps were fitted to")
-			if err := m.endFit(ctx, a); err != nil {
-				return causeOf(ctx, err)
-			}
-		}
+	case <-ctx.Done():
+		return causeOf(ctx, ctx.Err())
 	}
 	m.setPhase(a, "completing the output")
 	return causeOf(ctx, m.complete(ctx, id))
@@ -155,20 +145,15 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 // planRetry is the pause after which a plan is recorded again that could not be because the head had lost its lead, perhaps for a moment.
 const planRetry = 200 * time.Millisecond
 
-// recordPlan makes a plan durable.
+// recordPlan makes a plan durable. That the head does not lead is no fault of the job: either it leads again soon, or the job's context
+// ends with the head's term.
 func (m *Manager) recordPlan(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry) error {
-	return m.recordOnce(ctx, id, entry, func(job *state.Job) bool { return job.Plan != nil })
-}
-
-// recordOnce makes an entry about a job durable, which recorded finds in the state then. That the head does not lead is no fault of the
-// job: either it leads again soon, or the job's context ends with the head's term.
-func (m *Manager) recordOnce(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry, recorded func(*state.Job) bool) error {
 	for {
 		err := m.store.Propose(ctx, entry)
 		if engine.KindOf(err) != engine.KindUnavailable || err == nil {
 			return err
 		}
-		if job := m.job(id); job != nil && recorded(job) {
+		if job := m.job(id); job != nil && job.Plan != nil {
 			return nil // It was recorded all the same.
 		}
 		timer := time.NewTimer(planRetry)
@@ -196,19 +181,15 @@ func (m *Manager) logPlan(id engine.JobID, plan *enginev1.Plan) {
 	})
 }
 
-// run gives a planned job's tasks to the dispatcher, or those of the next pass to which its steps are fitted.
+// run gives a planned job's tasks to the dispatcher.
 func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 	request, err := jobplan.Resources(job.Spec)
 	if err != nil {
 		return err
 	}
-	spec := resolved(job)
-	if !jobplan.IsFitted(spec) {
-		return m.runFit(a.ctx, job, a, spec, request, assignAfter)
-	}
 	committed := job.Committed
 	m.dispatcher.AddJob(dispatch.Job{
-		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
+		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 		Done:        func(task int) bool { return committed[task] != nil },
 		AssignAfter: assignAfter, Holders: m.holders(job.Plan),
 	})
