@@ -95,9 +95,9 @@ func (o Output) unclaim(ctx context.Context, b blob.Bucket) error {
 	return b.Delete(ctx, claimKey)
 }
 
-// recordInputs keeps what the job has read, if it has read files.
+// recordInputs keeps what the job has read, unless nothing is said of that.
 func (o Output) recordInputs(ctx context.Context, b blob.Bucket, success folder.Success) error {
-	if len(success.Inputs) == 0 {
+	if success.Inputs == nil {
 		return nil
 	}
 	content, err := json.Marshal(folder.Finished{Success: success, Inputs: success.Inputs})
@@ -148,6 +148,11 @@ func (o Output) History(ctx context.Context) (history folder.History, err error)
 		delete(wrote, finished.Job)
 	}
 	history.Unrecorded = slices.Sorted(maps.Keys(wrote))
+	success, err := o.success(ctx, b)
+	if kind := engine.KindOf(err); err != nil && kind != engine.KindNotFound && kind != engine.KindCorrupt {
+		return history, err
+	}
+	history.Success = success.Job
 	return history, nil
 }
 

@@ -44,6 +44,9 @@ type History struct {
 	Finished []Finished
 	// Unrecorded are other jobs of which parts are here: they have not finished, or kept no list of their inputs.
 	Unrecorded []engine.JobID
+	// Success is the job that _SUCCESS names: the folder is what that one made, and what was there before if it appended. Empty if there is
+	// no _SUCCESS.
+	Success engine.JobID
 }
 
 // Ledger is a Place that knows which jobs have written to it, and from what.
@@ -52,6 +55,8 @@ type Ledger interface {
 	Claim(ctx context.Context) error
 	// History reads what the place says of earlier jobs.
 	History(ctx context.Context) (History, error)
+	// Missing returns the first of a finished job's parts that is not there any more as it was; empty if all are.
+	Missing(ctx context.Context, parts []Part) (string, error)
 	// Discard deletes what the job has written that did not complete.
 	Discard(ctx context.Context, published bool) error
 }
@@ -101,7 +106,31 @@ func (o Output) History(ctx context.Context) (History, error) {
 		delete(wrote, finished.Job)
 	}
 	history.Unrecorded = slices.Sorted(maps.Keys(wrote))
+	success, err := ReadSuccess(o.Folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && engine.KindOf(err) != engine.KindCorrupt {
+		return history, err
+	}
+	history.Success = success.Job
 	return history, nil
+}
+
+// Missing looks at the lengths of a finished job's parts, in the folder that the user named, and returns the path of the first that is not
+// there or has another; empty if all are as they were.
+func (o Output) Missing(ctx context.Context, parts []Part) (string, error) {
+	for _, part := range parts {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		path := filepath.Join(o.Folder, filepath.FromSlash(part.Name))
+		info, err := os.Lstat(path)
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return "", classify(path, err)
+		case err != nil || info.Size() != part.SizeBytes:
+			return path, nil
+		}
+	}
+	return "", nil
 }
 
 // ReadFinished reads a record of kind InputsRecord. Its error is of kind engine.KindCorrupt.
@@ -113,9 +142,9 @@ func ReadFinished(content []byte) (Finished, error) {
 	return f, nil
 }
 
-// recordInputs keeps what the job has read, if it has read files.
+// recordInputs keeps what the job has read, unless nothing is said of that.
 func (o Output) recordInputs(ctx context.Context, success Success) error {
-	if len(success.Inputs) == 0 {
+	if success.Inputs == nil {
 		return nil
 	}
 	content, err := json.Marshal(Finished{Success: success, Inputs: success.Inputs})
@@ -131,8 +160,11 @@ func (o Output) recordInputs(ctx context.Context, success Success) error {
 // resumed then. Nothing of a job that has completed its output is deleted.
 func (o Output) Discard(ctx context.Context, published bool) error {
 	done, err := o.completed()
-	if err != nil || done {
+	if err != nil {
 		return err
+	}
+	if done {
+		return o.cleanUp(ctx)
 	}
 	if o.Mode == ModeOverwrite {
 		if err := os.RemoveAll(o.WorkFolder); err != nil {

@@ -117,8 +117,17 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%s read %v, want %v", f.Job, f.Inputs, want)
 		}
 	}
-	if !slices.Equal(h.Unrecorded, []engine.JobID{third}) {
-		t.Errorf("unrecorded %v", h.Unrecorded)
+	if !slices.Equal(h.Unrecorded, []engine.JobID{third}) || h.Success != "" {
+		t.Errorf("unrecorded %v, _SUCCESS of %q", h.Unrecorded, h.Success)
+	}
+	for _, f := range h.Finished {
+		if missing, err := o.Missing(t.Context(), f.Parts); err != nil || missing != "" {
+			t.Errorf("%s is missing, %v", missing, err)
+		}
+		must(t, os.WriteFile(o.PartPath(f.Parts[0].Name), nil, 0o666))
+		if missing, err := o.Missing(t.Context(), f.Parts); err != nil || missing != o.PartPath(f.Parts[0].Name) {
+			t.Errorf("%q is missing, %v", missing, err)
+		}
 	}
 	// Readers see rows alone, also of _SUCCESS.
 	content, err := os.ReadFile(filepath.Join(path, folder.NotesName, folder.RecordName(folder.InputsRecord, job, -1)))
@@ -134,7 +143,7 @@ func TestHistory(t *testing.T) {
 	}
 	// What is overwritten was never read.
 	write("20261126-080000-new00000", folder.ModeOverwrite, "a")
-	if h, err = o.History(t.Context()); err != nil || len(h.Finished) != 1 || h.Unrecorded != nil {
+	if h, err = o.History(t.Context()); err != nil || len(h.Finished) != 1 || h.Unrecorded != nil || h.Success != "20261126-080000-new00000" {
 		t.Errorf("%+v, %v", h, err)
 	}
 	must(t, os.WriteFile(filepath.Join(path, folder.NotesName, "inputs-x.json"), []byte("{}"), 0o666))

@@ -21,8 +21,8 @@ type Success struct {
 	Rows int64 `json:"rows"`
 	// Digests tell what the rows were made of.
 	Digests Digests `json:"digests"`
-	// Inputs are the files that were read. They are no part of _SUCCESS: Complete keeps them in a record of kind InputsRecord. Empty means
-	// that there is none.
+	// Inputs are the files that were read. They are no part of _SUCCESS: Complete keeps them in a record of kind InputsRecord. Nil means that
+	// nobody asks for one.
 	Inputs []Input `json:"-"`
 }
 
