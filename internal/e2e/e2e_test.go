@@ -31,6 +31,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	binaryDir = dir
 	path := filepath.Join(dir, "engine")
 	build := exec.Command("go", "build", "-o", path, "github.com/f708428e/engine/cmd/engine")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -38,6 +39,9 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	return path, nil
 })
+
+// binaryDir and victimDir are the folders of what binary and victimProgram have built, or empty.
+var binaryDir, victimDir string
 
 func TestMain(m *testing.M) {
 	if config := os.Getenv(operatorsEnv); config != "" {
@@ -48,8 +52,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+	for _, dir := range []string{binaryDir, victimDir} {
+		if dir == "" {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}

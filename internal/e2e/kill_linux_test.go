@@ -1,0 +1,136 @@
+package e2e_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/f708428e/engine/client"
+	"github.com/f708428e/engine/internal/failpoint"
+	"github.com/f708428e/engine/internal/testenv"
+)
+
+// ofSeveralParts are the places of tasks that have several files, which no scenario has.
+var ofSeveralParts = []failpoint.Point{
+	failpoint.FolderSealed, failpoint.FolderRevealed, failpoint.FolderRecordDrafted, failpoint.FolderRecordLinked, failpoint.FolderRecorded,
+}
+
+// killAt runs a scenario's job with a process killed at a place when it comes there for the nth time.
+func (k *killer) killAt(s killScenario, p failpoint.Point, nth int) {
+	k.t.Helper()
+	k.run(s, fmt.Sprintf("%s:%d", p, nth), nil)
+	if _, err := os.Stat(k.path(fmt.Sprintf("run-%d/marks/%s", k.runs, p.Mark()))); err != nil {
+		k.t.Errorf("nobody was killed at %s: %v", p, err)
+	}
+}
+
+// TestKilledAtSomePlaces is a slice of the matrix below: some place of each process.
+func TestKilledAtSomePlaces(t *testing.T) {
+	k := newKiller(t)
+	for _, c := range []struct {
+		scenario int
+		point    failpoint.Point
+		nth      int
+	}{
+		{2, failpoint.FolderLinked, 2}, {1, failpoint.HeadCommitted, 3}, {3, failpoint.FolderReplaced, 1}, {0, failpoint.ExecutorRan, 4},
+	} {
+		s := killScenarios[c.scenario]
+		k.killAt(s, c.point, c.nth)
+		if t.Failed() {
+			t.Fatalf("%s, at %s", s.name, c.point)
+		}
+	}
+}
+
+// TestKillMatrix kills a process of every scenario at every place that its job passes, at the first visit and at a later one. All
+// places must have been passed by some job.
+func TestKillMatrix(t *testing.T) {
+	testenv.Full(t)
+	seed := uint64(time.Now().UnixNano()) //nolint:gosec // Any number will do.
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
+	k := newKiller(t)
+	everywhere := map[failpoint.Point]int{}
+	for _, s := range killScenarios {
+		t.Run(s.name, func(t *testing.T) {
+			outer := k.t
+			k.t, k.watcher.t = t, t
+			defer func() { k.t, k.watcher.t = outer, outer }()
+			counts := k.run(s, "", nil)
+			maps.Copy(everywhere, counts)
+			kills := 0
+			for _, p := range slices.Sorted(maps.Keys(counts)) {
+				if slices.Contains(s.before, p) {
+					continue
+				}
+				k.killAt(s, p, 1)
+				// Where processes come often, each comes half as often as all.
+				if later := counts[p] / 3; later > 1 {
+					k.killAt(s, p, 2+random.IntN(later-1))
+					kills++
+				}
+				kills++
+				if t.Failed() {
+					t.Fatalf("at %s", p)
+				}
+			}
+			t.Logf("%d kills", kills)
+		})
+	}
+	for _, p := range failpoint.Points() {
+		if everywhere[p] == 0 && !strings.HasPrefix(string(p), "bucket/") && !slices.Contains(ofSeveralParts, p) {
+			t.Errorf("no job comes to %s", p)
+		}
+	}
+}
+
+// TestKilledAtAnyInstant kills workers, executors, heads, and all at once at random instants.
+func TestKilledAtAnyInstant(t *testing.T) {
+	testenv.Full(t)
+	seed := uint64(time.Now().UnixNano()) //nolint:gosec // Any number will do.
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
+	k := newKiller(t)
+	for instant := 0; instant < 50; {
+		s := killScenarios[random.IntN(len(killScenarios))]
+		kills := 1 + random.IntN(3)
+		waits := make([]time.Duration, kills)
+		whom := make([]int, kills)
+		var told []string
+		for i := range kills {
+			waits[i], whom[i] = time.Duration(random.IntN(400_000))*time.Microsecond, random.IntN(5)
+			told = append(told, fmt.Sprintf("%s after %s", []string{"head", "worker 1", "worker 2", "executors", "all"}[whom[i]], waits[i]))
+		}
+		happened := 0
+		k.run(s, "", func(v *victims, _ *client.Job, ended <-chan struct{}) {
+			for i := range kills {
+				select {
+				case <-time.After(waits[i]):
+				case <-ended:
+					return
+				}
+				switch whom[i] {
+				case 3:
+					for _, pid := range append(v.executorsOf(1), v.executorsOf(2)...) {
+						_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+					}
+				case 4:
+					v.kill(0, 1, 2)
+				default:
+					v.kill(whom[i])
+				}
+				happened++
+			}
+		})
+		instant += happened
+		if t.Failed() {
+			t.Fatalf("%s, killed: %s", s.name, strings.Join(told, ", "))
+		}
+	}
+}
