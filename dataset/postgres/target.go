@@ -1,0 +1,337 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+)
+
+const opWrite = "write postgres"
+
+// Mode says what happens if a table has rows.
+type Mode string
+
+// The modes.
+const (
+	// ModeError refuses a table that has rows, unless they are the job's own.
+	ModeError Mode = "error"
+	// ModeOverwrite replaces the table as a whole when the job succeeds, and leaves it as it was otherwise.
+	ModeOverwrite Mode = "overwrite"
+	// ModeAppend adds rows.
+	ModeAppend Mode = "append"
+)
+
+// CommitsTable is the name of the table in which the engine keeps what it has committed, in the schema of the table that is written. A row
+// with unit -1 is the job as a whole; its state "succeeded" says that all its rows are there.
+const CommitsTable = "engine_commits"
+
+// States of a job's row in engine_commits.
+const (
+	stateWriting   = "writing"
+	stateAbandoned = "abandoned"
+	stateSucceeded = "succeeded"
+	// stateCommitted is that of a unit.
+	stateCommitted = "committed"
+)
+
+// headUnit stands for a unit in the names of sessions that see to the whole job.
+const headUnit = "head"
+
+// Target is a table as the output of one job. Its methods may be called from any process that reaches the server, in the order Check,
+// Prepare, Begin for every unit, Complete, and each again after a crash. It has no state and is safe for concurrent use.
+type Target struct {
+	database Database
+	table    TableName
+	mode     Mode
+	create   bool
+	job      engine.JobID
+}
+
+// NewTarget returns the table as the output of a job. create says that a table that is not there is made.
+func NewTarget(database Database, table TableName, mode Mode, create bool, job engine.JobID) (*Target, error) {
+	if table.Table == CommitsTable {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "", "table", "%s is where the engine keeps its own records", table)
+	}
+	return &Target{database: database, table: table, mode: mode, create: create, job: job}, nil
+}
+
+// String names the table with its database: what no two jobs may write at a time.
+func (t *Target) String() string { return t.database.String() + " " + t.table.String() }
+
+// WriteMode is what happens if the table has rows.
+func (t *Target) WriteMode() Mode { return t.mode }
+
+// work is the table that rows are copied into: a new one for ModeOverwrite.
+func (t *Target) work() TableName {
+	if t.mode != ModeOverwrite {
+		return t.table
+	}
+	sum := sha256.Sum256([]byte(string(t.job) + "\x00" + t.table.sql()))
+	return TableName{t.table.Schema, "_engine_" + hex.EncodeToString(sum[:12])}
+}
+
+// Work names the table that rows are in until Complete.
+func (t *Target) Work() string { return t.database.String() + " " + t.work().String() }
+
+func (t *Target) commits() string { return TableName{t.table.Schema, CommitsTable}.sql() }
+
+// application is the name under which the sessions of the job's attempts are seen.
+func (t *Target) application(unit string) string {
+	return "engine " + string(t.job) + "/" + unit // Postgres cuts it off after 63 bytes, and it has fewer.
+}
+
+func (t *Target) connect(ctx context.Context, unit string) (*session, error) {
+	return t.database.connect(ctx, opWrite, t.String(), t.application(unit))
+}
+
+// transact does something in a transaction.
+func (t *Target) transact(ctx context.Context, do func(*session) error) error {
+	s, err := t.connect(ctx, headUnit)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	wait := max(t.database.timeout.Milliseconds()-1000, 1000)
+	if err := s.run(ctx, opWrite, "BEGIN", "SET LOCAL client_min_messages = error", fmt.Sprintf("SET LOCAL lock_timeout = %d", wait)); err != nil {
+		return err
+	}
+	if err := do(s); err != nil {
+		return err
+	}
+	return s.run(ctx, opWrite, "COMMIT")
+}
+
+// Check refuses, without changing anything, what is known to be refused later: a server that cannot be reached, a table that is not there or
+// may not be written, one that has rows of others, and for ModeOverwrite one that others depend on.
+func (t *Target) Check(ctx context.Context) error {
+	return t.transact(ctx, func(s *session) error {
+		if err := t.findSchema(ctx, s); err != nil {
+			return err
+		}
+		found, err := t.find(ctx, s, t.table)
+		if err != nil {
+			return err
+		}
+		return t.allow(ctx, s, found)
+	})
+}
+
+// CheckColumns compares the columns of the output with those of the table, if it is there.
+func (t *Target) CheckColumns(ctx context.Context, schema *arrow.Schema) error {
+	if err := CheckSchema(schema); err != nil {
+		return engine.WrapError("", t.String(), err)
+	}
+	return t.transact(ctx, func(s *session) error {
+		found, err := t.find(ctx, s, t.table)
+		if err != nil || !found {
+			return err
+		}
+		_, err = t.assign(ctx, s, t.table, schema)
+		return err
+	})
+}
+
+func (t *Target) findSchema(ctx context.Context, s *session) error {
+	ok, err := s.row(ctx, opWrite, "SELECT true FROM pg_catalog.pg_namespace WHERE nspname = $1", []any{t.table.Schema}, new(bool))
+	if err == nil && !ok {
+		err = engine.Errorf(engine.KindNotFound, opWrite, t.String(), "the database has no schema %q", t.table.Schema)
+	}
+	return err
+}
+
+// find reports whether a table is there, and refuses what is no table.
+func (t *Target) find(ctx context.Context, s *session, table TableName) (bool, error) {
+	var kind string
+	found, err := s.row(ctx, opWrite, "SELECT relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE nspname = $1 AND relname = $2",
+		[]any{table.Schema, table.Table}, &kind)
+	if err == nil && found && kind != "r" && kind != "p" {
+		err = engine.Errorf(engine.KindConflict, opWrite, t.String(), "it is not a table")
+	}
+	if err == nil && kind == "p" && t.mode == ModeOverwrite {
+		err = engine.Errorf(engine.KindConflict, opWrite, t.String(), "mode overwrite does not replace a table that has partitions").
+			WithHint("delete its rows and use mode append")
+	}
+	return found, err
+}
+
+// allow refuses to write into a table that is as found says, if the job has not begun to.
+func (t *Target) allow(ctx context.Context, s *session, found bool) error {
+	if !found {
+		if !t.create {
+			return engine.Errorf(engine.KindNotFound, opWrite, t.String(), "there is no such table, and create is false")
+		}
+		return nil
+	}
+	if t.mode == ModeOverwrite {
+		return t.checkReplaceable(ctx, s)
+	}
+	var may, has bool
+	if _, err := s.row(ctx, opWrite, "SELECT has_table_privilege($1, 'INSERT')", []any{t.table.sql()}, &may); err != nil {
+		return err
+	}
+	if !may {
+		return engine.Errorf(engine.KindPermission, opWrite, t.String(), "the user may not insert into it")
+	}
+	if t.mode != ModeError {
+		return nil
+	}
+	if _, err := s.row(ctx, opWrite, "SELECT EXISTS (SELECT FROM "+t.table.sql()+")", nil, &has); err != nil || !has {
+		return err
+	}
+	refusal := engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table has rows").WithHint("set mode: append or overwrite, or name another table")
+	var job, state string
+	if exists, err := t.commitsExist(ctx, s); err != nil {
+		return err
+	} else if !exists {
+		return refusal
+	}
+	known, err := s.row(ctx, opWrite, "SELECT job, state FROM "+t.commits()+" WHERE target = $1 AND unit = -1 ORDER BY changed DESC LIMIT 1",
+		[]any{t.table.sql()}, &job, &state)
+	switch {
+	case err != nil:
+		return err
+	case known && state == stateSucceeded:
+		refusal = engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table has rows; job %s has filled it", job).
+			WithHint("set mode: append or overwrite, or name another table")
+	case known:
+		refusal = engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table has rows; job %s has begun to fill it", job).
+			WithHint("`engine job resume %s` goes on with it; or set mode: append or overwrite", job)
+	}
+	return refusal
+}
+
+func (t *Target) commitsExist(ctx context.Context, s *session) (exists bool, err error) {
+	_, err = s.row(ctx, opWrite, "SELECT to_regclass($1) IS NOT NULL", []any{t.commits()}, &exists)
+	return exists, err
+}
+
+// Prepare makes the table ready, and creates it and engine_commits if they are not there; for ModeOverwrite it creates the table that will take
+// the place. Whatever Check and CheckColumns refuse it refuses too. Calling it again does no harm, also after Complete.
+func (t *Target) Prepare(ctx context.Context, schema *arrow.Schema) error {
+	if err := CheckSchema(schema); err != nil {
+		return engine.WrapError("", t.String(), err)
+	}
+	return t.transact(ctx, func(s *session) error {
+		if err := t.findSchema(ctx, s); err != nil {
+			return err
+		}
+		// One after the other, since IF NOT EXISTS fails if another transaction creates the same.
+		if _, err := s.exec(ctx, opWrite, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", t.commits()); err != nil {
+			return err
+		}
+		if err := t.createCommits(ctx, s); err != nil {
+			return err
+		}
+		state, err := t.state(ctx, s)
+		if err != nil || state == stateSucceeded {
+			return err
+		}
+		if state == "" {
+			err = t.begin(ctx, s, schema)
+		} else {
+			err = t.resume(ctx, s)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = t.assign(ctx, s, t.work(), schema)
+		return err
+	})
+}
+
+func (t *Target) createCommits(ctx context.Context, s *session) error {
+	exists, err := t.commitsExist(ctx, s)
+	if err != nil || exists {
+		return err
+	}
+	return s.run(ctx, opWrite, "CREATE TABLE "+t.commits()+` (
+	job text NOT NULL,
+	target text NOT NULL,
+	unit integer NOT NULL,
+	state text NOT NULL,
+	epoch bigint NOT NULL,
+	row_count bigint NOT NULL,
+	byte_count bigint NOT NULL,
+	details jsonb NOT NULL,
+	changed timestamptz NOT NULL,
+	PRIMARY KEY (job, target, unit))`,
+		"COMMENT ON TABLE "+t.commits()+" IS 'What the engine has committed: by job and table, a row for each task, and one with unit -1 for the job'")
+}
+
+// state returns that of the job's row, which stays locked, or an empty text.
+func (t *Target) state(ctx context.Context, s *session) (state string, err error) {
+	_, err = s.row(ctx, opWrite, "SELECT state FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit = -1 FOR UPDATE",
+		[]any{string(t.job), t.table.sql()}, &state)
+	return state, err
+}
+
+// begin makes the tables of a job that has not begun, and its row.
+func (t *Target) begin(ctx context.Context, s *session, schema *arrow.Schema) error {
+	found, err := t.find(ctx, s, t.table)
+	if err != nil {
+		return err
+	}
+	if err := t.allow(ctx, s, found); err != nil {
+		return err
+	}
+	switch {
+	case !found:
+		err = t.createTable(ctx, s, schema)
+	case t.mode == ModeOverwrite:
+		err = s.run(ctx, opWrite, "CREATE TABLE "+t.work().sql()+" (LIKE "+t.table.sql()+" INCLUDING ALL)")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.exec(ctx, opWrite, "INSERT INTO "+t.commits()+" VALUES ($1, $2, -1, $3, 0, 0, 0, '{}', now())", string(t.job), t.table.sql(), stateWriting)
+	return err
+}
+
+// resume takes up a job that has begun.
+func (t *Target) resume(ctx context.Context, s *session) error {
+	found, err := t.find(ctx, s, t.work())
+	if err != nil {
+		return err
+	}
+	if !found {
+		return engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table %s, which the job has begun to fill, is gone", t.work())
+	}
+	_, err = s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3 WHERE job = $1 AND target = $2 AND unit = -1", string(t.job), t.table.sql(), stateWriting)
+	return err
+}
+
+func (t *Target) createTable(ctx context.Context, s *session, schema *arrow.Schema) error {
+	var vector string
+	if _, err := s.row(ctx, opWrite, "SELECT quote_ident(nspname) FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'",
+		nil, &vector); err != nil {
+		return err
+	}
+	columns := make([]string, schema.NumFields())
+	for i, f := range schema.Fields() {
+		name, _ := sqlType(f.Type, vector) // Prepare has checked it.
+		columns[i] = quote(f.Name) + " " + name
+	}
+	return s.run(ctx, opWrite, "CREATE TABLE "+t.work().sql()+" ("+strings.Join(columns, ", ")+")")
+}
+
+// CheckResume refuses to go on with a job of whose units some are gone.
+func (t *Target) CheckResume(ctx context.Context, committed int) error {
+	return t.transact(ctx, func(s *session) error {
+		var units int
+		exists, err := t.commitsExist(ctx, s)
+		if err == nil && exists {
+			_, err = s.row(ctx, opWrite, "SELECT count(*) FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit >= 0",
+				[]any{string(t.job), t.table.sql()}, &units)
+		}
+		if err == nil && units < committed {
+			err = engine.Errorf(engine.KindConflict, opWrite, t.String(), "the job has committed %d tasks, of which %s knows %d", committed, CommitsTable, units)
+		}
+		return err
+	})
+}
