@@ -242,9 +242,6 @@ func (c *fixedChunk[W]) finishPage() {
 	if c.rows == 0 {
 		return
 	}
-	if c.numbering && len(c.pages) == 0 && 2*c.dictionary.size() > len(c.numbers) {
-		c.abandon()
-	}
 	b := c.appendLevels(c.scratch[:0])
 	encoding := pq.Encodings.Plain
 	if c.numbering {
@@ -341,6 +338,9 @@ func (c *fixedChunk[W]) room(need int) []byte {
 
 // close writes the chunk to the file.
 func (c *fixedChunk[W]) close() error {
+	if c.numbering && len(c.pages) == 0 && 2*c.dictionary.size() > len(c.numbers) {
+		c.abandon()
+	}
 	c.finishPage()
 	pager, err := c.pager(c.meta)
 	if err != nil {

@@ -27,10 +27,13 @@ type decoder interface {
 }
 
 // newDecoder chooses a decoder. Columns without nesting whose values lie in Arrow as they do in Parquet, and texts, are decoded
-// straight into the allocator's memory, everything else goes through pqarrow.
-func newDecoder(in *input, group, field int, t arrow.DataType, allocator memory.Allocator) (decoder, error) {
+// straight into the allocator's memory, numbers into recycled memory; everything else goes through pqarrow.
+func newDecoder(in *input, group, field int, t arrow.DataType, allocator memory.Allocator, recycled *recycler) (decoder, error) {
 	top := &in.manifest.Fields[field]
 	if len(top.Children) == 0 && top.ColIndex >= 0 {
+		if d, err := newNumberDecoder(in, group, top.ColIndex, t, recycled); d != nil || err != nil {
+			return d, err
+		}
 		chunk, err := in.parquet.RowGroup(group).Column(top.ColIndex)
 		if err != nil {
 			return nil, err

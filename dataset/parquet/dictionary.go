@@ -47,8 +47,8 @@ func (d *dictionary[W]) distinct() []W { return d.values[1:] }
 
 const hashFactor = 0x9e3779b97f4a7c15
 
-// number sets numbers to those of values. It returns how many it did: fewer than all if the dictionary is full, or grows so fast that
-// it is of no use.
+// number sets numbers to those of values. It returns how many it did: fewer than all if the dictionary is full, or will be. That is
+// taken to be so if values have recurred less often than maxDictionary equally frequent ones would have.
 func (d *dictionary[W]) number(values []W, numbers []uint16) int {
 	numbers = numbers[:len(values)]
 	slots, known, shift := d.slots, d.values, d.shift&63
@@ -65,7 +65,7 @@ func (d *dictionary[W]) number(values []W, numbers []uint16) int {
 			continue
 		}
 		size := len(known) - 1
-		if size == maxDictionary || size >= dictionaryTrial && size&(size-1) == 0 && d.seen+i < 2*size {
+		if size == maxDictionary || size >= dictionaryTrial && size&(size-1) == 0 && d.seen+i-size < size*size/(2*maxDictionary) {
 			d.values = known
 			d.seen += i
 			return i

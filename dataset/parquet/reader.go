@@ -42,6 +42,8 @@ type reader struct {
 	batchRow, nextRow int64
 	failed            error
 	closed            bool
+	// memory is that of columns of numbers.
+	memory *recycler
 }
 
 func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*reader, error) {
@@ -55,7 +57,8 @@ func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*re
 	if options.BatchBytes <= 0 {
 		options.BatchBytes = 1
 	}
-	r := &reader{in: in, options: options, group: split.FirstRowGroup, end: split.FirstRowGroup + split.RowGroups}
+	r := &reader{in: in, options: options, memory: newRecycler(options.Allocator)}
+	r.group, r.end = split.FirstRowGroup, split.FirstRowGroup+split.RowGroups
 	if err := r.selectColumns(); err != nil {
 		return nil, err
 	}
@@ -239,15 +242,14 @@ func (r *reader) openGroup() (bool, error) {
 			return false, nil
 		}
 		err := r.in.guard(fmt.Sprintf("row group %d", r.group), func() error {
-			decoders := make([]decoder, 0, len(r.fields))
+			r.decoders = make([]decoder, 0, len(r.fields))
 			for i, field := range r.fields {
-				d, err := newDecoder(r.in, r.group, field, r.schema.Field(i).Type, r.options.Allocator)
+				d, err := newDecoder(r.in, r.group, field, r.schema.Field(i).Type, r.options.Allocator, r.memory)
 				if err != nil {
 					return columnError(r.schema.Field(i).Name, err)
 				}
-				decoders = append(decoders, d)
+				r.decoders = append(r.decoders, d)
 			}
-			r.decoders = decoders
 			return nil
 		})
 		if err != nil {
@@ -328,5 +330,6 @@ func (r *reader) Close() error {
 	r.failed = engine.Errorf(engine.KindInternal, opRead, r.in.path, "the reader is closed")
 	r.dropPending()
 	r.closeDecoders()
+	r.memory.close()
 	return r.in.close()
 }
