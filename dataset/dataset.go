@@ -37,7 +37,8 @@ type Split struct {
 	// File is the input.
 	File File
 	// StartOffsetBytes and EndOffsetBytes bound a range of a text file, the end excluded. Both stand at the beginning of a row,
-	// or the end at the end of the file. The first split of a file with a header begins at 0 and includes the header.
+	// or the end at the end of the file. The first split of a file with a header begins at 0 and includes the header. Of a file with
+	// RowGroups they may say where these are.
 	StartOffsetBytes, EndOffsetBytes int64
 	// FirstRowGroup and RowGroups bound a range of a Parquet file, or of an object, whose row groups are its record batches.
 	FirstRowGroup, RowGroups int

@@ -29,6 +29,9 @@ const (
 	// instanceTimeout is enough for a metadata service on the same machine; elsewhere nobody answers at its address.
 	instanceTimeout = time.Second
 	ioBufferBytes   = 64 << 10
+	// idleConns is how many connections are kept at least: a process that reads ahead has many requests under way, and a connection that
+	// is closed after each costs as much as a small one.
+	idleConns = 64
 )
 
 // connect makes the client.
@@ -39,7 +42,7 @@ func (b *Bucket) connect(ctx context.Context) error {
 		t.TLSHandshakeTimeout = handshakeTimeout
 		t.ForceAttemptHTTP2 = false // one connection would limit what parallel parts can carry
 		t.DisableCompression = true // objects are bytes, not what they decompress to
-		t.MaxIdleConnsPerHost = 2 * b.options.Concurrency
+		t.MaxIdleConnsPerHost = max(idleConns, 2*b.options.Concurrency)
 		t.IdleConnTimeout = idleTimeout
 		t.ReadBufferSize, t.WriteBufferSize = ioBufferBytes, ioBufferBytes
 	})

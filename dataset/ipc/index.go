@@ -49,10 +49,24 @@ type batch struct {
 	rows         int64
 }
 
-// index is what is known of an open file.
+// aheadBytes is up to how large messages are read for nothing, all of them in a few requests, when only their headers are wanted of a
+// file in a bucket.
+const aheadBytes = 4 << 20
+
+// index is what is known of an open file, up to an offset.
 type index struct {
-	in     *text.Input
-	info   dataset.File
+	in   *text.Input
+	info dataset.File
+	// ahead says that what will be read is announced.
+	ahead bool
+	// offset is that of the next message, end that behind the last; ended says that the end of the stream has come, count how many
+	// messages came before offset, last how large the last of them is.
+	offset, end int64
+	ended       bool
+	count       int
+	last        int64
+	header      []byte
+
 	schema *arrow.Schema
 	// first is the message with the schema as it stands in the file.
 	first        []byte
@@ -106,57 +120,90 @@ func (x *index) read(p []byte, offset int64) error {
 	return nil
 }
 
-// scan looks for the messages.
-func (x *index) scan(ctx context.Context) error {
-	offset, end, err := x.bounds()
-	if err != nil {
+// begin finds out where the messages are, and reads the first, which is the schema.
+func (x *index) begin(ctx context.Context) error {
+	var err error
+	if x.offset, x.end, err = x.bounds(); err != nil {
 		return err
 	}
-	header := make([]byte, 0, 4096)
-	prefix := make([]byte, prefixBytes)
-	for count := 0; ; count++ {
-		if err := ctx.Err(); err != nil {
-			return engine.WrapError(opRead, x.info.Path, err)
-		}
-		if offset == end && offset != x.info.SizeBytes {
-			break // The footer, before which some writers leave the end of the stream out.
-		}
-		if end-offset < prefixBytes {
-			return x.corrupt("is cut off: the end of the stream is missing at byte %d", offset)
-		}
-		if err := x.read(prefix, offset); err != nil {
-			return err
-		}
-		if first := binary.LittleEndian.Uint32(prefix); first != continuation {
-			return x.corrupt("byte %d: a message begins with %#x, expected %#x", offset, first, uint32(continuation))
-		}
-		length := int64(binary.LittleEndian.Uint32(prefix[4:]))
-		if length == 0 {
-			if rest := end - offset - prefixBytes; rest > 0 && end == x.info.SizeBytes {
-				return x.corrupt("byte %d: %d bytes after the end of the stream", offset, rest)
-			}
-			break
-		}
-		if length > min(maxHeaderBytes, end-offset-prefixBytes) {
-			return x.corrupt("byte %d: a message's header has %d bytes, %d are left", offset, length, end-offset-prefixBytes)
-		}
-		if count == maxMessages {
-			return x.corrupt("over %d messages", int64(maxMessages))
-		}
-		header = append(header[:0], make([]byte, length)...)
-		if err := x.read(header, offset+prefixBytes); err != nil {
-			return err
-		}
-		size, err := x.message(count, offset, end, header)
-		if err != nil {
-			return err
-		}
-		offset += size
+	if _, err := x.advance(ctx); err != nil {
+		return err
 	}
 	if x.first == nil {
 		return x.corrupt("has no schema")
 	}
 	return nil
+}
+
+// all looks at the messages up to the last.
+func (x *index) all(ctx context.Context) error {
+	for {
+		if more, err := x.advance(ctx); err != nil || !more {
+			return err
+		}
+		if x.ahead {
+			x.in.Forget(dataset.Range{End: x.offset})
+			if x.last < aheadBytes {
+				x.in.Expect(dataset.Range{Start: x.offset, End: x.offset + 4*aheadBytes})
+			}
+		}
+	}
+}
+
+// upTo looks at the messages up to a record batch, by its number in batches.
+func (x *index) upTo(ctx context.Context, batch int) (bool, error) {
+	for len(x.batches) <= batch {
+		if more, err := x.advance(ctx); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// advance looks at the next message; false after the last.
+func (x *index) advance(ctx context.Context) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, engine.WrapError(opRead, x.info.Path, err)
+	}
+	offset, end := x.offset, x.end
+	if x.ended || offset == end && offset != x.info.SizeBytes {
+		return false, nil // The footer, before which some writers leave the end of the stream out.
+	}
+	if end-offset < prefixBytes {
+		return false, x.corrupt("is cut off: the end of the stream is missing at byte %d", offset)
+	}
+	var prefix [prefixBytes]byte
+	if err := x.read(prefix[:], offset); err != nil {
+		return false, err
+	}
+	if first := binary.LittleEndian.Uint32(prefix[:]); first != continuation {
+		return false, x.corrupt("byte %d: a message begins with %#x, expected %#x", offset, first, uint32(continuation))
+	}
+	length := int64(binary.LittleEndian.Uint32(prefix[4:]))
+	if length == 0 {
+		if rest := end - offset - prefixBytes; rest > 0 && end == x.info.SizeBytes {
+			return false, x.corrupt("byte %d: %d bytes after the end of the stream", offset, rest)
+		}
+		x.ended = true
+		return false, nil
+	}
+	if length > min(maxHeaderBytes, end-offset-prefixBytes) {
+		return false, x.corrupt("byte %d: a message's header has %d bytes, %d are left", offset, length, end-offset-prefixBytes)
+	}
+	if x.count == maxMessages {
+		return false, x.corrupt("over %d messages", int64(maxMessages))
+	}
+	x.header = append(x.header[:0], make([]byte, length)...)
+	if err := x.read(x.header, offset+prefixBytes); err != nil {
+		return false, err
+	}
+	size, err := x.message(x.count, offset, end, x.header)
+	if err != nil {
+		return false, err
+	}
+	x.count++
+	x.offset, x.last = offset+size, size
+	return true, nil
 }
 
 // bounds returns where the messages begin and end.

@@ -26,6 +26,7 @@ type reader struct {
 	schema  *arrow.Schema
 	places  []int // in the file's schema, of the columns that are read
 	end     int   // the record batch after the last of the split
+	skipped int   // record batches of the file that are not in index
 
 	next  int          // the record batch that is read next
 	group *table.Table // nil if there is none
@@ -48,16 +49,25 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 		return nil, err
 	}
 	r := &reader{index: x, options: options, next: split.FirstRowGroup, end: split.FirstRowGroup + split.RowGroups}
-	if err := r.layOut(); err != nil {
+	if x.ahead && split.EndOffsetBytes > 0 && !x.hasDictionaries() {
+		// The messages before the split are not looked at, so its batches are the first ones here.
+		x.offset, x.end, x.ended = split.StartOffsetBytes, split.EndOffsetBytes, false
+		x.in.Expect(dataset.Range{Start: x.offset, End: x.end})
+		r.skipped, r.next, r.end = r.next, 0, split.RowGroups
+	}
+	if err := r.layOut(ctx); err != nil {
 		_ = x.in.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *reader) layOut() error {
-	if r.next < 0 || r.end < r.next || r.end > len(r.index.batches) {
-		return r.index.corrupt("has %d record batches, planned were those from %d to %d", len(r.index.batches), r.next, r.end)
+func (r *reader) layOut(ctx context.Context) error {
+	if r.next < 0 || r.end < r.next {
+		return engine.Errorf(engine.KindInternal, opRead, r.index.info.Path, "a split of the record batches from %d to %d", r.next, r.end)
+	}
+	if err := r.reach(ctx, r.next-1); err != nil {
+		return err
 	}
 	wanted := r.options.Columns
 	if wanted == nil {
@@ -100,7 +110,7 @@ func (r *reader) Read(ctx context.Context) (arrow.Record, error) {
 			if r.next == r.end {
 				return nil, r.finish()
 			}
-			if err := r.load(); err != nil {
+			if err := r.load(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -136,9 +146,20 @@ func (r *reader) finish() error {
 	return io.EOF
 }
 
+// reach looks at the messages up to a record batch, which must be there.
+func (r *reader) reach(ctx context.Context, batch int) error {
+	if there, err := r.index.upTo(ctx, batch); err != nil || there {
+		return err
+	}
+	return r.index.corrupt("has %d record batches, planned were those from %d to %d", r.skipped+len(r.index.batches), r.skipped+r.next, r.skipped+r.end)
+}
+
 // load reads the next record batches, as a stream of their own: the schema, the dictionaries that the first needs, and they with the
 // dictionaries between them. So many are read that the dictionaries are not most of it.
-func (r *reader) load() error {
+func (r *reader) load(ctx context.Context) error {
+	if err := r.reach(ctx, r.next); err != nil {
+		return err
+	}
 	first := r.index.batches[r.next]
 	var messages []place
 	var size int64
@@ -153,6 +174,9 @@ func (r *reader) load() error {
 	take(first.place)
 	last := r.next + 1
 	for ; last < r.end && size < enough; last++ {
+		if err := r.reach(ctx, last); err != nil {
+			return err
+		}
 		b := r.index.batches[last]
 		for _, d := range r.index.dictionaries[r.index.batches[last-1].dictionaries:b.dictionaries] {
 			take(d.place)
@@ -205,6 +229,9 @@ func (r *reader) drop() {
 
 // Where names the file and the row in it, from 0.
 func (r *reader) Where(row int64) string {
+	if r.skipped > 0 {
+		return fmt.Sprintf("%s row %d from record batch %d on", r.index.info.Path, r.lastRow+row, r.skipped)
+	}
 	return fmt.Sprintf("%s row %d", r.index.info.Path, r.lastRow+row)
 }
 

@@ -7,11 +7,14 @@ package ipc
 
 import (
 	"context"
+	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/dataset/text"
 )
 
@@ -43,14 +46,20 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 	if target <= 0 {
 		target = defaultSplitBytes
 	}
+	ahead := storage.NewAhead(options.Storage, opRead, files, func(int, dataset.File) []dataset.Range { return []dataset.Range{{End: aheadBytes}} })
+	defer func() { _ = ahead.Close() }()
 	layout := &dataset.Layout{}
 	var fields []arrow.Field
 	for i, f := range files {
-		index, err := openIndex(ctx, options.Storage, f)
+		index, err := openIndex(ctx, ahead, f)
 		if err != nil {
 			return nil, err
 		}
-		own, err := columnsOf(f.Path, index.schema)
+		err = index.all(ctx)
+		var own []arrow.Field
+		if err == nil {
+			own, err = columnsOf(f.Path, index.schema)
+		}
 		if err == nil && i > 0 {
 			err = mergeFields(fields, own, f.Path, files[0].Path)
 		}
@@ -69,16 +78,24 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 	return layout, nil
 }
 
-// splits cuts one file at the first record batch that begins at or after the target.
+// splits cuts one file at the first record batch that begins at or after the target. Of a file in a bucket a split says too where its
+// messages are, so that those before it need not be looked at; one that has dictionaries, which are everywhere, is one split.
 func (x *index) splits(f dataset.File, target int64) []dataset.Split {
 	if len(x.batches) == 0 {
 		return []dataset.Split{{File: f}}
 	}
 	var out []dataset.Split
 	first, size := 0, int64(0)
+	if x.ahead && x.hasDictionaries() {
+		target = math.MaxInt64
+	}
 	for i, b := range x.batches {
 		if size += b.size; size >= target || i == len(x.batches)-1 {
-			out = append(out, dataset.Split{File: f, FirstRowGroup: first, RowGroups: i + 1 - first})
+			s := dataset.Split{File: f, FirstRowGroup: first, RowGroups: i + 1 - first}
+			if x.ahead {
+				s.StartOffsetBytes, s.EndOffsetBytes = x.batches[first].offset, b.offset+b.size
+			}
+			out = append(out, s)
 			first, size = i+1, 0
 		}
 	}
@@ -110,14 +127,19 @@ func mergeFields(fields, own []arrow.Field, path, first string) error {
 	return nil
 }
 
-// openIndex opens a file that is what it was when it was listed, and looks for its messages.
+// hasDictionaries tells whether there may be messages with dictionaries.
+func (x *index) hasDictionaries() bool {
+	return slices.ContainsFunc(x.schema.Fields(), func(f arrow.Field) bool { return nests(f.Type, false) })
+}
+
+// openIndex opens a file that is what it was when it was listed, and reads its schema.
 func openIndex(ctx context.Context, from dataset.Storage, f dataset.File) (*index, error) {
 	in, err := text.OpenPlain(ctx, from, opRead, f)
 	if err != nil {
 		return nil, err
 	}
-	x := &index{in: in, info: f}
-	if err := x.scan(ctx); err != nil {
+	x := &index{in: in, info: f, ahead: storage.Remote(f)}
+	if err := x.begin(ctx); err != nil {
 		_ = in.Close()
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func layOut(ctx context.Context, source dataset.Source, files []dataset.File, op
 // divisible reports whether smaller splits are thinkable: ranges of text, or several row groups.
 func divisible(splits []dataset.Split) bool {
 	for _, s := range splits {
-		if s.RowGroups > 1 || s.EndOffsetBytes-s.StartOffsetBytes > 1 && !text.Compressed(s.File.Path) {
+		if s.RowGroups > 1 || s.RowGroups == 0 && s.EndOffsetBytes-s.StartOffsetBytes > 1 && !text.Compressed(s.File.Path) {
 			return true
 		}
 	}
