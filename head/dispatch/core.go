@@ -185,6 +185,8 @@ type Commit struct {
 	Task      engine.TaskID
 	Epoch     engine.Epoch
 	Committed *enginev1.TaskCommitted
+	// Fit is what a task of a pass that fits steps has seen; nil for others.
+	Fit *enginev1.Fit
 }
 
 // Failure is why a job ends.

@@ -21,8 +21,12 @@ type Job struct {
 	Run int32
 	// TraceParent is the span under which those of its tasks go; it may be empty.
 	TraceParent string
-	Spec        *enginev1.JobSpec
-	Plan        *enginev1.Plan
+	// Spec is the job with what its steps were fitted to.
+	Spec *enginev1.JobSpec
+	Plan *enginev1.Plan
+	// Fit says that this is a pass over the data of a job, to which its steps are fitted: its tasks write nothing, and what they have seen
+	// comes with Commit. To the core it is a job like others.
+	Fit bool
 	// Request is what one task needs.
 	Request engine.Resources
 	// MaxAttempts bounds the attempts at one task.

@@ -214,9 +214,9 @@ func (c *Core) takeResult(now time.Time, w *worker, id engine.TaskID, result *en
 	}
 	t.state, t.worker, t.lease = taskCommitting, w, &taskLease{counts: result.GetCounts(), result: result, granted: granted, ended: now}
 	w.leases[id] = struct{}{}
-	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Committed: &enginev1.TaskCommitted{
+	c.events.Commits = append(c.events.Commits, Commit{Task: id, Epoch: epoch, Fit: result.GetFit(), Committed: &enginev1.TaskCommitted{
 		JobId: string(id.Job), Task: int32(id.Index), Counts: result.GetCounts(), PartSizeBytes: result.GetPartSizeBytes(), //nolint:gosec // A plan has fewer tasks.
-		Checkpoint: result.GetCheckpoint(),
+		Checkpoint: result.GetCheckpoint(), Parts: result.GetParts(),
 	}})
 	return true
 }
@@ -312,5 +312,5 @@ func assignment(j *job) *enginev1.JobAssignment {
 		Inputs: j.Plan.GetInputs()[:min(1, len(j.Plan.GetInputs()))], SourceSchema: j.Plan.GetSourceSchema(), OutputColumns: j.Plan.GetOutputColumns(),
 		Models: j.Plan.GetModels(), Output: j.Plan.GetOutput(),
 	})
-	return &enginev1.JobAssignment{JobId: string(j.ID), Spec: j.Spec, Plan: plan, TraceParent: j.TraceParent}
+	return &enginev1.JobAssignment{JobId: string(j.ID), Spec: j.Spec, Plan: plan, TraceParent: j.TraceParent, Fit: j.Fit}
 }

@@ -38,9 +38,10 @@ func (s *State) header() *enginev1.Snapshot {
 
 func (j *Job) snapshot() *enginev1.JobSnapshot {
 	saved := &enginev1.JobSnapshot{
-		Accepted:    &enginev1.JobAccepted{JobId: string(j.ID), SubmissionId: j.SubmissionID, Spec: j.Spec, TraceParent: j.TraceParent},
+		Accepted:    &enginev1.JobAccepted{JobId: string(j.ID), SubmissionId: j.SubmissionID, Spec: j.Spec, TraceParent: j.TraceParent, OnlyNew: j.OnlyNew},
 		SubmitTime:  timestamppb.New(j.SubmitTime),
 		Plan:        j.Plan,
+		Fitted:      j.Fitted,
 		StartTime:   timeToProto(j.StartTime),
 		Ended:       j.Ended,
 		EndTime:     timeToProto(j.EndTime),
@@ -89,6 +90,7 @@ func (s *State) addJob(saved *enginev1.JobSnapshot) error {
 	if saved.GetPlan() != nil {
 		job.setPlan(saved.GetPlan())
 	}
+	job.Fitted = saved.GetFitted()
 	for _, committed := range saved.GetCommitted() {
 		if err := job.commit(committed); err != nil {
 			return err

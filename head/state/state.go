@@ -43,6 +43,8 @@ type Job struct {
 	SubmitTime time.Time
 	// SubmissionID may be empty.
 	SubmissionID string
+	// OnlyNew says that the job leaves out inputs that earlier jobs have read.
+	OnlyNew bool
 	// TraceParent is the span of its submission as a W3C traceparent. It may be empty.
 	TraceParent string
 	// Plan is nil until the job is planned.
@@ -53,6 +55,8 @@ type Job struct {
 	Committed []*enginev1.TaskCommitted
 	// CommittedCount counts them.
 	CommittedCount int
+	// Fitted is what passes over the data have found, in the order in which it was found; nil if there was no such pass.
+	Fitted *enginev1.JobFitted
 	// Ended is nil unless the job is in a terminal state.
 	Ended *enginev1.JobEnded
 	// EndTime is set with Ended.
@@ -161,6 +165,8 @@ func (s *State) Apply(entry *enginev1.LogEntry) error {
 			job.setPlan(fact.JobPlanned.GetPlan())
 			return nil
 		})
+	case *enginev1.LogEntry_JobFitted:
+		return s.change(fact.JobFitted.GetJobId(), func(job *Job) error { return job.fit(fact.JobFitted) })
 	case *enginev1.LogEntry_JobStarted:
 		return s.change(fact.JobStarted.GetJobId(), func(job *Job) error {
 			job.StartTime = at
@@ -262,7 +268,8 @@ func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
 		}
 		s.bySubmission[name] = id
 	}
-	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), TraceParent: accepted.GetTraceParent(), Spec: accepted.GetSpec(), SubmitTime: at, owner: s.owner}
+	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), TraceParent: accepted.GetTraceParent(), Spec: accepted.GetSpec(), SubmitTime: at,
+		OnlyNew: accepted.GetOnlyNew(), owner: s.owner}
 	s.order = append(s.order, id)
 	return nil
 }
@@ -284,6 +291,39 @@ func (j *Job) setPlan(plan *enginev1.Plan) {
 	j.Plan = plan
 	j.Committed = make([]*enginev1.TaskCommitted, len(plan.GetTasks()))
 	j.CommittedCount = 0
+}
+
+// fit adds what a pass over the data has found.
+func (j *Job) fit(found *enginev1.JobFitted) error {
+	if j.Plan == nil || len(found.GetColumns()) == 0 {
+		return contradiction("job %s is fitted before it is planned, or to nothing", j.ID)
+	}
+	type place struct {
+		step   int32
+		column string
+	}
+	seen := map[place]bool{}
+	all := append(slices.Clone(j.Fitted.GetColumns()), found.GetColumns()...)
+	for _, c := range all {
+		at := place{c.GetStep(), c.GetColumn()}
+		if int(at.step) >= len(j.Spec.GetSteps()) || seen[at] {
+			return contradiction("job %s is fitted to column %q in step %d, which it does not have or was fitted already", j.ID, at.column, at.step)
+		}
+		seen[at] = true
+	}
+	j.Fitted = &enginev1.JobFitted{
+		JobId: found.GetJobId(), Columns: all, OutputColumns: found.GetOutputColumns(),
+		Passes: j.Fitted.GetPasses() + 1,
+	}
+	return nil
+}
+
+// OutputColumns are the columns of the output; nil before they are known.
+func (j *Job) OutputColumns() []*enginev1.ColumnInfo {
+	if columns := j.Fitted.GetOutputColumns(); len(columns) > 0 {
+		return columns
+	}
+	return j.Plan.GetOutputColumns()
 }
 
 // commit records a task once: the first record counts.

@@ -781,6 +781,8 @@ type JobFitted struct {
 	Columns []*FittedColumn `protobuf:"bytes,2,rep,name=columns,proto3" json:"columns,omitempty"`
 	// The columns of the output, once nothing is left to be fitted.
 	OutputColumns []*ColumnInfo `protobuf:"bytes,3,rep,name=output_columns,json=outputColumns,proto3" json:"output_columns,omitempty"`
+	// In a snapshot: how many passes found that.
+	Passes        int32 `protobuf:"varint,4,opt,name=passes,proto3" json:"passes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +836,13 @@ func (x *JobFitted) GetOutputColumns() []*ColumnInfo {
 		return x.OutputColumns
 	}
 	return nil
+}
+
+func (x *JobFitted) GetPasses() int32 {
+	if x != nil {
+		return x.Passes
+	}
+	return 0
 }
 
 // JobStarted records that work on a job has begun.
@@ -1465,11 +1474,12 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"JobPlanned\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
-	"\x04plan\x18\x02 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"\x93\x01\n" +
+	"\x04plan\x18\x02 \x01(\v2\x0f.engine.v1.PlanR\x04plan\"\xab\x01\n" +
 	"\tJobFitted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x121\n" +
 	"\acolumns\x18\x02 \x03(\v2\x17.engine.v1.FittedColumnR\acolumns\x12<\n" +
-	"\x0eoutput_columns\x18\x03 \x03(\v2\x15.engine.v1.ColumnInfoR\routputColumns\"#\n" +
+	"\x0eoutput_columns\x18\x03 \x03(\v2\x15.engine.v1.ColumnInfoR\routputColumns\x12\x16\n" +
+	"\x06passes\x18\x04 \x01(\x05R\x06passes\"#\n" +
 	"\n" +
 	"JobStarted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xdc\x01\n" +
