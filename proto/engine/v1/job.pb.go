@@ -353,6 +353,7 @@ type Source struct {
 	//	*Source_Object
 	//	*Source_Json
 	//	*Source_Arrow
+	//	*Source_Postgres
 	Kind          isSource_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -440,6 +441,15 @@ func (x *Source) GetArrow() *ArrowSource {
 	return nil
 }
 
+func (x *Source) GetPostgres() *PostgresSource {
+	if x != nil {
+		if x, ok := x.Kind.(*Source_Postgres); ok {
+			return x.Postgres
+		}
+	}
+	return nil
+}
+
 type isSource_Kind interface {
 	isSource_Kind()
 }
@@ -469,6 +479,11 @@ type Source_Arrow struct {
 	Arrow *ArrowSource `protobuf:"bytes,6,opt,name=arrow,proto3,oneof"`
 }
 
+type Source_Postgres struct {
+	// A table or a query of Postgres.
+	Postgres *PostgresSource `protobuf:"bytes,7,opt,name=postgres,proto3,oneof"`
+}
+
 func (*Source_Csv) isSource_Kind() {}
 
 func (*Source_Parquet) isSource_Kind() {}
@@ -478,6 +493,8 @@ func (*Source_Object) isSource_Kind() {}
 func (*Source_Json) isSource_Kind() {}
 
 func (*Source_Arrow) isSource_Kind() {}
+
+func (*Source_Postgres) isSource_Kind() {}
 
 // CsvSource reads delimited text in UTF-8. Quoted fields may hold delimiters, doubled quotes, and line ends. A row whose
 // number of fields differs from the header's is an error that names file and line.
@@ -845,6 +862,135 @@ func (x *ObjectSource) GetRefs() []string {
 	return nil
 }
 
+// PostgresSource reads a table or a query of Postgres, by COPY in binary. Every split is read in a read-only transaction of its own: what
+// others write meanwhile shows in those that are read later. So a source is the same when a job is tried again or resumed only if its query
+// is: one that names the rows of a day that is over is, one with now() or random() is not. Rows have no order but that of an ORDER BY.
+//
+// Columns have the types of the table: bool, int16, int32, int64, float32, float64, string (of text, varchar, char without its padding,
+// enumerations, json, jsonb, uuid, and xml), date, timestamp, timestamp with zone UTC (of timestamptz), binary (of bytea), and lists of numbers
+// (of arrays of one dimension). vector(n) of pgvector is fixed_size_list<float32>[n], and vector without n a list. Others, numeric among them,
+// are refused by name unless columns declares them or the query casts them.
+type PostgresSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// postgres://user@host:port/database?sslmode=verify-full, with the options of libpq. A password has no place in it: whoever connects, head and
+	// workers, finds it as other clients do, in ~/.pgpass, PGPASSFILE, PGPASSWORD, or a service file, or has a client certificate. Required.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// One SELECT. Either query or table is required.
+	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	// A table or view, schema.table, with double quotes around names that have others than lower-case letters, digits, and _. Without a schema it
+	// is in public.
+	Table string `protobuf:"bytes,3,opt,name=table,proto3" json:"table,omitempty"`
+	// Types of columns, into which the server casts: numeric as float64 rounds, as string keeps every digit.
+	Columns []*Column `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty"`
+	// A column that is an integer, a date, or a timestamp, by whose ranges the rows are cut into splits; an index on it helps. Nulls are in the
+	// first split. Default: one split.
+	PartitionColumn string `protobuf:"bytes,5,opt,name=partition_column,json=partitionColumn,proto3" json:"partition_column,omitempty"`
+	// How many ranges of partition_column there are at most, from 1 to 10,000. Required with it.
+	Splits int32 `protobuf:"varint,6,opt,name=splits,proto3" json:"splits,omitempty"`
+	// The value of partition_column at which the ranges begin, which are of the same width. Smaller ones are in the first split, so no row is left
+	// out. A number, 2026-11-27, or 2026-11-27T15:04:05Z. Default: the smallest, which is asked for once, when the job is planned.
+	Lower string `protobuf:"bytes,7,opt,name=lower,proto3" json:"lower,omitempty"`
+	// The same for the greatest value; what is beyond is in the last split. Default: the greatest.
+	Upper string `protobuf:"bytes,8,opt,name=upper,proto3" json:"upper,omitempty"`
+	// A duration: how long the server may give no sign of life, such as the first row of a query. Default: 10m.
+	Timeout       string `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostgresSource) Reset() {
+	*x = PostgresSource{}
+	mi := &file_engine_v1_job_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostgresSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostgresSource) ProtoMessage() {}
+
+func (x *PostgresSource) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostgresSource.ProtoReflect.Descriptor instead.
+func (*PostgresSource) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PostgresSource) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *PostgresSource) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *PostgresSource) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *PostgresSource) GetColumns() []*Column {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *PostgresSource) GetPartitionColumn() string {
+	if x != nil {
+		return x.PartitionColumn
+	}
+	return ""
+}
+
+func (x *PostgresSource) GetSplits() int32 {
+	if x != nil {
+		return x.Splits
+	}
+	return 0
+}
+
+func (x *PostgresSource) GetLower() string {
+	if x != nil {
+		return x.Lower
+	}
+	return ""
+}
+
+func (x *PostgresSource) GetUpper() string {
+	if x != nil {
+		return x.Upper
+	}
+	return ""
+}
+
+func (x *PostgresSource) GetTimeout() string {
+	if x != nil {
+		return x.Timeout
+	}
+	return ""
+}
+
 // Batch bounds a record batch. A record batch ends at whichever bound comes first and never spans two splits, nor two record batches
 // of an object.
 type Batch struct {
@@ -860,7 +1006,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1018,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1031,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Batch) GetRows() int64 {
@@ -928,7 +1074,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1086,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1099,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Step) GetKind() isStep_Kind {
@@ -1177,7 +1323,7 @@ type SplitStep struct {
 
 func (x *SplitStep) Reset() {
 	*x = SplitStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1335,7 @@ func (x *SplitStep) String() string {
 func (*SplitStep) ProtoMessage() {}
 
 func (x *SplitStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1348,7 @@ func (x *SplitStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitStep.ProtoReflect.Descriptor instead.
 func (*SplitStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SplitStep) GetParts() map[string]float64 {
@@ -1239,7 +1385,7 @@ type FilterStep struct {
 
 func (x *FilterStep) Reset() {
 	*x = FilterStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1397,7 @@ func (x *FilterStep) String() string {
 func (*FilterStep) ProtoMessage() {}
 
 func (x *FilterStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1410,7 @@ func (x *FilterStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterStep.ProtoReflect.Descriptor instead.
 func (*FilterStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FilterStep) GetWhere() string {
@@ -1287,7 +1433,7 @@ type WithStep struct {
 
 func (x *WithStep) Reset() {
 	*x = WithStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1445,7 @@ func (x *WithStep) String() string {
 func (*WithStep) ProtoMessage() {}
 
 func (x *WithStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1458,7 @@ func (x *WithStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithStep.ProtoReflect.Descriptor instead.
 func (*WithStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WithStep) GetColumns() map[string]string {
@@ -1342,7 +1488,7 @@ type OneHotStep struct {
 
 func (x *OneHotStep) Reset() {
 	*x = OneHotStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1500,7 @@ func (x *OneHotStep) String() string {
 func (*OneHotStep) ProtoMessage() {}
 
 func (x *OneHotStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1513,7 @@ func (x *OneHotStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OneHotStep.ProtoReflect.Descriptor instead.
 func (*OneHotStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OneHotStep) GetColumns() []*CategoryColumn {
@@ -1398,7 +1544,7 @@ type IndexStep struct {
 
 func (x *IndexStep) Reset() {
 	*x = IndexStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1556,7 @@ func (x *IndexStep) String() string {
 func (*IndexStep) ProtoMessage() {}
 
 func (x *IndexStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1569,7 @@ func (x *IndexStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexStep.ProtoReflect.Descriptor instead.
 func (*IndexStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *IndexStep) GetColumns() []*CategoryColumn {
@@ -1459,7 +1605,7 @@ type CategoryColumn struct {
 
 func (x *CategoryColumn) Reset() {
 	*x = CategoryColumn{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1617,7 @@ func (x *CategoryColumn) String() string {
 func (*CategoryColumn) ProtoMessage() {}
 
 func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1630,7 @@ func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CategoryColumn.ProtoReflect.Descriptor instead.
 func (*CategoryColumn) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CategoryColumn) GetName() string {
@@ -1528,7 +1674,7 @@ type ScaleStep struct {
 
 func (x *ScaleStep) Reset() {
 	*x = ScaleStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1686,7 @@ func (x *ScaleStep) String() string {
 func (*ScaleStep) ProtoMessage() {}
 
 func (x *ScaleStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1699,7 @@ func (x *ScaleStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleStep.ProtoReflect.Descriptor instead.
 func (*ScaleStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ScaleStep) GetColumns() []*ScaledColumn {
@@ -1594,7 +1740,7 @@ type ScaledColumn struct {
 
 func (x *ScaledColumn) Reset() {
 	*x = ScaledColumn{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1752,7 @@ func (x *ScaledColumn) String() string {
 func (*ScaledColumn) ProtoMessage() {}
 
 func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1765,7 @@ func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaledColumn.ProtoReflect.Descriptor instead.
 func (*ScaledColumn) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ScaledColumn) GetName() string {
@@ -1678,7 +1824,7 @@ type MapStep struct {
 
 func (x *MapStep) Reset() {
 	*x = MapStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1836,7 @@ func (x *MapStep) String() string {
 func (*MapStep) ProtoMessage() {}
 
 func (x *MapStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1849,7 @@ func (x *MapStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapStep.ProtoReflect.Descriptor instead.
 func (*MapStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MapStep) GetOperator() string {
@@ -1744,7 +1890,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1902,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1915,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InferStep) GetModel() string {
@@ -1818,7 +1964,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1976,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1989,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -1888,7 +2034,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2046,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2059,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -1976,8 +2122,9 @@ func (x *EmbedStep) GetNan() string {
 // thousands of rows has the least padding.
 type EmbedBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens of one call, padding included, or "auto" (default): 1,024 on a CPU, where more does not fit into its caches and takes up to
-	// twice as long, and 16,384 on a GPU. A text with more tokens has a call of its own. When memory is short, the engine halves it.
+	// Tokens of one call, padding included, or "auto" (default): 256 on a CPU, where each core has a call of its own and what more takes
+	// does not fit into its cache, and 16,384 on a GPU. A text with more tokens has a call of its own. When memory is short, the engine
+	// halves it.
 	Tokens string `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	// Texts of one call at most. Default (0): as many as fit.
 	Rows          int64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
@@ -1987,7 +2134,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2146,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2159,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -2040,7 +2187,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2199,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2212,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -2086,7 +2233,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2245,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2258,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -2133,7 +2280,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2292,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2305,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -2180,6 +2327,7 @@ type Sink struct {
 	//	*Sink_Csv
 	//	*Sink_Json
 	//	*Sink_Arrow
+	//	*Sink_Postgres
 	Kind          isSink_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2187,7 +2335,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2347,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2360,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -2267,6 +2415,15 @@ func (x *Sink) GetArrow() *ArrowSink {
 	return nil
 }
 
+func (x *Sink) GetPostgres() *PostgresSink {
+	if x != nil {
+		if x, ok := x.Kind.(*Sink_Postgres); ok {
+			return x.Postgres
+		}
+	}
+	return nil
+}
+
 type isSink_Kind interface {
 	isSink_Kind()
 }
@@ -2296,6 +2453,11 @@ type Sink_Arrow struct {
 	Arrow *ArrowSink `protobuf:"bytes,5,opt,name=arrow,proto3,oneof"`
 }
 
+type Sink_Postgres struct {
+	// A table of Postgres.
+	Postgres *PostgresSink `protobuf:"bytes,6,opt,name=postgres,proto3,oneof"`
+}
+
 func (*Sink_Parquet) isSink_Kind() {}
 
 func (*Sink_Object) isSink_Kind() {}
@@ -2305,6 +2467,8 @@ func (*Sink_Csv) isSink_Kind() {}
 func (*Sink_Json) isSink_Kind() {}
 
 func (*Sink_Arrow) isSink_Kind() {}
+
+func (*Sink_Postgres) isSink_Kind() {}
 
 // ObjectSink keeps the rows in the object store, one object for each split of the input. A job that has ended lists them in its
 // outputs. They live until the job is forgotten, unless ttl or name says otherwise. `engine run` ends with its objects, so there
@@ -2326,7 +2490,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[29]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2502,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[29]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2515,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -2398,7 +2562,7 @@ type ParquetSink struct {
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[30]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2574,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[30]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2587,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -2487,7 +2651,7 @@ type CsvSink struct {
 
 func (x *CsvSink) Reset() {
 	*x = CsvSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[31]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2663,7 @@ func (x *CsvSink) String() string {
 func (*CsvSink) ProtoMessage() {}
 
 func (x *CsvSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[31]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2676,7 @@ func (x *CsvSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSink.ProtoReflect.Descriptor instead.
 func (*CsvSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CsvSink) GetPath() string {
@@ -2576,7 +2740,7 @@ type JsonSink struct {
 
 func (x *JsonSink) Reset() {
 	*x = JsonSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[32]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2752,7 @@ func (x *JsonSink) String() string {
 func (*JsonSink) ProtoMessage() {}
 
 func (x *JsonSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[32]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2765,7 @@ func (x *JsonSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSink.ProtoReflect.Descriptor instead.
 func (*JsonSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JsonSink) GetPath() string {
@@ -2654,7 +2818,7 @@ type ArrowSink struct {
 
 func (x *ArrowSink) Reset() {
 	*x = ArrowSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[33]
+	mi := &file_engine_v1_job_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2830,7 @@ func (x *ArrowSink) String() string {
 func (*ArrowSink) ProtoMessage() {}
 
 func (x *ArrowSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[33]
+	mi := &file_engine_v1_job_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2843,7 @@ func (x *ArrowSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSink.ProtoReflect.Descriptor instead.
 func (*ArrowSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ArrowSink) GetPath() string {
@@ -2724,6 +2888,93 @@ func (x *ArrowSink) GetPartitionBy() []string {
 	return nil
 }
 
+// PostgresSink writes a table of Postgres. Each task is one transaction: a COPY, and a row in the table engine_commits beside it whose primary key
+// (job, target, unit) lets a task be done once, also if the reply to its COMMIT is lost. When all is there, the row with unit -1 has the state
+// succeeded. In modes error and append rows show as tasks commit them; in mode overwrite they show together, at the end.
+type PostgresSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in PostgresSource. Required.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The table, as in PostgresSource. Required.
+	Table string `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	// What happens if the table has rows: "error" (default) refuses, "append" adds, and "overwrite" fills a new table that has the old one's columns,
+	// defaults, constraints, indexes, owner, privileges, and comments, and takes its place in one transaction when the job succeeds; otherwise the old
+	// one stays. A table that views, foreign keys, triggers, policies, publications, or partitions depend on is not overwritten.
+	Mode string `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Whether a table that is not there is made. Default: true. A fixed_size_list<float32>[n] becomes vector(n) if the database has the
+	// extension vector, else real[]. In a table that is there every column of the output must be one that takes its values without loss.
+	Create *bool `protobuf:"varint,4,opt,name=create,proto3,oneof" json:"create,omitempty"`
+	// As in PostgresSource.
+	Timeout       string `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostgresSink) Reset() {
+	*x = PostgresSink{}
+	mi := &file_engine_v1_job_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostgresSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostgresSink) ProtoMessage() {}
+
+func (x *PostgresSink) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostgresSink.ProtoReflect.Descriptor instead.
+func (*PostgresSink) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PostgresSink) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *PostgresSink) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *PostgresSink) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *PostgresSink) GetCreate() bool {
+	if x != nil && x.Create != nil {
+		return *x.Create
+	}
+	return false
+}
+
+func (x *PostgresSink) GetTimeout() string {
+	if x != nil {
+		return x.Timeout
+	}
+	return ""
+}
+
 // Resources is what one task needs. A node runs as many tasks at a time as fit.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2743,7 +2994,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[34]
+	mi := &file_engine_v1_job_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +3006,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[34]
+	mi := &file_engine_v1_job_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +3019,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{34}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -2818,7 +3069,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[35]
+	mi := &file_engine_v1_job_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +3081,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[35]
+	mi := &file_engine_v1_job_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +3094,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{35}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -2866,7 +3117,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[36]
+	mi := &file_engine_v1_job_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +3129,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[36]
+	mi := &file_engine_v1_job_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +3142,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{36}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -2948,13 +3199,14 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"nodeLabels\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x02\n" +
 	"\x06Source\x12(\n" +
 	"\x03csv\x18\x01 \x01(\v2\x14.engine.v1.CsvSourceH\x00R\x03csv\x124\n" +
 	"\aparquet\x18\x03 \x01(\v2\x18.engine.v1.ParquetSourceH\x00R\aparquet\x121\n" +
 	"\x06object\x18\x04 \x01(\v2\x17.engine.v1.ObjectSourceH\x00R\x06object\x12+\n" +
 	"\x04json\x18\x05 \x01(\v2\x15.engine.v1.JsonSourceH\x00R\x04json\x12.\n" +
-	"\x05arrow\x18\x06 \x01(\v2\x16.engine.v1.ArrowSourceH\x00R\x05arrowB\x06\n" +
+	"\x05arrow\x18\x06 \x01(\v2\x16.engine.v1.ArrowSourceH\x00R\x05arrow\x127\n" +
+	"\bpostgres\x18\a \x01(\v2\x19.engine.v1.PostgresSourceH\x00R\bpostgresB\x06\n" +
 	"\x04kind\"\xcf\x01\n" +
 	"\tCsvSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
@@ -2978,7 +3230,17 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\vArrowSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\"\"\n" +
 	"\fObjectSource\x12\x12\n" +
-	"\x04refs\x18\x01 \x03(\tR\x04refs\"1\n" +
+	"\x04refs\x18\x01 \x03(\tR\x04refs\"\x84\x02\n" +
+	"\x0ePostgresSource\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05query\x18\x02 \x01(\tR\x05query\x12\x14\n" +
+	"\x05table\x18\x03 \x01(\tR\x05table\x12+\n" +
+	"\acolumns\x18\x04 \x03(\v2\x11.engine.v1.ColumnR\acolumns\x12)\n" +
+	"\x10partition_column\x18\x05 \x01(\tR\x0fpartitionColumn\x12\x16\n" +
+	"\x06splits\x18\x06 \x01(\x05R\x06splits\x12\x14\n" +
+	"\x05lower\x18\a \x01(\tR\x05lower\x12\x14\n" +
+	"\x05upper\x18\b \x01(\tR\x05upper\x12\x18\n" +
+	"\atimeout\x18\t \x01(\tR\atimeout\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xb7\x04\n" +
@@ -3083,13 +3345,14 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2 .engine.v1.CastStep.ColumnsEntryR\acolumns\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
 	"\x04Sink\x122\n" +
 	"\aparquet\x18\x01 \x01(\v2\x16.engine.v1.ParquetSinkH\x00R\aparquet\x12/\n" +
 	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectSinkH\x00R\x06object\x12&\n" +
 	"\x03csv\x18\x03 \x01(\v2\x12.engine.v1.CsvSinkH\x00R\x03csv\x12)\n" +
 	"\x04json\x18\x04 \x01(\v2\x13.engine.v1.JsonSinkH\x00R\x04json\x12,\n" +
-	"\x05arrow\x18\x05 \x01(\v2\x14.engine.v1.ArrowSinkH\x00R\x05arrowB\x06\n" +
+	"\x05arrow\x18\x05 \x01(\v2\x14.engine.v1.ArrowSinkH\x00R\x05arrow\x125\n" +
+	"\bpostgres\x18\x06 \x01(\v2\x17.engine.v1.PostgresSinkH\x00R\bpostgresB\x06\n" +
 	"\x04kind\"R\n" +
 	"\n" +
 	"ObjectSink\x12\x12\n" +
@@ -3123,7 +3386,14 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12 \n" +
 	"\vcompression\x18\x05 \x01(\tR\vcompression\x12!\n" +
-	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\"\xe8\x01\n" +
+	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\"\x8c\x01\n" +
+	"\fPostgresSink\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x1b\n" +
+	"\x06create\x18\x04 \x01(\bH\x00R\x06create\x88\x01\x01\x12\x18\n" +
+	"\atimeout\x18\x05 \x01(\tR\atimeoutB\t\n" +
+	"\a_create\"\xe8\x01\n" +
 	"\tResources\x12\x15\n" +
 	"\x03cpu\x18\x01 \x01(\x01H\x00R\x03cpu\x88\x01\x01\x12\x10\n" +
 	"\x03gpu\x18\x02 \x01(\x01R\x03gpu\x12\x16\n" +
@@ -3154,7 +3424,7 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),         // 0: engine.v1.JobSpec
 	(*BadRows)(nil),         // 1: engine.v1.BadRows
@@ -3166,98 +3436,103 @@ var file_engine_v1_job_proto_goTypes = []any{
 	(*JsonSource)(nil),      // 7: engine.v1.JsonSource
 	(*ArrowSource)(nil),     // 8: engine.v1.ArrowSource
 	(*ObjectSource)(nil),    // 9: engine.v1.ObjectSource
-	(*Batch)(nil),           // 10: engine.v1.Batch
-	(*Step)(nil),            // 11: engine.v1.Step
-	(*SplitStep)(nil),       // 12: engine.v1.SplitStep
-	(*FilterStep)(nil),      // 13: engine.v1.FilterStep
-	(*WithStep)(nil),        // 14: engine.v1.WithStep
-	(*OneHotStep)(nil),      // 15: engine.v1.OneHotStep
-	(*IndexStep)(nil),       // 16: engine.v1.IndexStep
-	(*CategoryColumn)(nil),  // 17: engine.v1.CategoryColumn
-	(*ScaleStep)(nil),       // 18: engine.v1.ScaleStep
-	(*ScaledColumn)(nil),    // 19: engine.v1.ScaledColumn
-	(*MapStep)(nil),         // 20: engine.v1.MapStep
-	(*InferStep)(nil),       // 21: engine.v1.InferStep
-	(*ModelBatch)(nil),      // 22: engine.v1.ModelBatch
-	(*EmbedStep)(nil),       // 23: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),      // 24: engine.v1.EmbedBatch
-	(*SelectStep)(nil),      // 25: engine.v1.SelectStep
-	(*RenameStep)(nil),      // 26: engine.v1.RenameStep
-	(*CastStep)(nil),        // 27: engine.v1.CastStep
-	(*Sink)(nil),            // 28: engine.v1.Sink
-	(*ObjectSink)(nil),      // 29: engine.v1.ObjectSink
-	(*ParquetSink)(nil),     // 30: engine.v1.ParquetSink
-	(*CsvSink)(nil),         // 31: engine.v1.CsvSink
-	(*JsonSink)(nil),        // 32: engine.v1.JsonSink
-	(*ArrowSink)(nil),       // 33: engine.v1.ArrowSink
-	(*Resources)(nil),       // 34: engine.v1.Resources
-	(*Retry)(nil),           // 35: engine.v1.Retry
-	(*ColumnInfo)(nil),      // 36: engine.v1.ColumnInfo
-	nil,                     // 37: engine.v1.JobSpec.LabelsEntry
-	nil,                     // 38: engine.v1.JobSpec.SinksEntry
-	nil,                     // 39: engine.v1.Placement.NodeLabelsEntry
-	nil,                     // 40: engine.v1.SplitStep.PartsEntry
-	nil,                     // 41: engine.v1.WithStep.ColumnsEntry
-	nil,                     // 42: engine.v1.InferStep.OutputsEntry
-	nil,                     // 43: engine.v1.RenameStep.ColumnsEntry
-	nil,                     // 44: engine.v1.CastStep.ColumnsEntry
-	nil,                     // 45: engine.v1.Resources.CustomEntry
-	(*structpb.Struct)(nil), // 46: google.protobuf.Struct
+	(*PostgresSource)(nil),  // 10: engine.v1.PostgresSource
+	(*Batch)(nil),           // 11: engine.v1.Batch
+	(*Step)(nil),            // 12: engine.v1.Step
+	(*SplitStep)(nil),       // 13: engine.v1.SplitStep
+	(*FilterStep)(nil),      // 14: engine.v1.FilterStep
+	(*WithStep)(nil),        // 15: engine.v1.WithStep
+	(*OneHotStep)(nil),      // 16: engine.v1.OneHotStep
+	(*IndexStep)(nil),       // 17: engine.v1.IndexStep
+	(*CategoryColumn)(nil),  // 18: engine.v1.CategoryColumn
+	(*ScaleStep)(nil),       // 19: engine.v1.ScaleStep
+	(*ScaledColumn)(nil),    // 20: engine.v1.ScaledColumn
+	(*MapStep)(nil),         // 21: engine.v1.MapStep
+	(*InferStep)(nil),       // 22: engine.v1.InferStep
+	(*ModelBatch)(nil),      // 23: engine.v1.ModelBatch
+	(*EmbedStep)(nil),       // 24: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),      // 25: engine.v1.EmbedBatch
+	(*SelectStep)(nil),      // 26: engine.v1.SelectStep
+	(*RenameStep)(nil),      // 27: engine.v1.RenameStep
+	(*CastStep)(nil),        // 28: engine.v1.CastStep
+	(*Sink)(nil),            // 29: engine.v1.Sink
+	(*ObjectSink)(nil),      // 30: engine.v1.ObjectSink
+	(*ParquetSink)(nil),     // 31: engine.v1.ParquetSink
+	(*CsvSink)(nil),         // 32: engine.v1.CsvSink
+	(*JsonSink)(nil),        // 33: engine.v1.JsonSink
+	(*ArrowSink)(nil),       // 34: engine.v1.ArrowSink
+	(*PostgresSink)(nil),    // 35: engine.v1.PostgresSink
+	(*Resources)(nil),       // 36: engine.v1.Resources
+	(*Retry)(nil),           // 37: engine.v1.Retry
+	(*ColumnInfo)(nil),      // 38: engine.v1.ColumnInfo
+	nil,                     // 39: engine.v1.JobSpec.LabelsEntry
+	nil,                     // 40: engine.v1.JobSpec.SinksEntry
+	nil,                     // 41: engine.v1.Placement.NodeLabelsEntry
+	nil,                     // 42: engine.v1.SplitStep.PartsEntry
+	nil,                     // 43: engine.v1.WithStep.ColumnsEntry
+	nil,                     // 44: engine.v1.InferStep.OutputsEntry
+	nil,                     // 45: engine.v1.RenameStep.ColumnsEntry
+	nil,                     // 46: engine.v1.CastStep.ColumnsEntry
+	nil,                     // 47: engine.v1.Resources.CustomEntry
+	(*structpb.Struct)(nil), // 48: google.protobuf.Struct
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	3,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
-	10, // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
-	11, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	28, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	34, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	35, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	37, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	11, // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
+	12, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
+	29, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	36, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	37, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	39, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	2,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
 	1,  // 8: engine.v1.JobSpec.on_bad_row:type_name -> engine.v1.BadRows
-	38, // 9: engine.v1.JobSpec.sinks:type_name -> engine.v1.JobSpec.SinksEntry
-	39, // 10: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	40, // 9: engine.v1.JobSpec.sinks:type_name -> engine.v1.JobSpec.SinksEntry
+	41, // 10: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
 	4,  // 11: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
 	6,  // 12: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
 	9,  // 13: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
 	7,  // 14: engine.v1.Source.json:type_name -> engine.v1.JsonSource
 	8,  // 15: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
-	5,  // 16: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
-	5,  // 17: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
-	21, // 18: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	25, // 19: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	26, // 20: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	27, // 21: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	23, // 22: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
-	13, // 23: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
-	14, // 24: engine.v1.Step.with:type_name -> engine.v1.WithStep
-	15, // 25: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
-	16, // 26: engine.v1.Step.index:type_name -> engine.v1.IndexStep
-	18, // 27: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
-	20, // 28: engine.v1.Step.map:type_name -> engine.v1.MapStep
-	12, // 29: engine.v1.Step.split:type_name -> engine.v1.SplitStep
-	40, // 30: engine.v1.SplitStep.parts:type_name -> engine.v1.SplitStep.PartsEntry
-	41, // 31: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
-	17, // 32: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
-	17, // 33: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
-	19, // 34: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
-	46, // 35: engine.v1.MapStep.params:type_name -> google.protobuf.Struct
-	42, // 36: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	22, // 37: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	24, // 38: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	43, // 39: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	44, // 40: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	30, // 41: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	29, // 42: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	31, // 43: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
-	32, // 44: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
-	33, // 45: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
-	45, // 46: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	28, // 47: engine.v1.JobSpec.SinksEntry.value:type_name -> engine.v1.Sink
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	10, // 16: engine.v1.Source.postgres:type_name -> engine.v1.PostgresSource
+	5,  // 17: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
+	5,  // 18: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
+	5,  // 19: engine.v1.PostgresSource.columns:type_name -> engine.v1.Column
+	22, // 20: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	26, // 21: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	27, // 22: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	28, // 23: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	24, // 24: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	14, // 25: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
+	15, // 26: engine.v1.Step.with:type_name -> engine.v1.WithStep
+	16, // 27: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
+	17, // 28: engine.v1.Step.index:type_name -> engine.v1.IndexStep
+	19, // 29: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
+	21, // 30: engine.v1.Step.map:type_name -> engine.v1.MapStep
+	13, // 31: engine.v1.Step.split:type_name -> engine.v1.SplitStep
+	42, // 32: engine.v1.SplitStep.parts:type_name -> engine.v1.SplitStep.PartsEntry
+	43, // 33: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
+	18, // 34: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
+	18, // 35: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
+	20, // 36: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
+	48, // 37: engine.v1.MapStep.params:type_name -> google.protobuf.Struct
+	44, // 38: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	23, // 39: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	25, // 40: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	45, // 41: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	46, // 42: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	31, // 43: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	30, // 44: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	32, // 45: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
+	33, // 46: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
+	34, // 47: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
+	35, // 48: engine.v1.Sink.postgres:type_name -> engine.v1.PostgresSink
+	47, // 49: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	29, // 50: engine.v1.JobSpec.SinksEntry.value:type_name -> engine.v1.Sink
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -3271,9 +3546,10 @@ func file_engine_v1_job_proto_init() {
 		(*Source_Object)(nil),
 		(*Source_Json)(nil),
 		(*Source_Arrow)(nil),
+		(*Source_Postgres)(nil),
 	}
 	file_engine_v1_job_proto_msgTypes[4].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[11].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[12].OneofWrappers = []any{
 		(*Step_Infer)(nil),
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
@@ -3287,23 +3563,25 @@ func file_engine_v1_job_proto_init() {
 		(*Step_Map)(nil),
 		(*Step_Split)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[19].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[28].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[20].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[29].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 		(*Sink_Csv)(nil),
 		(*Sink_Json)(nil),
 		(*Sink_Arrow)(nil),
+		(*Sink_Postgres)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[31].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[34].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[32].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[35].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

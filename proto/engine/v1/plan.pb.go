@@ -161,7 +161,8 @@ func (x *Plan) GetFurtherOutputs() []*OutputPlan {
 // when it is read is an error; an object of the object store never differs.
 type InputFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path, or s3://bucket/key. Of an object of the object store its id as 32 hexadecimal digits.
+	// Absolute path, or s3://bucket/key. Of an object of the object store its id as 32 hexadecimal digits,
+	// and of a database postgres://host:port/database with what is read there.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Its length.
 	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
@@ -399,7 +400,13 @@ type Split struct {
 	// The first row group of a Parquet file, or the first record batch of an object.
 	FirstRowGroup int32 `protobuf:"varint,4,opt,name=first_row_group,json=firstRowGroup,proto3" json:"first_row_group,omitempty"`
 	// How many row groups, or record batches.
-	RowGroups     int32 `protobuf:"varint,5,opt,name=row_groups,json=rowGroups,proto3" json:"row_groups,omitempty"`
+	RowGroups int32 `protobuf:"varint,5,opt,name=row_groups,json=rowGroups,proto3" json:"row_groups,omitempty"`
+	// The least value of a database's partition column, as a text that the database understands; empty if there is no bound.
+	Lower string `protobuf:"bytes,6,opt,name=lower,proto3" json:"lower,omitempty"`
+	// The value at which the range ends, exclusive; empty if there is no bound.
+	Upper string `protobuf:"bytes,7,opt,name=upper,proto3" json:"upper,omitempty"`
+	// Whether the rows belong to this split in which that column is null. Without bounds, all rows do.
+	Nulls         bool `protobuf:"varint,8,opt,name=nulls,proto3" json:"nulls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,6 +474,27 @@ func (x *Split) GetRowGroups() int32 {
 		return x.RowGroups
 	}
 	return 0
+}
+
+func (x *Split) GetLower() string {
+	if x != nil {
+		return x.Lower
+	}
+	return ""
+}
+
+func (x *Split) GetUpper() string {
+	if x != nil {
+		return x.Upper
+	}
+	return ""
+}
+
+func (x *Split) GetNulls() bool {
+	if x != nil {
+		return x.Nulls
+	}
+	return false
 }
 
 // OutputPlan is where a job's files go. Empty for a job whose output are objects.
@@ -652,14 +680,17 @@ const file_engine_v1_plan_proto_rawDesc = "" +
 	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\"H\n" +
 	"\bTaskPlan\x12(\n" +
 	"\x06splits\x18\x01 \x03(\v2\x10.engine.v1.SplitR\x06splits\x12\x12\n" +
-	"\x04part\x18\x02 \x01(\tR\x04part\"\xbc\x01\n" +
+	"\x04part\x18\x02 \x01(\tR\x04part\"\xfe\x01\n" +
 	"\x05Split\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\x05R\x05input\x12,\n" +
 	"\x12start_offset_bytes\x18\x02 \x01(\x03R\x10startOffsetBytes\x12(\n" +
 	"\x10end_offset_bytes\x18\x03 \x01(\x03R\x0eendOffsetBytes\x12&\n" +
 	"\x0ffirst_row_group\x18\x04 \x01(\x05R\rfirstRowGroup\x12\x1d\n" +
 	"\n" +
-	"row_groups\x18\x05 \x01(\x05R\trowGroups\"m\n" +
+	"row_groups\x18\x05 \x01(\x05R\trowGroups\x12\x14\n" +
+	"\x05lower\x18\x06 \x01(\tR\x05lower\x12\x14\n" +
+	"\x05upper\x18\a \x01(\tR\x05upper\x12\x14\n" +
+	"\x05nulls\x18\b \x01(\bR\x05nulls\"m\n" +
 	"\n" +
 	"OutputPlan\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x1f\n" +
