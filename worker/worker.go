@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
-	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/objectstore"
@@ -51,9 +51,9 @@ type Config struct {
 	Store func(context.Context) (*objectstore.Store, error)
 	// Fetch brings a copy of an object that is elsewhere into the store. Nil means that only what the store has can be read.
 	Fetch func(context.Context, engine.ObjectID) error
-	// Storage opens what jobs read from buckets; its owner closes it after the worker has stopped. Nil means that there are none: tasks
-	// that read from one fail here.
-	Storage dataset.Storage
+	// Storage has the buckets that jobs read from and write to; its owner closes it after the worker has stopped. Nil means that there are
+	// none: tasks that use one fail here.
+	Storage jobplan.Storage
 	// ModelFolder is where graphs are kept that are made of models which have weights alone. Empty means the folder engine/models in
 	// the user's cache folder.
 	ModelFolder string
