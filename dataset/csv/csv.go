@@ -76,6 +76,9 @@ type Options struct {
 	// Columns declares columns. With a header: types for those named. Without: all columns in order; empty means as many as
 	// the first row has, named f0, f1, and so on.
 	Columns []Column
+	// Union lets files have different columns, by their headers: the table has all of them, and a column is null in the rows of a file
+	// that lacks it.
+	Union bool
 	// MaxLineBytes bounds one row with its line ends, and the memory that a broken file can take. Zero means 16 MiB; at most
 	// 1 GiB.
 	MaxLineBytes int
@@ -94,6 +97,8 @@ func (o Options) Validate() error {
 		return fail("%q cannot be the quote: use one ASCII character that is no letter, digit, sign, point, blank, or control character", o.Quote)
 	case o.Quote == delimiter:
 		return fail("delimiter and quote are both %q", delimiter)
+	case o.Union && !o.Header:
+		return fail("union needs headers: without them nothing tells which columns a file has")
 	case o.MaxLineBytes < 0 || o.MaxLineBytes > maxMaxLineBytes:
 		return fail("max line bytes is %d: use 1 to %d, or 0 for %d", o.MaxLineBytes, maxMaxLineBytes, DefaultMaxLineBytes)
 	}

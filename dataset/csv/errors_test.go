@@ -58,9 +58,9 @@ func TestBadInput(t *testing.T) {
 		{"bars and quotes in the rows", usual, []string{"a|b\n1|2\n\"1\"|2\n"}, `read csv: a.csv:3: field 1: closing quote is followed by "|" (set source.csv.delimiter: "|")`},
 		{"a lone semicolon after a quote", usual, []string{"a,b\n\"1\";2,3\n"}, `plan csv: a.csv:2: field 1: closing quote is followed by ";" (a quote inside a quoted field must be doubled)`},
 		{"declared columns, another delimiter", with("a", nil), []string{"a;b\n1;2\n"}, `plan csv: a.csv: header lacks "a", which source.csv.columns declares (set source.csv.delimiter: ";")`},
-		{"header lacks a column", usual, []string{"a,b,c\n1,2,3\n", "a,c\n1,3\n"}, `plan csv: b.csv: header lacks "b", which a.csv has`},
-		{"header has another column", usual, []string{"a,b\n1,2\n", "a,b,x,y\n1,2,3,4\n"}, `plan csv: b.csv: header has "x", "y", which a.csv lacks`},
-		{"header differs", usual, []string{"a,b\n1,2\n", "a,B\n1,2\n"}, `plan csv: b.csv: header lacks "b" and has "B", unlike a.csv`},
+		{"header lacks a column", usual, []string{"a,b,c\n1,2,3\n", "a,c\n1,3\n"}, `plan csv: b.csv: header lacks "b", which a.csv has (source.csv.union: true reads files of different columns)`},
+		{"header has another column", usual, []string{"a,b\n1,2\n", "a,b,x,y\n1,2,3,4\n"}, `plan csv: b.csv: header has "x", "y", which a.csv lacks (source.csv.union: true reads files of different columns)`},
+		{"header differs", usual, []string{"a,b\n1,2\n", "a,B\n1,2\n"}, `plan csv: b.csv: header lacks "b" and has "B", unlike a.csv (source.csv.union: true reads files of different columns)`},
 		{"declared column is missing", with("z", nil), []string{"a,b\n1,2\n"}, `plan csv: a.csv: header lacks "z", which source.csv.columns declares (it has "a", "b")`},
 		{"first row without header is broken", csv.Options{Quote: '"'}, []string{"\"a"}, `plan csv: a.csv:1: quoted field begins here and does not end before the file does`},
 

@@ -211,8 +211,9 @@ func headerNames(op, at string, fields []field) ([]string, error) {
 	return names, nil
 }
 
-// matchHeader returns the places in want of the names in a file's header, which must be the same, in any order.
-func matchHeader(op, path, first string, want, have []string) ([]int, error) {
+// matchHeader returns the places in want of the names in a file's header, which must be the same, in any order; with union some may be
+// missing.
+func matchHeader(op, path, first string, want, have []string, union bool) ([]int, error) {
 	places := make([]int, len(have))
 	known := make(map[string]int, len(want))
 	for i, name := range want {
@@ -227,7 +228,7 @@ func matchHeader(op, path, first string, want, have []string) ([]int, error) {
 		known[name] = 0
 	}
 	for _, name := range want {
-		if known[name] > 0 {
+		if known[name] > 0 && !union {
 			missing = append(missing, name)
 		}
 	}

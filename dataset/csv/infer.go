@@ -3,7 +3,9 @@ package csv
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -132,13 +134,28 @@ type sample struct {
 }
 
 func (s *sample) setColumns(names []string) {
-	s.names, s.columns, s.settled = names, make([]evidence, len(names)), true
-	for i, name := range names {
-		c := &s.columns[i]
-		if c.known = s.known(name); c.known == nil {
+	s.settled = true
+	s.add(names)
+}
+
+// add adds columns.
+func (s *sample) add(names []string) {
+	for _, name := range names {
+		c := evidence{known: s.known(name)}
+		if c.known == nil {
 			c.possible, s.settled = maybeAll, false
 		}
+		s.names, s.columns = append(s.names, name), append(s.columns, c)
 	}
+}
+
+// unknown returns those of names that are no columns.
+func (s *sample) unknown(names []string) []string {
+	known := make(map[string]bool, len(s.names))
+	for _, name := range s.names {
+		known[name] = true
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return known[name] })
 }
 
 // take looks at the rows from pos on of a file with the header names, or none. Rows that have a flaw, or another number of fields, are
@@ -151,14 +168,25 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 		s.setColumns(names)
 		s.first = h.info.Path
 	default:
+		if h.source.options.Union {
+			s.add(s.unknown(names))
+		}
 		var err error
-		if places, err = matchHeader(h.op, h.info.Path, s.first, s.names, names); err != nil {
+		if places, err = matchHeader(h.op, h.info.Path, s.first, s.names, names, h.source.options.Union); err != nil {
+			var e *engine.Error
+			if errors.As(err, &e) {
+				err = e.WithHint("source.csv.union: true reads files of different columns")
+			}
 			return err
 		}
 	}
 	var fields []field
 	for first := true; !s.settled && pos < h.end; {
-		if n := blank(h.b, pos, h.end); n > 0 && len(s.columns) != 1 {
+		width := len(s.columns) // of the file
+		if places != nil {
+			width = len(places)
+		}
+		if n := blank(h.b, pos, h.end); n > 0 && width != 1 {
 			pos += n
 			continue
 		}
@@ -170,7 +198,7 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 		}
 		if flaw != flawNone {
 			var err error
-			if fields, next, err = h.row(ctx, pos, len(s.columns) <= 1); err != nil {
+			if fields, next, err = h.row(ctx, pos, width <= 1); err != nil {
 				if s.columns != nil && s.rows > 0 && ctx.Err() == nil {
 					return nil
 				}
@@ -178,11 +206,12 @@ func (s *sample) take(ctx context.Context, h *headReader, pos int, names []strin
 			}
 		}
 		if s.columns == nil {
-			s.setColumns(defaultNames(len(fields)))
+			width = len(fields)
+			s.setColumns(defaultNames(width))
 		}
 		start := pos
 		pos, first = next, false
-		if len(fields) != len(s.columns) {
+		if len(fields) != width {
 			continue
 		}
 		s.rows++

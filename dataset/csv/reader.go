@@ -43,6 +43,7 @@ type reader struct {
 	textLimit int64 // bits of a record batch with texts
 
 	columns []column
+	missing []int // places in the records of columns that the file lacks
 
 	block   []byte
 	base    int64 // offset in the file of block[0]
@@ -120,7 +121,7 @@ func (r *reader) prepare(ctx context.Context, split dataset.Split) error {
 		places[i] = i
 	}
 	if head.names != nil {
-		if places, err = matchHeader("read csv", r.info.Path, "the table that the job was planned with", schemaNames(schema), head.names); err != nil {
+		if places, err = matchHeader("read csv", r.info.Path, "the table that the job was planned with", schemaNames(schema), head.names, r.source.options.Union); err != nil {
 			return err
 		}
 	}
@@ -145,6 +146,16 @@ func (r *reader) prepare(ctx context.Context, split dataset.Split) error {
 		fields = append(fields, schema.Field(place))
 	}
 	r.schema = arrow.NewSchema(fields, nil)
+	there := make([]bool, len(outputs))
+	for _, place := range places {
+		there[place] = true
+	}
+	for i, column := range wanted {
+		if !there[column] {
+			r.missing = append(r.missing, i)
+			r.rowBits += kindOf(fields[i].Type).valueBits()
+		}
+	}
 	wantedTypes := wantedPlaces(schema)
 
 	r.columns = make([]column, len(places))
@@ -325,6 +336,9 @@ func (r *reader) record() arrow.Record {
 		if c := &r.columns[i]; c.kind != kindSkip {
 			arrays[c.place] = c.array(r.rows)
 		}
+	}
+	for _, place := range r.missing {
+		arrays[place] = array.MakeArrayOfNull(r.options.Allocator, r.schema.Field(place).Type, r.rows)
 	}
 	record := array.NewRecord(r.schema, arrays, int64(r.rows))
 	for _, a := range arrays {

@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/dataset/union"
 	"github.com/f708428e/engine/objectstore/table"
 )
 
@@ -48,18 +49,34 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{index: x, options: options, next: split.FirstRowGroup, end: split.FirstRowGroup + split.RowGroups}
+	r := &reader{index: x, next: split.FirstRowGroup, end: split.FirstRowGroup + split.RowGroups}
 	if x.ahead && split.EndOffsetBytes > 0 && !x.hasDictionaries() {
 		// The messages before the split are not looked at, so its batches are the first ones here.
 		x.offset, x.end, x.ended = split.StartOffsetBytes, split.EndOffsetBytes, false
 		x.in.Expect(dataset.Range{Start: x.offset, End: x.end})
 		r.skipped, r.next, r.end = r.next, 0, split.RowGroups
 	}
-	if err := r.layOut(ctx); err != nil {
+	open := func(options dataset.ReadOptions) (dataset.Reader, error) {
+		r.options = options
+		if err := r.layOut(ctx); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	var opened dataset.Reader
+	if s.Union {
+		var own []arrow.Field
+		if own, err = columnsOf(split.File.Path, x.schema); err == nil {
+			opened, err = union.Open(split.File.Path, own, options, open)
+		}
+	} else {
+		opened, err = open(options)
+	}
+	if err != nil {
 		_ = x.in.Close()
 		return nil, err
 	}
-	return r, nil
+	return opened, nil
 }
 
 func (r *reader) layOut(ctx context.Context) error {

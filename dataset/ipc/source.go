@@ -16,6 +16,7 @@ import (
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/dataset/text"
+	"github.com/f708428e/engine/dataset/union"
 )
 
 const (
@@ -28,7 +29,10 @@ const (
 
 // Source reads Arrow IPC, files and streams. Columns keep their types, with these exceptions: a dictionary is read as its values, and
 // large texts and views of texts as ordinary ones. Metadata of the schema and its fields is dropped. It is safe for concurrent use.
-type Source struct{}
+type Source struct {
+	// Union lets files have different columns: see package union.
+	Union bool
+}
 
 var _ dataset.Source = (*Source)(nil)
 
@@ -37,7 +41,8 @@ func NewSource() *Source { return &Source{} }
 
 // Plan reads the headers of all messages, checks that all files have the same columns, in whatever order, and cuts splits between record
 // batches. The schema has the first file's order; a column is nullable if it is in any file. A damaged file is an error of kind
-// engine.KindCorrupt, different columns are one of kind engine.KindData that names them and both files.
+// engine.KindCorrupt, different columns are one of kind engine.KindData that names them and both files; with Union, those whose types do
+// not agree.
 func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset.PlanOptions) (*dataset.Layout, error) {
 	if len(files) == 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, opRead, "", "no files")
@@ -61,7 +66,7 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 			own, err = columnsOf(f.Path, index.schema)
 		}
 		if err == nil && i > 0 {
-			err = mergeFields(fields, own, f.Path, files[0].Path)
+			fields, err = s.mergeFields(fields, own, f.Path, files[0].Path)
 		}
 		if i == 0 {
 			fields = own
@@ -119,12 +124,20 @@ func columnsOf(path string, schema *arrow.Schema) ([]arrow.Field, error) {
 	return fields, nil
 }
 
-// mergeFields checks another file's columns against the first one's.
-func mergeFields(fields, own []arrow.Field, path, first string) error {
-	if wrong := dataset.MergeFields(fields, own, nil); wrong != "" {
-		return engine.Errorf(engine.KindData, opRead, path, "its columns are not those of %s: %s", first, wrong)
+// mergeFields compares another file's columns with those of the files before, and returns those of all.
+func (s *Source) mergeFields(fields, own []arrow.Field, path, first string) ([]arrow.Field, error) {
+	if s.Union {
+		merged, wrong := union.Merge(fields, own, nil)
+		if wrong != "" {
+			return nil, engine.Errorf(engine.KindData, opRead, path, "its columns do not go together with those of the files before it, such as %s: %s", first, wrong)
+		}
+		return merged, nil
 	}
-	return nil
+	if wrong := dataset.MergeFields(fields, own, nil); wrong != "" {
+		return nil, engine.Errorf(engine.KindData, opRead, path, "its columns are not those of %s: %s", first, wrong).
+			WithHint("source.arrow.union: true reads files of different columns")
+	}
+	return fields, nil
 }
 
 // hasDictionaries tells whether there may be messages with dictionaries.

@@ -10,6 +10,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/storage"
+	"github.com/f708428e/engine/dataset/union"
 )
 
 // defaultSplitBytes is PlanOptions.TargetSplitBytes if that is zero.
@@ -17,7 +18,10 @@ const defaultSplitBytes = 64 << 20
 
 // Source reads Parquet files. Columns keep their types, with these exceptions: a dictionary is read as its values, an extension
 // type as its storage, large texts and lists as ordinary ones. Metadata of the schema and its fields is dropped.
-type Source struct{}
+type Source struct {
+	// Union lets files have different columns: see package union.
+	Union bool
+}
 
 var _ dataset.Source = (*Source)(nil)
 
@@ -26,7 +30,8 @@ func NewSource() *Source { return &Source{} }
 
 // Plan reads the footers of all files, checks that they have the same columns, in whatever order, and cuts splits at the
 // boundaries of row groups by their compressed size. The schema has the first file's order; a column is nullable if it is in
-// any file. A damaged file is an error of kind engine.KindCorrupt, different columns are one of kind engine.KindData.
+// any file. A damaged file is an error of kind engine.KindCorrupt, different columns are one of kind engine.KindData; with Union, those
+// whose types do not agree.
 func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset.PlanOptions) (*dataset.Layout, error) {
 	if len(files) == 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, opRead, "", "no files")
@@ -50,7 +55,7 @@ func (s *Source) Plan(ctx context.Context, files []dataset.File, options dataset
 		if i == 0 {
 			fields = in.fields
 		} else {
-			err = mergeFields(fields, in, files[0].Path)
+			fields, err = s.mergeFields(fields, in, files[0].Path)
 		}
 		if err == nil {
 			layout.Splits = append(layout.Splits, splits(in, f, target)...)
@@ -87,19 +92,27 @@ func splits(in *input, f dataset.File, target int64) []dataset.Split {
 	return out
 }
 
-// mergeFields checks the columns of another file against the first one's. Where the files disagree on what is nullable within a column,
-// all of it is.
-func mergeFields(fields []arrow.Field, in *input, firstPath string) error {
-	wrong := dataset.MergeFields(fields, in.fields, func(want, have arrow.DataType) (arrow.DataType, bool) {
+// mergeFields compares the columns of another file with those of the files before, and returns those of all. Where the files disagree on
+// what is nullable within a column, all of it is.
+func (s *Source) mergeFields(fields []arrow.Field, in *input, firstPath string) ([]arrow.Field, error) {
+	same := func(want, have arrow.DataType) (arrow.DataType, bool) {
 		if arrow.TypeEqual(have, want) {
 			return want, true
 		}
 		return allNullable(want), sameType(have, want)
-	})
-	if wrong != "" {
-		return engine.Errorf(engine.KindData, opRead, in.path, "its columns are not those of %s: %s", firstPath, wrong)
 	}
-	return nil
+	if s.Union {
+		merged, wrong := union.Merge(fields, in.fields, same)
+		if wrong != "" {
+			return nil, engine.Errorf(engine.KindData, opRead, in.path, "its columns do not go together with those of the files before it, such as %s: %s", firstPath, wrong)
+		}
+		return merged, nil
+	}
+	if wrong := dataset.MergeFields(fields, in.fields, same); wrong != "" {
+		return nil, engine.Errorf(engine.KindData, opRead, in.path, "its columns are not those of %s: %s", firstPath, wrong).
+			WithHint("source.parquet.union: true reads files of different columns")
+	}
+	return fields, nil
 }
 
 // sameType compares types without regard to whether nested values may be null.
@@ -125,7 +138,19 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(in, split, options)
+	open := func(options dataset.ReadOptions) (dataset.Reader, error) {
+		r, err := newReader(in, split, options)
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	var r dataset.Reader
+	if s.Union {
+		r, err = union.Open(in.path, in.fields, options, open)
+	} else {
+		r, err = open(options)
+	}
 	if err != nil {
 		_ = in.close()
 		return nil, err
