@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -203,12 +204,20 @@ func (a *app) interrupts(ctx context.Context) (context.Context, func()) {
 	}
 }
 
+// folderOf is the folder of a file, given by its path or its URI.
+func folderOf(file string) string {
+	if strings.Contains(file, "://") {
+		return file[:strings.LastIndex(file, "/")]
+	}
+	return filepath.Dir(file)
+}
+
 // summarizeOutputs says where the outputs of a job are: files, or objects by their references.
 func summarizeOutputs(outputs []string) string {
 	first := outputs[0]
 	switch _, err := engine.ParseObjectRef(first); {
 	case err != nil:
-		return fmt.Sprintf("%s (%s)", filepath.Dir(first), plural(len(outputs), "file"))
+		return fmt.Sprintf("%s (%s)", folderOf(first), plural(len(outputs), "file"))
 	case len(outputs) == 1:
 		return first
 	default:

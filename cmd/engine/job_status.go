@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -117,7 +116,7 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 func describeOutputs(outputs []*enginev1.OutputFile) string {
 	first := outputs[0]
 	if len(first.GetObjectId()) == 0 {
-		return fmt.Sprintf("%s in %s", plural(len(outputs), "file"), filepath.Dir(first.GetPath()))
+		return fmt.Sprintf("%s in %s", plural(len(outputs), "file"), folderOf(first.GetPath()))
 	}
 	text := plural(len(outputs), "object")
 	switch {
