@@ -41,21 +41,24 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 	if err != nil {
 		return nil, err
 	}
-	model, err := s.loader.Load(ctx, runtime.LoadRequest{
-		Path: path, Digest: op.Model.Digest, Threads: program.Threads, Outputs: []string{op.Model.Output},
-		Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
-	})
-	if err != nil {
+	request := runtime.LoadRequest{
+		Path: path, Digest: op.Model.Digest, Threads: 1, Outputs: []string{op.Model.Output}, Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
+	}
+	config := embedding.Config{
+		Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
+		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows, Parallel: program.Threads,
+	}
+	if _, gpu := s.place.device.GPU(); gpu {
+		request.Threads, config.Parallel = program.Threads, 1
+		if config.BatchTokens == 0 {
+			config.BatchTokens = embedding.GPUBatchTokens
+		}
+	}
+	if config.Model, err = s.loader.Load(ctx, request); err != nil {
 		return nil, err
 	}
-	s.models = append(s.models, model)
-	if _, gpu := s.place.device.GPU(); gpu && op.BatchTokens == 0 {
-		op.BatchTokens = embedding.GPUBatchTokens
-	}
-	embedder, err := embedding.New(embedding.Config{
-		Model: model, Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
-		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows,
-	})
+	s.models = append(s.models, config.Model)
+	embedder, err := embedding.New(config)
 	if err != nil {
 		return nil, err
 	}

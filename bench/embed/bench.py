@@ -5,8 +5,8 @@ and ratios; control.py is a loop around ONNX Runtime by hand. bin/bench-embed co
     TEXTS=../shared/data/ag-news-3800.csv   a CSV file without header: class, title, description
     ROWS=3800             how many of its texts; more than it has repeats them with a number in front
     RUNS=3                runs of each program
-    THREADS=              threads of the model; all cores without it
-    BUDGET=1024           padded tokens of a call of control.py
+    THREADS=              threads of the models' calls, all together; all cores without it
+    BUDGET=256            padded tokens of a call of control.py
     PEERS=st,ray,spark    sentence-transformers on torch too, and Ray Data and Spark around it; 1 means all three. They are installed into
                           bench/embed/data/venv (two gigabytes); Spark needs Java
     MODEL=                the folder of all-MiniLM-L6-v2; scripts/fetch-minilm.sh fetches it without this
@@ -31,7 +31,7 @@ TEXTS = pathlib.Path(os.environ.get("TEXTS", ROOT.parent / "shared" / "data" / "
 ROWS = int(os.environ.get("ROWS", "3800"))
 RUNS = int(os.environ.get("RUNS", "3"))
 THREADS = os.environ.get("THREADS") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-BUDGET = os.environ.get("BUDGET", "1024")
+BUDGET = os.environ.get("BUDGET", "256")
 PEERS = {"": [], "0": [], "1": ["st", "ray", "spark"]}.get(os.environ.get("PEERS", ""), os.environ.get("PEERS", "").split(","))
 ENGINE = os.environ.get("ENGINE", str(ROOT / "bin" / "engine"))
 VENV = DATA / "venv"

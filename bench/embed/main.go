@@ -1,6 +1,6 @@
 // Command bench-embed compares the engine's step embed with a bare loop around the same session of ONNX Runtime, in turn, in one
-// process: same graph, same threads, and for the loop the best batches that we know and texts that have been tokenized before. What is
-// between the two is the engine's own cost: tokenizing, padding, pooling, and columns. See bench.py for whole jobs.
+// process: same graph, same threads, and for the loop the best batches that we know, as many calls of one thread beside each other, and
+// texts that have been tokenized before. What is between the two is the engine's own cost: tokenizing, padding, pooling, and columns. See bench.py for whole jobs.
 //
 //	bench-embed            rounds of both in turn
 //	bench-embed -sweep     the bare loop with several budgets of padded tokens, in turn
@@ -19,6 +19,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,7 +39,7 @@ import (
 var (
 	folder  = flag.String("model", defaultModel(), "model folder")
 	texts   = flag.String("texts", "../shared/data/ag-news-3800.csv", "CSV file without header whose second and third columns are joined")
-	threads = flag.Int("threads", goruntime.NumCPU(), "threads of a call")
+	threads = flag.Int("threads", goruntime.NumCPU(), "calls beside each other, of one thread each")
 	tokens  = flag.Int("tokens", embedding.CPUBatchTokens, "budget of padded tokens, of both")
 	rows    = flag.Int("rows", 0, "texts of a round; 0 for all of the file")
 	rounds  = flag.Int("rounds", 5, "rounds of each")
@@ -72,10 +73,7 @@ type bench struct {
 	words   *tokenizer.Tokenizer
 	record  arrow.Record
 	ids     [][]int32 // tokenized before, as the bare loop has them
-	ids64   []int64
-	mask    []int64
-	types   []int64
-	hidden  []float32
+	callers []caller  // of the bare loop
 	vectors []float32 // of the bare loop
 }
 
@@ -101,7 +99,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = loader.Close() }() // The process ends.
-	b.model, err = loader.Load(ctx, runtime.LoadRequest{Path: path, Threads: *threads, Outputs: []string{b.spec.Output}})
+	b.model, err = loader.Load(ctx, runtime.LoadRequest{Path: path, Threads: 1, Outputs: []string{b.spec.Output}})
 	if err != nil {
 		return err
 	}
@@ -165,7 +163,7 @@ func (b *bench) read() error {
 
 // compare runs engine and loop in turn.
 func (b *bench) compare(ctx context.Context) error {
-	embedder, err := embedding.New(embedding.Config{Model: b.model, Spec: b.spec, Tokenizer: b.words, Normalize: b.spec.Normalize, BatchTokens: *tokens})
+	embedder, err := embedding.New(embedding.Config{Model: b.model, Spec: b.spec, Tokenizer: b.words, Normalize: b.spec.Normalize, BatchTokens: *tokens, Parallel: *threads})
 	if err != nil {
 		return err
 	}
@@ -243,7 +241,7 @@ func (b *bench) tokenize() {
 
 // sweep runs the loop with several budgets.
 func (b *bench) sweep(ctx context.Context) error {
-	budgets := []int{256, 512, 1024, 1536, 2048, 3072, 4096, 8192, 16_384}
+	budgets := []int{128, 256, 384, 512, 768, 1024, 2048, 4096, 16_384}
 	times := make([][]time.Duration, len(budgets))
 	for round := range *rounds + 1 {
 		for i, budget := range budgets {
@@ -263,7 +261,13 @@ func (b *bench) sweep(ctx context.Context) error {
 	return nil
 }
 
-// loop is what one would write by hand: sorted by length, calls of a budget, mean, unit length.
+// caller makes calls of the bare loop.
+type caller struct {
+	ids, mask, types []int64
+	hidden           []float32
+}
+
+// loop is what one would write by hand: sorted by length, calls of a budget beside each other, mean, unit length.
 func (b *bench) loop(ctx context.Context, budget int) error {
 	if len(b.spec.Pooling) != 1 || b.spec.Pooling[0] != model.PoolMean || b.spec.OutputPooled || !b.spec.Normalize {
 		return errors.New("the bare loop knows mean pooling with normalization alone")
@@ -274,51 +278,61 @@ func (b *bench) loop(ctx context.Context, budget int) error {
 	}
 	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(len(b.ids[y]), len(b.ids[x])) })
 	b.vectors = resize(b.vectors, len(b.ids)*b.spec.Dim)
+	groups := make(chan []int, len(order))
 	for len(order) > 0 {
-		length := len(b.ids[order[0]])
-		n := min(max(1, budget/length), len(order))
-		if err := b.call(ctx, order[:n], length); err != nil {
-			return err
-		}
+		n := min(max(1, budget/len(b.ids[order[0]])), len(order))
+		groups <- order[:n]
 		order = order[n:]
 	}
-	return nil
+	close(groups)
+	b.callers = resize(b.callers, *threads)
+	failed := make([]error, *threads)
+	var running sync.WaitGroup
+	for i := range *threads {
+		running.Go(func() {
+			for group := range groups {
+				if failed[i] = b.call(ctx, &b.callers[i], group); failed[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(failed...)
 }
 
-func (b *bench) call(ctx context.Context, group []int, length int) error {
-	n, dim := len(group)*length, b.spec.Dim
-	b.ids64, b.mask, b.types, b.hidden = resize(b.ids64, n), resize(b.mask, n), resize(b.types, n), resize(b.hidden, n*dim)
-	clear(b.ids64)
-	clear(b.mask)
-	clear(b.types)
+func (b *bench) call(ctx context.Context, c *caller, group []int) error {
+	length, dim := len(b.ids[group[0]]), b.spec.Dim
+	n := len(group) * length
+	c.ids, c.mask, c.types, c.hidden = resize(c.ids, n), resize(c.mask, n), resize(c.types, n), resize(c.hidden, n*dim)
+	clear(c.ids)
+	clear(c.mask)
+	clear(c.types)
 	for r, text := range group {
 		for i, id := range b.ids[text] {
-			b.ids64[r*length+i], b.mask[r*length+i] = int64(id), 1
+			c.ids[r*length+i], c.mask[r*length+i] = int64(id), 1
 		}
 	}
 	shape := []int64{int64(len(group)), int64(length)}
-	byName := map[string][]int64{b.spec.Inputs.IDs: b.ids64, b.spec.Inputs.Mask: b.mask, b.spec.Inputs.Types: b.types}
+	byName := map[string][]int64{b.spec.Inputs.IDs: c.ids, b.spec.Inputs.Mask: c.mask, b.spec.Inputs.Types: c.types}
 	var inputs []runtime.Tensor
 	for _, in := range b.model.Inputs() {
 		inputs = append(inputs, runtime.Tensor{Type: engine.Int64, Shape: shape, Data: bytesOf(byName[in.Name])})
 	}
 	at := slices.IndexFunc(b.model.Outputs(), func(s engine.TensorSpec) bool { return s.Name == b.spec.Output })
-	out := []runtime.Output{{Index: at, Tensor: runtime.Tensor{Type: engine.Float32, Shape: append(slices.Clone(shape), int64(dim)), Data: bytesOf(b.hidden)}}}
+	out := []runtime.Output{{Index: at, Tensor: runtime.Tensor{Type: engine.Float32, Shape: append(slices.Clone(shape), int64(dim)), Data: bytesOf(c.hidden)}}}
 	if err := b.model.Run(ctx, inputs, out); err != nil {
 		return err
 	}
-	embeddingOf := func(r, text int) {
+	for r, text := range group {
 		v := b.vectors[text*dim:][:dim]
 		clear(v)
 		for i := range b.ids[text] {
-			for d, x := range b.hidden[(r*length+i)*dim:][:dim] {
+			for d, x := range c.hidden[(r*length+i)*dim:][:dim] {
 				v[d] += x
 			}
 		}
 		unit(v)
-	}
-	for r, text := range group {
-		embeddingOf(r, text)
 	}
 	return nil
 }

@@ -96,7 +96,11 @@ func (b *Batch) sort() {
 	for i := range b.ends {
 		b.order = append(b.order, int32(i)) //nolint:gosec // See Add.
 	}
-	slices.SortStableFunc(b.order, func(x, y int32) int { return b.tokens(y) - b.tokens(x) })
+	b.sortByLength(b.order)
+}
+
+func (b *Batch) sortByLength(texts []int32) {
+	slices.SortStableFunc(texts, func(x, y int32) int { return b.tokens(y) - b.tokens(x) })
 }
 
 // isSpace is Python's str.isspace.

@@ -12,10 +12,10 @@ import (
 	"github.com/f708428e/engine/tokenizer"
 )
 
-// The budgets of padded tokens that a call of a model has by default. On a CPU a call should stay within the caches: there 16,384
-// tokens run at half the speed. A GPU wants much work at once.
+// The budgets of padded tokens that a call of a model has by default. What a call of one thread on a CPU has between two layers should
+// stay within the core's own cache. A GPU wants much work at once.
 const (
-	CPUBatchTokens = 1024
+	CPUBatchTokens = 256
 	GPUBatchTokens = 16_384
 )
 
@@ -38,6 +38,9 @@ type Config struct {
 	BatchTokens int
 	// BatchRows is how many texts one call has at most. Zero means that BatchTokens alone decides.
 	BatchRows int
+	// Parallel is how many calls of the model run beside each other. Zero means 1. On a CPU as many calls of one thread each are
+	// faster than one call of as many threads, which wait for each other many times in each layer.
+	Parallel int
 }
 
 // Embedder embeds texts. One goroutine at a time calls Run, and may do so while others fill batches. The vectors do not depend on
@@ -51,8 +54,12 @@ type Embedder struct {
 	hidden           int // length of what the model returns for a token, or for a text if the output is pooled
 	pooled           int // length after pooling
 
+	lanes []*lane
+	plans plan
+
+	// These are guarded by the lock of the queue while Run runs.
 	budget int // falls when memory is short
-	calls  calls
+	groups [][]int32
 	stats  Stats
 }
 
@@ -84,8 +91,11 @@ func New(config Config) (*Embedder, error) {
 		return nil, engine.Errorf(engine.KindInvalidArgument, op, spec.Path, "%d tokens of a text; it must be more than the %d special ones and at most the model's %d",
 			e.maxTokens, special, spec.MaxTokens)
 	}
-	if e.budget < 1 || config.BatchRows < 0 {
-		return nil, engine.Errorf(engine.KindInvalidArgument, op, spec.Path, "%d tokens and %d rows a call", config.BatchTokens, config.BatchRows)
+	if e.budget < 1 || config.BatchRows < 0 || config.Parallel < 0 {
+		return nil, engine.Errorf(engine.KindInvalidArgument, op, spec.Path, "%d tokens and %d rows a call, %d calls", config.BatchTokens, config.BatchRows, config.Parallel)
+	}
+	for range max(1, config.Parallel) {
+		e.lanes = append(e.lanes, &lane{e: e})
 	}
 	if err := e.bindInputs(); err != nil {
 		return nil, err

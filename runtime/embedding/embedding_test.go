@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -49,7 +50,10 @@ type graph struct {
 	most            int // padded tokens beyond which memory is short; 0: none
 	nanID           int64
 	lie             bool // returns one dimension more
-	calls           [][]int64
+	panics          bool
+
+	mu    sync.Mutex
+	calls [][]int64
 }
 
 func newGraph() *graph {
@@ -74,7 +78,12 @@ func (g *graph) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runt
 	}
 	shape := inputs[0].Shape
 	rows, length := int(shape[0]), int(shape[1])
+	g.mu.Lock()
 	g.calls = append(g.calls, slices.Clone(shape))
+	g.mu.Unlock()
+	if g.panics {
+		panic("the model panics")
+	}
 	if g.most > 0 && rows*length > g.most {
 		return engine.Errorf(engine.KindExhausted, "run model", "", "%d tokens", rows*length)
 	}
@@ -154,7 +163,10 @@ func try(t testing.TB, e *embedding.Embedder, texts ...string) ([][]float32, []i
 		places[i] = b.Add(text)
 	}
 	distinct := make([][]float32, b.Len())
+	var mu sync.Mutex
 	nan, err := e.Run(t.Context(), b, func(i int) []float32 {
+		mu.Lock()
+		defer mu.Unlock()
 		if distinct[i] != nil {
 			t.Errorf("text %d is computed twice", i)
 		}
@@ -310,6 +322,7 @@ func TestVectorsDoNotDependOnBatches(t *testing.T) {
 	var first [][]float32
 	for _, c := range []embedding.Config{
 		{BatchRows: 1}, {BatchRows: 7}, {BatchRows: 10_000}, {BatchTokens: 1}, {BatchTokens: 256}, {BatchTokens: 4096}, {BatchTokens: 65_536},
+		{Parallel: 2}, {Parallel: 7, BatchTokens: 64}, {Parallel: 16, BatchTokens: 65_536},
 	} {
 		c.Model, c.Spec, c.Normalize = newGraph(), spec(model.PoolMean, model.PoolMax), true
 		got := embed(t, newEmbedder(t, c), all...)
@@ -349,6 +362,47 @@ func TestShortMemory(t *testing.T) {
 	if engine.KindOf(err) != engine.KindExhausted || !strings.Contains(err.Error(), "a text of 32 tokens alone") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestParallel looks at calls that run beside each other.
+func TestParallel(t *testing.T) {
+	letters := strings.Split("a b c d e f g h i j k l m n o p q r s t u v w x y z", " ") // of three tokens each
+	g := newGraph()
+	e := newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), BatchTokens: 1000, Parallel: 3})
+	embed(t, e, letters...)
+	sizes := []int64{}
+	for _, c := range g.calls {
+		sizes = append(sizes, c[0])
+	}
+	if slices.Sort(sizes); !slices.Equal(sizes, []int64{8, 9, 9}) && !slices.Equal(sizes, []int64{8, 8, 10}) {
+		t.Errorf("calls of %v texts: they do not share the work", sizes)
+	}
+
+	g = newGraph()
+	g.most = 7
+	e = newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), BatchTokens: 100, Parallel: 4})
+	for i, v := range embed(t, e, letters...) {
+		if v[2] != float32(1+4+i+2) {
+			t.Errorf("short of memory: text %d is %v", i, v)
+		}
+	}
+	if got := e.Stats(); got.Halved < 1 || got.Texts != 26 || got.Tokens != 78 {
+		t.Errorf("got %+v", got)
+	}
+	_, _, err := try(t, e, append(letters, "a b c d e f g h", "b c d e f g h i")...)
+	if engine.KindOf(err) != engine.KindExhausted || !strings.Contains(err.Error(), "a text of 10 tokens alone") {
+		t.Errorf("got %v", err)
+	}
+
+	g = newGraph()
+	g.panics = true
+	defer func() {
+		if p := fmt.Sprint(recover()); !strings.Contains(p, "the model panics") || !strings.Contains(p, "graph).Run") {
+			t.Errorf("got %v", p)
+		}
+	}()
+	_, _, _ = try(t, newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), BatchTokens: 10, Parallel: 2}), letters...)
+	t.Error("the panic of a call was lost")
 }
 
 func TestTextsWithoutTokens(t *testing.T) {

@@ -18,10 +18,11 @@ type plan struct {
 // From the end to the beginning, the best first call of each rest is found, among those that are full or end where the length changes.
 // Other ends are seldom better, and never by much.
 func (e *Embedder) plan(b *Batch, order []int32) []int32 {
-	p, n := &e.calls.plan, len(order)
+	p, n := &e.plans, len(order)
+	budget := e.share(b, order)
 	p.costs, p.runs, p.sizes = grow(p.costs, n+1), grow(p.runs, n+1), grow(p.sizes, n+1)
 	p.costs[n] = 0
-	call := max(1, e.budget/callShare)
+	call := max(1, budget/callShare)
 	next := -1 // length of the text after i
 	for i := n - 1; i >= 0; i-- {
 		length := b.tokens(order[i])
@@ -29,7 +30,7 @@ func (e *Embedder) plan(b *Batch, order []int32) []int32 {
 			p.runs[i] = p.runs[i+1]
 		}
 		next = length
-		most := max(1, min(e.budget/length, n-i))
+		most := max(1, min(budget/length, n-i))
 		if e.config.BatchRows > 0 {
 			most = min(most, e.config.BatchRows)
 		}
@@ -43,3 +44,19 @@ func (e *Embedder) plan(b *Batch, order []int32) []int32 {
 	}
 	return p.sizes[:n]
 }
+
+// share is the budget with which calls that run beside each other end together, also where a batch is small.
+func (e *Embedder) share(b *Batch, order []int32) int {
+	if len(e.lanes) == 1 || len(order) == 0 {
+		return e.budget
+	}
+	total := 0
+	for _, text := range order {
+		total += b.tokens(text)
+	}
+	calls := len(e.lanes) * max(1, ceil(total, e.budget*len(e.lanes)))
+	// Calls hold whole texts: without some more room the last of them would make one call more.
+	return min(e.budget, ceil(total, calls)+b.tokens(order[0])-1)
+}
+
+func ceil(x, by int) int { return (x + by - 1) / by }

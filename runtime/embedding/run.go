@@ -4,27 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
 	"unsafe"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/runtime"
 )
 
-// calls is the memory of one call of the model, kept from call to call.
-type calls struct {
-	ids, mask, types []int64
-	rowTypes         []int32
-	hidden           []float32
-	vectors          [2][]float32 // before and after a dense layer
-	inputs           []runtime.Tensor
-	outputs          [1]runtime.Output
-	plan             plan
-	// distrust is set when the model does not keep to the shape that it declares, and makes its own memory.
-	distrust bool
-}
-
 // Run embeds the texts of a batch. into returns the memory of Dim elements where the vector of a distinct text goes; it is called
-// once for each. A text without any token, which only a tokenizer without special tokens makes, is the vector zero before dense layers.
+// once for each, by several goroutines if calls run beside each other. A text without any token, which only a tokenizer without
+// special tokens makes, is the vector zero before dense layers.
 //
 // Run returns the distinct texts whose vectors hold NaN, in no order. When the model is short of memory, calls are halved, down to
 // a single text, and stay so. A call of which the model's process dies is halved too, until it succeeds or a text alone is at fault, which
@@ -33,48 +24,153 @@ func (e *Embedder) Run(ctx context.Context, b *Batch, into func(i int) []float32
 	b.sort()
 	order := b.order
 	for len(order) > 0 && b.tokens(order[len(order)-1]) == 0 {
-		nan = e.finish(order[len(order)-1], nil, 0, into, nan)
+		e.lanes[0].finish(b, order[len(order)-1], nil, into)
 		order = order[:len(order)-1]
 	}
-	for sizes := e.plan(b, order); len(order) > 0; {
-		longest, rows := b.tokens(order[0]), int(sizes[0])
-		group := order[:rows]
-		err := e.call(ctx, b, group, longest)
-		var crash *runtime.CrashError
-		crashed := errors.As(err, &crash) && !crash.Killed
-		switch {
-		case crashed && rows > 1:
-			// A size stands at the place of its call's first text.
-			sizes[0], sizes[rows/2] = int32(rows/2), int32(rows-rows/2) //nolint:gosec // It is less than rows.
-			continue
-		case crashed:
-			return nil, &TextError{Text: int(order[0]), Err: err}
-		case engine.KindOf(err) == engine.KindExhausted && err != nil && rows > 1:
-			e.budget = rows * longest / 2
-			e.stats.Halved++
-			sizes = e.plan(b, order)
-			continue
-		case engine.KindOf(err) == engine.KindExhausted && err != nil:
-			return nil, engine.Errorf(engine.KindExhausted, "embed", "", "a text of %d tokens alone: %w", longest, err)
-		case err != nil:
-			return nil, err
-		}
-		stride := e.hidden
-		if !e.config.Spec.OutputPooled {
-			stride *= longest
-		}
-		for row, text := range group {
-			nan = e.finish(text, e.calls.hidden[row*stride:], b.tokens(text), into, nan)
-			e.stats.Tokens += int64(b.tokens(text))
-		}
-		e.stats.PaddedTokens += int64(rows * longest)
-		e.stats.Calls++
-		order, sizes = order[rows:], sizes[rows:]
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	q := &queue{e: e, batch: b, into: into, cancel: cancel}
+	q.fill(order)
+	var beside sync.WaitGroup
+	for _, l := range e.lanes[1:max(1, min(len(e.lanes), len(q.calls)))] {
+		beside.Go(func() { l.run(ctx, q) })
+	}
+	e.lanes[0].run(ctx, q)
+	beside.Wait()
+	for _, l := range e.lanes {
+		nan, l.nan = append(nan, l.nan...), l.nan[:0]
+	}
+	switch {
+	case q.panicked != nil:
+		panic(q.panicked)
+	case q.err != nil:
+		return nil, q.err
 	}
 	e.stats.Texts += b.texts
 	e.stats.Distinct += int64(b.Len())
 	e.stats.Truncated += b.truncated
 	return nan, nil
+}
+
+// queue holds the calls that are left of a batch.
+type queue struct {
+	e      *Embedder
+	batch  *Batch
+	into   func(i int) []float32
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	calls    [][]int32 // the texts of each, the longest ones first
+	err      error     // of the first call that failed for good
+	panicked any
+}
+
+// fill plans the calls of texts, which are sorted by length.
+func (q *queue) fill(order []int32) {
+	q.calls = q.e.groups[:0]
+	for sizes := q.e.plan(q.batch, order); len(order) > 0; {
+		n := sizes[0]
+		q.calls = append(q.calls, order[:n:n])
+		order, sizes = order[n:], sizes[n:]
+	}
+	q.e.groups = q.calls
+	slices.Reverse(q.calls) // The next one is taken from the end.
+}
+
+// next takes a call; false if none is left, or one has failed.
+func (q *queue) next() (call []int32, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil || len(q.calls) == 0 {
+		return nil, false
+	}
+	call = q.calls[len(q.calls)-1]
+	q.calls = q.calls[:len(q.calls)-1]
+	return call, true
+}
+
+// failed decides what becomes of a call that failed.
+func (q *queue) failed(call []int32, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	longest, rows := q.batch.tokens(call[0]), len(call)
+	var crash *runtime.CrashError
+	crashed := errors.As(err, &crash) && !crash.Killed
+	short := engine.KindOf(err) == engine.KindExhausted
+	switch {
+	case q.err != nil: // The others have been told to end.
+		return
+	case crashed && rows > 1:
+		q.calls = append(q.calls, call[rows/2:], call[:rows/2])
+		return
+	case short && rows > 1:
+		q.e.budget = min(q.e.budget, max(1, rows*longest/2))
+		q.e.stats.Halved++
+		rest := slices.Clone(call)
+		for _, c := range slices.Backward(q.calls) {
+			rest = append(rest, c...)
+		}
+		q.batch.sortByLength(rest)
+		q.fill(rest)
+		return
+	case crashed:
+		err = &TextError{Text: int(call[0]), Err: err}
+	case short:
+		err = engine.Errorf(engine.KindExhausted, "embed", "", "a text of %d tokens alone: %w", longest, err)
+	}
+	q.err = err
+	q.cancel()
+}
+
+// lane makes one call of the model after the other. It keeps the memory of such a call.
+type lane struct {
+	e                *Embedder
+	ids, mask, types []int64
+	rowTypes         []int32
+	hidden           []float32
+	vectors          [2][]float32 // before and after a dense layer
+	inputs           []runtime.Tensor
+	outputs          [1]runtime.Output
+	// distrust is set when the model does not keep to the shape that it declares, and makes its own memory.
+	distrust bool
+	nan      []int
+}
+
+// run makes calls until none is left.
+func (l *lane) run(ctx context.Context, q *queue) {
+	defer func() {
+		if p := recover(); p != nil { // Run panics in the goroutine of its caller, who may want to live on.
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.err, q.panicked = fmt.Errorf("panic: %v", p), fmt.Sprintf("%v\n%s", p, debug.Stack())
+			q.cancel()
+		}
+	}()
+	for {
+		texts, ok := q.next()
+		if !ok {
+			return
+		}
+		longest := q.batch.tokens(texts[0])
+		if err := l.call(ctx, q.batch, texts, longest); err != nil {
+			q.failed(texts, err)
+			continue
+		}
+		stride := l.e.hidden
+		if !l.e.config.Spec.OutputPooled {
+			stride *= longest
+		}
+		tokens := 0
+		for row, text := range texts {
+			l.finish(q.batch, text, l.hidden[row*stride:], q.into)
+			tokens += q.batch.tokens(text)
+		}
+		q.mu.Lock()
+		l.e.stats.Tokens += int64(tokens)
+		l.e.stats.PaddedTokens += int64(len(texts) * longest)
+		l.e.stats.Calls++
+		q.mu.Unlock()
+	}
 }
 
 // TextError is a text of which the model's process died, when it was alone.
@@ -91,15 +187,15 @@ func (e *TextError) Error() string { return fmt.Sprintf("text %d of the batch: %
 // Unwrap returns the cause.
 func (e *TextError) Unwrap() error { return e.Err }
 
-// call runs the model on some texts; what it returns is in e.calls.hidden.
-func (e *Embedder) call(ctx context.Context, b *Batch, group []int32, longest int) error {
-	c := &e.calls
+// call runs the model on some texts; what it returns is in l.hidden.
+func (l *lane) call(ctx context.Context, b *Batch, group []int32, longest int) error {
+	e := l.e
 	n := len(group) * longest
-	c.ids, c.mask, c.types = grow(c.ids, n), grow(c.mask, n), grow(c.types, n)
+	l.ids, l.mask, l.types = grow(l.ids, n), grow(l.mask, n), grow(l.types, n)
 	pad := int64(e.config.Spec.PadID)
 	for row, text := range group {
 		ids := b.idsOf(int(text))
-		to, mask := c.ids[row*longest:][:longest], c.mask[row*longest:][:longest]
+		to, mask := l.ids[row*longest:][:longest], l.mask[row*longest:][:longest]
 		for i, id := range ids {
 			to[i], mask[i] = int64(id), 1
 		}
@@ -107,61 +203,61 @@ func (e *Embedder) call(ctx context.Context, b *Batch, group []int32, longest in
 			to[i], mask[i] = pad, 0
 		}
 		if e.types >= 0 {
-			types := c.types[row*longest:][:longest]
-			c.rowTypes = b.encoder.AppendTypeIDs(c.rowTypes[:0], len(ids))
-			for i, t := range c.rowTypes {
+			types := l.types[row*longest:][:longest]
+			l.rowTypes = b.encoder.AppendTypeIDs(l.rowTypes[:0], len(ids))
+			for i, t := range l.rowTypes {
 				types[i] = int64(t)
 			}
 			clear(types[len(ids):])
 		}
 	}
 	shape := []int64{int64(len(group)), int64(longest)}
-	c.inputs = grow(c.inputs, len(e.config.Model.Inputs()))
+	l.inputs = grow(l.inputs, len(e.config.Model.Inputs()))
 	for _, in := range [...]struct {
 		place  int
 		values []int64
-	}{{e.ids, c.ids}, {e.mask, c.mask}, {e.types, c.types}} {
+	}{{e.ids, l.ids}, {e.mask, l.mask}, {e.types, l.types}} {
 		if in.place >= 0 {
-			c.inputs[in.place] = runtime.Tensor{Type: engine.Int64, Shape: shape, Data: asBytes(in.values)}
+			l.inputs[in.place] = runtime.Tensor{Type: engine.Int64, Shape: shape, Data: asBytes(in.values)}
 		}
 	}
 	want := []int64{shape[0], shape[1], int64(e.hidden)}
 	if e.config.Spec.OutputPooled {
 		want = []int64{shape[0], int64(e.hidden)}
 	}
-	out := &c.outputs[0]
+	out := &l.outputs[0]
 	*out = runtime.Output{Index: e.output, Tensor: runtime.Tensor{Type: engine.Float32, Shape: want}}
-	c.hidden = grow(c.hidden, int(out.Tensor.Elements()))
-	if !c.distrust {
-		out.Tensor.Data = asBytes(c.hidden)
+	l.hidden = grow(l.hidden, int(out.Tensor.Elements()))
+	if !l.distrust {
+		out.Tensor.Data = asBytes(l.hidden)
 	}
-	err := e.config.Model.Run(ctx, c.inputs, c.outputs[:])
-	if runtime.IsRefused(err) && !c.distrust {
+	err := e.config.Model.Run(ctx, l.inputs, l.outputs[:])
+	if runtime.IsRefused(err) && !l.distrust {
 		// Perhaps the output has another shape than the model says. Let the model choose, to say what was expected and found.
-		c.distrust = true
+		l.distrust = true
 		*out = runtime.Output{Index: e.output}
-		err = e.config.Model.Run(ctx, c.inputs, c.outputs[:])
+		err = e.config.Model.Run(ctx, l.inputs, l.outputs[:])
 	}
-	if err != nil || !c.distrust {
+	if err != nil || !l.distrust {
 		return err
 	}
-	if t := out.Tensor; t.Type != engine.Float32 || len(t.Shape) != len(want) || t.Elements() != int64(len(c.hidden)) || t.Shape[0] != want[0] {
+	if t := out.Tensor; t.Type != engine.Float32 || len(t.Shape) != len(want) || t.Elements() != int64(len(l.hidden)) || t.Shape[0] != want[0] {
 		found := engine.TensorSpec{Name: e.config.Spec.Output, Type: t.Type, Shape: t.Shape}
 		return engine.Errorf(engine.KindModel, "embed", e.config.Spec.Path, "the model returned %s, expected float32%v", found, want)
 	}
-	copy(asBytes(c.hidden), out.Tensor.Data)
+	copy(asBytes(l.hidden), out.Tensor.Data)
 	return nil
 }
 
 // finish makes the vector of a text of what the model returned for it.
-func (e *Embedder) finish(text int32, hidden []float32, tokens int, into func(int) []float32, nan []int) []int {
-	c := &e.calls
+func (l *lane) finish(b *Batch, text int32, hidden []float32, into func(int) []float32) {
+	e, tokens := l.e, b.tokens(text)
 	spec := e.config.Spec
 	to := into(int(text))
 	vector := to
 	if len(spec.Dense) > 0 {
-		c.vectors[0] = grow(c.vectors[0], e.pooled)
-		vector = c.vectors[0]
+		l.vectors[0] = grow(l.vectors[0], e.pooled)
+		vector = l.vectors[0]
 	}
 	switch {
 	case tokens == 0:
@@ -176,20 +272,19 @@ func (e *Embedder) finish(text int32, hidden []float32, tokens int, into func(in
 	for i := range spec.Dense {
 		next := to
 		if i+1 < len(spec.Dense) {
-			c.vectors[1] = grow(c.vectors[1], spec.Dense[i].Out)
-			next = c.vectors[1]
+			l.vectors[1] = grow(l.vectors[1], spec.Dense[i].Out)
+			next = l.vectors[1]
 		}
 		dense(next, vector, &spec.Dense[i])
 		vector = next
-		c.vectors[0], c.vectors[1] = c.vectors[1], c.vectors[0]
+		l.vectors[0], l.vectors[1] = l.vectors[1], l.vectors[0]
 	}
 	if e.config.Normalize {
 		normalize(to)
 	}
 	if hasNaN(to) {
-		nan = append(nan, int(text))
+		l.nan = append(l.nan, int(text))
 	}
-	return nan
 }
 
 // grow returns a slice of length n, with the memory of s if that is large enough. What it holds is undefined.
