@@ -71,11 +71,11 @@ func newFileSource(spec *enginev1.JobSpec, without []string) (dataset.Source, er
 		}
 		return source, nil
 	case *enginev1.Source_Parquet:
-		return parquet.NewSource(), nil
+		return &parquet.Source{Union: kind.Parquet.GetUnion()}, nil
 	case *enginev1.Source_Json:
 		return newJSONSource(kind.Json, absent)
 	case *enginev1.Source_Arrow:
-		return ipc.NewSource(), nil
+		return &ipc.Source{Union: kind.Arrow.GetUnion()}, nil
 	default:
 		return nil, invalid("source", sourceRequired)
 	}
@@ -83,7 +83,7 @@ func newFileSource(spec *enginev1.JobSpec, without []string) (dataset.Source, er
 
 func csvOptions(spec *enginev1.CsvSource) (csv.Options, error) {
 	const field = "source.csv"
-	options := csv.Options{Header: true, Quote: '"', Nulls: spec.GetNulls()}
+	options := csv.Options{Header: true, Quote: '"', Nulls: spec.GetNulls(), Union: spec.GetUnion()}
 	if spec.Header != nil {
 		options.Header = spec.GetHeader()
 	}

@@ -502,7 +502,11 @@ type CsvSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Files, folders, and globs ("**" is not supported), in the order in which their rows are read; the matches of one entry
 	// are read in order of their names. Relative paths are relative to the job file. Names starting with "_" or "." are
-	// skipped in folders and globs. A folder key=value in a folder or behind a glob makes a column of that key; all files then need the
+	// skipped in folders and globs. All of this holds for objects too: s3://bucket/key, where a folder is what keys have before a
+	// slash, and a slash at the end says that a folder is meant. Settings of the store may follow, as in
+	// s3://bucket/key?region=eu-central-1&endpoint=https://host:port; a question mark is a glob's unless a word and "=" follow it.
+	// Credentials come from the surroundings of head and workers, as AWS's tools find them.
+	// A folder key=value in a folder or behind a glob makes a column of that key; all files then need the
 	// same keys. Such a column has the type that columns declares for it, else int64 if all its values are whole numbers, or else string;
 	// __HIVE_DEFAULT_PARTITION__ is null.
 	// A file whose name ends in .gz or .zst is unpacked as it is read, by one task. Required.
@@ -517,7 +521,10 @@ type CsvSource struct {
 	// Unquoted texts that mean null. Default: the empty field alone, which in a text column is a null too.
 	Nulls []string `protobuf:"bytes,5,rep,name=nulls,proto3" json:"nulls,omitempty"`
 	// Names and types of columns. With a header: types for the columns named, others are inferred. Without: all columns in order.
-	Columns       []*Column `protobuf:"bytes,6,rep,name=columns,proto3" json:"columns,omitempty"`
+	Columns []*Column `protobuf:"bytes,6,rep,name=columns,proto3" json:"columns,omitempty"`
+	// Lets files have different columns, by their headers, which they need then. The table has the columns of all files, those of the first
+	// file first; a column is null in the rows of a file that lacks it. Default: all files must have the same columns, in any order.
+	Union         bool `protobuf:"varint,7,opt,name=union,proto3" json:"union,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +601,13 @@ func (x *CsvSource) GetColumns() []*Column {
 	return nil
 }
 
+func (x *CsvSource) GetUnion() bool {
+	if x != nil {
+		return x.Union
+	}
+	return false
+}
+
 // Column declares one column of a source that has no types of its own.
 type Column struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -650,11 +664,14 @@ func (x *Column) GetType() string {
 	return ""
 }
 
-// ParquetSource reads Apache Parquet files. All files must have the same columns, in any order.
+// ParquetSource reads Apache Parquet files. All files must have the same columns, in any order, unless union is set.
 type ParquetSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in CsvSource, partition folders included, unpacking not. Required.
-	Paths         []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Lets files have different columns, as in CsvSource. Types must agree, but for numbers: int32 becomes int64 where another file has
+	// that, and both, as well as float32, become float64 where another file has floats. An integer that is no exact float64 is an error.
+	Union         bool `protobuf:"varint,2,opt,name=union,proto3" json:"union,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -696,9 +713,16 @@ func (x *ParquetSource) GetPaths() []string {
 	return nil
 }
 
+func (x *ParquetSource) GetUnion() bool {
+	if x != nil {
+		return x.Union
+	}
+	return false
+}
+
 // JsonSource reads JSON lines: text in UTF-8 with one object a line. Empty lines are skipped. A key that a line lacks is a null, as a
-// null is; a key that a line has twice is an error. Values are booleans, numbers, texts, or lists of numbers; other lists and objects
-// are errors that name the key. Errors name file, line, and byte.
+// null is, so that files may have different keys; a key that a line has twice is an error. Values are booleans, numbers, texts, or lists
+// of numbers; other lists and objects are errors that name the key. Errors name file, line, and byte.
 //
 // Types that are not declared are inferred from the beginning of every file: bool, int64, float64, date and timestamp of texts that
 // are all of that form, string, and a list of float64. A key whose values are of several kinds is an error at submission.
@@ -768,11 +792,14 @@ func (x *JsonSource) GetUnknownKeys() string {
 }
 
 // ArrowSource reads Arrow IPC, files and streams; which of them a file is, its content says. All files must have the same columns, in
-// any order. A dictionary is read as its values. Record batches may be compressed. Every byte is checked before it is used.
+// any order, unless union is set. A dictionary is read as its values. Record batches may be compressed. Every byte is checked before it is
+// used.
 type ArrowSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in CsvSource, partition folders included, unpacking not. Required.
-	Paths         []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Lets files have different columns, as in ParquetSource.
+	Union         bool `protobuf:"varint,2,opt,name=union,proto3" json:"union,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -812,6 +839,13 @@ func (x *ArrowSource) GetPaths() []string {
 		return x.Paths
 	}
 	return nil
+}
+
+func (x *ArrowSource) GetUnion() bool {
+	if x != nil {
+		return x.Union
+	}
+	return false
 }
 
 // ObjectSource reads tables of the object store. All must have the same columns, in any order; they need not have the same number of
@@ -3207,28 +3241,31 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x04json\x18\x05 \x01(\v2\x15.engine.v1.JsonSourceH\x00R\x04json\x12.\n" +
 	"\x05arrow\x18\x06 \x01(\v2\x16.engine.v1.ArrowSourceH\x00R\x05arrow\x127\n" +
 	"\bpostgres\x18\a \x01(\v2\x19.engine.v1.PostgresSourceH\x00R\bpostgresB\x06\n" +
-	"\x04kind\"\xcf\x01\n" +
+	"\x04kind\"\xe5\x01\n" +
 	"\tCsvSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
 	"\tdelimiter\x18\x02 \x01(\tR\tdelimiter\x12\x1b\n" +
 	"\x06header\x18\x03 \x01(\bH\x00R\x06header\x88\x01\x01\x12\x19\n" +
 	"\x05quote\x18\x04 \x01(\tH\x01R\x05quote\x88\x01\x01\x12\x14\n" +
 	"\x05nulls\x18\x05 \x03(\tR\x05nulls\x12+\n" +
-	"\acolumns\x18\x06 \x03(\v2\x11.engine.v1.ColumnR\acolumnsB\t\n" +
+	"\acolumns\x18\x06 \x03(\v2\x11.engine.v1.ColumnR\acolumns\x12\x14\n" +
+	"\x05union\x18\a \x01(\bR\x05unionB\t\n" +
 	"\a_headerB\b\n" +
 	"\x06_quote\"0\n" +
 	"\x06Column\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04type\x18\x02 \x01(\tR\x04type\"%\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\";\n" +
 	"\rParquetSource\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"r\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x14\n" +
+	"\x05union\x18\x02 \x01(\bR\x05union\"r\n" +
 	"\n" +
 	"JsonSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12+\n" +
 	"\acolumns\x18\x02 \x03(\v2\x11.engine.v1.ColumnR\acolumns\x12!\n" +
-	"\funknown_keys\x18\x03 \x01(\tR\vunknownKeys\"#\n" +
+	"\funknown_keys\x18\x03 \x01(\tR\vunknownKeys\"9\n" +
 	"\vArrowSource\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"\"\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x14\n" +
+	"\x05union\x18\x02 \x01(\bR\x05union\"\"\n" +
 	"\fObjectSource\x12\x12\n" +
 	"\x04refs\x18\x01 \x03(\tR\x04refs\"\x84\x02\n" +
 	"\x0ePostgresSource\x12\x10\n" +
