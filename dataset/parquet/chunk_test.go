@@ -1,6 +1,7 @@
 package parquet_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand"
@@ -30,7 +31,7 @@ var sequences = []struct {
 	{"all differ", func(_ int, r *rand.Rand) (float64, bool) { return r.NormFloat64(), true }, false, true},
 	{"sorted", func(row int, _ *rand.Rand) (float64, bool) { return float64(row / 100), true }, true, false},
 	{"ever more values", func(row int, r *rand.Rand) (float64, bool) {
-		if row < 50_000 {
+		if row < 40_000 {
 			return float64(r.Intn(10)), true
 		}
 		return r.Float64(), true
@@ -52,7 +53,6 @@ var sequences = []struct {
 // sequenceTypes are those whose values the encoder sees.
 var sequenceTypes = []arrow.DataType{
 	arrow.PrimitiveTypes.Float64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int32,
-	arrow.FixedWidthTypes.Date32, &arrow.TimestampType{Unit: arrow.Microsecond},
 }
 
 func sequenceRecord(rows int, seed int64) arrow.Record {
@@ -81,10 +81,6 @@ func sequenceRecord(rows int, seed int64) arrow.Record {
 					b.Append(whole)
 				case *array.Int32Builder:
 					b.Append(int32(whole))
-				case *array.Date32Builder:
-					b.Append(arrow.Date32(whole % 50_000))
-				case *array.TimestampBuilder:
-					b.Append(arrow.Timestamp(whole))
 				}
 			}
 			fields = append(fields, arrow.Field{Name: s.name + " " + t.Name(), Type: t, Nullable: true})
@@ -100,6 +96,11 @@ func sameBits(t *testing.T, name string, got, want arrow.Array) {
 	if got.Len() != want.Len() || got.NullN() != want.NullN() {
 		t.Fatalf("%s: %d values with %d nulls, want %d with %d", name, got.Len(), got.NullN(), want.Len(), want.NullN())
 	}
+	have, wanted := valueBytes(got), valueBytes(want)
+	size := len(wanted) / want.Len()
+	if want.NullN() == 0 && bytes.Equal(have, wanted) {
+		return
+	}
 	for i := range want.Len() {
 		if got.IsNull(i) != want.IsNull(i) {
 			t.Fatalf("%s, row %d: null is %v", name, i, got.IsNull(i))
@@ -107,24 +108,23 @@ func sameBits(t *testing.T, name string, got, want arrow.Array) {
 		if want.IsNull(i) {
 			continue
 		}
-		same := false
-		switch w := want.(type) {
-		case *array.Float64:
-			same = math.Float64bits(got.(*array.Float64).Value(i)) == math.Float64bits(w.Value(i))
-		case *array.Float32:
-			same = math.Float32bits(got.(*array.Float32).Value(i)) == math.Float32bits(w.Value(i))
-		default:
-			same = got.ValueStr(i) == want.ValueStr(i)
-		}
+		same := bytes.Equal(have[i*size:(i+1)*size], wanted[i*size:(i+1)*size])
 		if !same {
 			t.Fatalf("%s, row %d: %s, want %s", name, i, got.ValueStr(i), want.ValueStr(i))
 		}
 	}
 }
 
+// valueBytes are the values of an array of numbers, as they lie in memory.
+func valueBytes(a arrow.Array) []byte {
+	size := a.DataType().(arrow.FixedWidthDataType).BitWidth() / 8
+	offset := a.Data().Offset()
+	return a.Data().Buffers()[1].Bytes()[offset*size : (offset+a.Len())*size]
+}
+
 // TestNumberEncoding writes sequences of sizes around those of pages and row groups, in records of several sizes, and reads them back.
 func TestNumberEncoding(t *testing.T) {
-	for i, rows := range []int{1, 7, 8, 9, 1599, 32<<10 - 1, 32 << 10, 32<<10 + 1, 100_001, 1<<18 + 17} {
+	for i, rows := range []int{1, 8, 9, 1599, 32<<10 + 1, 32 << 10, 80_001, 1<<18 + 17} {
 		for _, compression := range []string{"snappy", "none"}[:1+i%2] {
 			t.Run(fmt.Sprint(rows, " ", compression), func(t *testing.T) {
 				if rows > 1<<18 {
@@ -152,7 +152,7 @@ func TestNumberEncoding(t *testing.T) {
 				for c := range record.Columns() {
 					sameBits(t, record.ColumnName(c), read.Column(c), record.Column(c))
 				}
-				if rows == 100_001 {
+				if rows == 80_001 {
 					checkEncodings(t, f.Path)
 				}
 				checkExtremes(t, f.Path, record)
@@ -294,7 +294,7 @@ for name in a.column_names:
         got = polars.scan_parquet(path).filter(polars.col(name) == value).select(polars.len()).collect().item()
         assert got == n, ("polars", name, value, n, got)
 `
-	record := sequenceRecord(70_000, 3)
+	record := sequenceRecord(60_000, 3)
 	path := tempPath(t)
 	writeFile(t, path, record.Schema(), []arrow.Record{record}, "snappy", nil)
 	if out, err := exec.CommandContext(t.Context(), python, "-c", program, path).CombinedOutput(); err != nil {

@@ -27,16 +27,28 @@ t = pq.read_table(sys.argv[1])
 folder = sys.argv[2]
 for version, compression in (("1.0", "none"), ("1.0", "snappy"), ("2.0", "snappy"), ("2.0", "zstd"), ("1.0", "gzip"), ("2.0", "lz4"), ("2.0", "brotli")):
     pq.write_table(t, f"{folder}/{version}-{compression}.parquet", data_page_version=version, compression=compression,
-        data_page_size=7000, row_group_size=30_000)
+        data_page_size=7000, row_group_size=9_000)
 pq.write_table(t, f"{folder}/plain.parquet", use_dictionary=False, row_group_size=50_000)
 pq.write_table(t, f"{folder}/large.parquet", dictionary_pagesize_limit=1 << 30)
 for version in ("1.0", "2.0"):
     pq.write_table(t, f"{folder}/{version}-split.parquet", data_page_version=version, use_dictionary=False,
         column_encoding={n: "BYTE_STREAM_SPLIT" if "float" in n else "DELTA_BINARY_PACKED" for n in t.column_names})
 `
-	record := sequenceRecord(70_000, 9)
+	for _, rows := range []int{20_000, 70_000} {
+		t.Run(fmt.Sprint(rows), func(t *testing.T) {
+			if rows > 20_000 {
+				testenv.Full(t)
+			}
+			decodeElsewhere(t, python, program, sequenceRecord(rows, 9))
+		})
+	}
+}
+
+// decodeElsewhere lets a program write a record to files, and reads those.
+func decodeElsewhere(t *testing.T, python, program string, record arrow.Record) {
+	t.Helper()
 	ours, folder := tempPath(t), t.TempDir()
-	writeFile(t, ours, record.Schema(), []arrow.Record{record}, "snappy", nil)
+	writeFile(t, ours, record.Schema(), []arrow.Record{record}, "none", nil)
 	if out, err := exec.CommandContext(t.Context(), python, "-c", program, ours, folder).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
