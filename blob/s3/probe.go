@@ -43,10 +43,12 @@ func (b *Bucket) ProbeIfAbsent(ctx context.Context, key string) (err error) {
 	if err != nil {
 		return u.abort(ctx, err)
 	}
-	return u.abort(ctx, b.wantRefused(key, "the end of a multipart upload", func() error {
+	err = b.wantRefused(key, "the end of a multipart upload", func() error {
 		_, err := u.complete(ctx, []part{done}, true)
 		return err
-	}))
+	})
+	_, failed := u.abortOnce(context.WithoutCancel(ctx))
+	return errors.Join(err, failed)
 }
 
 // wantRefused makes sure that a put of a key that exists is refused.

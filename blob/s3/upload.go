@@ -169,13 +169,8 @@ func (u *upload) abort(ctx context.Context, err error) error {
 	defer cancel()
 	b := u.bucket
 	for n, gone := 1, false; n <= abortTries && !gone; n++ {
-		failed := b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
-			_, err := b.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id})
-			if gone = code(err) == "NoSuchUpload"; gone {
-				return nil
-			}
-			return err
-		})
+		var failed error
+		gone, failed = u.abortOnce(ctx)
 		if failed != nil && err == nil {
 			return failed
 		}
@@ -187,4 +182,17 @@ func (u *upload) abort(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// abortOnce is enough where all requests for parts were answered. gone says that the server does not know the upload any more.
+func (u *upload) abortOnce(ctx context.Context) (gone bool, err error) {
+	b := u.bucket
+	err = b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
+		_, err := b.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &b.name, Key: b.key(u.key), UploadId: &u.id})
+		if gone = code(err) == "NoSuchUpload"; gone {
+			return nil
+		}
+		return err
+	})
+	return gone, err
 }
