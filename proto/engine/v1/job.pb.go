@@ -2576,11 +2576,11 @@ func (x *ObjectSink) GetTtl() string {
 // ParquetSink writes a folder of Parquet files named part-<job id>-<sequence>.parquet and, when all is there, _SUCCESS.
 type ParquetSink struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The folder. Relative paths are relative to the job file. Required.
+	// The folder: a path, or s3://bucket/prefix with settings as in the paths of sources. Relative paths are relative to the job file. Required.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// What happens if the folder holds data: "error" (default) refuses, "overwrite" replaces the folder as a whole when the job
 	// succeeds and leaves it as it was otherwise, "append" adds files. A folder that holds anything but a table's files is not
-	// overwritten.
+	// overwritten. On S3 "overwrite" is not atomic: new files appear beside the old ones, which are deleted when all new ones are there.
 	Mode string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
 	// snappy (default), zstd, gzip, lz4, brotli, or none.
 	Compression string `protobuf:"bytes,3,opt,name=compression,proto3" json:"compression,omitempty"`
