@@ -211,12 +211,11 @@ func (t *Target) Abandon(ctx context.Context) error {
 		if err != nil || state == "" || state == stateSucceeded {
 			return err
 		}
-		var has bool
-		if _, err := s.row(ctx, opWrite, "SELECT EXISTS (SELECT FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit >= 0)",
-			[]any{string(t.job), t.table.sql()}, &has); err != nil {
+		units, err := t.countUnits(ctx, s)
+		if err != nil {
 			return err
 		}
-		if has {
+		if units > 0 {
 			_, err := s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3, changed = now() WHERE job = $1 AND target = $2 AND unit = -1",
 				string(t.job), t.table.sql(), stateAbandoned)
 			return err

@@ -90,13 +90,18 @@ func (t *Target) connect(ctx context.Context, unit string) (*session, error) {
 	return t.database.connect(ctx, opWrite, t.String(), t.application(unit))
 }
 
-// transact does something in a transaction.
+// transact does something in a transaction of a session of its own.
 func (t *Target) transact(ctx context.Context, do func(*session) error) error {
 	s, err := t.connect(ctx, headUnit)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	return t.within(ctx, s, do)
+}
+
+// within does something in a transaction. After an error the session is of no more use.
+func (t *Target) within(ctx context.Context, s *session, do func(*session) error) error {
 	wait := max(t.database.timeout.Milliseconds()-1000, 1000)
 	if err := s.run(ctx, opWrite, "BEGIN", "SET LOCAL client_min_messages = error", fmt.Sprintf("SET LOCAL lock_timeout = %d", wait)); err != nil {
 		return err
@@ -105,6 +110,12 @@ func (t *Target) transact(ctx context.Context, do func(*session) error) error {
 		return err
 	}
 	return s.run(ctx, opWrite, "COMMIT")
+}
+
+// lock lets preparations of one schema's tables come one after the other, since IF NOT EXISTS fails if another transaction creates the same.
+func (t *Target) lock(ctx context.Context, s *session) error {
+	_, err := s.exec(ctx, opWrite, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", t.commits())
+	return err
 }
 
 // Check refuses, without changing anything, what is known to be refused later: a server that cannot be reached, a table that is not there or
@@ -164,11 +175,14 @@ func (t *Target) find(ctx context.Context, s *session, table TableName) (bool, e
 func (t *Target) allow(ctx context.Context, s *session, found bool) error {
 	if !found {
 		if !t.create {
-			return engine.Errorf(engine.KindNotFound, opWrite, t.String(), "there is no such table, and create is false")
+			return t.missing()
 		}
-		return nil
+		return t.mayCreate(ctx, s)
 	}
 	if t.mode == ModeOverwrite {
+		if err := t.mayCreate(ctx, s); err != nil {
+			return err
+		}
 		return t.checkReplaceable(ctx, s)
 	}
 	var may, has bool
@@ -206,41 +220,44 @@ func (t *Target) allow(ctx context.Context, s *session, found bool) error {
 	return refusal
 }
 
+func (t *Target) mayCreate(ctx context.Context, s *session) error {
+	var may bool
+	_, err := s.row(ctx, opWrite, "SELECT has_schema_privilege($1, 'CREATE')", []any{t.table.Schema}, &may)
+	if err == nil && !may {
+		err = engine.Errorf(engine.KindPermission, opWrite, t.String(), "the user may not create tables in the schema %q", t.table.Schema)
+	}
+	return err
+}
+
 func (t *Target) commitsExist(ctx context.Context, s *session) (exists bool, err error) {
 	_, err = s.row(ctx, opWrite, "SELECT to_regclass($1) IS NOT NULL", []any{t.commits()}, &exists)
 	return exists, err
 }
 
-// Prepare makes the table ready, and creates it and engine_commits if they are not there; for ModeOverwrite it creates the table that will take
-// the place. Whatever Check and CheckColumns refuse it refuses too. Calling it again does no harm, also after Complete.
-func (t *Target) Prepare(ctx context.Context, schema *arrow.Schema) error {
-	if err := CheckSchema(schema); err != nil {
-		return engine.WrapError("", t.String(), err)
-	}
+// Prepare makes the table ready: it creates engine_commits if that is not there, notes that the job has begun, and for ModeOverwrite, if there is
+// a table to replace, creates one like it. A table that is not there is created by Begin, which knows its columns. Whatever Check refuses it
+// refuses too. Calling it again does no harm, also after Complete.
+func (t *Target) Prepare(ctx context.Context) error {
 	return t.transact(ctx, func(s *session) error {
 		if err := t.findSchema(ctx, s); err != nil {
 			return err
 		}
-		// One after the other, since IF NOT EXISTS fails if another transaction creates the same.
-		if _, err := s.exec(ctx, opWrite, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", t.commits()); err != nil {
+		if err := t.lock(ctx, s); err != nil {
 			return err
 		}
 		if err := t.createCommits(ctx, s); err != nil {
 			return err
 		}
 		state, err := t.state(ctx, s)
-		if err != nil || state == stateSucceeded {
+		switch {
+		case err != nil:
 			return err
+		case state == "":
+			return t.begin(ctx, s)
+		case state == stateSucceeded:
+			return nil
 		}
-		if state == "" {
-			err = t.begin(ctx, s, schema)
-		} else {
-			err = t.resume(ctx, s)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = t.assign(ctx, s, t.work(), schema)
+		_, err = s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3 WHERE job = $1 AND target = $2 AND unit = -1", string(t.job), t.table.sql(), stateWriting)
 		return err
 	})
 }
@@ -271,8 +288,8 @@ func (t *Target) state(ctx context.Context, s *session) (state string, err error
 	return state, err
 }
 
-// begin makes the tables of a job that has not begun, and its row.
-func (t *Target) begin(ctx context.Context, s *session, schema *arrow.Schema) error {
+// begin makes the row of a job that has not begun, and what it fills if that is to be like a table that is there.
+func (t *Target) begin(ctx context.Context, s *session) error {
 	found, err := t.find(ctx, s, t.table)
 	if err != nil {
 		return err
@@ -280,30 +297,60 @@ func (t *Target) begin(ctx context.Context, s *session, schema *arrow.Schema) er
 	if err := t.allow(ctx, s, found); err != nil {
 		return err
 	}
-	switch {
-	case !found:
-		err = t.createTable(ctx, s, schema)
-	case t.mode == ModeOverwrite:
-		err = s.run(ctx, opWrite, "CREATE TABLE "+t.work().sql()+" (LIKE "+t.table.sql()+" INCLUDING ALL)")
-	}
-	if err != nil {
-		return err
+	if found && t.mode == ModeOverwrite {
+		if err := s.run(ctx, opWrite, "CREATE TABLE "+t.work().sql()+" (LIKE "+t.table.sql()+" INCLUDING ALL)"); err != nil {
+			return err
+		}
 	}
 	_, err = s.exec(ctx, opWrite, "INSERT INTO "+t.commits()+" VALUES ($1, $2, -1, $3, 0, 0, 0, '{}', now())", string(t.job), t.table.sql(), stateWriting)
 	return err
 }
 
-// resume takes up a job that has begun.
-func (t *Target) resume(ctx context.Context, s *session) error {
+// ensure creates the table that the job fills, unless it is there.
+func (t *Target) ensure(ctx context.Context, s *session, schema *arrow.Schema) error {
 	found, err := t.find(ctx, s, t.work())
-	if err != nil {
+	if err != nil || found {
 		return err
 	}
-	if !found {
-		return engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table %s, which the job has begun to fill, is gone", t.work())
-	}
-	_, err = s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3 WHERE job = $1 AND target = $2 AND unit = -1", string(t.job), t.table.sql(), stateWriting)
-	return err
+	return t.within(ctx, s, func(s *session) error {
+		if err := t.lock(ctx, s); err != nil {
+			return err
+		}
+		if found, err := t.find(ctx, s, t.work()); err != nil || found {
+			return err
+		}
+		state, err := t.state(ctx, s)
+		if err != nil {
+			return err
+		}
+		if state != stateWriting {
+			return t.fenced(state)
+		}
+		switch units, err := t.countUnits(ctx, s); {
+		case err != nil:
+			return err
+		case units > 0:
+			return engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table %s, into which the job has committed rows, is gone", t.work())
+		case !t.create:
+			return t.missing()
+		}
+		return t.createTable(ctx, s, schema)
+	})
+}
+
+func (t *Target) missing() error {
+	return engine.Errorf(engine.KindNotFound, opWrite, t.String(), "there is no such table, and create is false")
+}
+
+// fenced is the error of an attempt at a job that has ended.
+func (t *Target) fenced(state string) error {
+	return engine.Errorf(engine.KindFenced, opWrite, t.String(), "the job does not write any more: its state in %s is %q", CommitsTable, state)
+}
+
+// countUnits counts what the job has committed.
+func (t *Target) countUnits(ctx context.Context, s *session) (units int, err error) {
+	_, err = s.row(ctx, opWrite, "SELECT count(*) FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit >= 0", []any{string(t.job), t.table.sql()}, &units)
+	return units, err
 }
 
 func (t *Target) createTable(ctx context.Context, s *session, schema *arrow.Schema) error {
@@ -314,7 +361,7 @@ func (t *Target) createTable(ctx context.Context, s *session, schema *arrow.Sche
 	}
 	columns := make([]string, schema.NumFields())
 	for i, f := range schema.Fields() {
-		name, _ := sqlType(f.Type, vector) // Prepare has checked it.
+		name, _ := sqlType(f.Type, vector) // CheckSchema has looked at it.
 		columns[i] = quote(f.Name) + " " + name
 	}
 	return s.run(ctx, opWrite, "CREATE TABLE "+t.work().sql()+" ("+strings.Join(columns, ", ")+")")
@@ -326,8 +373,7 @@ func (t *Target) CheckResume(ctx context.Context, committed int) error {
 		var units int
 		exists, err := t.commitsExist(ctx, s)
 		if err == nil && exists {
-			_, err = s.row(ctx, opWrite, "SELECT count(*) FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit >= 0",
-				[]any{string(t.job), t.table.sql()}, &units)
+			units, err = t.countUnits(ctx, s)
 		}
 		if err == nil && units < committed {
 			err = engine.Errorf(engine.KindConflict, opWrite, t.String(), "the job has committed %d tasks, of which %s knows %d", committed, CommitsTable, units)

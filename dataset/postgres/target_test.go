@@ -83,7 +83,7 @@ func mustPrepare(t testing.TB, to *postgres.Target) {
 		t.Fatal(err)
 	}
 	for range 2 { // Again does no harm.
-		if err := to.Prepare(t.Context(), abSchema); err != nil {
+		if err := to.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -148,11 +148,9 @@ func TestJob(t *testing.T) {
 			t.Errorf("late attempt: %v, %v", adopted, err)
 		}
 		_, _, err = writeUnit(t, to, 9, 0, 10)
-		if engine.KindOf(err) != engine.KindFenced && engine.KindOf(err) != engine.KindNotFound && engine.KindOf(err) != engine.KindData || err == nil {
-			t.Errorf("attempt after the end: %v", err)
-		}
+		wantError(t, err, engine.KindFenced, "succeeded")
 		wantTexts(t, server, name, sums, "5002|5002|12507501")
-		if err := to.Prepare(t.Context(), abSchema); err != nil {
+		if err := to.Prepare(t.Context()); err != nil {
 			t.Errorf("preparing what has succeeded: %v", err)
 		}
 		if err := to.Abandon(t.Context()); err != nil {
@@ -164,7 +162,7 @@ func TestJob(t *testing.T) {
 // mustPrepare2 prepares without the checks of a new job.
 func mustPrepare2(t testing.TB, to *postgres.Target) {
 	t.Helper()
-	if err := to.Prepare(t.Context(), abSchema); err != nil {
+	if err := to.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -176,7 +174,7 @@ func TestModes(t *testing.T) {
 	mustWrite(t, first, 0, 0, 10)
 	second := target(t, db, "t", postgres.ModeError, "second")
 	wantError(t, second.Check(t.Context()), engine.KindConflict, "the table has rows", "engine job resume first")
-	wantError(t, second.Prepare(t.Context(), abSchema), engine.KindConflict, "the table has rows")
+	wantError(t, second.Prepare(t.Context()), engine.KindConflict, "the table has rows")
 	mustComplete(t, first, 1, 10)
 	wantError(t, second.Check(t.Context()), engine.KindConflict, "job first has filled it")
 
@@ -281,7 +279,11 @@ func TestColumns(t *testing.T) {
 		server.Exec(t, name, "DROP TABLE IF EXISTS t; CREATE TABLE t ("+ddl+")")
 		to := target(t, db, "t", postgres.ModeAppend, "job")
 		wantError(t, to.CheckColumns(t.Context(), abSchema), engine.KindData, words...)
-		wantError(t, to.Prepare(t.Context(), abSchema), engine.KindData, words...)
+		if err := to.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := writeUnit(t, to, 0, 0, 1)
+		wantError(t, err, engine.KindData, words...)
 	}
 	for _, t2 := range []arrow.DataType{arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int8}), arrow.ListOf(arrow.ListOf(arrow.PrimitiveTypes.Int8))} {
 		wantError(t, postgres.CheckSchema(arrow.NewSchema([]arrow.Field{{Name: "s", Type: t2}}, nil)), engine.KindData, `column "s"`)
@@ -353,7 +355,7 @@ func TestWrittenTypes(t *testing.T) {
 	write := func(tableName string) {
 		t.Helper()
 		to := target(t, db, tableName, postgres.ModeError, "job")
-		if err := to.Prepare(t.Context(), schema); err != nil {
+		if err := to.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		u, _, err := to.Begin(t.Context(), 0, 1, schema)
@@ -379,7 +381,14 @@ func TestWrittenTypes(t *testing.T) {
 	// Without pgvector, a vector is an array.
 	plainServer, plainName := server, server.Database(t, false)
 	to := target(t, open(t, server.URL(plainName)), "t", postgres.ModeError, "job")
-	if err := to.Prepare(t.Context(), schema); err != nil {
+	if err := to.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	u, _, err := to.Begin(t.Context(), 0, 1, schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
 	wantTexts(t, plainServer, plainName, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'v'", "real[]")
@@ -400,7 +409,7 @@ func TestTextColumns(t *testing.T) {
 		b.Field(0).(*array.StringBuilder).Append(c.text)
 		record := b.NewRecord()
 		to := target(t, db, "t", postgres.ModeError, fmt.Sprint("job-", i))
-		if err := to.Prepare(t.Context(), schema); err != nil {
+		if err := to.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		u, _, err := to.Begin(t.Context(), 0, 1, schema)
@@ -472,8 +481,12 @@ func TestLosses(t *testing.T) {
 	to := target(t, open(t, pgtest.URL(proxy.Address, name)), "t", postgres.ModeAppend, "job")
 	mustPrepare(t, to)
 
-	lost := proxy.LoseReply("COMMIT", 0)
+	lost := proxy.LoseReply("COMMIT", 0) // that of the table's creation
 	_, _, err := writeUnit(t, to, 0, 0, 2000)
+	wantError(t, err, engine.KindUnavailable, proxy.Address)
+	<-lost
+	lost = proxy.LoseReply("COMMIT", 0)
+	_, _, err = writeUnit(t, to, 0, 0, 2000)
 	wantError(t, err, engine.KindUnavailable, proxy.Address, "public.t")
 	<-lost
 	if commit, adopted, err := writeUnit(t, to, 0, 0, 2000); err != nil || !adopted || commit.Rows != 2000 {

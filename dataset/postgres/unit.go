@@ -51,9 +51,12 @@ type copyResult struct {
 // chunkBytes is about how much is handed to the connection at once.
 const chunkBytes = 64 << 10
 
-// Begin starts a unit, or returns the one that an earlier attempt has committed. A transaction of an earlier attempt that still stands is
+// Begin starts a unit, or returns the one that an earlier attempt has committed. The first to come creates the table if it is not there. A transaction of an earlier attempt that still stands is
 // ended. ctx bounds the unit until Publish.
 func (t *Target) Begin(ctx context.Context, unit int, epoch uint64, schema *arrow.Schema) (*Unit, *Commit, error) {
+	if err := CheckSchema(schema); err != nil {
+		return nil, nil, engine.WrapError("", t.String(), err)
+	}
 	s, err := t.connect(ctx, strconv.Itoa(unit))
 	if err != nil {
 		return nil, nil, err
@@ -73,14 +76,17 @@ func (u *Unit) begin(ctx context.Context, schema *arrow.Schema) (*Commit, error)
 	if err := t.endSessions(ctx, s, t.application(strconv.Itoa(u.unit))); err != nil {
 		return nil, err
 	}
+	if found, err := u.look(ctx); err != nil || found != nil {
+		return found, err
+	}
+	if err := t.ensure(ctx, s, schema); err != nil {
+		return nil, err
+	}
 	if err := s.run(ctx, opWrite, "BEGIN", "SET LOCAL client_min_messages = error",
 		fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", t.database.timeout.Milliseconds())); err != nil {
 		return nil, err
 	}
-	found, err := u.look(ctx)
-	if err != nil || found != nil {
-		return found, err
-	}
+	var err error
 	if u.binders, err = t.assign(ctx, s, t.work(), schema); err != nil {
 		return nil, err
 	}
@@ -233,7 +239,7 @@ func (u *Unit) record(ctx context.Context, details map[string]string) (won bool,
 		return false, err
 	}
 	if state != stateWriting {
-		return false, engine.Errorf(engine.KindFenced, opWrite, t.String(), "the job does not write any more: its state in %s is %q", CommitsTable, state)
+		return false, t.fenced(state)
 	}
 	encoded, err := json.Marshal(details)
 	if err != nil {
