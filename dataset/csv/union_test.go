@@ -19,6 +19,7 @@ func TestUnion(t *testing.T) {
 	)
 	options := usual
 	options.Union = true
+	//nolint:dupword // values
 	want := []string{
 		`1 2 "a" null null`, `2 null "b" null null`, `3 null "c\nc" 2026-11-27 null`, `4 null "d" null null`, `null 1.5 null null null`, `null null null null null`,
 		`null 7 null null null`,
@@ -38,6 +39,7 @@ func TestUnion(t *testing.T) {
 	read := readOptions(10, 17)
 	read.Columns = []int{0, 3}
 	all, err = readAll(t, options, files, dataset.PlanOptions{}, read)
+	//nolint:dupword // values
 	want = []string{`1 null`, `2 null`, `3 2026-11-27`, `4 null`, `null null`, `null null`, `null null`}
 	if err != nil || !slices.Equal(all.rows, want) || !slices.Equal(all.batches[0], []int64{1, 1}) {
 		t.Errorf("%q in %v, %v", all.rows, all.batches, err)

@@ -117,45 +117,50 @@ func read(t *testing.T, source dataset.Source, files []dataset.File, places []in
 	if err != nil {
 		return nil, nil, err
 	}
+	options := dataset.ReadOptions{Schema: layout.Schema, Columns: places, BatchRows: 2, BatchBytes: batchBytes, Allocator: allocator}
 	for _, split := range layout.Splits {
-		r, err := source.Open(t.Context(), split, dataset.ReadOptions{Schema: layout.Schema, Columns: places, BatchRows: 2, BatchBytes: batchBytes, Allocator: allocator})
+		more, err := readSplit(t, source, split, options)
 		if err != nil {
 			return nil, nil, err
 		}
-		defer func() {
-			if err := r.Close(); err != nil {
-				t.Error(err)
-			}
-		}()
-		for row := 0; ; {
-			record, err := r.Read(t.Context())
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return nil, nil, err
-			}
-			if n := record.NumRows(); n < 1 || n > 2 || n > 1 && dataset.BatchSizeBytes(record) > batchBytes {
-				t.Errorf("a record batch of %d rows and %d bytes", n, dataset.BatchSizeBytes(record))
-			}
-			for i := range int(record.NumRows()) {
-				var values []string
-				for c, column := range record.Columns() {
-					if place := c; places == nil && !arrow.TypeEqual(column.DataType(), layout.Schema.Field(place).Type) {
-						t.Errorf("column %d is %s", c, column.DataType())
-					}
-					values = append(values, column.ValueStr(i))
-				}
-				rows = append(rows, strings.Join(values, " "))
-				if want := fmt.Sprintf("%s row %d", split.File.Path, row); r.Where(int64(i)) != want {
-					t.Errorf("%s, want %s", r.Where(int64(i)), want)
-				}
-				row++
-			}
-			record.Release()
-		}
+		rows = append(rows, more...)
 	}
 	return rows, layout.Schema, nil
+}
+
+func readSplit(t *testing.T, source dataset.Source, split dataset.Split, options dataset.ReadOptions) (rows []string, err error) {
+	t.Helper()
+	r, err := source.Open(t.Context(), split, options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for {
+		record, err := r.Read(t.Context())
+		if errors.Is(err, io.EOF) {
+			return rows, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n := record.NumRows(); n < 1 || n > 2 || n > 1 && dataset.BatchSizeBytes(record) > options.BatchBytes {
+			t.Errorf("a record batch of %d rows and %d bytes", n, dataset.BatchSizeBytes(record))
+		}
+		for i := range int(record.NumRows()) {
+			if want := fmt.Sprintf("%s row %d", split.File.Path, len(rows)); r.Where(int64(i)) != want {
+				t.Errorf("%s, want %s", r.Where(int64(i)), want)
+			}
+			var values []string
+			for c, column := range record.Columns() {
+				if options.Columns == nil && !arrow.TypeEqual(column.DataType(), options.Schema.Field(c).Type) {
+					t.Errorf("column %d is %s", c, column.DataType())
+				}
+				values = append(values, column.ValueStr(i))
+			}
+			rows = append(rows, strings.Join(values, " "))
+		}
+		record.Release()
+	}
 }
 
 func TestRead(t *testing.T) {

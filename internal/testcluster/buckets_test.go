@@ -287,3 +287,38 @@ func TestChangedObject(t *testing.T) {
 		})
 	}
 }
+
+// TestUnion makes one table of files whose columns differ, through all formats that are asked to.
+func TestUnion(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	files := map[string]string{"a": "id,x\n1,2\n2,\n", "b": "note,id\nfirst,3\n", "c": "x,id\n2.5,4\n"}
+	c := testcluster.Start(t, testcluster.Options{Workers: 1})
+	for name, content := range files {
+		if err := errors.Join(os.MkdirAll(path("csv"), 0o700), os.WriteFile(path("csv/"+name+".csv"), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		for format, sink := range map[string]*enginev1.Sink{
+			"parquet": {Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: path("parquet/" + name)}}},
+			"arrow":   {Kind: &enginev1.Sink_Arrow{Arrow: &enginev1.ArrowSink{Path: path("arrow/" + name)}}},
+		} {
+			if err := os.MkdirAll(path(format), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, submit(t, c, convert(csvSource(path("csv/"+name+".csv")), sink)), engine.JobSucceeded)
+		}
+	}
+	csv, parquet, arrow := csvSource(path("csv")), parquetSource(path("parquet")), arrowSource(path("arrow"))
+	for name, source := range map[string]*enginev1.Source{"csv": csv, "parquet": parquet, "arrow": arrow} {
+		if err := failure(t, c, convert(source, csvSink(path("refused-"+name)))); engine.KindOf(err) != engine.KindData || !strings.Contains(err.Error(), "source."+name+".union: true") {
+			t.Errorf("%s without union: %v", name, err)
+		}
+	}
+	csv.GetCsv().Union, parquet.GetParquet().Union, arrow.GetArrow().Union = true, true, true
+	for name, source := range map[string]*enginev1.Source{"csv": csv, "parquet": parquet, "arrow": arrow} {
+		wait(t, submit(t, c, convert(source, csvSink(path("out-"+name)))), engine.JobSucceeded)
+		if got, want := onlyPart(t, path("out-"+name)), "id,x,note\n1,2.0,\n2,,\n3,,first\n4,2.5,\n"; got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
