@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,13 +170,16 @@ func (r *remote) verify(info blob.Info) error {
 	switch {
 	case info.SizeBytes != r.file.SizeBytes:
 		return Changed(r.op, r.file, "it had %d bytes and has %d", r.file.SizeBytes, info.SizeBytes)
-	case r.file.ETag != "" && info.ETag != r.file.ETag:
+	case r.file.ETag != "" && bareETag(info.ETag) != bareETag(r.file.ETag):
 		return Changed(r.op, r.file, "its ETag was %s and is %s", r.file.ETag, info.ETag)
 	case r.file.ETag == "" && info.Modified.Unix() != r.file.ModifiedUnixNanos/int64(time.Second):
 		return Changed(r.op, r.file, "it was modified at %s", info.Modified.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
 	return nil
 }
+
+// bareETag is an ETag without the quotes, which not all servers set in lists.
+func bareETag(etag string) string { return strings.Trim(etag, `"`) }
 
 // explain makes an error of the bucket one about an input.
 func (r *remote) explain(err error) error {
