@@ -80,9 +80,16 @@ func WithSubmissionID(id string) SubmitOption {
 	return func(r *enginev1.SubmitJobRequest) { r.SubmissionId = id }
 }
 
+// WithOnlyNew leaves out the inputs that earlier jobs with the same output folders have read, as those folders say. The sinks' mode must be
+// append. The job fails if one of those inputs has changed since, or if a job has written there that has not finished; if nothing is new,
+// it succeeds without rows.
+func WithOnlyNew() SubmitOption {
+	return func(r *enginev1.SubmitJobRequest) { r.OnlyNew = true }
+}
+
 // Submit hands a job to the head. When it returns, the job is durable. All paths in spec must be absolute. Errors are of kind
 // engine.KindInvalidArgument for a spec that can never work, engine.KindConflict for an output folder with data or a submission id
-// that belongs to another spec, engine.KindExhausted if too many jobs wait. If the heads went away in the middle of the call, the error
+// that belongs to another spec, or to a job that has ended and whose inputs or models have changed, engine.KindExhausted if too many jobs wait. If the heads went away in the middle of the call, the error
 // names the job that may have been accepted.
 func (c *Client) Submit(ctx context.Context, spec *enginev1.JobSpec, options ...SubmitOption) (*Job, error) {
 	// With an id of its own, the call can be repeated when its answer is lost, without making a second job.

@@ -34,6 +34,12 @@ type Result struct {
 	// RowsFiltered counts the rows of committed tasks that steps filter have left out: RowsRead = RowsWritten + RowsRejected +
 	// RowsFiltered.
 	RowsFiltered int64
+	// InputsRead is how many inputs the job has read, InputsKnown how many it has left out because earlier jobs have read them.
+	InputsRead, InputsKnown int64
+	// OnlyNew says that it leaves those out.
+	OnlyNew bool
+	// CachedFrom is the job whose output was taken over instead of making it; empty for all others.
+	CachedFrom engine.JobID
 	// Seconds is the time from the job's submission to its end.
 	Seconds float64
 	// Outputs are the paths of the output files in the order of the input. Of objects they are the references, as engine.ParseObjectRef
@@ -67,8 +73,18 @@ func (j *Job) Stop(ctx context.Context) (*enginev1.Job, error) {
 	return response.GetJob(), nil
 }
 
+// Forget drops the job, which must have ended, and returns it as it was. What it has written goes that nobody sees, if it did not succeed;
+// with discard, so do the files that it has published.
+func (j *Job) Forget(ctx context.Context, discard bool) (*enginev1.Job, error) {
+	response, err := j.client.jobs.ForgetJob(ctx, &enginev1.ForgetJobRequest{JobId: string(j.id), Discard: discard})
+	if err != nil {
+		return nil, err
+	}
+	return response.GetJob(), nil
+}
+
 // Resume makes a failed or stopped job run again where it stood. It is a conflict if the job has succeeded, or if its inputs or
-// models have changed.
+// models have changed; the error says which.
 func (j *Job) Resume(ctx context.Context) (*enginev1.Job, error) {
 	response, err := j.client.jobs.ResumeJob(ctx, &enginev1.ResumeJobRequest{JobId: string(j.id)})
 	if err != nil {
@@ -124,6 +140,7 @@ func NewResult(job *enginev1.Job) Result {
 		RowsRead: progress.GetRowsRead(), RowsWritten: progress.GetRowsWritten(), RowsRejected: progress.GetRowsRejected(),
 		BytesRead: progress.GetBytesRead(), BytesWritten: progress.GetBytesWritten(), Batches: progress.GetBatches(),
 		TextsTruncated: progress.GetTextsTruncated(), RowsFiltered: progress.GetRowsFiltered(),
+		InputsRead: job.GetInputs(), InputsKnown: job.GetInputsKnown(), OnlyNew: job.GetOnlyNew(), CachedFrom: engine.JobID(job.GetCachedFrom()),
 		Err: rpc.FromProto(job.GetError()),
 	}
 	if job.GetEndTime() != nil {

@@ -48,7 +48,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
 	e.head, err = head.Start(ctx, head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
-		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, OpenStores: func(ctx context.Context) error {
+		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, Operators: stepOperators(config.Worker.Operators), OpenStores: func(ctx context.Context) error {
 			select {
 			case <-working:
 				return e.worker.objects.open(ctx)

@@ -21,6 +21,7 @@ import (
 	"github.com/f708428e/engine/head"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/jobs"
+	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/operator"
@@ -47,6 +48,8 @@ type HeadConfig struct {
 	Gossip GossipConfig
 	// DataDir keeps the durable state. Required.
 	DataDir string
+	// Operators has those that steps map may name, which the workers must have, too. Nil means operator.Default.
+	Operators *operator.Registry
 	// Address is the "host:port" at which clients, workers, and other heads reach this one. Empty means that which it listens on.
 	Address string
 	// Join is a list of heads, such as "a:10001,b:10001", whose cluster this head is to become a part of. Empty means that of the data
@@ -82,7 +85,7 @@ type WorkerConfig struct {
 	Isolation string
 	// Models replaces ONNX Runtime, for tests, and Executors what runs it in executors. The node closes them.
 	Models, Executors runtime.Loader
-	// Operators are those that tasks of clients may name, beside the ones that every worker has. Nil means operator.Default: what the
+	// Operators are those that tasks of clients and steps map may name, beside the ones that every worker has. Nil means operator.Default: what the
 	// program has registered before it starts the node.
 	Operators *operator.Registry
 	// Allocator provides the memory of record batches. Nil means Go's heap.
@@ -171,7 +174,9 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	headConfig := head.Config{
 		DataDir: config.DataDir, Listener: listener, Address: config.Address, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
 		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
-		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets},
+		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{
+			TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets, Operators: stepOperators(config.Operators),
+		},
 	}
 	if !config.Gossip.Disabled {
 		headConfig.Gossip, headConfig.GossipOrFree = config.Gossip.address(host)
@@ -232,6 +237,14 @@ func dialThrough(local *bufconn.Listener, own ...string) func() (clientConn, err
 
 // patience is how long a worker waits for its head's first leader: for ever.
 const patience = 100 * 365 * 24 * time.Hour
+
+// stepOperators tells a head what the operators of the program make.
+func stepOperators(registry *operator.Registry) jobplan.Operators {
+	if registry == nil {
+		registry = operator.Default
+	}
+	return registry.StepSchema
+}
 
 // startWorker starts a worker over a connection of its own.
 func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientConn, error)) (_ *workerParts, err error) {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
@@ -45,7 +44,7 @@ func (w *Worker) compile(ctx context.Context, j *jobEntry) (*jobplan.Program, ou
 	if j.program != nil {
 		return j.program, j.output, nil
 	}
-	program, err := jobplan.Compile(ctx, j.assignment.GetSpec(), j.assignment.GetPlan(), object.FromStore(w.config.Store, w.config.Fetch))
+	program, err := w.compiler().Compile(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,6 +103,9 @@ func (w *Worker) line(l *lease, level, message string, attributes map[string]str
 
 // run makes the task's part, or adopts the one that another attempt has published.
 func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult) (err error) {
+	if l.job.assignment.GetFit() {
+		return w.fit(ctx, l, result)
+	}
 	program, output, err := w.compile(ctx, l.job)
 	if err != nil {
 		return err
@@ -131,7 +133,7 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	}
 	l.counts.bytesWritten.Store(published.sizeBytes)
 	result.Counts, result.PartSizeBytes = published.counts, published.sizeBytes
-	result.PublishedEpoch, result.Checkpoint = uint64(published.epoch), published.checkpoint
+	result.PublishedEpoch, result.Checkpoint, result.Parts = uint64(published.epoch), published.checkpoint, published.parts
 	return nil
 }
 
@@ -145,7 +147,7 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 	if err != nil {
 		return err
 	}
-	steps, err := w.build(ctx, program, l.job, place)
+	steps, err := w.build(ctx, program, l.job, place, nil)
 	if err != nil {
 		return err
 	}
@@ -211,7 +213,7 @@ func (w *Worker) finish(ctx context.Context, l *lease, operators []operator.Oper
 	}
 	defer result.Release()
 	if err := out.Write(ctx, result); err != nil {
-		return err
+		return sourceRow(err, kept(operators))
 	}
 	l.counts.rowsWritten.Add(result.NumRows())
 	failpoint.Hit(failpoint.WorkerWrote)

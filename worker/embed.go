@@ -25,6 +25,12 @@ import (
 
 // buildEmbed makes the operator of a step embed.
 func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jobEntry, s *steps, schema *arrow.Schema, op jobplan.EmbedOp) (operator.Operator, error) {
+	_, onGPU := s.place.device.GPU()
+	if onGPU && op.Model.Quantized {
+		return nil, engine.Errorf(engine.KindInvalidArgument, "embed", op.Model.Path,
+			"the model computes in integers, for which CUDA has no operators: they would run on the CPU, between copies to the GPU and back").
+			WithHint("take the model that it was quantized from, or ask for no gpu")
+	}
 	folder := w.config.ModelFolder
 	if folder == "" {
 		cache, err := os.UserCacheDir()
@@ -48,7 +54,7 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 		Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
 		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows, Parallel: program.Threads,
 	}
-	if _, gpu := s.place.device.GPU(); gpu {
+	if onGPU {
 		request.Threads, config.Parallel = program.Threads, 1
 		if config.BatchTokens == 0 {
 			config.BatchTokens = embedding.GPUBatchTokens

@@ -37,6 +37,8 @@ type part struct {
 	epoch engine.Epoch
 	// checkpoint is the URI of an object's durable copy, or empty.
 	checkpoint string
+	// parts are the files of a task that may have several.
+	parts []*enginev1.PartInfo
 	// adopted says that an earlier attempt published it.
 	adopted bool
 }
@@ -44,16 +46,24 @@ type part struct {
 // newOutput returns the output of a job.
 func (w *Worker) newOutput(assignment *enginev1.JobAssignment, program *jobplan.Program) (output, error) {
 	job := engine.JobID(assignment.GetJobId())
-	if program.Sink == nil {
+	if assignment.GetSpec().GetSink().GetPostgres() != nil {
+		target, err := jobplan.PostgresTarget(assignment.GetSpec(), job)
+		return &postgresOutput{target: target, schema: program.OutputSchema}, err
+	}
+	folders, err := jobplan.Folders(assignment.GetSpec(), job, w.config.Storage)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(folders) == 0:
 		kept, err := jobplan.NewObjectOutput(assignment.GetSpec(), job)
 		if err != nil {
 			return nil, err
 		}
 		return newObjectOutput(kept, program, w.config.Store), nil
+	case jobplan.SeveralParts(folders):
+		return newPartsOutput(folders, program, w.config.Allocator)
+	default:
+		return &folderOutput{Folder: folders[0], schema: program.OutputSchema, allocator: w.config.Allocator}, nil
 	}
-	folder, err := jobplan.Folder(assignment.GetSpec(), job)
-	if err != nil {
-		return nil, err
-	}
-	return &folderOutput{Output: folder, sink: program.Sink, schema: program.OutputSchema, allocator: w.config.Allocator}, nil
 }

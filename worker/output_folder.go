@@ -3,8 +3,8 @@ package worker
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
-	"os"
 	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -13,6 +13,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/folder"
+	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -34,8 +35,7 @@ const (
 
 // folderOutput publishes parts as files of an output folder.
 type folderOutput struct {
-	folder.Output
-	sink      dataset.Sink
+	jobplan.Folder
 	schema    *arrow.Schema
 	allocator memory.Allocator
 }
@@ -44,16 +44,16 @@ func (o *folderOutput) begin(ctx context.Context, l *lease) (draft, *part, error
 	if found, err := o.adopt(ctx, l); found != nil || err != nil {
 		return nil, found, err
 	}
-	staging, err := o.Create(l.plan.GetPart(), strconv.FormatUint(uint64(l.epoch), 10))
+	staging, err := o.Place.Begin(ctx, l.plan.GetPart(), strconv.FormatUint(uint64(l.epoch), 10))
 	if err != nil {
 		return nil, nil, err
 	}
 	d := &fileDraft{output: o, lease: l, staging: staging}
-	if !o.sink.HoldsMetadata() {
+	if !o.Sink.HoldsMetadata() {
 		d.kept = map[string]string{}
 		staging.Keep(d.kept)
 	}
-	d.Writer, err = o.sink.Create(staging, o.schema, o.allocator)
+	d.Writer, err = o.Sink.Create(staging, o.schema, o.allocator)
 	if err != nil {
 		return nil, nil, errors.Join(err, staging.Discard())
 	}
@@ -63,20 +63,19 @@ func (o *folderOutput) begin(ctx context.Context, l *lease) (draft, *part, error
 // adopt returns the part that is in place already: an earlier attempt published it and could not report that. It returns nil if there
 // is none.
 func (o *folderOutput) adopt(ctx context.Context, l *lease) (*part, error) {
-	path := o.PartPath(l.plan.GetPart())
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
+	path := o.Place.PartPath(l.plan.GetPart())
+	size, err := o.Place.Look(ctx, l.plan.GetPart())
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // There is none, which is no error.
 	}
 	if err != nil {
 		return nil, engine.WrapError("look for part", path, err)
 	}
-	var metadata map[string]string
-	if o.sink.HoldsMetadata() {
-		metadata, err = o.sink.Metadata(path)
-	} else {
-		metadata, err = o.Metadata(ctx, l.plan.GetPart(), nil)
+	var held func(string) (map[string]string, error)
+	if o.Sink.HoldsMetadata() {
+		held = o.Sink.Metadata
 	}
+	metadata, err := o.Place.Metadata(ctx, l.plan.GetPart(), held)
 	if err != nil {
 		return nil, err
 	}
@@ -100,10 +99,10 @@ func (o *folderOutput) adopt(ctx context.Context, l *lease) (*part, error) {
 	found := &part{
 		counts: &enginev1.TaskCounts{
 			RowsRead: number(metaRead), RowsWritten: number(metaWritten), RowsRejected: number(metaRejected),
-			BytesRead: number(metaBytes), BytesWritten: info.Size(), Batches: number(metaBatches), TextsTruncated: truncated,
+			BytesRead: number(metaBytes), BytesWritten: size, Batches: number(metaBatches), TextsTruncated: truncated,
 			RowsFiltered: filtered,
 		},
-		sizeBytes: info.Size(), epoch: engine.Epoch(number(metaEpoch)), adopted: true, //nolint:gosec // An epoch fits.
+		sizeBytes: size, epoch: engine.Epoch(number(metaEpoch)), adopted: true, //nolint:gosec // An epoch fits.
 	}
 	if err != nil {
 		return nil, err
@@ -116,7 +115,7 @@ type fileDraft struct {
 	dataset.Writer
 	output  *folderOutput
 	lease   *lease
-	staging *folder.Staging
+	staging folder.Draft
 	// kept is what stands beside the file, for a sink whose files hold no metadata.
 	kept map[string]string
 }
@@ -145,7 +144,6 @@ func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, ri
 	if err := right(ctx); err != nil {
 		return nil, err
 	}
-	path := d.output.PartPath(l.plan.GetPart())
 	won, err := d.staging.Publish(ctx)
 	if err != nil {
 		return nil, err
@@ -153,16 +151,12 @@ func (d *fileDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, ri
 	if !won {
 		found, err := d.output.adopt(ctx, l)
 		if err == nil && found == nil {
-			err = engine.Errorf(engine.KindInternal, "publish part", path, "another attempt's part is gone again")
+			err = engine.Errorf(engine.KindInternal, "publish part", d.output.Place.PartPath(l.plan.GetPart()), "another attempt's part is gone again")
 		}
 		return found, err
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, engine.WrapError("publish part", path, err)
-	}
-	counts.BytesWritten = info.Size()
-	return &part{counts: counts, sizeBytes: info.Size(), epoch: l.epoch}, nil
+	counts.BytesWritten = d.staging.SizeBytes()
+	return &part{counts: counts, sizeBytes: counts.GetBytesWritten(), epoch: l.epoch}, nil
 }
 
 func (d *fileDraft) close() error { return errors.Join(d.Close(), d.staging.Discard()) }

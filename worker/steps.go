@@ -9,6 +9,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/expression"
+	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/operator"
@@ -27,8 +28,8 @@ type steps struct {
 }
 
 // build makes the operators of a program, whose models run at place. Models come from the worker's cache: attempts share their
-// sessions.
-func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntry, place modelPlace) (_ *steps, err error) {
+// sessions. seen are the columns of a pass that fits steps; nil for a program that makes an output.
+func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntry, place modelPlace, seen *fit.Pass) (_ *steps, err error) {
 	s := &steps{place: place}
 	if s.loader, err = w.loader(j.assignment.GetSpec().GetIsolation()); err != nil {
 		return nil, err
@@ -64,6 +65,17 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 				columns[i] = operator.WithColumn(c)
 			}
 			made, err = operator.NewWith(schema, columns, w.config.Allocator)
+		case jobplan.FitOp:
+			columns := make([]operator.FitColumn, len(op.Columns))
+			for i, c := range op.Columns {
+				columns[i] = operator.FitColumn{Index: c.Index, Seen: seen.Columns()[c.Target]}
+			}
+			made, err = operator.NewFit(schema, columns)
+		case jobplan.MapOp:
+			made, err = w.registry().NewStep(op.Operator, op.Params, schema)
+			if err == nil && !made.Schema().Equal(op.Schema) {
+				err = engine.Errorf(engine.KindInternal, "build steps", "", "operator %s makes %v, and %v the second time it is asked", op.Operator, op.Schema, made.Schema())
+			}
 		case jobplan.InferOp:
 			made, err = w.buildInfer(ctx, program, s, schema, op)
 		case jobplan.EmbedOp:
@@ -77,7 +89,7 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 		s.operators = append(s.operators, made)
 		schema = made.Schema()
 	}
-	if !schema.Equal(program.OutputSchema) {
+	if seen == nil && !schema.Equal(program.OutputSchema) {
 		// The plan believed what the model's file says of its outputs; the runtime knows better.
 		return nil, engine.Errorf(engine.KindModel, "build steps", "", "the steps make %v, the plan expects %v", schema, program.OutputSchema)
 	}

@@ -68,7 +68,7 @@ func (w *Worker) runStep(
 		return nil, err
 	}
 	program.Threads = max(1, int(math.Ceil(held.CPU)))
-	steps, err := w.build(ctx, &program, &b.entry, place)
+	steps, err := w.build(ctx, &program, &b.entry, place, nil)
 	if err != nil {
 		return nil, err
 	}

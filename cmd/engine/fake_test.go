@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -122,6 +123,14 @@ func (h *fakeHead) ResumeJob(_ context.Context, r *enginev1.ResumeJobRequest) (*
 		return nil, err
 	}
 	return &enginev1.ResumeJobResponse{Job: job}, nil
+}
+
+func (h *fakeHead) ForgetJob(_ context.Context, r *enginev1.ForgetJobRequest) (*enginev1.ForgetJobResponse, error) {
+	job, err := h.called(fmt.Sprintf("forget %s %v", r.GetJobId(), r.GetDiscard()))
+	if err != nil {
+		return nil, err
+	}
+	return &enginev1.ForgetJobResponse{Job: job}, nil
 }
 
 func (h *fakeHead) WatchJob(r *enginev1.WatchJobRequest, stream grpc.ServerStreamingServer[enginev1.WatchJobResponse]) error {

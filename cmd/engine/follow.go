@@ -144,7 +144,17 @@ func (a *app) summary(w io.Writer, r client.Result) {
 	}
 	elapsed := time.Duration(r.Seconds * float64(time.Second))
 	fmt.Fprintf(w, "job %s: %s in %s\n", r.JobID, r.State, span(elapsed))
-	if r.RowsRead > 0 || r.State == engine.JobSucceeded {
+	if r.CachedFrom != "" {
+		fmt.Fprintf(w, "  cached   job %s has made the same; nothing was done again\n", r.CachedFrom)
+	}
+	idle := r.OnlyNew && r.State == engine.JobSucceeded && r.InputsRead == 0
+	switch {
+	case idle:
+		fmt.Fprintf(w, "  nothing is new: earlier jobs have read %s\n", plural(r.InputsKnown, "input"))
+	case r.OnlyNew:
+		fmt.Fprintf(w, "  new      %s; %s left out\n", plural(r.InputsRead, "input"), count(r.InputsKnown))
+	}
+	if r.CachedFrom == "" && !idle && (r.RowsRead > 0 || r.State == engine.JobSucceeded) {
 		rate := ""
 		if r.Seconds > 0 {
 			rate = fmt.Sprintf(" (%s/s)", plural(int64(float64(r.RowsRead)/r.Seconds), "row"))

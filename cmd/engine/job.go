@@ -11,13 +11,13 @@ import (
 func (a *app) jobCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "job",
-		Short: "Look at jobs, wait for them, stop and resume them",
+		Short: "Look at jobs, wait for them, stop, resume, and forget them",
 		Long:  "The job commands work on jobs of the head at --address. A job is named by its id or its submission id.",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  a.group,
 	}
 	cmd.AddCommand(a.jobListCommand(), a.jobStatusCommand(), a.jobLogsCommand(), a.jobWaitCommand(), a.jobStopCommand(), a.jobShowCommand(),
-		a.jobResumeCommand())
+		a.jobResumeCommand(), a.jobForgetCommand())
 	return cmd
 }
 

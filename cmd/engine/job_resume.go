@@ -12,8 +12,9 @@ func (a *app) jobResumeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume ID",
 		Short: "Let a failed or stopped job go on",
-		Long: `Resume lets a failed or stopped job go on from its recorded plan; what is committed is not done again. It is refused if the inputs
-or a model have changed since.`,
+		Long: `Resume lets a failed or stopped job go on from its recorded plan; what is committed is not done again, and inputs of which all is
+committed are not opened. It is refused if inputs were added or changed since, if one is gone of which rows are yet to be read, or if a
+model has changed; the error lists what differs. With --only-new at its submission, inputs that came since are left to the next job.`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(ctx context.Context, job *client.Job) error {

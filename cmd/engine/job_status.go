@@ -89,6 +89,10 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		}
 		columns = append(columns, c.GetName()+" "+c.GetType())
 	}
+	inputs := ""
+	if j.GetOnlyNew() {
+		inputs = fmt.Sprintf("%s new, %s left out because earlier jobs have read them", count(j.GetInputs()), count(j.GetInputsKnown()))
+	}
 	return fields(w,
 		"job", j.GetJobId(),
 		"name", j.GetName(),
@@ -97,6 +101,8 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		"reason", j.GetReason(),
 		"error", failure,
 		"hint", hint,
+		"cached from", j.GetCachedFrom(),
+		"inputs", inputs,
 		"splits", splits,
 		"rows", rows,
 		"bytes", bytes,

@@ -19,6 +19,7 @@ import (
 type runFlags struct {
 	submissionID, dataDir, onnxRuntime, logLevel string
 	sets                                         []string
+	onlyNew                                      bool
 }
 
 const onnxRuntimeUsage = "the `PATH` of ONNX Runtime's shared library; default: $ENGINE_ONNXRUNTIME, else the user's cache folder and the system's folders"
@@ -33,8 +34,13 @@ reads the job file from standard input.
 
 The job's record lives in --data-dir: by default a folder of its own under the user's cache folder, engine/runs. With
 --submission-id the same id finds the same record: a job that was cut off, failed, or was stopped goes on where it stood, one that
-has succeeded is reported again, and another job under that id is refused. Of runs without a submission id the newest 100 folders
+has succeeded is reported again, and another job under that id is refused, as is one that has ended and whose inputs or models have
+changed since; the error shows what differs. Of runs without a submission id the newest 100 folders
 are kept, of those with one 1000.
+
+With --only-new the job reads the inputs alone that have come since earlier jobs wrote to its output folders, whose mode must be
+append. What those have read stands beside their rows. An input that has changed since is an error, and so are rows of a job that has
+not finished. If nothing is new, the job succeeds without rows.
 
 An interrupt (Ctrl-C) stops the job, a second one ends the process at once.`,
 		Example: `  engine run job.yaml
@@ -53,6 +59,7 @@ An interrupt (Ctrl-C) stops the job, a second one ends the process at once.`,
 		},
 	}
 	cmd.Flags().StringVar(&f.submissionID, "submission-id", "", "an `ID` of your own, under which the run can be repeated and resumed")
+	cmd.Flags().BoolVar(&f.onlyNew, "only-new", false, onlyNewUsage)
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, setUsage)
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` that keeps the job's record; default: a folder in the user's cache")
 	cmd.Flags().StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
@@ -99,7 +106,7 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 			logger.WarnContext(ctx, "the embedded cluster did not end cleanly", "error", stopErr)
 		}
 	}()
-	job, err := cluster.Client().Submit(ctx, spec, submitOptions(f.submissionID)...)
+	job, err := cluster.Client().Submit(ctx, spec, submitOptions(f.submissionID, f.onlyNew)...)
 	if err != nil {
 		return result, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -22,15 +23,20 @@ type submitView struct {
 func (a *app) submitCommand() *cobra.Command {
 	var submissionID string
 	var sets []string
-	var wait, logs bool
+	var wait, logs, onlyNew bool
 	cmd := &cobra.Command{
 		Use:   "submit JOB.yaml",
 		Short: "Give a job to the cluster and print its id",
 		Long: `Submit gives a job to the head at --address and prints the job's id on standard output. The job is durable when the command
 returns. "-" reads the job file from standard input.
 
-With --submission-id the command can be repeated: the same id and the same job attach to the job that exists, another job under
-that id is refused.`,
+With --submission-id the command can be repeated: the same id and the same job attach to the job that exists, and a job of that id
+that failed or was stopped goes on where it stood. Another job under that id is refused, and so is one that has ended and whose inputs
+or models have changed since; the error shows what differs.
+
+With --only-new the job reads the inputs alone that have come since earlier jobs wrote to its output folders, whose mode must be
+append. What those have read stands beside their rows, so it is known to every head and to engine run. An input that has changed
+since is an error, and so are rows of a job that has not finished. If nothing is new, the job succeeds without rows.`,
 		Example: `  engine submit job.yaml
   engine submit job.yaml --wait -o json
   engine submit job.yaml --set source.csv.paths='[data/2026-11-22/*.csv]' --submission-id nightly-2026-11-22`,
@@ -56,12 +62,14 @@ that id is refused.`,
 				return refuse(err)
 			}
 			defer func() { _ = c.Close() }() // all calls have returned
-			job, err := c.Submit(ctx, spec, submitOptions(submissionID)...)
+			job, err := c.Submit(ctx, spec, submitOptions(submissionID, onlyNew)...)
 			if err != nil {
 				return refuse(err)
 			}
 			if job.Attached() {
-				a.notef("job %s exists with this submission id and is the same; nothing new was submitted", job.ID())
+				if err := a.attachTo(ctx, job); err != nil {
+					return refuse(err)
+				}
 			}
 			if !waiting {
 				return a.printSubmitted(cmd, job, submissionID)
@@ -79,6 +87,7 @@ that id is refused.`,
 	cmd.Flags().StringVar(&submissionID, "submission-id", "", "an `ID` of your own that makes submitting idempotent")
 	cmd.Flags().StringArrayVar(&sets, "set", nil, setUsage)
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the job has ended; the exit code says how")
+	cmd.Flags().BoolVar(&onlyNew, "only-new", false, onlyNewUsage)
 	cmd.Flags().BoolVar(&logs, "follow", false, "wait, and print the job's log on standard error")
 	return cmd
 }
@@ -96,11 +105,34 @@ func checkSubmissionID(cmd *cobra.Command, id string) error {
 	return nil
 }
 
-func submitOptions(submissionID string) []client.SubmitOption {
-	if submissionID == "" {
+const onlyNewUsage = "read the inputs alone that earlier jobs with the same output folder have not read; needs mode: append"
+
+func submitOptions(submissionID string, onlyNew bool) []client.SubmitOption {
+	var options []client.SubmitOption
+	if submissionID != "" {
+		options = append(options, client.WithSubmissionID(submissionID))
+	}
+	if onlyNew {
+		options = append(options, client.WithOnlyNew())
+	}
+	return options
+}
+
+// attachTo says what an earlier submission of the same id has become, and lets its job go on if it failed or was stopped.
+func (a *app) attachTo(ctx context.Context, job *client.Job) error {
+	status, err := job.Status(ctx)
+	if err != nil {
+		return err
+	}
+	switch state := rpc.JobStateFromProto(status.GetState()); state {
+	case engine.JobFailed, engine.JobStopped:
+		a.notef("job %s of this submission id is %s; it goes on where it stood", job.ID(), state)
+		_, err := job.Resume(ctx)
+		return err
+	default:
+		a.notef("job %s exists with this submission id and is the same; nothing new was submitted", job.ID())
 		return nil
 	}
-	return []client.SubmitOption{client.WithSubmissionID(submissionID)}
 }
 
 func (a *app) printSubmitted(cmd *cobra.Command, job *client.Job, submissionID string) error {

@@ -35,6 +35,9 @@ type resultView struct {
 	BytesWritten int64      `json:"bytes_written"`
 	Batches      int64      `json:"batches"`
 	Truncated    int64      `json:"texts_truncated,omitempty"`
+	InputsRead   int64      `json:"inputs_read,omitempty"`
+	InputsKnown  int64      `json:"inputs_known,omitempty"`
+	CachedFrom   string     `json:"cached_from,omitempty"`
 	Seconds      float64    `json:"seconds"`
 	Outputs      []string   `json:"outputs"`
 	Error        *errorView `json:"error"`
@@ -52,6 +55,10 @@ type jobView struct {
 	StartTime     *time.Time        `json:"start_time"`
 	EndTime       *time.Time        `json:"end_time"`
 	Resumptions   int32             `json:"resumptions"`
+	OnlyNew       bool              `json:"only_new,omitempty"`
+	CachedFrom    string            `json:"cached_from,omitempty"`
+	Inputs        int64             `json:"inputs,omitempty"`
+	InputsKnown   int64             `json:"inputs_known,omitempty"`
 	Progress      progressView      `json:"progress"`
 	SourceColumns []columnView      `json:"source_columns,omitempty"`
 	OutputColumns []columnView      `json:"output_columns,omitempty"`
@@ -202,6 +209,7 @@ func viewResult(r client.Result) resultView {
 	v := resultView{
 		JobID: string(r.JobID), State: string(r.State), RowsRead: r.RowsRead, RowsWritten: r.RowsWritten, RowsRejected: r.RowsRejected,
 		RowsFiltered: r.RowsFiltered, BytesRead: r.BytesRead, BytesWritten: r.BytesWritten, Batches: r.Batches, Truncated: r.TextsTruncated, Seconds: r.Seconds, Outputs: r.Outputs,
+		InputsRead: r.InputsRead, InputsKnown: r.InputsKnown, CachedFrom: string(r.CachedFrom),
 	}
 	if v.Outputs == nil {
 		v.Outputs = []string{}
@@ -218,6 +226,7 @@ func viewJob(j *enginev1.Job) jobView {
 		JobID: j.GetJobId(), SubmissionID: j.GetSubmissionId(), Name: j.GetName(), State: string(rpc.JobStateFromProto(j.GetState())), Reason: j.GetReason(),
 		Error: viewWireError(j.GetError()), Labels: j.GetLabels(), SubmitTime: viewTime(j.GetSubmitTime()), StartTime: viewTime(j.GetStartTime()),
 		EndTime: viewTime(j.GetEndTime()), Resumptions: j.GetResumptions(),
+		OnlyNew: j.GetOnlyNew(), CachedFrom: j.GetCachedFrom(), Inputs: j.GetInputs(), InputsKnown: j.GetInputsKnown(),
 		Progress: progressView{
 			TasksTotal: p.GetTasksTotal(), TasksDone: p.GetTasksDone(), TasksRunning: p.GetTasksRunning(), SplitsTotal: p.GetSplitsTotal(),
 			SplitsDone: p.GetSplitsDone(), RowsRead: p.GetRowsRead(), RowsWritten: p.GetRowsWritten(), RowsRejected: p.GetRowsRejected(),

@@ -200,17 +200,22 @@ func within(path, folder string) bool {
 	return err == nil && relative != ".." && !strings.HasPrefix(relative, ".."+string(filepath.Separator))
 }
 
-// Conflicts refuses to overwrite a folder that holds what the same job reads: it would be gone when the job is run again. The paths
-// are absolute, of files or folders; what says what they are, such as "input" or "model".
+// Conflicts refuses to overwrite a folder that holds what the same job reads, which would be gone when the job is run again, and to append
+// to one of the job's inputs. The paths are absolute, of files or folders; what says what they are, such as "input" or "model".
 func (o Output) Conflicts(what string, paths []string) error {
-	if o.Mode != ModeOverwrite {
+	refuse := ""
+	switch {
+	case o.Mode == ModeOverwrite:
+		refuse = "mode overwrite would delete the job's own %s %s"
+	case o.Mode == ModeAppend && what == "input":
+		refuse = "mode append would add the output to the job's own %s %s"
+	default:
 		return nil
 	}
 	folder := resolve(o.Folder)
 	for _, path := range paths {
 		if within(filepath.Clean(path), o.Folder) || within(resolve(path), folder) {
-			return engine.Errorf(engine.KindConflict, op, o.Folder, "mode overwrite would delete the job's own %s %s", what, path).
-				WithHint("write to another folder")
+			return engine.Errorf(engine.KindConflict, op, o.Folder, refuse, what, path).WithHint("write to another folder")
 		}
 	}
 	return nil

@@ -260,7 +260,10 @@ func TestConflicts(t *testing.T) {
 	wantError(t, overwrite("link/in").Conflicts("input", inputs), engine.KindConflict)
 	must(t, overwrite("data/in2").Conflicts("input", inputs))
 	must(t, overwrite("dat").Conflicts("input", inputs))
-	must(t, newOutput(t, filepath.Join(root, "data"), folder.ModeAppend, job).Conflicts("input", inputs))
+	added := newOutput(t, filepath.Join(root, "data"), folder.ModeAppend, job)
+	wantError(t, added.Conflicts("input", inputs), engine.KindConflict, "would add the output to the job's own input", "a.csv")
+	must(t, added.Conflicts("model", inputs))
+	must(t, newOutput(t, filepath.Join(root, "data"), folder.ModeError, job).Conflicts("input", inputs))
 	if o := overwrite("link"); filepath.Base(o.Folder) != "data" {
 		t.Errorf("a link is overwritten: %+v", o)
 	}

@@ -31,6 +31,8 @@ type Place interface {
 	Metadata(ctx context.Context, part string, held func(path string) (map[string]string, error)) (map[string]string, error)
 	// Reveal gives a sealed part its final name. It may be called by any process, more than once.
 	Reveal(ctx context.Context, sealed Sealed) error
+	// Unseal deletes a sealed part that nobody is to reveal.
+	Unseal(ctx context.Context, sealed Sealed) error
 	// PutRecord keeps a record under a name unless there is one already: then won is false.
 	PutRecord(ctx context.Context, name, attempt string, content []byte) (won bool, err error)
 	// Record returns a record. One that is not there is the error fs.ErrNotExist.

@@ -26,6 +26,25 @@ func (s *Staging) Seal(ctx context.Context) (Sealed, error) {
 	return sealed, nil
 }
 
+// Unseal deletes a sealed part that nobody is to reveal. One that is gone is no error.
+func (o Output) Unseal(ctx context.Context, sealed Sealed) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !o.isSealed(sealed) {
+		return engine.Errorf(engine.KindInternal, op, sealed.Part, "is no sealed part of job %s", o.Job)
+	}
+	path := filepath.Join(o.WorkFolder, sealed.Staged)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return classify(path, err)
+	}
+	return nil
+}
+
+func (o Output) isSealed(sealed Sealed) bool {
+	return o.ownPart(sealed.Part) && filepath.Base(sealed.Staged) == sealed.Staged && o.scratch(sealed.Staged)
+}
+
 // Reveal gives a sealed part its final name. It may be called by any process, more than once: a part that has been revealed stays. A part
 // that is neither sealed nor revealed is an error of kind engine.KindCorrupt, another file in its place one of kind engine.KindConflict.
 func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
@@ -33,7 +52,7 @@ func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
 		return err
 	}
 	staged, final := filepath.Join(o.WorkFolder, sealed.Staged), o.PartPath(sealed.Part)
-	if !o.ownPart(sealed.Part) || filepath.Base(staged) != sealed.Staged || !o.scratch(sealed.Staged) {
+	if !o.isSealed(sealed) {
 		return engine.Errorf(engine.KindInternal, op, final, "is no sealed part of job %s", o.Job)
 	}
 	if err := makeFolder(filepath.Dir(final)); err != nil {
@@ -43,6 +62,10 @@ func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
 	failpoint.Hit(failpoint.FolderRevealed)
 	switch {
 	case linked == nil:
+		// Before its other name goes: a part that has only its final name is known to be durable there.
+		if err := syncFolder(filepath.Dir(final)); err != nil {
+			return err
+		}
 	case errors.Is(linked, fs.ErrNotExist), errors.Is(linked, fs.ErrExist):
 		// Revealed before, by this process or another one, unless it is somebody else's.
 		info, err := os.Lstat(final)
@@ -56,11 +79,16 @@ func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
 		if !info.Mode().IsRegular() || info.Size() != sealed.SizeBytes {
 			return engine.Errorf(engine.KindConflict, op, final, "has %d bytes, the part that belongs there %d", info.Size(), sealed.SizeBytes)
 		}
+		if errors.Is(linked, fs.ErrExist) {
+			if err := syncFolder(filepath.Dir(final)); err != nil {
+				return err
+			}
+		}
 	default:
 		return classify(final, linked)
 	}
 	if err := os.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return classify(staged, err)
 	}
-	return syncFolder(filepath.Dir(final))
+	return nil
 }

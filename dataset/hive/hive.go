@@ -44,6 +44,40 @@ func Partitions(relative string) string {
 	return strings.Join(found, "/")
 }
 
+// Folder returns the name of the folder key=value, as Spark and Hive write it: what file systems or URLs would not bear is percent-encoded.
+// An empty value stands for a null. A value that is not UTF-8 is an error of kind engine.KindData.
+func Folder(key, value string) (string, error) {
+	if value == "" {
+		value = nullValue
+	} else {
+		if !utf8.ValidString(value) {
+			return "", engine.Errorf(engine.KindData, "", "", "%q is not UTF-8 and makes no folder", value)
+		}
+		value = escape(value)
+	}
+	return escape(key) + "=" + value, nil
+}
+
+func escape(s string) string {
+	if !strings.ContainsFunc(s, escaped) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if escaped(r) {
+			fmt.Fprintf(&b, "%%%02X", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// escaped tells which characters writers of partitions encode.
+func escaped(r rune) bool {
+	return r < ' ' || r == 0x7f || strings.ContainsRune("\"#%'*/:=?\\{}[]^", r)
+}
+
 // Source is another source with the columns of its files' folders. It is safe for concurrent use if that is.
 type Source struct {
 	declared map[string]arrow.DataType

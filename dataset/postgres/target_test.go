@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -62,7 +63,7 @@ func writeUnit(t testing.TB, to *postgres.Target, unit, first, rows int) (commit
 			return postgres.Commit{}, false, err
 		}
 	}
-	return u.Publish(t.Context(), map[string]string{"first": fmt.Sprint(first)}, always)
+	return u.Publish(t.Context(), json.RawMessage(fmt.Sprintf(`{"first": %d}`, first)), always)
 }
 
 func mustWrite(t testing.TB, to *postgres.Target, unit, first, rows int) postgres.Commit {
@@ -115,14 +116,14 @@ func TestJob(t *testing.T) {
 		to := target(t, db, "t", mode, job)
 		mustPrepare(t, to)
 		first := mustWrite(t, to, 0, 0, 5000)
-		if first.Rows != 5000 || first.SizeBytes < 5000*20 || first.Epoch != 7 || first.Details["first"] != "0" {
+		if first.Rows != 5000 || first.SizeBytes < 5000*20 || first.Epoch != 7 || string(first.Details) != `{"first": 0}` {
 			t.Errorf("%+v", first)
 		}
 		mustPrepare2(t, to) // A head that comes back.
 		mustWrite(t, to, 1, 5000, 2)
 		mustWrite(t, to, 2, 0, 0)
 		again, adopted, err := writeUnit(t, to, 0, 0, 5000)
-		if err != nil || !adopted || again.Rows != 5000 || again.Epoch != 7 || again.SizeBytes != first.SizeBytes || again.Details["first"] != "0" {
+		if err != nil || !adopted || again.Rows != 5000 || again.Epoch != 7 || again.SizeBytes != first.SizeBytes || string(again.Details) != `{"first": 0}` {
 			t.Errorf("%+v, %v, %v", again, adopted, err)
 		}
 		if err := to.Complete(t.Context(), postgres.Success{Units: 4, Rows: 5002}); engine.KindOf(err) != engine.KindCorrupt {
@@ -366,7 +367,7 @@ func TestWrittenTypes(t *testing.T) {
 		if err := u.Write(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := u.Publish(t.Context(), nil, always); err != nil {
+		if _, _, err := u.Publish(t.Context(), json.RawMessage("{}"), always); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -417,7 +418,7 @@ func TestTextColumns(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err = u.Write(t.Context(), record); err == nil {
-			_, _, err = u.Publish(t.Context(), nil, always)
+			_, _, err = u.Publish(t.Context(), json.RawMessage("{}"), always)
 		}
 		if c.want == "" {
 			wantError(t, err, engine.KindData, "x")
@@ -446,7 +447,7 @@ func TestConcurrentAttempts(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit := mustWrite(t, to, 0, 0, 10) // which ends the session of the slow one
-	_, _, err = slow.Publish(t.Context(), nil, always)
+	_, _, err = slow.Publish(t.Context(), json.RawMessage("{}"), always)
 	wantError(t, err, engine.KindUnavailable, "administrator")
 	if err := slow.Close(); err != nil {
 		t.Error(err)
@@ -461,7 +462,7 @@ func TestConcurrentAttempts(t *testing.T) {
 	if err := u.Write(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := u.Publish(t.Context(), nil, func(context.Context) error { return refusal }); !errors.Is(err, refusal) {
+	if _, _, err := u.Publish(t.Context(), json.RawMessage("{}"), func(context.Context) error { return refusal }); !errors.Is(err, refusal) {
 		t.Errorf("got %v", err)
 	}
 	if err := u.Close(); err != nil {

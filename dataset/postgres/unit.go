@@ -21,8 +21,8 @@ type Commit struct {
 	Epoch uint64
 	// Rows and SizeBytes are what was copied; bytes are those of the COPY.
 	Rows, SizeBytes int64
-	// Details are what the attempt kept with it.
-	Details map[string]string
+	// Details is JSON that the attempt kept with it.
+	Details json.RawMessage
 }
 
 // Unit is one unit of a job in the making: rows that appear together, or not at all. It is a transaction, and must end with Publish or
@@ -123,9 +123,7 @@ func (u *Unit) look(ctx context.Context) (*Commit, error) {
 		return nil, err
 	}
 	c.Epoch = uint64(epoch) //nolint:gosec // It was one.
-	if err := json.Unmarshal([]byte(details), &c.Details); err != nil {
-		return nil, engine.Errorf(engine.KindCorrupt, opWrite, t.String(), "%s holds details of unit %d that cannot be read: %w", CommitsTable, u.unit, err)
-	}
+	c.Details = json.RawMessage(details)
 	return &c, nil
 }
 
@@ -183,10 +181,10 @@ func (u *Unit) result(ctx context.Context) (int64, error) {
 	return r.rows, classify(ctx, opWrite, u.target.String(), r.err)
 }
 
-// Publish makes the rows visible, and keeps details with them, once right says that the lease allows it. If another attempt was first, its
+// Publish makes the rows visible, and keeps details, which is JSON, with them, once right says that the lease allows it. If another attempt was first, its
 // commit is returned, and adopted is true. After an error of kind engine.KindUnavailable or engine.KindDeadline it is not known whether the
 // unit is committed: the next Begin finds out.
-func (u *Unit) Publish(ctx context.Context, details map[string]string, right func(context.Context) error) (commit Commit, adopted bool, err error) {
+func (u *Unit) Publish(ctx context.Context, details json.RawMessage, right func(context.Context) error) (commit Commit, adopted bool, err error) {
 	t := u.target
 	u.buffer = append(u.buffer, 0xff, 0xff)
 	if err := u.flush(ctx); err != nil {
@@ -231,7 +229,7 @@ func (u *Unit) Publish(ctx context.Context, details map[string]string, right fun
 }
 
 // record inserts the unit's row, unless another attempt has. It waits for one that is about to.
-func (u *Unit) record(ctx context.Context, details map[string]string) (won bool, err error) {
+func (u *Unit) record(ctx context.Context, details json.RawMessage) (won bool, err error) {
 	t, s := u.target, u.session
 	var state string
 	if _, err := s.row(ctx, opWrite, "SELECT state FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit = -1 FOR SHARE",
@@ -241,12 +239,8 @@ func (u *Unit) record(ctx context.Context, details map[string]string) (won bool,
 	if state != stateWriting {
 		return false, t.fenced(state)
 	}
-	encoded, err := json.Marshal(details)
-	if err != nil {
-		return false, engine.Errorf(engine.KindInternal, opWrite, t.String(), "%w", err)
-	}
 	inserted, err := s.exec(ctx, opWrite, "INSERT INTO "+t.commits()+" VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, now()) ON CONFLICT DO NOTHING",
-		string(t.job), t.table.sql(), int64(u.unit), stateCommitted, int64(u.epoch), u.rows, u.bytes, string(encoded)) //nolint:gosec // Epochs are small.
+		string(t.job), t.table.sql(), int64(u.unit), stateCommitted, int64(u.epoch), u.rows, u.bytes, string(details)) //nolint:gosec // Epochs are small.
 	return inserted == 1, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -41,7 +42,9 @@ func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest
 	if request.GetSpec() == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "the request carries no spec")
 	}
-	id, attached, err := s.manager.SubmitAs(telemetry.FromCall(ctx), engine.JobID(request.GetJobId()), request.GetSpec(), request.GetSubmissionId())
+	id, attached, err := s.manager.Submit(telemetry.FromCall(ctx), jobs.Submission{
+		ID: engine.JobID(request.GetJobId()), SubmissionID: request.GetSubmissionId(), Spec: request.GetSpec(), OnlyNew: request.GetOnlyNew(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +161,18 @@ func (s *Jobs) ResumeJob(ctx context.Context, request *enginev1.ResumeJobRequest
 	return &enginev1.ResumeJobResponse{Job: job}, err
 }
 
+// ForgetJob implements enginev1.JobServiceServer.
+func (s *Jobs) ForgetJob(ctx context.Context, request *enginev1.ForgetJobRequest) (*enginev1.ForgetJobResponse, error) {
+	job, err := s.describe("forget job", request.GetJobId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.manager.Forget(ctx, engine.JobID(job.GetJobId()), request.GetDiscard()); err != nil {
+		return nil, err
+	}
+	return &enginev1.ForgetJobResponse{Job: job}, nil
+}
+
 // ReadJobLog implements enginev1.JobServiceServer.
 func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.ServerStreamingServer[enginev1.ReadJobLogResponse]) error {
 	job, err := find(s.store, "read job log", request.GetJobId())
@@ -200,15 +215,27 @@ func (s *Jobs) describe(operation, id string) (*enginev1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	cached := job.Ended.GetCached()
 	message := &enginev1.Job{
 		JobId: string(job.ID), SubmissionId: job.SubmissionID, Name: job.Spec.GetName(), State: rpc.JobStateToProto(job.State()),
 		Error: job.Ended.GetError(), Spec: job.Spec, SubmitTime: timestamp(job.SubmitTime), StartTime: timestamp(job.StartTime),
 		EndTime: timestamp(job.EndTime), Resumptions: job.Resumptions, Labels: job.Spec.GetLabels(), Progress: s.progress(job),
-		OutputColumns: job.Plan.GetOutputColumns(), SourceColumns: job.Plan.GetSourceColumns(),
+		OutputColumns: job.OutputColumns(), SourceColumns: job.Plan.GetSourceColumns(),
 	}
-	if job.Ended != nil {
+	message.OnlyNew, message.CachedFrom = job.OnlyNew, cached.GetJobId()
+	message.Inputs, message.InputsKnown = int64(len(job.Plan.GetInputs())), job.Plan.GetInputsKnown()
+	switch {
+	case cached != nil:
+		message.Outputs = cached.GetOutputs()
+		for _, output := range cached.GetOutputs() {
+			if output.GetSink() != jobplan.RejectsName {
+				message.Progress.RowsWritten += output.GetRows()
+				message.Progress.BytesWritten += output.GetSizeBytes()
+			}
+		}
+	case job.Ended != nil:
 		message.Outputs = outputs(job, s.clusterID)
-	} else {
+	default:
 		message.Reason = s.manager.Phase(job.ID)
 		if view, ok := s.manager.Dispatcher().Job(job.ID); ok && message.GetReason() == "" {
 			message.Reason = view.Reason

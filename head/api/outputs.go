@@ -2,6 +2,7 @@ package api
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/state"
@@ -11,10 +12,13 @@ import (
 
 // outputs lists what the committed tasks of a job have made.
 func outputs(job *state.Job, clusterID string) []*enginev1.OutputFile {
-	describe := fileOutput(job)
-	if job.Spec.GetSink().GetObject() != nil {
-		describe = objectOutput(job, clusterID)
+	if job.Spec.GetSink().GetPostgres() != nil {
+		return table(job)
 	}
+	if job.Spec.GetSink().GetObject() == nil {
+		return files(job)
+	}
+	describe := objectOutput(job, clusterID)
 	var made []*enginev1.OutputFile
 	for i, committed := range job.Committed {
 		if committed != nil {
@@ -26,16 +30,55 @@ func outputs(job *state.Job, clusterID string) []*enginev1.OutputFile {
 	return made
 }
 
-// fileOutput names files where they can be found: in the folder that the user named, or, if a job that overwrites did not succeed, in its
-// work folder.
-func fileOutput(job *state.Job) func(task int) *enginev1.OutputFile {
-	dir := job.Plan.GetOutput().GetFolder()
+// files names files where they can be found: in the folder that the user named, or, if a job that overwrites did not succeed, in its work
+// folder. Those of a task stand together.
+func files(job *state.Job) []*enginev1.OutputFile {
+	plans := append([]*enginev1.OutputPlan{job.Plan.GetOutput()}, job.Plan.GetFurtherOutputs()...)
+	file := func(output int32, name string, rows, size int64) *enginev1.OutputFile {
+		plan := plans[output]
+		dir := plan.GetFolder()
+		if job.State() != engine.JobSucceeded {
+			dir = plan.GetWorkFolder()
+		}
+		return &enginev1.OutputFile{Path: inside(dir, name), Rows: rows, SizeBytes: size, Sink: plan.GetName()}
+	}
+	var made []*enginev1.OutputFile
+	for i, committed := range job.Committed {
+		if committed == nil {
+			continue
+		}
+		if name := job.Plan.GetTasks()[i].GetPart(); name != "" {
+			made = append(made, file(0, name, committed.GetCounts().GetRowsWritten(), committed.GetPartSizeBytes()))
+		}
+		for _, p := range committed.GetParts() {
+			made = append(made, file(p.GetOutput(), p.GetName(), p.GetRows(), p.GetSizeBytes()))
+		}
+	}
+	return made
+}
+
+// inside is the path or URI of a name in an output folder.
+func inside(folder, name string) string {
+	if strings.Contains(folder, "://") {
+		return folder + "/" + name
+	}
+	return filepath.Join(folder, name)
+}
+
+// table is the one output of a job that writes a table: whatever its tasks have committed is in there.
+func table(job *state.Job) []*enginev1.OutputFile {
+	out := &enginev1.OutputFile{Path: job.Plan.GetOutput().GetFolder()}
 	if job.State() != engine.JobSucceeded {
-		dir = job.Plan.GetOutput().GetWorkFolder()
+		out.Path = job.Plan.GetOutput().GetWorkFolder()
 	}
-	return func(task int) *enginev1.OutputFile {
-		return &enginev1.OutputFile{Path: filepath.Join(dir, job.Plan.GetTasks()[task].GetPart())}
+	for _, committed := range job.Committed {
+		out.Rows += committed.GetCounts().GetRowsWritten()
+		out.SizeBytes += committed.GetPartSizeBytes()
 	}
+	if job.CommittedCount == 0 {
+		return nil
+	}
+	return []*enginev1.OutputFile{out}
 }
 
 // objectOutput names objects by their references.

@@ -11,6 +11,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/joblog"
+	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/head/state"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -109,7 +110,7 @@ func (s *Workers) keepLogs(report *enginev1.SyncRequest) (last uint64) {
 		}
 		// Lines for a job that is forgotten are dropped; so are those for what never was a job, which must not become a file name.
 		var appendErr error
-		if job, err := find(s.store, "keep log lines", id); err == nil {
+		if job, err := find(s.store, "keep log lines", string(jobs.Of(engine.JobID(id)))); err == nil {
 			appendErr = s.logs.AppendFromWorker(job.ID, lines[start:end]...)
 		}
 		if s.isNewTrouble(id, appendErr) {

@@ -27,7 +27,7 @@ func (m *Manager) drive(id engine.JobID, a *active) {
 		if isShutdown(err) || errors.Is(context.Cause(a.ctx), errShutdown) {
 			return nil // The next head takes the job up again.
 		}
-		view := m.dispatcher.RemoveJob(id)
+		view := m.dispatcher.RemoveJob(m.stage(a))
 		m.end(groupCtx, a, err, view)
 		return nil
 	})
@@ -61,19 +61,33 @@ func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err er
 			engine.Errorf(engine.KindDeadline, "run job", string(id), "it ran longer than its timeout of %s", timeout))
 		defer cancel()
 	}
-	if _, running := m.dispatcher.Job(id); !running {
-		if err := m.begin(ctx, job, a); err != nil {
-			return causeOf(ctx, err)
+	for passes := true; passes; {
+		stage := m.stage(a)
+		if _, running := m.dispatcher.Job(stage); !running {
+			if err := m.begin(ctx, m.job(id), a); err != nil {
+				return causeOf(ctx, err)
+			}
+			stage = m.stage(a)
 		}
-	}
-	m.setPhase(a, "")
-	select {
-	case err := <-a.outcome:
-		if err != nil {
-			return err
+		if job := m.job(id); len(job.Plan.GetTasks()) == 0 {
+			m.endWithoutWork(id, job)
+			return nil
 		}
-	case <-ctx.Done():
-		return causeOf(ctx, ctx.Err())
+		m.setPhase(a, "")
+		select {
+		case err := <-a.outcome:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return causeOf(ctx, ctx.Err())
+		}
+		if passes = stage != id; passes {
+			m.setPhase(a, "recording what steps were fitted to")
+			if err := m.endFit(ctx, a); err != nil {
+				return causeOf(ctx, err)
+			}
+		}
 	}
 	m.setPhase(a, "completing the output")
 	return causeOf(ctx, m.complete(ctx, id))
@@ -110,11 +124,20 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	}
 	m.setPhase(a, "planning")
 	plan := job.Plan
-	if plan == nil {
-		var err error
-		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(job.ID), Storage: m.config.Storage}); err != nil {
+	options := jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(job.ID), Storage: m.config.Storage, Operators: m.config.Operators}
+	var err error
+	if job.OnlyNew {
+		if options.Known, err = m.claimNew(ctx, job); err != nil {
 			return err
 		}
+	}
+	if plan == nil {
+		if plan, err = jobplan.Build(ctx, job.ID, job.Spec, options); err != nil {
+			return err
+		}
+	}
+	if len(plan.GetTasks()) == 0 {
+		return m.planNothing(ctx, job, plan)
 	}
 	failpoint.Hit(failpoint.HeadPlanned)
 	if err := m.holdInputs(ctx, job, plan); err != nil {
@@ -129,6 +152,12 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 		return err
 	}
 	failpoint.Hit(failpoint.HeadPrepared)
+	if fitted := plan.GetFitted(); job.Plan == nil && len(fitted) > 0 && jobplan.IsFitted(jobplan.Resolve(job.Spec, fitted...)) {
+		// No pass will do so.
+		if err := m.keepFitted(ctx, job, fitted); err != nil {
+			return err
+		}
+	}
 	if job.Plan == nil {
 		entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobPlanned{JobPlanned: &enginev1.JobPlanned{JobId: string(job.ID), Plan: plan}}}
 		if err := m.recordPlan(ctx, job.ID, entry); err != nil {
@@ -145,15 +174,20 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 // planRetry is the pause after which a plan is recorded again that could not be because the head had lost its lead, perhaps for a moment.
 const planRetry = 200 * time.Millisecond
 
-// recordPlan makes a plan durable. That the head does not lead is no fault of the job: either it leads again soon, or the job's context
-// ends with the head's term.
+// recordPlan makes a plan durable.
 func (m *Manager) recordPlan(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry) error {
+	return m.recordOnce(ctx, id, entry, func(job *state.Job) bool { return job.Plan != nil })
+}
+
+// recordOnce makes an entry about a job durable, which recorded finds in the state then. That the head does not lead is no fault of the
+// job: either it leads again soon, or the job's context ends with the head's term.
+func (m *Manager) recordOnce(ctx context.Context, id engine.JobID, entry *enginev1.LogEntry, recorded func(*state.Job) bool) error {
 	for {
 		err := m.store.Propose(ctx, entry)
 		if engine.KindOf(err) != engine.KindUnavailable || err == nil {
 			return err
 		}
-		if job := m.job(id); job != nil && job.Plan != nil {
+		if job := m.job(id); job != nil && recorded(job) {
 			return nil // It was recorded all the same.
 		}
 		timer := time.NewTimer(planRetry)
@@ -179,17 +213,29 @@ func (m *Manager) logPlan(id engine.JobID, plan *enginev1.Plan) {
 		"inputs": strconv.Itoa(len(plan.GetInputs())), "bytes": strconv.FormatInt(bytes, 10),
 		"splits": strconv.Itoa(splits), "tasks": strconv.Itoa(len(plan.GetTasks())),
 	})
+	for _, output := range append([]*enginev1.OutputPlan{plan.GetOutput()}, plan.GetFurtherOutputs()...) {
+		if notice := jobplan.Notice(output); notice != "" {
+			m.log(id, "WARN", notice, map[string]string{"output": output.GetFolder()})
+		}
+	}
 }
 
-// run gives a planned job's tasks to the dispatcher.
+// run gives a planned job's tasks to the dispatcher, or those of the next pass to which its steps are fitted.
 func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
+	if len(job.Plan.GetTasks()) == 0 {
+		return nil
+	}
 	request, err := jobplan.Resources(job.Spec)
 	if err != nil {
 		return err
 	}
+	spec := resolved(job)
+	if !jobplan.IsFitted(spec) {
+		return m.runFit(a.ctx, job, a, spec, request, assignAfter)
+	}
 	committed := job.Committed
 	m.dispatcher.AddJob(dispatch.Job{
-		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
+		ID: job.ID, Run: a.run, TraceParent: job.TraceParent, Spec: spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 		Done:        func(task int) bool { return committed[task] != nil },
 		AssignAfter: assignAfter, Holders: m.holders(job.Plan),
 	})
@@ -207,6 +253,9 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 	job := m.job(id)
 	output, err := m.output(job.Spec, id)
 	if err != nil {
+		return err
+	}
+	if err := m.checkNew(ctx, job); err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.HeadCompleting)
@@ -270,89 +319,5 @@ func (m *Manager) abandon(id engine.JobID, spec *enginev1.JobSpec) {
 	}
 	if err != nil {
 		m.logger.Warn("staging files stay behind", "job", id, "error", err)
-	}
-}
-
-// forgetEvery is the pause between two looks for jobs that ended too long ago. Each job's end looks, too.
-const forgetEvery = time.Hour
-
-// forgetInTime drops ended jobs while no others end.
-func (m *Manager) forgetInTime(ctx context.Context) error {
-	m.sweepLogs()
-	ticker := time.NewTicker(forgetEvery)
-	defer ticker.Stop()
-	for {
-		m.forgetOld()
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// sweepLogs removes the logs of jobs that another head has forgotten, or this one just before it died.
-func (m *Manager) sweepLogs() {
-	ids, err := m.logs.Jobs()
-	for _, id := range ids {
-		if m.job(id) == nil && !m.isActive(id) {
-			err = errors.Join(err, m.logs.Remove(id))
-		}
-	}
-	if err != nil {
-		m.logger.Warn("logs of forgotten jobs stay behind", "error", err)
-	}
-}
-
-// forgetOld drops the ended jobs above the number that is kept, those first that ended first, and those that ended too long ago.
-func (m *Manager) forgetOld() {
-	if !m.forgetting.TryLock() {
-		return // Another job's end sees to it.
-	}
-	defer m.forgetting.Unlock()
-	var ended []*state.Job
-	m.store.View(func(s *state.State) {
-		for _, job := range s.Jobs() {
-			if job.Ended != nil {
-				ended = append(ended, &state.Job{ID: job.ID, EndTime: job.EndTime})
-			}
-		}
-	})
-	slices.SortFunc(ended, func(a, b *state.Job) int { return a.EndTime.Compare(b.EndTime) })
-	for i, job := range ended {
-		age := time.Since(job.EndTime)
-		tooMany := len(ended)-i > m.config.KeepEnded
-		if !tooMany && age < m.config.KeepEndedMax || age < m.config.KeepEndedFor {
-			return // So it is with all that ended later. Somebody may still wait to hear how it ended.
-		}
-		if !m.isActive(job.ID) {
-			m.forget(job.ID)
-		}
-	}
-}
-
-// isActive tells whether a job has not ended, or is still being tidied up.
-func (m *Manager) isActive(id engine.JobID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.active[id] != nil
-}
-
-// forget drops an ended job with its log, unless it has been resumed.
-func (m *Manager) forget(id engine.JobID) {
-	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobForgotten{JobForgotten: &enginev1.JobForgotten{JobId: string(id)}}}
-	err := m.store.ProposeIf(context.Background(), func(s *state.State) error {
-		if job := s.Job(string(id)); job == nil || job.Ended == nil {
-			return engine.Errorf(engine.KindConflict, "forget job", string(id), "it has not ended")
-		}
-		return nil
-	}, entry)
-	if err == nil {
-		m.freeOutputs(id)
-		m.lines.flush(id) // Else a line that is late would make the log again.
-		err = m.logs.Remove(id)
-	}
-	if err != nil {
-		m.logger.Warn("ended job is still remembered", "job", id, "error", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/f708428e/engine"
@@ -21,7 +20,6 @@ import (
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
-	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -48,7 +46,9 @@ type Config struct {
 	// OpenStores opens the object stores, and returns when Objects knows of them. It is called before every use of objects. Nil means
 	// that they open by themselves.
 	OpenStores func(context.Context) error
-	// Storage has the buckets that jobs read from. Nil means that there are none: jobs that read from one are refused.
+	// Operators are those of the program that steps map may name. Nil means that there are none.
+	Operators jobplan.Operators
+	// Storage has the buckets that jobs read from and write to. Nil means that there are none: jobs that use one are refused.
 	Storage jobplan.Storage
 }
 
@@ -105,12 +105,16 @@ type active struct {
 	cancel context.CancelCauseFunc
 	// outcome receives once: nil when all tasks are committed, or why they cannot be.
 	outcome chan error
-	// output is the place that the job writes, submission its submission id or empty.
-	output, submission string
+	// outputs are the places that the job writes.
+	outputs []string
+	// submission is its submission id, or empty.
+	submission string
 	// run is the number of this run.
 	run int32
 	// settled is closed when the job's acceptance or resumption is durable or refused, gone when the job is not active any more.
 	settled, gone chan struct{}
+	// fit is the pass over the data that runs now; nil while the job's own tasks do. Guarded by the manager's lock.
+	fit *fitPass
 	// phase is what happens outside of tasks, in words; guarded by the manager's lock.
 	phase string
 }
@@ -139,6 +143,7 @@ func (m *Manager) Hooks() dispatch.Hooks {
 	return dispatch.Hooks{
 		Commit: m.commit,
 		Started: func(id engine.JobID) {
+			id = Of(id)
 			if job := m.job(id); job == nil || job.State() == engine.JobRunning {
 				return // It runs since before an earlier head ended.
 			}
@@ -153,6 +158,9 @@ func (m *Manager) Hooks() dispatch.Hooks {
 		Finished: func(run dispatch.Run) { m.conclude(run, nil) },
 		Failed:   func(failure dispatch.Failure) { m.conclude(failure.Run, failure.Err) },
 		Line: func(line dispatch.Line) {
+			if job := Of(line.Job); job != line.Job {
+				line.Job, line.Message = job, "fit: "+line.Message
+			}
 			m.log(line.Job, line.Level, line.Message, line.Attributes)
 		},
 	}
@@ -193,6 +201,10 @@ func (m *Manager) propose(entry *enginev1.LogEntry, done func(error)) {
 }
 
 func (m *Manager) commit(commit dispatch.Commit) {
+	if Of(commit.Task.Job) != commit.Task.Job {
+		m.commitFit(commit)
+		return
+	}
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_TaskCommitted{TaskCommitted: commit.Committed}}
 	failpoint.Hit(failpoint.HeadCommitting)
 	m.propose(entry, func(err error) {
@@ -209,9 +221,10 @@ func (m *Manager) commit(commit dispatch.Commit) {
 // conclude hands the outcome of a run to the goroutine that drives it.
 func (m *Manager) conclude(run dispatch.Run, err error) {
 	m.mu.Lock()
-	a := m.active[run.Job]
+	a := m.active[Of(run.Job)]
+	late := a == nil || a.run != run.Number || a.stageLocked() != run.Job
 	m.mu.Unlock()
-	if a == nil || a.run != run.Number {
+	if late {
 		return
 	}
 	select {
@@ -220,112 +233,9 @@ func (m *Manager) conclude(run dispatch.Run, err error) {
 	}
 }
 
-// Submit accepts a job, or finds the one that the submission id names. When it returns, the job is durable.
-func (m *Manager) Submit(ctx context.Context, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, attached bool, err error) {
-	return m.SubmitAs(ctx, "", spec, submissionID)
-}
-
-// SubmitAs is Submit of a job that is to have the id wanted, unless that is empty. A job that has it already is what an earlier try of the
-// same call has made, if it has the same spec and submission id, and is not attached to; otherwise it is a conflict.
-func (m *Manager) SubmitAs(ctx context.Context, wanted engine.JobID, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, attached bool, err error) {
-	if wanted != "" {
-		if err := engine.CheckJobID(wanted); err != nil {
-			return "", false, engine.WrapError("submit job", "", err)
-		}
-	}
-	if submissionID != "" {
-		if err := engine.CheckSubmissionID(submissionID); err != nil {
-			return "", false, engine.WrapError("submit job", "", err)
-		}
-	}
-	for {
-		if id, err := m.attach(wanted, spec, submissionID); id != "" || err != nil {
-			return id, id != wanted, err
-		}
-		id, wait, err := m.accept(ctx, wanted, spec, submissionID)
-		if wait == nil {
-			return id, false, err
-		}
-		// Another call submits under this id at this moment: attach to what becomes of it. Or a job that wrote this output is tidied up.
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return "", false, engine.WrapError("submit job", submissionID, context.Cause(ctx))
-		}
-	}
-}
-
-// accept makes a new job durable and begins to drive it. If the submission id is in another call's hands, or the output will be free in
-// a moment, it returns a channel to wait for.
-func (m *Manager) accept(ctx context.Context, wanted engine.JobID, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, wait <-chan struct{}, err error) {
-	if err := jobplan.Validate(spec); err != nil {
-		return "", nil, err
-	}
-	if id = wanted; id == "" {
-		id = engine.NewJobID(time.Now())
-	}
-	output, err := m.output(spec, id)
-	if err != nil {
-		return "", nil, err
-	}
-	a, wait, err := m.reserve("submit job", id, output.place(), submissionID)
-	if err != nil || wait != nil {
-		return "", wait, err
-	}
-	if err := output.Check(ctx); err != nil {
-		m.remove(a)
-		return "", nil, err
-	}
-	ctx, end := telemetry.Begin(ctx, "submit job", attribute.String("engine.job", string(id)), attribute.String("engine.job.name", spec.GetName()))
-	defer func() { end(err) }()
-	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
-		JobId: string(id), SubmissionId: submissionID, Spec: spec, TraceParent: telemetry.Parent(ctx),
-	}}}
-	failpoint.Hit(failpoint.HeadChecked)
-	// The caller may go away meanwhile: what becomes durable is driven all the same.
-	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
-		if other := s.BySubmission(submissionID); other != nil {
-			return engine.Errorf(engine.KindConflict, "submit job", submissionID, "another submission of this id came first: job %s", other.ID)
-		}
-		return nil
-	}, entry)
-	if err != nil {
-		m.remove(a)
-		return "", nil, err
-	}
-	failpoint.Hit(failpoint.HeadAccepted)
-	m.log(id, "INFO", "job accepted", map[string]string{"name": spec.GetName()})
-	close(a.settled)
-	m.drive(id, a)
-	return id, nil, nil
-}
-
-// attach finds the job of a submission id, or the job wanted. A job with another spec is a conflict.
-func (m *Manager) attach(wanted engine.JobID, spec *enginev1.JobSpec, submissionID string) (id engine.JobID, err error) {
-	m.store.View(func(s *state.State) {
-		known := s.BySubmission(submissionID)
-		if job := s.Job(string(wanted)); known == nil && job != nil && job.ID == wanted {
-			if job.SubmissionID != submissionID || !state.SameSpec(job.Spec, spec) {
-				err = engine.Errorf(engine.KindConflict, "submit job", string(wanted), "this id belongs to another job")
-				return
-			}
-			known = job
-		}
-		switch {
-		case known == nil:
-		case !state.SameSpec(known.Spec, spec):
-			err = engine.Errorf(engine.KindConflict, "submit job", submissionID, "this submission id belongs to job %s, which has another spec", known.ID).
-				WithHint("use another submission id; `engine job show %s` prints what that job does", known.ID)
-		default:
-			id = known.ID
-		}
-	})
-	return id, err
-}
-
 // reserve makes place for a job whose output no other active job writes. If the same submission is on its way, or the end of the job's
 // earlier run or of another job that wrote the output is being tidied up, it returns a channel to wait for instead.
-func (m *Manager) reserve(operation string, id engine.JobID, output, submissionID string) (*active, <-chan struct{}, error) {
+func (m *Manager) reserve(operation string, id engine.JobID, outputs []string, submissionID string) (*active, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -340,7 +250,11 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 	if other := m.submitting[submissionID]; other != nil && submissionID != "" {
 		return nil, other.settled, nil
 	}
-	if other := m.writing[output]; other != nil {
+	for _, output := range outputs {
+		other := m.writing[output]
+		if other == nil {
+			continue
+		}
 		if m.hasEnded(other) {
 			return nil, other.gone, nil
 		}
@@ -351,7 +265,7 @@ func (m *Manager) reserve(operation string, id engine.JobID, output, submissionI
 		return nil, nil, engine.Errorf(engine.KindExhausted, operation, "", "%d jobs are waiting or running, which is the limit", len(m.active)).
 			WithHint("submit again when some have ended")
 	}
-	return m.addLocked(id, output, submissionID), nil, nil
+	return m.addLocked(id, outputs, submissionID), nil, nil
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -376,13 +290,16 @@ func (m *Manager) hasEnded(a *active) (ended bool) {
 }
 
 // addLocked makes a job active.
-func (m *Manager) addLocked(id engine.JobID, output, submission string) *active {
+func (m *Manager) addLocked(id engine.JobID, outputs []string, submission string) *active {
 	a := &active{
-		id: id, outcome: make(chan error, 1), output: output, submission: submission, phase: "waiting to be planned",
+		id: id, outcome: make(chan error, 1), outputs: outputs, submission: submission, phase: "waiting to be planned",
 		settled: make(chan struct{}), gone: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
-	m.active[id], m.writing[output] = a, a
+	m.active[id] = a
+	for _, output := range outputs {
+		m.writing[output] = a
+	}
 	if submission != "" {
 		m.submitting[submission] = a
 	}
@@ -391,13 +308,13 @@ func (m *Manager) addLocked(id engine.JobID, output, submission string) *active 
 
 // activate is reserve for a job that was accepted long ago.
 func (m *Manager) activate(job *state.Job) *active {
-	place := job.Plan.GetOutput().GetFolder()
+	places := []string{job.Plan.GetOutput().GetFolder()}
 	if output, err := m.output(job.Spec, job.ID); err == nil {
-		place = output.place()
+		places = output.places()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	a := m.addLocked(job.ID, place, job.SubmissionID)
+	a := m.addLocked(job.ID, places, job.SubmissionID)
 	a.run = job.Resumptions
 	return a
 }
@@ -410,8 +327,10 @@ func (m *Manager) remove(a *active) {
 		return
 	}
 	delete(m.active, a.id)
-	if m.writing[a.output] == a {
-		delete(m.writing, a.output)
+	for _, output := range a.outputs {
+		if m.writing[output] == a {
+			delete(m.writing, output)
+		}
 	}
 	if m.submitting[a.submission] == a {
 		delete(m.submitting, a.submission)
@@ -468,73 +387,19 @@ func (m *Manager) isEnded(id engine.JobID) (ended bool) {
 	return ended
 }
 
-// Resume makes a failed or stopped job run again. One that is active is left alone; one that succeeded is a conflict.
-func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
-	job := m.job(id)
-	switch {
-	case job == nil:
-		return engine.Errorf(engine.KindNotFound, "resume job", string(id), "no such job")
-	case job.Ended == nil:
-		return nil
-	case job.State() == engine.JobSucceeded:
-		return engine.Errorf(engine.KindConflict, "resume job", string(id), "it has succeeded: nothing is left to do")
-	}
-	if job.Plan != nil {
-		if err := errors.Join(jobplan.CheckInputs(ctx, job.Plan), jobplan.CheckModels(ctx, job.Spec, job.Plan)); err != nil {
-			return engine.Errorf(engine.KindConflict, "resume job", string(id), "what it works on has changed since it was planned: %w", err).
-				WithHint("submit the job again as a new one")
-		}
-	}
-	output, err := m.output(job.Spec, id)
-	if err != nil {
-		return err
-	}
-	if err := output.checkResume(ctx, job); err != nil {
-		return engine.Errorf(engine.KindConflict, "resume job", string(id), "what it has done is gone: %w", err).WithHint("submit the job again as a new one")
-	}
-	a, wait, err := m.reserve("resume job", id, output.place(), job.SubmissionID)
-	for ; wait != nil; a, wait, err = m.reserve("resume job", id, output.place(), job.SubmissionID) {
-		select {
-		case <-wait: // The end of its last run is being tidied up, or somebody else resumes it.
-		case <-ctx.Done():
-			return engine.WrapError("resume job", string(id), context.Cause(ctx))
-		}
-		if !m.isEnded(id) {
-			return nil
-		}
-	}
-	if err != nil {
-		return err
-	}
-	a.run = job.Resumptions + 1
-	failpoint.Hit(failpoint.HeadResuming)
-	// The caller may go away meanwhile: what becomes durable is driven all the same.
-	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
-		if now := s.Job(string(id)); now == nil || now.Ended == nil || now.Resumptions != job.Resumptions {
-			return engine.Errorf(engine.KindConflict, "resume job", string(id), "somebody else has resumed it")
-		}
-		return nil
-	}, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: string(id)}}})
-	if err != nil {
-		m.remove(a)
-		return err
-	}
-	failpoint.Hit(failpoint.HeadResumed)
-	m.log(id, "INFO", "job resumed", map[string]string{"tasks_done": strconv.Itoa(job.CommittedCount)})
-	close(a.settled)
-	m.drive(id, a)
-	m.changed(id)
-	return nil
-}
-
 // Phase says what happens to an active job outside of its tasks; empty if nothing does.
 func (m *Manager) Phase(id engine.JobID) string {
+	phase, pass := "", (*fitPass)(nil)
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if a := m.active[id]; a != nil {
-		return a.phase
+		phase, pass = a.phase, a.fit
 	}
-	return ""
+	m.mu.Unlock()
+	if phase == "" && pass != nil {
+		view, _ := m.dispatcher.Job(pass.id)
+		return pass.describe(view)
+	}
+	return phase
 }
 
 func (m *Manager) setPhase(a *active, phase string) {

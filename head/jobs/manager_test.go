@@ -68,7 +68,7 @@ func (r *rig) spec(in, out string) *enginev1.JobSpec {
 
 func (r *rig) submit(in, out, submission string) engine.JobID {
 	r.t.Helper()
-	id, _, err := r.manager.Submit(context.Background(), r.spec(in, out), submission)
+	id, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec(in, out), SubmissionID: submission})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestSubmitWhoseCallerGoesAwayIsDriven(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() {
-		_, _, err := r.manager.Submit(ctx, r.spec("in.csv", "out"), "nightly")
+		_, _, err := r.manager.Submit(ctx, jobs.Submission{Spec: r.spec("in.csv", "out"), SubmissionID: "nightly"})
 		result <- err
 	}()
 	cancel()
@@ -199,7 +199,7 @@ func TestSameSubmissionAtTheSameTimeAttaches(t *testing.T) {
 	var all sync.WaitGroup
 	for range cap(ids) {
 		all.Go(func() {
-			id, _, err := r.manager.Submit(context.Background(), r.spec("in.csv", "out"), "nightly")
+			id, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec("in.csv", "out"), SubmissionID: "nightly"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -265,7 +265,7 @@ func TestSubmitInTheInstantOfTheEnd(t *testing.T) {
 func TestClosedManagerRefuses(t *testing.T) {
 	r := newRig(t, jobs.Config{})
 	r.manager.Close()
-	if _, _, err := r.manager.Submit(context.Background(), r.spec("in.csv", "out"), ""); engine.KindOf(err) != engine.KindUnavailable {
+	if _, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec("in.csv", "out")}); engine.KindOf(err) != engine.KindUnavailable {
 		t.Fatalf("error %v, want kind unavailable", err)
 	}
 }
@@ -318,7 +318,7 @@ func TestRepeatedCallsDoNotWaitForTheJob(t *testing.T) {
 	answers := make(chan error, calls)
 	for range calls {
 		go func() {
-			got, _, err := r.manager.SubmitAs(t.Context(), id, spec, "")
+			got, _, err := r.manager.Submit(t.Context(), jobs.Submission{ID: id, Spec: spec})
 			if err == nil && got != id {
 				err = errors.New("another job: " + string(got))
 			}

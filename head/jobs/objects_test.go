@@ -277,7 +277,7 @@ func (r *rig) workOrFail(d *directory, tasks int, folder string, failure error) 
 
 func (r *rig) submitSpec(spec *enginev1.JobSpec) engine.JobID {
 	r.t.Helper()
-	id, _, err := r.manager.Submit(r.t.Context(), spec, "")
+	id, _, err := r.manager.Submit(r.t.Context(), jobs.Submission{Spec: spec})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestOutputsAreOwnedPinnedAndEnd(t *testing.T) {
 	}
 
 	// The name is taken now.
-	_, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{Name: "nightly"}), "")
+	_, _, err := r.manager.Submit(t.Context(), jobs.Submission{Spec: r.objectSpec(&enginev1.ObjectSink{Name: "nightly"})})
 	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), `is pinned as "nightly/0" already`) {
 		t.Errorf("%v", err)
 	}
@@ -329,7 +329,7 @@ func TestOutputsAreOwnedPinnedAndEnd(t *testing.T) {
 func TestTwoJobsOfOneName(t *testing.T) {
 	r := newRig(t, jobs.Config{Objects: newDirectory()})
 	first := r.submitSpec(r.objectSpec(&enginev1.ObjectSink{Name: "nightly"}))
-	_, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{Name: "nightly"}), "")
+	_, _, err := r.manager.Submit(t.Context(), jobs.Submission{Spec: r.objectSpec(&enginev1.ObjectSink{Name: "nightly"})})
 	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), string(first)) {
 		t.Errorf("%v", err)
 	}
@@ -384,7 +384,7 @@ func TestBadRefs(t *testing.T) {
 
 func TestObjectsWithoutAStore(t *testing.T) {
 	r := newRig(t, jobs.Config{})
-	if _, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{}), ""); engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "no object store") {
+	if _, _, err := r.manager.Submit(t.Context(), jobs.Submission{Spec: r.objectSpec(&enginev1.ObjectSink{})}); engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "no object store") {
 		t.Errorf("%v", err)
 	}
 	id := r.submitSpec(r.objectSpec(nil, "a"))
@@ -394,7 +394,7 @@ func TestObjectsWithoutAStore(t *testing.T) {
 	}
 
 	r = newRig(t, jobs.Config{Objects: newDirectory(), Ephemeral: true})
-	_, _, err := r.manager.Submit(t.Context(), r.objectSpec(&enginev1.ObjectSink{}), "")
+	_, _, err := r.manager.Submit(t.Context(), jobs.Submission{Spec: r.objectSpec(&enginev1.ObjectSink{})})
 	if engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "set sink.object.checkpoint") {
 		t.Errorf("%v", err)
 	}

@@ -24,12 +24,12 @@ type objectOutput struct {
 // recoverer makes those of some objects again that are lost.
 type recoverer func(ctx context.Context, ids []engine.ObjectID) error
 
-// place tells jobs apart by the names that they pin.
-func (o objectOutput) place() string {
+// places tells jobs apart by the names that they pin.
+func (o objectOutput) places() []string {
 	if o.Name == "" {
-		return "objects of job " + string(o.Job)
+		return []string{"objects of job " + string(o.Job)}
 	}
-	return "objects " + o.Name + "/*"
+	return []string{"objects " + o.Name + "/*"}
 }
 
 // Check implements output.

@@ -225,7 +225,7 @@ func (m *Manager) rerun(ctx context.Context, id engine.TaskID, depth int) error 
 		defer cancel()
 	}
 	read := inputsOf(job.Plan, id.Index)
-	if err := jobplan.CheckInputs(ctx, read); err != nil {
+	if err := jobplan.CheckInputs(ctx, m.config.Storage, read); err != nil {
 		return err
 	}
 	if err := m.bringInputs(ctx, job, jobplan.InputObjects(read), depth); err != nil {
@@ -246,7 +246,7 @@ func (m *Manager) rerun(ctx context.Context, id engine.TaskID, depth int) error 
 	}()
 	m.log(id.Job, "INFO", "an output is lost and asked for; its task runs again", map[string]string{"task": strconv.Itoa(id.Index)})
 	m.dispatcher.Rerun(dispatch.Job{
-		ID: job.ID, Run: job.Resumptions, TraceParent: job.TraceParent, Spec: job.Spec, Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
+		ID: job.ID, Run: job.Resumptions, TraceParent: job.TraceParent, Spec: resolved(job), Plan: job.Plan, Request: request, MaxAttempts: jobplan.MaxAttempts(job.Spec),
 	}, id.Index)
 	select {
 	case end := <-ended:

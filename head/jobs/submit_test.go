@@ -13,7 +13,7 @@ func TestARepeatedSubmissionMakesOneJob(t *testing.T) {
 	r := newRig(t, jobs.Config{})
 	id := engine.NewJobID(time.Now())
 	submit := func(id engine.JobID, out, submission string) (engine.JobID, bool, error) {
-		return r.manager.SubmitAs(t.Context(), id, r.spec("in.csv", out), submission)
+		return r.manager.Submit(t.Context(), jobs.Submission{ID: id, Spec: r.spec("in.csv", out), SubmissionID: submission})
 	}
 	// While the first is under way, and after it.
 	release := r.stall()
@@ -55,7 +55,7 @@ func TestARepeatedNamedSubmissionIsNotAttachedTo(t *testing.T) {
 		wanted   engine.JobID
 		attached bool
 	}{{mine, false}, {mine, false}, {other, true}, {"", true}} {
-		id, attached, err := r.manager.SubmitAs(t.Context(), test.wanted, r.spec("in.csv", "out"), "nightly")
+		id, attached, err := r.manager.Submit(t.Context(), jobs.Submission{ID: test.wanted, Spec: r.spec("in.csv", "out"), SubmissionID: "nightly"})
 		if id != mine || attached != test.attached || err != nil {
 			t.Errorf("wanted %q: job %s, attached %v: %v, expected %s and %v", test.wanted, id, attached, err, mine, test.attached)
 		}

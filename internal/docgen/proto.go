@@ -172,6 +172,8 @@ func typeName(f protoField, messages map[string]*protoMessage) string {
 			return "number"
 		case "int32", "int64", "uint32", "uint64":
 			return "whole number"
+		case "google.protobuf.Struct":
+			return "mapping of text to anything"
 		}
 		return kind
 	}

@@ -341,6 +341,15 @@ type Selection struct {
 	bits bitmap
 }
 
+// NewSelection returns the selection of the rows at the places of indices, of a record batch of so many rows.
+func NewSelection(rows int, indices []int32) Selection {
+	s := Selection{rows: rows, bits: make(bitmap, (rows+63)/64)}
+	for _, i := range indices {
+		s.bits[i/64] |= 1 << (i % 64)
+	}
+	return s
+}
+
 // Len is how many rows the record batch has.
 func (s Selection) Len() int { return s.rows }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // decoder fills a message from nodes and collects what is wrong with them. It goes as deep as the message's descriptor, which
-// is not recursive, so neither nested nor self-referring nodes can make it run away.
+// is not recursive, or else as maxDepth, so neither nested nor self-referring nodes can make it run away.
 type decoder struct {
 	name string
 	// override is the path of the --set that is being applied, which then stands for the position; empty for the file.
@@ -88,6 +88,10 @@ func isNull(n *yaml.Node) bool {
 }
 
 func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
+	if s := structure(m); s != nil {
+		d.structure(n, s, path, 0)
+		return
+	}
 	if n = d.enter(n); n == nil {
 		return
 	}
@@ -268,6 +272,9 @@ func (d *decoder) merge(n *yaml.Node, path string, depth int) []pair {
 
 // checkOneofs reports messages of which no kind is set, such as a step without its operation.
 func (d *decoder) checkOneofs(m protoreflect.Message, path string) {
+	if structure(m) != nil {
+		return
+	}
 	oneofs := m.Descriptor().Oneofs()
 	for i := range oneofs.Len() {
 		if o := oneofs.Get(i); !o.IsSynthetic() && m.WhichOneof(o) == nil {

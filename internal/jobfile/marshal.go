@@ -110,6 +110,9 @@ func fieldNode(v protoreflect.Value, fd protoreflect.FieldDescriptor) (*yaml.Nod
 func singleNode(v protoreflect.Value, fd protoreflect.FieldDescriptor) (*yaml.Node, error) {
 	switch fd.Kind() {
 	case protoreflect.MessageKind:
+		if s := structure(v.Message()); s != nil {
+			return structureNode(s, string(fd.Name()))
+		}
 		return messageNode(v.Message())
 	case protoreflect.StringKind:
 		return stringNode(strings.ReplaceAll(v.String(), "${", "$${")), nil

@@ -37,21 +37,41 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 		if embed := step.GetEmbed(); embed != nil {
 			d.model(&embed.Model, base, "steps."+strconv.Itoa(i)+".embed.model")
 		}
+		where := "steps." + strconv.Itoa(i)
+		if hot := step.GetOneHot(); hot != nil {
+			d.absolute(&hot.Fitted, base, false, where+".one_hot.fitted")
+		}
+		if index := step.GetIndex(); index != nil {
+			d.absolute(&index.Fitted, base, false, where+".index.fitted")
+		}
+		if scale := step.GetScale(); scale != nil {
+			d.absolute(&scale.Fitted, base, false, where+".scale.fitted")
+		}
 	}
-	if sink := spec.GetSink().GetParquet(); sink != nil {
-		d.absolute(&sink.Path, base, false, "sink.parquet.path")
+	d.sinkPaths(spec.GetSink(), base, "sink")
+	for name, sink := range spec.GetSinks() {
+		d.sinkPaths(sink, base, "sinks."+name)
 	}
-	if sink := spec.GetSink().GetCsv(); sink != nil {
-		d.absolute(&sink.Path, base, false, "sink.csv.path")
+	if rows := spec.GetOnBadRow(); rows != nil {
+		d.absolute(&rows.Path, base, false, "on_bad_row.path")
 	}
-	if sink := spec.GetSink().GetJson(); sink != nil {
-		d.absolute(&sink.Path, base, false, "sink.json.path")
+}
+
+func (d *decoder) sinkPaths(spec *enginev1.Sink, base, where string) {
+	if sink := spec.GetParquet(); sink != nil {
+		d.absolute(&sink.Path, base, false, where+".parquet.path")
 	}
-	if sink := spec.GetSink().GetArrow(); sink != nil {
-		d.absolute(&sink.Path, base, false, "sink.arrow.path")
+	if sink := spec.GetCsv(); sink != nil {
+		d.absolute(&sink.Path, base, false, where+".csv.path")
 	}
-	if sink := spec.GetSink().GetObject(); sink != nil {
-		d.absolute(&sink.Checkpoint, base, false, "sink.object.checkpoint")
+	if sink := spec.GetJson(); sink != nil {
+		d.absolute(&sink.Path, base, false, where+".json.path")
+	}
+	if sink := spec.GetArrow(); sink != nil {
+		d.absolute(&sink.Path, base, false, where+".arrow.path")
+	}
+	if sink := spec.GetObject(); sink != nil {
+		d.absolute(&sink.Checkpoint, base, false, where+".object.checkpoint")
 	}
 }
 

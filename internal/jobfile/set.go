@@ -68,6 +68,10 @@ func (d *decoder) set(m protoreflect.Message, assignment string) {
 			m = list.Get(index).Message()
 			i++
 		case fd.Message() != nil:
+			if structure(m.Mutable(fd).Message()) != nil {
+				d.fail(here, "%s: set the whole of it", field)
+				return
+			}
 			m = m.Mutable(fd).Message()
 		default:
 			d.fail(here, "%s has no fields", field)

@@ -28,6 +28,7 @@ type step struct {
 	embed  *boundEmbed
 	filter *boundFilter
 	with   *boundWith
+	mapped *boundMap
 }
 
 type boundInfer struct {
@@ -42,6 +43,7 @@ type binding struct {
 	steps  []step
 	// final are the columns of the output.
 	final []column
+	fitting
 }
 
 // binder walks the steps with the table as it is after each.
@@ -55,12 +57,15 @@ type binder struct {
 	gone map[string]string
 	// texts says which value made a column text, where that is known; see dataset.Layout.
 	texts map[string]string
+	unfitted
+	// operators are those that steps map may name; nil if there are none.
+	operators Operators
 }
 
 // bind checks every step against the table that the steps before it leave, and the models that they use. table names the source
-// in messages; texts is that of dataset.Layout.
-func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table string, texts map[string]string) (*binding, error) {
-	b := &binder{table: table, texts: texts, models: models, nextID: source.NumFields(), gone: map[string]string{}}
+// in messages; texts is that of dataset.Layout; operators are those that steps map may name.
+func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table string, texts map[string]string, operators Operators) (*binding, error) {
+	b := &binder{table: table, texts: texts, models: models, operators: operators, nextID: source.NumFields(), gone: map[string]string{}}
 	seen := map[string]bool{}
 	for i, f := range source.Fields() {
 		if seen[f.Name] {
@@ -75,6 +80,10 @@ func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table str
 		field := indexed("steps", i)
 		var next step
 		var err error
+		if b.beginStep(i, s) {
+			bound.open = true
+			break
+		}
 		switch kind := s.GetKind().(type) {
 		case *enginev1.Step_Select:
 			next, err = b.bindSelect(field+".select", kind.Select.GetColumns())
@@ -96,15 +105,28 @@ func bind(spec *enginev1.JobSpec, source *arrow.Schema, models models, table str
 			next, err = b.bindIndex(field+".index.columns", kind.Index.GetColumns())
 		case *enginev1.Step_Scale:
 			next, err = b.bindScale(field+".scale.columns", kind.Scale.GetColumns())
+		case *enginev1.Step_Map:
+			next, err = b.bindMap(field+".map", kind.Map)
+		case *enginev1.Step_Split:
+			// It leaves the table as it is: which sink gets a row is found out when it is written.
+			err = b.bindSplit(field+".split", kind.Split)
+			if err == nil {
+				continue
+			}
 		default:
 			err = invalid(field, stepRequired)
+		}
+		if err != nil && b.mayWait() {
+			bound.open = true
+			break
 		}
 		if err != nil {
 			return nil, err
 		}
+		b.endStep(next)
 		bound.steps = append(bound.steps, next)
 	}
-	bound.final = b.columns
+	bound.final, bound.points, bound.partial = b.columns, b.points, bound.open || b.vague()
 	return bound, nil
 }
 
@@ -135,6 +157,7 @@ func (b *binder) places(op string, names []string) ([]int, error) {
 		if places[i] >= 0 {
 			continue
 		}
+		b.missing = append(b.missing, name)
 		if len(missing) == most {
 			more++
 			continue
@@ -179,6 +202,7 @@ func cutQuoted(text string) (name, rest string) {
 }
 
 func (b *binder) bindSelect(op string, names []string) (step, error) {
+	names = b.selectUnfitted(names)
 	places, err := b.places(op, names)
 	if err != nil {
 		return step{}, err
@@ -200,6 +224,7 @@ func (b *binder) bindSelect(op string, names []string) (step, error) {
 }
 
 func (b *binder) bindRename(op string, names map[string]string) (step, error) {
+	names = b.renameUnfitted(names)
 	old := sortedKeys(names)
 	places, err := b.places(op, old)
 	if err != nil {

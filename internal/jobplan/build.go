@@ -27,8 +27,13 @@ type Options struct {
 	TargetSplitBytes int64
 	// Objects describes the objects that a job reads. Nil means that there is no object store: a job that reads objects is refused.
 	Objects Objects
+	// Operators are those that steps map may name. Nil means that there are none.
+	Operators Operators
 	// Storage has the buckets that a job reads from. Nil means that there are none: a job that reads from one is refused.
 	Storage Storage
+	// Known are the inputs that earlier jobs have read, which are left out. Nil means that all are read. If nothing is left, the plan has no
+	// inputs and no tasks.
+	Known Known
 }
 
 // Build makes the plan of a job: it lists the inputs, opens the models, settles the schema, binds the steps, and cuts the inputs
@@ -47,12 +52,24 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
-	source, files, err := findInputs(ctx, spec, options)
+	plan := &enginev1.Plan{}
+	find := findInputs
+	if options.Known != nil {
+		find = findNew
+	}
+	source, files, err := find(ctx, spec, options)
 	if err != nil {
 		return nil, err
 	}
-	outputPlan, err := output.plan(files)
-	if err != nil {
+	if options.Known != nil {
+		if files, plan.InputsKnown, err = leaveOut(files, options.Known); err != nil {
+			return nil, err
+		}
+	}
+	if err := output.plan(files, plan); err != nil || len(files) == 0 {
+		return plan, err
+	}
+	if spec, err = useFitted(ctx, spec, plan); err != nil {
 		return nil, err
 	}
 	models, err := openModels(ctx, spec)
@@ -71,15 +88,17 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err != nil {
 		return nil, err
 	}
-	bound, err := bind(spec, layout.Schema, models, tableName(spec, files[0].Path), layout.Texts)
+	bound, err := bind(spec, layout.Schema, models, tableName(spec, files[0].Path), layout.Texts, options.Operators)
 	if err != nil {
 		return nil, hintDelimiter(spec, layout.Schema, err)
 	}
 	_, _, outputSchema := bound.lower()
-	if err := output.check(outputSchema); err != nil {
-		return nil, err
+	if !bound.open { // Else Fitted does, once all steps are fitted.
+		if err := output.check(ctx, outputSchema); err != nil {
+			return nil, err
+		}
 	}
-	plan := &enginev1.Plan{SourceSchema: EncodeSchema(layout.Schema), Output: outputPlan}
+	plan.SourceSchema = EncodeSchema(layout.Schema)
 	places := make(map[inputName]int32, len(files))
 	for i, f := range files {
 		places[nameOf(f)] = int32(i)
@@ -91,9 +110,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	for _, f := range layout.Schema.Fields() {
 		plan.SourceColumns = append(plan.SourceColumns, &enginev1.ColumnInfo{Name: f.Name, Type: dataset.TypeName(f.Type)})
 	}
-	for _, c := range bound.final {
-		plan.OutputColumns = append(plan.OutputColumns, &enginev1.ColumnInfo{Name: c.field.Name, Type: dataset.TypeName(c.field.Type)})
-	}
+	plan.OutputColumns = bound.outputColumns()
 	for i := range models {
 		if pin := models[i].pin(i); pin != nil {
 			plan.Models = append(plan.Models, pin)
@@ -109,6 +126,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 			task.Splits = append(task.Splits, &enginev1.Split{
 				Input: place, StartOffsetBytes: s.StartOffsetBytes, EndOffsetBytes: s.EndOffsetBytes,
 				FirstRowGroup: int32(s.FirstRowGroup), RowGroups: int32(s.RowGroups),
+				Lower: s.Lower, Upper: s.Upper, Nulls: s.Nulls,
 			})
 		}
 		plan.Tasks = append(plan.Tasks, task)
@@ -152,6 +170,9 @@ func SplitOf(file *enginev1.InputFile, split *enginev1.Split) dataset.Split {
 		EndOffsetBytes:   split.GetEndOffsetBytes(),
 		FirstRowGroup:    int(split.GetFirstRowGroup()),
 		RowGroups:        int(split.GetRowGroups()),
+		Lower:            split.GetLower(),
+		Upper:            split.GetUpper(),
+		Nulls:            split.GetNulls(),
 	}
 }
 

@@ -178,12 +178,13 @@ func TestBuildOutput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		output, err := jobplan.Folder(spec, testJob)
-		if err != nil {
-			t.Fatal(err)
+		folders, err := jobplan.Folders(spec, testJob, nil)
+		if err != nil || len(folders) != 1 {
+			t.Fatal(folders, err)
 		}
+		output := folders[0].Place
 		got := fmt.Sprintf("%s in %s %s", plan.GetOutput().GetFolder(), plan.GetOutput().GetWorkFolder(), plan.GetOutput().GetMode())
-		if want := strings.ReplaceAll(test.want, "DIR", dir); got != want || got != fmt.Sprintf("%s in %s %s", output.Folder, output.WorkFolder, output.Mode) {
+		if want := strings.ReplaceAll(test.want, "DIR", dir); got != want || got != fmt.Sprintf("%s in %s %s", output.Target(), output.Work(), output.WriteMode()) {
 			t.Errorf("got %s and %+v, want %s", got, output, want)
 		}
 	}

@@ -453,17 +453,21 @@ func TestCompileChecksThePlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	op := program.Ops[0].(jobplan.InferOp)
-	if program.Threads != 2 || program.BatchRows != 3 || program.BatchBytes != 5000 || program.Sink.Extension() != ".parquet" ||
+	if program.Threads != 2 || program.BatchRows != 3 || program.BatchBytes != 5000 ||
 		op.ModelPath != model || op.ONNXPath != model || op.Digest != plan.GetModels()[0].GetDigest() {
 		t.Errorf("got %+v", program)
 	}
-	if err := jobplan.CheckModels(t.Context(), spec, plan); err != nil {
-		t.Error(err)
+	if lines, err := jobplan.CompareModels(t.Context(), spec, plan); err != nil || lines != nil {
+		t.Error(lines, err)
 	}
 	write(t, model, string(onnx([]string{"b: double[?]"}, []string{"y: double[?]"})))
 	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed: its digest is sha256:")
-	wantError(t, jobplan.CheckModels(t.Context(), spec, plan), engine.KindModel, dir, "verify model: DIR/m.onnx: the model has changed")
+	before := plan.GetModels()[0].GetDigest()
+	lines, err := jobplan.CompareModels(t.Context(), spec, plan)
+	if err != nil || len(lines) != 1 || !strings.HasPrefix(lines[0], "changed  model of steps[0], "+model+": "+before+" -> sha256:") {
+		t.Error(lines, err)
+	}
 	plan.Models = nil
 	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindInvalidArgument, dir, "compile job: DIR/m.onnx: the plan does not pin the model of steps[0]")

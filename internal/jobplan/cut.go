@@ -97,7 +97,8 @@ func splitSizes(splits []dataset.Split) []int64 {
 		if s.RowGroups > 0 {
 			sizes[i] = s.File.SizeBytes / rowGroups[s.File.Path] * int64(s.RowGroups)
 		} else {
-			sizes[i] = s.EndOffsetBytes - s.StartOffsetBytes
+			// Of a database's nobody knows, so they are the same.
+			sizes[i] = max(1, s.EndOffsetBytes-s.StartOffsetBytes)
 		}
 	}
 	return sizes

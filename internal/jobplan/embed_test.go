@@ -111,8 +111,8 @@ func TestEmbedModelIsPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := jobplan.CheckModels(t.Context(), spec, plan); err != nil {
-		t.Error(err)
+	if lines, err := jobplan.CompareModels(t.Context(), spec, plan); err != nil || lines != nil {
+		t.Error(lines, err)
 	}
 	tokenizer := filepath.Join(model, "tokenizer.json")
 	content, err := os.ReadFile(tokenizer)
@@ -120,7 +120,9 @@ func TestEmbedModelIsPinned(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, tokenizer, string(content)+"\n")
-	wantError(t, jobplan.CheckModels(t.Context(), spec, plan), engine.KindModel, dir, "verify model: "+model+": the model has changed")
+	if lines, err := jobplan.CompareModels(t.Context(), spec, plan); err != nil || len(lines) != 1 || !strings.Contains(lines[0], "model of steps[0]") {
+		t.Error(lines, err)
+	}
 	_, err = jobplan.Compile(t.Context(), spec, plan, nil)
 	wantError(t, err, engine.KindModel, dir, "verify model: "+model+": the model has changed")
 	// The output must not replace the model.

@@ -44,10 +44,11 @@ type boundFilter struct {
 
 // boundWith is a step with.
 type boundWith struct {
-	// values are by the ids of the new columns, and after are the ids of the table's columns after the step.
+	// values are by the ids of the new columns, as are uses, the columns that each is made of; after are the ids of the table's columns
+	// after the step.
 	values map[int]WithColumn
+	uses   map[int][]int
 	after  []int
-	uses   []int
 }
 
 func validateFilter(field string, filter *enginev1.FilterStep) error {
@@ -134,7 +135,7 @@ type calculated struct {
 // calculate appends columns to the table, or replaces those of their names. Columns whose names are in drop go; each name says by what.
 func (b *binder) calculate(values []calculated, drop map[string]string) (step, error) {
 	schema := b.schema()
-	with := &boundWith{values: map[int]WithColumn{}}
+	with := &boundWith{values: map[int]WithColumn{}, uses: map[int][]int{}}
 	after := slices.Clone(b.columns)
 	for _, v := range values {
 		bound, err := v.value.BindValue(schema)
@@ -144,7 +145,7 @@ func (b *binder) calculate(values []calculated, drop map[string]string) (step, e
 		made := column{id: b.nextID, field: arrow.Field{Name: v.name, Type: bound.Type(), Nullable: true}}
 		b.nextID++
 		with.values[made.id] = WithColumn{Name: v.name, Value: v.value}
-		with.uses = append(with.uses, b.ids(bound.Columns())...)
+		with.uses[made.id] = b.ids(bound.Columns())
 		if place := b.find(v.name); place >= 0 {
 			after[place] = made
 		} else {
@@ -172,6 +173,7 @@ func (b *binder) expressionError(op string, err error) error {
 	if !mistake.Column {
 		return engine.Errorf(engine.KindData, op, "", "%w%s", mistake, suggestionAmong(mistake))
 	}
+	b.missing = append(b.missing, mistake.Unknown)
 	if b.find(mistake.Unknown) >= 0 {
 		return engine.Errorf(engine.KindData, op, "", "%w", mistake)
 	}

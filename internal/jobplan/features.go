@@ -6,24 +6,35 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine/internal/expression"
+	"github.com/f708428e/engine/internal/fit"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// maxCategories bounds the categories of one column.
-const maxCategories = 10_000
+// What a job file may say of values that are found in the data.
+const (
+	orderValue     = "value"
+	orderFrequency = "frequency"
+	methodStandard = "standard"
+	methodMinMax   = "min_max"
+)
 
-func validateCategories(field string, columns []*enginev1.CategoryColumn) error {
+func validateCategories(field string, columns []*enginev1.CategoryColumn, fitted string) error {
 	names := make([]string, len(columns))
+	open := 0
 	for i, c := range columns {
 		at := indexed(field, i)
 		names[i] = c.GetName()
 		switch n := len(c.GetCategories()); {
 		case c.GetName() == "":
 			return invalid(at+".name", "required")
+		case n > fit.MaxCategories:
+			return invalid(at+".categories", "%d categories, at most %d are allowed", n, fit.MaxCategories)
+		case n > 0 && c.GetOrder() != "":
+			return invalid(at+".order", "categories that are given have an order").WithHint("leave one of the two out")
+		case c.GetOrder() != "" && fitted != "":
+			return invalid(at+".order", "the categories of fitted have an order")
 		case n == 0:
-			return invalid(at+".categories", "required: categories are not found in the data in this version")
-		case n > maxCategories:
-			return invalid(at+".categories", "%d categories, at most %d are allowed", n, maxCategories)
+			open++
 		}
 		if err := validateOnce(c.GetCategories(), func(j int) string { return indexed(at+".categories", j) }); err != nil {
 			return err
@@ -31,8 +42,14 @@ func validateCategories(field string, columns []*enginev1.CategoryColumn) error 
 		if err := oneOf(at+".unknown", c.GetUnknown(), []string{"error", "ignore"}); err != nil {
 			return err
 		}
+		if err := oneOf(at+".order", c.GetOrder(), []string{orderValue, orderFrequency}); err != nil {
+			return err
+		}
 	}
-	return validateFeatures(field, names)
+	if err := validateFeatures(field, names); err != nil {
+		return err
+	}
+	return validateFitted(field, fitted, open)
 }
 
 // validateFeatures refuses a step without columns, and a column that comes twice.
@@ -58,19 +75,26 @@ func validateOnce(texts []string, field func(i int) string) error {
 	return nil
 }
 
-func validateScale(field string, columns []*enginev1.ScaledColumn) error {
+func validateScale(field string, columns []*enginev1.ScaledColumn, fitted string) error {
 	names := make([]string, len(columns))
+	open := 0
 	for i, c := range columns {
 		at := indexed(field, i)
 		names[i] = c.GetName()
+		if err := oneOf(at+".method", c.GetMethod(), []string{methodStandard, methodMinMax}); err != nil {
+			return err
+		}
 		byMean, byRange := c.Mean != nil && c.Std != nil, c.Min != nil && c.Max != nil
 		switch {
 		case c.GetName() == "":
 			return invalid(at+".name", "required")
-		case c.Mean == nil && c.Std == nil && c.Min == nil && c.Max == nil:
-			return invalid(at, "set mean and std, or min and max: they are not found in the data in this version")
+		case !scaleGiven(c):
+			open++
+			continue
 		case byMean == byRange, byMean && (c.Min != nil || c.Max != nil), byRange && (c.Mean != nil || c.Std != nil):
-			return invalid(at, "set either mean and std, or min and max")
+			return invalid(at, "set either mean and std, or min and max, or none of them to find them in the data")
+		case byMean && c.GetMethod() == methodMinMax, byRange && c.GetMethod() == methodStandard:
+			return invalid(at+".method", "%s does not go with the numbers that are given", c.GetMethod())
 		}
 		for _, given := range []struct {
 			name  string
@@ -81,15 +105,18 @@ func validateScale(field string, columns []*enginev1.ScaledColumn) error {
 			}
 		}
 		switch {
-		case byMean && c.GetStd() <= 0:
-			return invalid(at+".std", "%v must be above 0", c.GetStd())
-		case byRange && c.GetMax() <= c.GetMin():
-			return invalid(at+".max", "%v must be above min, which is %v", c.GetMax(), c.GetMin())
+		case byMean && c.GetStd() < 0:
+			return invalid(at+".std", "%v must not be below 0", c.GetStd())
+		case byRange && c.GetMax() < c.GetMin():
+			return invalid(at+".max", "%v must not be below min, which is %v", c.GetMax(), c.GetMin())
 		case byRange && math.IsInf(c.GetMax()-c.GetMin(), 0):
 			return invalid(at+".max", "%v is too far from min, which is %v", c.GetMax(), c.GetMin())
 		}
 	}
-	return validateFeatures(field, names)
+	if err := validateFeatures(field, names); err != nil {
+		return err
+	}
+	return validateFitted(field, fitted, open)
 }
 
 // oneHotNames are the columns that a step one_hot makes of one.
@@ -109,6 +136,10 @@ func (b *binder) bindOneHot(field string, columns []*enginev1.CategoryColumn) (s
 			return step{}, err
 		}
 		drop[c.GetName()] = field
+		if err := b.fitCategories(indexed(field, i), c); err != nil {
+			return step{}, err
+		}
+		b.fitOneHot(c)
 	}
 	made := map[string]bool{}
 	for i, c := range columns {
@@ -133,6 +164,9 @@ func (b *binder) bindIndex(field string, columns []*enginev1.CategoryColumn) (st
 		if _, err := b.places(at, []string{c.GetName()}); err != nil {
 			return step{}, err
 		}
+		if err := b.fitCategories(at, c); err != nil {
+			return step{}, err
+		}
 		values = append(values, calculated{at, c.GetName(), expression.Position(c.GetName(), c.GetCategories(), c.GetUnknown() != "ignore")})
 	}
 	return b.calculate(values, nil)
@@ -145,9 +179,13 @@ func (b *binder) bindScale(field string, columns []*enginev1.ScaledColumn) (step
 		if _, err := b.places(at, []string{c.GetName()}); err != nil {
 			return step{}, err
 		}
+		b.fitScale(c)
 		zero, one := c.GetMean(), c.GetStd()
 		if c.Min != nil {
 			zero, one = c.GetMin(), c.GetMax()-c.GetMin()
+		}
+		if one == 0 { // All values are the same, or the numbers are not known yet.
+			one = 1
 		}
 		number := func(f float64) string { return strconv.FormatFloat(f, 'e', -1, 64) }
 		name := `"` + strings.ReplaceAll(c.GetName(), `"`, `""`) + `"`

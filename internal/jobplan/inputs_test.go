@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,24 +175,101 @@ func TestCheckInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := jobplan.CheckInputs(t.Context(), plan); err != nil {
+	if err := jobplan.CheckInputs(t.Context(), nil, plan); err != nil {
 		t.Error(err)
 	}
 	if err := os.Remove(paths[0]); err != nil {
 		t.Fatal(err)
 	}
 	write(t, paths[1], "a\n12\n")
-	if err := os.Chtimes(paths[2], time.Time{}, time.Unix(1, 0)); err != nil {
-		t.Fatal(err)
+	for _, p := range paths[1:3] {
+		if err := os.Chtimes(p, time.Time{}, time.Unix(1, 5)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	err = jobplan.CheckInputs(t.Context(), plan)
-	wantError(t, err, engine.KindConflict, dir, "check inputs: inputs have changed since the job was accepted: DIR/in/00.csv is gone; "+
-		"DIR/in/01.csv has 5 bytes, expected 4; DIR/in/02.csv was modified (put the old files back, or submit the job again under another id)")
+	was := func(i int) string {
+		return time.Unix(0, plan.GetInputs()[i].GetModifiedUnixNanos()).UTC().Format(time.RFC3339Nano)
+	}
+	err = jobplan.CheckInputs(t.Context(), nil, plan)
+	wantError(t, err, engine.KindConflict, dir, "check inputs: inputs have changed since the job was planned:\n"+
+		"  removed  DIR/in/00.csv: 4 bytes, modified "+was(0)+"\n"+
+		"  changed  DIR/in/01.csv: 4 -> 5 bytes, modified "+was(1)+" -> 1970-01-01T00:00:01.000000005Z\n"+
+		"  changed  DIR/in/02.csv: modified "+was(2)+" -> 1970-01-01T00:00:01.000000005Z (put the old files back, or submit the job again under another id)")
 	for _, p := range paths[3:] {
 		if err := os.Remove(p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err = jobplan.CheckInputs(t.Context(), plan)
-	wantError(t, err, engine.KindConflict, dir, "DIR/in/09.csv is gone; and 3 more (put")
+	err = jobplan.CheckInputs(t.Context(), nil, plan)
+	wantError(t, err, engine.KindConflict, dir, "removed  DIR/in/11.csv: 4 bytes")
+	wantError(t, err, engine.KindConflict, dir, "\n  removed  and 1 more\n")
+}
+
+// TestCompareInputs changes a folder under a job of which a part is done.
+func TestCompareInputs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.csv", "b.csv", "c.csv"} {
+		write(t, filepath.Join(dir, "in", name), "a\n1\n")
+	}
+	spec := parse(t, dir, `{"source": {"csv": {"paths": ["DIR/in"]}}, "sink": {"parquet": {"path": "DIR/in/out"}}}`)
+	plan, err := jobplan.Build(t.Context(), testJob, spec, jobplan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare := func(onlyNew bool, done ...int) jobplan.InputChanges {
+		t.Helper()
+		changes, err := jobplan.CompareInputs(t.Context(), nil, spec, plan, onlyNew, func(task int) bool { return slices.Contains(done, task) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changes
+	}
+	want := func(changes jobplan.InputChanges, gone int, lines ...string) {
+		t.Helper()
+		got := changes.Lines()
+		if len(got) != len(lines) || changes.Done != gone {
+			t.Fatalf("%d done and %q, want %d and %q", changes.Done, got, gone, lines)
+		}
+		for i, line := range lines {
+			if !strings.HasPrefix(strings.ReplaceAll(got[i], dir, "DIR"), line) {
+				t.Errorf("line %q, want %q", got[i], line)
+			}
+		}
+	}
+	// What the job itself has written there is no new input.
+	write(t, filepath.Join(dir, "in", "out", "part-"+string(testJob)+"-000000.parquet"), "x")
+	want(compare(false), 0)
+	write(t, filepath.Join(dir, "in", "d.csv"), "a\n1\n")
+	if err := os.Remove(filepath.Join(dir, "in", "a.csv")); err != nil {
+		t.Fatal(err)
+	}
+	want(compare(false), 0, "added    DIR/in/d.csv: 4 bytes, modified ", "removed  DIR/in/a.csv: 4 bytes, modified ")
+	want(compare(false, 0), 1, "added    DIR/in/d.csv")
+	want(compare(true, 0), 1)
+	want(compare(true, 1, 2), 0, "removed  DIR/in/a.csv")
+	write(t, filepath.Join(dir, "in", "b.csv"), "a\n1\n2\n")
+	want(compare(true, 0, 1, 2), 1, "changed  DIR/in/b.csv: 4 -> 6 bytes, modified ")
+	if err := os.RemoveAll(filepath.Join(dir, "in")); err != nil {
+		t.Fatal(err)
+	}
+	want(compare(false, 0, 1, 2), 3)
+	want(compare(false, 0, 1), 2, "removed  DIR/in/c.csv")
+}
+
+func TestSpecChanges(t *testing.T) {
+	before := parse(t, "", `{"name": "a", "source": {"csv": {"paths": ["/a", "/b"], "header": false}}, "batch": {"rows": 5},
+		"steps": [{"select": {"columns": ["x"]}}], "sink": {"parquet": {"path": "/o", "mode": "append"}}, "labels": {"k": "v", "l": "1"}}`)
+	after := parse(t, "", `{"name": "a", "source": {"csv": {"paths": ["/a", "/c", "/d"], "header": true}}, "batch": {},
+		"steps": [{"filter": {"where": "x > 1"}}], "sink": {"json": {"path": "/o"}}, "labels": {"k": "w", "m": "1"}}`)
+	want := []string{
+		`source.csv.paths[1]: "/b" -> "/c"`, `source.csv.header: false -> true`, `batch.rows: 5 -> unset`, `steps[0].select.columns[0]: "x" -> unset`,
+		`sink.parquet.path: "/o" -> unset`, `sink.parquet.mode: "append" -> unset`, `labels.k: "v" -> "w"`, `labels.l: "1" -> unset`,
+		`source.csv.paths[2]: unset -> "/d"`, `batch: unset -> {}`, `steps[0].filter.where: unset -> "x > 1"`, `sink.json.path: unset -> "/o"`, `labels.m: unset -> "1"`,
+	}
+	if got := jobplan.SpecChanges(before, after); !slices.Equal(got, want) {
+		t.Errorf("got %s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if got := jobplan.SpecChanges(before, before); got != nil {
+		t.Errorf("got %q of equal ones", got)
+	}
 }

@@ -49,6 +49,13 @@ func validateRefs(field string, refs []string) error {
 
 // findInputs returns the source of a job that passed Validate, and its files or objects.
 func findInputs(ctx context.Context, spec *enginev1.JobSpec, options Options) (dataset.Source, []dataset.File, error) {
+	if kind := spec.GetSource().GetPostgres(); kind != nil {
+		source, err := newPostgresSource(kind)
+		if err != nil {
+			return nil, nil, err
+		}
+		return source, []dataset.File{source.File()}, nil
+	}
 	if spec.GetSource().GetObject() == nil {
 		source, err := newSource(spec, nil, nil)
 		if err != nil {
@@ -217,12 +224,15 @@ func CheckpointURI(folder string, id engine.ObjectID) string {
 	return strings.TrimRight(folder, "/") + "/" + id.String() + ".arrows" + settings
 }
 
-func (o ObjectOutput) part(task int) string             { return o.ID(task).String() }
-func (o ObjectOutput) count() int                       { return 0 }
-func (o ObjectOutput) check(schema *arrow.Schema) error { return object.CheckSchema(schema) }
+func (o ObjectOutput) part(task int) string { return o.ID(task).String() }
+func (o ObjectOutput) count() int           { return 0 }
+func (o ObjectOutput) check(_ context.Context, schema *arrow.Schema) error {
+	return object.CheckSchema(schema)
+}
 
-func (o ObjectOutput) plan([]dataset.File) (*enginev1.OutputPlan, error) {
-	return &enginev1.OutputPlan{}, nil
+func (o ObjectOutput) plan(_ []dataset.File, into *enginev1.Plan) error {
+	into.Output = &enginev1.OutputPlan{}
+	return nil
 }
 
 func (o ObjectOutput) guardModels(models) error { return nil }

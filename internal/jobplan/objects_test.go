@@ -66,7 +66,7 @@ func TestBuildOfObjects(t *testing.T) {
 	if input := plan.GetInputs()[0]; input.GetPath() != (engine.ObjectID{1}).String() || input.GetSizeBytes() != 4000 {
 		t.Errorf("input %v", input)
 	}
-	if err := jobplan.CheckInputs(t.Context(), plan); err != nil {
+	if err := jobplan.CheckInputs(t.Context(), nil, plan); err != nil {
 		t.Errorf("objects do not change: %v", err)
 	}
 	program, err := jobplan.Compile(t.Context(), spec, plan, nil)
@@ -74,8 +74,8 @@ func TestBuildOfObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := arrow.NewSchema([]arrow.Field{{Name: "y", Type: number.Type}, text}, nil)
-	if program.Sink != nil || !program.OutputSchema.Equal(want) {
-		t.Errorf("sink %v, output %v", program.Sink, program.OutputSchema)
+	if folders, err := jobplan.Folders(spec, testJob, nil); len(folders) != 0 || err != nil || !program.OutputSchema.Equal(want) {
+		t.Errorf("folders %v, %v, output %v", folders, err, program.OutputSchema)
 	}
 	split := jobplan.SplitOf(plan.GetInputs()[0], plan.GetTasks()[1].GetSplits()[0])
 	if split.File.Path != (engine.ObjectID{1}).String() || split.FirstRowGroup != 3 || split.RowGroups != 1 {

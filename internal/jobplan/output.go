@@ -1,6 +1,7 @@
 package jobplan
 
 import (
+	"context"
 	"io"
 	"path/filepath"
 
@@ -9,19 +10,19 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/dataset/folder"
+	"github.com/f708428e/engine/dataset/storage"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // output is what planning needs to know of a sink.
 type output interface {
-	// plan says where the output goes, and refuses a place that the job reads from.
-	plan(files []dataset.File) (*enginev1.OutputPlan, error)
+	// plan says in a plan where the output goes, and refuses a place that the job reads from.
+	plan(files []dataset.File, into *enginev1.Plan) error
 	// guardModels refuses to overwrite a model of the job, or a part of one.
 	guardModels(models models) error
 	// check makes sure that the output's columns can be written.
-	check(schema *arrow.Schema) error
-	// part names a task's output.
+	check(ctx context.Context, schema *arrow.Schema) error
+	// part names a task's output; empty if a task may have several, or none.
 	part(task int) string
 	// count is how many outputs the user wants; 0 is one for each split.
 	count() int
@@ -32,60 +33,82 @@ func newOutput(spec *enginev1.JobSpec, job engine.JobID) (output, error) {
 	if spec.GetSink().GetObject() != nil {
 		return NewObjectOutput(spec, job)
 	}
-	sink, err := newSink(spec)
+	if spec.GetSink().GetPostgres() != nil {
+		target, err := PostgresTarget(spec, job)
+		return postgresOutput{target}, err
+	}
+	folders, err := Folders(spec, job, nil) // Planning looks at no output
 	if err != nil {
 		return nil, err
 	}
-	place, err := Folder(spec, job)
-	if err != nil {
-		return nil, err
+	_, files := fileSinkOf("", sinksOf(spec)[0].sink)
+	return foldersOutput{folders: folders, job: job, files: int(files.GetFiles())}, overlaps(folders)
+}
+
+// foldersOutput are folders of files, mostly one.
+type foldersOutput struct {
+	folders []Folder
+	job     engine.JobID
+	files   int
+}
+
+func (o foldersOutput) part(task int) string {
+	if SeveralParts(o.folders) {
+		return ""
 	}
-	_, files := sinkOf(spec)
-	return folderOutput{Output: place, sink: sink, files: int(files.GetFiles())}, nil
+	return o.folders[0].PartName(o.job, task, "")
 }
 
-// folderOutput is a folder of files.
-type folderOutput struct {
-	folder.Output
-	sink  dataset.Sink
-	files int
-}
+func (o foldersOutput) count() int { return o.files }
 
-func (o folderOutput) part(task int) string { return folder.PartName(o.Job, task, o.sink.Extension()) }
-func (o folderOutput) count() int           { return o.files }
-
-func (o folderOutput) guardModels(models models) error {
-	for _, m := range models {
-		if err := o.Conflicts("model", m.paths()); err != nil {
-			return err
+func (o foldersOutput) guardModels(models models) error {
+	for _, f := range o.folders {
+		for _, m := range models {
+			if err := f.Place.Conflicts("model", m.paths()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (o folderOutput) plan(files []dataset.File) (*enginev1.OutputPlan, error) {
+func (o foldersOutput) plan(files []dataset.File, into *enginev1.Plan) error {
 	var paths []string
 	for _, f := range files {
-		if !filepath.IsAbs(f.Path) {
-			continue // An object, which lies in no folder.
-		}
-		paths = append(paths, f.Path)
-		relative, err := filepath.Rel(o.Folder, f.Path)
-		if o.Mode == folder.ModeAppend && err == nil && filepath.IsLocal(relative) {
-			return nil, engine.Errorf(engine.KindConflict, "output folder", o.Folder, "mode append would add the output to the job's own input %s", f.Path).
-				WithHint("write to another folder")
+		if filepath.IsAbs(f.Path) || storage.Remote(f) { // Not an object, which lies in no folder.
+			paths = append(paths, f.Path)
 		}
 	}
-	if err := o.Conflicts("input", paths); err != nil {
-		return nil, err
+	for i, f := range o.folders {
+		if err := f.Place.Conflicts("input", paths); err != nil {
+			return err
+		}
+		planned := &enginev1.OutputPlan{Name: f.Name, Folder: f.Place.Target(), WorkFolder: f.Place.Work(), Mode: string(f.Place.WriteMode())}
+		if i == 0 {
+			into.Output = planned
+		} else {
+			into.FurtherOutputs = append(into.FurtherOutputs, planned)
+		}
 	}
-	return &enginev1.OutputPlan{Folder: o.Folder, WorkFolder: o.WorkFolder, Mode: string(o.Mode)}, nil
+	return nil
 }
 
-func (o folderOutput) check(schema *arrow.Schema) error {
-	w, err := o.sink.Create(io.Discard, schema, memory.NewGoAllocator())
-	if err != nil {
-		return err
+func (o foldersOutput) check(_ context.Context, schema *arrow.Schema) error {
+	for _, f := range o.folders {
+		if f.Name == RejectsName {
+			continue
+		}
+		of, err := f.FileSchema(schema)
+		if err != nil {
+			return err
+		}
+		w, err := f.Sink.Create(io.Discard, of, memory.NewGoAllocator())
+		if err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
 	}
-	return w.Close()
+	return nil
 }

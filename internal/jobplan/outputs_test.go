@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/f708428e/engine/dataset/parquet"
 	"github.com/f708428e/engine/internal/jobplan"
 )
 
@@ -35,7 +36,11 @@ func TestOutputsCanBeWritten(t *testing.T) {
 		t.Fatalf("columns %v", schema)
 	}
 	var file countingWriter
-	w, err := program.Sink.Create(&file, schema, memory.DefaultAllocator)
+	sink, err := parquet.NewSink(parquet.SinkOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := sink.Create(&file, schema, memory.DefaultAllocator)
 	if err != nil {
 		t.Fatal(err)
 	}

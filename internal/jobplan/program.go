@@ -6,6 +6,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/internal/fit"
 )
 
 // Program is a job as a worker runs it. It never changes and may be used by several goroutines.
@@ -17,15 +18,17 @@ type Program struct {
 	// Columns are the places in SourceSchema of the columns that the steps and the output need, ascending. What no later step
 	// keeps is not read. The first of Ops is given records of just these.
 	Columns []int
-	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, FilterOp, WithOp, InferOp, or EmbedOp. Steps that change
+	// Ops are applied to every record batch, in order. Each is a SelectOp, RenameOp, CastOp, FilterOp, WithOp, InferOp, EmbedOp, MapOp, or FitOp. Steps that change
 	// nothing have no Op.
 	Ops []Op
 	// OutputSchema is the schema of the records that the last of Ops gives, and of the output.
 	OutputSchema *arrow.Schema
 	// BatchRows and BatchBytes bound a record batch.
 	BatchRows, BatchBytes int64
-	// Sink writes the output files. Nil for a job whose output are objects; see ObjectOutput.
-	Sink dataset.Sink
+	// Split divides the output among several sinks; nil if there is one.
+	Split *Split
+	// Fit are the columns that a pass which fits steps looks at, by its FitOps; nil for a program that makes an output.
+	Fit []fit.Target
 	// Threads is how many threads one call of a model may use: the task's cpu, rounded up.
 	Threads int
 }
@@ -35,7 +38,7 @@ func (p *Program) Filters() bool {
 	return slices.ContainsFunc(p.Ops, func(op Op) bool { _, ok := op.(FilterOp); return ok })
 }
 
-// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, FilterOp, WithOp, InferOp, or EmbedOp. Columns are given by their place in the
+// Op is one operation on a record batch: a SelectOp, RenameOp, CastOp, FilterOp, WithOp, InferOp, EmbedOp, MapOp, or FitOp. Columns are given by their place in the
 // record that the Op is given.
 type Op interface{ op() }
 
@@ -105,34 +108,45 @@ func (EmbedOp) op()  {}
 // lower turns bound steps into operations on those columns of the source alone that are needed.
 func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 	live := map[int]bool{}
+	mark := func(ids ...int) {
+		for _, id := range ids {
+			live[id] = true
+		}
+	}
 	for _, c := range b.final {
-		live[c.id] = true
+		mark(c.id)
 	}
 	for _, s := range b.steps {
-		if s.infer != nil {
-			for _, id := range append(slices.Clone(s.infer.inputs), s.infer.outputs...) {
-				live[id] = true
-			}
-		}
-		if s.embed != nil {
-			for _, id := range append(slices.Clone(s.embed.text), s.embed.output) {
-				live[id] = true
-			}
-		}
-		if s.filter != nil {
-			for _, id := range s.filter.uses {
-				live[id] = true
-			}
-		}
-		if s.with != nil {
-			for _, id := range s.with.uses {
-				live[id] = true
-			}
-			for id := range s.with.values {
-				live[id] = true
+		switch {
+		case s.infer != nil:
+			mark(s.infer.inputs...)
+			mark(s.infer.outputs...)
+		case s.embed != nil:
+			mark(s.embed.text...)
+			mark(s.embed.output)
+		case s.filter != nil:
+			mark(s.filter.uses...)
+		case s.mapped != nil:
+			mark(s.mapped.uses...)
+			mark(s.mapped.outputs...)
+		case s.with != nil:
+			for id, uses := range s.with.uses {
+				mark(id)
+				mark(uses...)
 			}
 		}
 	}
+	columns, ops = b.emit(b.steps, live, nil)
+	fields := make([]arrow.Field, len(b.final))
+	for i, c := range b.final {
+		fields[i] = c.field
+	}
+	return columns, ops, arrow.NewSchema(fields, nil)
+}
+
+// emit is lower for some steps, given the columns that are live: what makes others is left out. look is called before each step with the
+// places of columns, and may give an operation.
+func (b *binding) emit(steps []step, live map[int]bool, look func(step int, place func(id int) int) Op) (columns []int, ops []Op) {
 	type named struct {
 		id   int
 		name string
@@ -150,8 +164,17 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 		table = append(table, named{0, b.source.Field(0).Name})
 	}
 	place := func(id int) int { return slices.IndexFunc(table, func(c named) bool { return c.id == id }) }
-	for _, s := range b.steps {
+	isLive := func(id int) bool { return live[id] }
+	for i, s := range steps {
+		if look != nil {
+			if op := look(i, place); op != nil {
+				ops = append(ops, op)
+			}
+		}
 		switch {
+		case s.infer != nil && !slices.ContainsFunc(s.infer.outputs, isLive), s.embed != nil && !live[s.embed.output],
+			s.mapped != nil && len(s.mapped.outputs) > 0 && !slices.ContainsFunc(s.mapped.outputs, isLive):
+			// Nobody needs what it makes.
 		case s.infer != nil:
 			op := s.infer.op
 			op.Inputs = nil
@@ -170,6 +193,12 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 			}
 			ops = append(ops, op)
 			table = append(table, named{s.embed.output, op.Field.Name})
+		case s.mapped != nil:
+			ops = append(ops, s.mapped.op)
+			table = nil
+			for i, id := range s.mapped.outputs {
+				table = append(table, named{id, s.mapped.op.Schema.Field(i).Name})
+			}
 		case s.filter != nil:
 			ops = append(ops, FilterOp{Where: s.filter.where})
 		case s.with != nil:
@@ -177,6 +206,9 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 			var after []named
 			for _, id := range s.with.after {
 				if value, ok := s.with.values[id]; ok {
+					if !live[id] {
+						continue
+					}
 					op.Columns = append(op.Columns, value)
 					after = append(after, named{id, value.Name})
 				} else if p := place(id); p >= 0 {
@@ -223,9 +255,5 @@ func (b *binding) lower() (columns []int, ops []Op, output *arrow.Schema) {
 			}
 		}
 	}
-	fields := make([]arrow.Field, len(b.final))
-	for i, c := range b.final {
-		fields[i] = c.field
-	}
-	return columns, ops, arrow.NewSchema(fields, nil)
+	return columns, ops
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // sourceRequired is said of a job without a source.
-const sourceRequired = "required: one of csv, json, parquet, arrow, object"
+const sourceRequired = "required: one of csv, json, parquet, arrow, object, postgres"
 
 // sourcePaths returns the paths of a source of files and the name of their field, which is empty if there is no such source.
 func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
@@ -40,6 +40,9 @@ func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
 func newSource(spec *enginev1.JobSpec, described []object.Description, open object.Opener) (dataset.Source, error) {
 	if spec.GetSource().GetObject() != nil {
 		return object.NewSource(described, open), nil
+	}
+	if kind := spec.GetSource().GetPostgres(); kind != nil {
+		return newPostgresSource(kind)
 	}
 	if _, err := newFileSource(spec, nil); err != nil {
 		return nil, err

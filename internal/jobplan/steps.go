@@ -30,7 +30,7 @@ func CompileStep(ctx context.Context, step *enginev1.Step, table string, schema 
 		fields[i].Metadata = arrow.Metadata{}
 	}
 	plain := arrow.NewSchema(fields, nil)
-	bound, err := bind(spec, plain, models, table, nil)
+	bound, err := bind(spec, plain, models, table, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}

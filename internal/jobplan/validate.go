@@ -49,7 +49,7 @@ func Validate(spec *enginev1.JobSpec) error {
 		return invalid("job", "a text is not UTF-8: %w", err)
 	}
 	for _, check := range []func(*enginev1.JobSpec) error{
-		validateHead, validateSource, validateBatch, validateSteps, validateSink, validateLimits, validateQueue,
+		validateHead, validateSource, validateBatch, validateSteps, validateSinks, validateLimits, validateQueue,
 	} {
 		if err := check(spec); err != nil {
 			return err
@@ -69,8 +69,13 @@ func unknownField(m protoreflect.Message, path string) (string, protoreflect.Fie
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		name := path + "." + string(f.Name())
 		switch {
+		case f.IsMap() && f.MapValue().Message() != nil:
+			v.Map().Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
+				foundPath, number, found = unknownField(v.Message(), name+"."+key.String())
+				return !found
+			})
 		case f.IsMap() || f.Message() == nil:
-			return true // The maps of a job file hold no messages.
+			return true
 		case f.IsList():
 			for i := range v.List().Len() {
 				if foundPath, number, found = unknownField(v.List().Get(i).Message(), indexed(name, i)); found {
@@ -113,6 +118,10 @@ func validateSource(spec *enginev1.JobSpec) error {
 	if source := spec.GetSource().GetObject(); source != nil {
 		return validateRefs("source.object.refs", source.GetRefs())
 	}
+	if source := spec.GetSource().GetPostgres(); source != nil {
+		_, err := newPostgresSource(source)
+		return err
+	}
 	field, paths := sourcePaths(spec)
 	if field == "" {
 		return invalid("source", sourceRequired)
@@ -141,7 +150,7 @@ func validateBatch(spec *enginev1.JobSpec) error {
 }
 
 // stepRequired is said of a step of no kind.
-const stepRequired = "required: one of infer, embed, select, rename, cast, filter, with, one_hot, index, scale"
+const stepRequired = "required: one of infer, embed, select, rename, cast, filter, with, one_hot, index, scale, map, split"
 
 func validateSteps(spec *enginev1.JobSpec) error {
 	if n := len(spec.GetSteps()); n > maxSteps {
@@ -169,11 +178,15 @@ func validateSteps(spec *enginev1.JobSpec) error {
 		case *enginev1.Step_With:
 			err = validateWith(field+".with.columns", kind.With.GetColumns())
 		case *enginev1.Step_OneHot:
-			err = validateCategories(field+".one_hot.columns", kind.OneHot.GetColumns())
+			err = validateCategories(field+".one_hot.columns", kind.OneHot.GetColumns(), kind.OneHot.GetFitted())
 		case *enginev1.Step_Index:
-			err = validateCategories(field+".index.columns", kind.Index.GetColumns())
+			err = validateCategories(field+".index.columns", kind.Index.GetColumns(), kind.Index.GetFitted())
 		case *enginev1.Step_Scale:
-			err = validateScale(field+".scale.columns", kind.Scale.GetColumns())
+			err = validateScale(field+".scale.columns", kind.Scale.GetColumns(), kind.Scale.GetFitted())
+		case *enginev1.Step_Map:
+			err = validateMap(field+".map", kind.Map)
+		case *enginev1.Step_Split:
+			err = validateSplit(field+".split", kind.Split, i == len(spec.GetSteps())-1)
 		default:
 			err = invalid(field, stepRequired)
 		}
@@ -293,6 +306,9 @@ func validateLimits(spec *enginev1.JobSpec) error {
 		return invalid("retry.max_attempts", "%d must be between 1 and %d, or 0 for %d", n, maxAttempts, DefaultMaxAttempts)
 	}
 	if err := oneOf("isolation", spec.GetIsolation(), isolations); err != nil {
+		return err
+	}
+	if _, err := CacheFor(spec); err != nil {
 		return err
 	}
 	_, err := Timeout(spec)

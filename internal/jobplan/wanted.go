@@ -117,6 +117,8 @@ func origin(spec *enginev1.JobSpec, models models, before int, name string) (str
 			if slices.ContainsFunc(kind.Scale.GetColumns(), func(c *enginev1.ScaledColumn) bool { return c.GetName() == name }) {
 				return "", false
 			}
+		case *enginev1.Step_Map:
+			return "", false // What it makes of a column is its own matter.
 		case *enginev1.Step_Embed:
 			if embedOutput(kind.Embed) == name {
 				return "", false

@@ -1,11 +1,14 @@
 package testcluster_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/testcluster"
+	"github.com/f708428e/engine/model"
+	"github.com/f708428e/engine/model/modeltest"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/fake"
@@ -59,6 +62,28 @@ func TestGPURefused(t *testing.T) {
 	_, other := embedJob(t, 20, nil)
 	other.Resources = spec.Resources
 	if result := wait(t, submit(t, c, other), engine.JobFailed); result.Err.Kind != engine.KindInvalidArgument || !strings.Contains(result.Err.Error(), "a model runs on one") {
+		t.Errorf("got %v", result.Err)
+	}
+}
+
+// TestQuantizedOnGPU refuses what CUDA could run in small part alone.
+func TestQuantizedOnGPU(t *testing.T) {
+	loader := fake.New()
+	loader.SetGPUs(1)
+	c := testcluster.Start(t, testcluster.Options{Workers: 1, GPU: 1, Models: func() runtime.Loader { return loader }})
+	source, err := model.OpenEmbedding(t.Context(), modeltest.Tiny("bert").Folder(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	quantized := filepath.Join(t.TempDir(), "int8")
+	if _, err := source.Quantize(t.Context(), t.TempDir(), quantized); err != nil {
+		t.Fatal(err)
+	}
+	_, spec := embedJob(t, 20, nil)
+	spec.Steps[1].GetEmbed().Model = quantized
+	spec.Resources = &enginev1.Resources{Gpu: 1}
+	result := wait(t, submit(t, c, spec), engine.JobFailed)
+	if result.Err.Kind != engine.KindInvalidArgument || !strings.Contains(result.Err.Error(), "computes in integers") || loader.Loads(runtime.GPU(0)) != 0 {
 		t.Errorf("got %v", result.Err)
 	}
 }

@@ -121,7 +121,7 @@ func (c *Cluster) StartHead() {
 	defer cancel()
 	head, err := node.StartHead(ctx, node.HeadConfig{
 		Port: c.port, WebPort: -1, DataDir: c.dir, Version: "test", Logger: Logger(),
-		LeaseTime: c.options.LeaseTime, TargetSplitBytes: c.options.TargetSplitBytes,
+		LeaseTime: c.options.LeaseTime, TargetSplitBytes: c.options.TargetSplitBytes, Operators: c.options.Operators,
 	}, nil)
 	if err != nil {
 		c.t.Fatal(err)

@@ -48,6 +48,7 @@ var reserved = []string{NameNoop, NameEcho, NameInfer, NameEmbed}
 type Registry struct {
 	mu    sync.Mutex
 	funcs map[string]Func
+	steps map[string]StepFunc
 }
 
 // Default is the registry of Register and RegisterFunc, which workers take that are given no other.

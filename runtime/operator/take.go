@@ -12,6 +12,11 @@ import (
 	"github.com/f708428e/engine/internal/expression"
 )
 
+// Take returns a record of some rows of another: those at the places of indices, which ascend. The caller releases it.
+func Take(in arrow.Record, indices []int32, allocator memory.Allocator) (arrow.Record, error) {
+	return take(in, expression.NewSelection(int(in.NumRows()), indices), indices, allocator)
+}
+
 // take returns a record of the rows that are kept, whose places indices has too.
 func take(in arrow.Record, kept expression.Selection, indices []int32, allocator memory.Allocator) (arrow.Record, error) {
 	columns := make([]arrow.Array, in.NumCols())

@@ -1,0 +1,70 @@
+package jobs
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/jobplan"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// claimNew makes a job that leaves out what earlier jobs have read the only one that writes its output, and returns what those have read.
+// The order matters: what another job records after that cannot be.
+func (m *Manager) claimNew(ctx context.Context, job *state.Job) (jobplan.Known, error) {
+	folders, err := jobplan.Folders(job.Spec, job.ID, m.config.Storage)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range folders {
+		if f.Name == jobplan.RejectsName {
+			continue // Several jobs may add to it.
+		}
+		ledger, err := jobplan.LedgerOf(f)
+		if err != nil {
+			return nil, err
+		}
+		if err := ledger.Claim(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return m.stillNew(ctx, job, folders)
+}
+
+// stillNew returns what earlier jobs have read, and refuses a planned job of whose inputs another one has read some.
+func (m *Manager) stillNew(ctx context.Context, job *state.Job, folders []jobplan.Folder) (jobplan.Known, error) {
+	known, err := jobplan.Earlier(ctx, folders, job.ID)
+	if err != nil || job.Plan == nil {
+		return known, err
+	}
+	return known, jobplan.StillNew(job.Plan, known)
+}
+
+// checkNew refuses to end well a job whose rows stand beside those of another job for the same inputs: a task of that one has come late,
+// after its job had failed and given its claim back.
+func (m *Manager) checkNew(ctx context.Context, job *state.Job) error {
+	if !job.OnlyNew {
+		return nil
+	}
+	folders, err := jobplan.Folders(job.Spec, job.ID, m.config.Storage)
+	if err != nil {
+		return err
+	}
+	_, err = m.stillNew(ctx, job, folders)
+	return err
+}
+
+// planNothing records a plan without tasks, for which no output has to be there.
+func (m *Manager) planNothing(ctx context.Context, job *state.Job, plan *enginev1.Plan) error {
+	if job.Plan != nil {
+		return nil
+	}
+	return m.recordPlan(ctx, job.ID, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobPlanned{JobPlanned: &enginev1.JobPlanned{JobId: string(job.ID), Plan: plan}}})
+}
+
+// endWithoutWork ends a job for which no input is left. Its output stays as it is, also in what _SUCCESS says.
+func (m *Manager) endWithoutWork(id engine.JobID, job *state.Job) {
+	m.abandon(id, job.Spec)
+	m.log(id, "INFO", "nothing is new: earlier jobs have read all inputs", map[string]string{"inputs": strconv.FormatInt(job.Plan.GetInputsKnown(), 10)})
+}

@@ -1,0 +1,134 @@
+package jobplan
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/postgres"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// newDatabase understands the fields by which a source or a sink names its database.
+func newDatabase(field, url, timeoutText string) (postgres.Database, error) {
+	database, err := postgres.ParseURL(url, 0)
+	if err != nil {
+		return database, underField(field+".url", err)
+	}
+	if timeoutText == "" {
+		return database, nil
+	}
+	timeout, err := ParseDuration(timeoutText)
+	if err != nil || timeout <= 0 {
+		return database, invalid(field+".timeout", "%q is not a duration: write numbers with ms, s, m, h, or d, such as 90s or 1h30m", timeoutText)
+	}
+	return postgres.ParseURL(url, timeout)
+}
+
+// newPostgresSource makes the source of a job that reads from Postgres.
+func newPostgresSource(spec *enginev1.PostgresSource) (*postgres.Source, error) {
+	const field = "source.postgres"
+	options := postgres.SourceOptions{
+		Query: spec.GetQuery(), PartitionColumn: spec.GetPartitionColumn(), Splits: int(spec.GetSplits()), Lower: spec.GetLower(), Upper: spec.GetUpper(),
+	}
+	var err error
+	if options.Database, err = newDatabase(field, spec.GetUrl(), spec.GetTimeout()); err != nil {
+		return nil, err
+	}
+	if spec.GetTable() != "" {
+		table, err := postgres.ParseTable(spec.GetTable())
+		if err != nil {
+			return nil, underField(field+".table", err)
+		}
+		options.Table = &table
+	}
+	columns, err := declaredColumns(field+".columns", spec.GetColumns())
+	if err != nil {
+		return nil, err
+	}
+	options.Columns = make(map[string]arrow.DataType, len(columns))
+	for i, c := range columns {
+		if c.Type == nil {
+			return nil, invalid(indexed(field+".columns", i)+".type", "required: the database has the types of all others")
+		}
+		options.Columns[c.Name] = c.Type
+	}
+	source, err := postgres.NewSource(options)
+	if err != nil {
+		var where string
+		if e, ok := err.(*engine.Error); ok { //nolint:errorlint // NewSource's own.
+			where = "." + e.ID
+		}
+		return nil, underField(field+where, err)
+	}
+	return source, nil
+}
+
+// PostgresTarget returns the table that a job writes. It looks at nothing. Errors are of kind engine.KindInvalidArgument and name the field.
+func PostgresTarget(spec *enginev1.JobSpec, job engine.JobID) (*postgres.Target, error) {
+	const field = "sink.postgres"
+	sink := spec.GetSink().GetPostgres()
+	database, err := newDatabase(field, sink.GetUrl(), sink.GetTimeout())
+	if err != nil {
+		return nil, err
+	}
+	if sink.GetTable() == "" {
+		return nil, invalid(field+".table", "required: schema.table")
+	}
+	table, err := postgres.ParseTable(sink.GetTable())
+	if err != nil {
+		return nil, underField(field+".table", err)
+	}
+	if err := oneOf(field+".mode", sink.GetMode(), modes); err != nil {
+		return nil, err
+	}
+	mode := postgres.ModeError
+	if sink.GetMode() != "" {
+		mode = postgres.Mode(sink.GetMode())
+	}
+	target, err := postgres.NewTarget(database, table, mode, sink.Create == nil || sink.GetCreate(), job)
+	if err != nil {
+		return nil, underField(field+".table", err)
+	}
+	return target, nil
+}
+
+// validatePostgres looks at a sink that is a table, and at what does not go with it.
+func validatePostgres(spec *enginev1.JobSpec) error {
+	if spec.GetOnBadRow().GetAction() == deadLetter {
+		// One commit cannot be in a database and in a folder.
+		return invalid("on_bad_row.action", "dead_letter does not go with sink.postgres: rows and rejected rows would not be committed together").
+			WithHint("write Parquet first, or skip the rows")
+	}
+	_, err := PostgresTarget(spec, "")
+	return err
+}
+
+// postgresOutput is a table of Postgres.
+type postgresOutput struct{ target *postgres.Target }
+
+var _ output = postgresOutput{}
+
+func (o postgresOutput) plan(_ []dataset.File, into *enginev1.Plan) error {
+	into.Output = &enginev1.OutputPlan{Folder: o.target.String(), WorkFolder: o.target.Work(), Mode: string(o.target.WriteMode())}
+	return nil
+}
+
+func (o postgresOutput) guardModels(models) error { return nil }
+
+// check compares the columns with those of the table, if it is there.
+func (o postgresOutput) check(ctx context.Context, schema *arrow.Schema) error {
+	return o.target.CheckColumns(ctx, schema)
+}
+
+func (o postgresOutput) part(task int) string {
+	return fmt.Sprintf("%s %d", postgres.CommitsTable, task)
+}
+func (o postgresOutput) count() int { return 0 }
+
+// isPostgres tells whether an input lies in a database, which has neither a length nor a time.
+func isPostgres(path string) bool { return strings.HasPrefix(path, postgres.Scheme) }

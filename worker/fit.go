@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/internal/fit"
+	"github.com/f708428e/engine/internal/jobplan"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+	"github.com/f708428e/engine/runtime/operator"
+)
+
+// fit runs a task of a pass that fits steps: it reads the task's splits, looks at columns, and writes nothing.
+func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult) (err error) {
+	program, err := w.compileFit(ctx, l.job)
+	if err != nil {
+		return err
+	}
+	held, err := jobplan.Resources(l.job.assignment.GetSpec())
+	if err != nil {
+		return err
+	}
+	place, err := placeModels(held, l.devices)
+	if err != nil {
+		return err
+	}
+	seen := fit.NewPass(program.Fit)
+	steps, err := w.build(ctx, program, l.job, place, seen)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, steps.close()) }()
+	for i, split := range l.plan.GetSplits() {
+		if err := w.fitSplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split)); err != nil {
+			return err
+		}
+	}
+	result.Counts = l.counts.toProto()
+	result.Fit, err = seen.ToProto()
+	return err
+}
+
+// compiler has what programs need of this worker.
+func (w *Worker) compiler() jobplan.Compiler {
+	return jobplan.Compiler{Open: object.FromStore(w.config.Store, w.config.Fetch), Operators: w.registry().StepSchema}
+}
+
+// registry has the operators of the program.
+func (w *Worker) registry() *operator.Registry {
+	if w.config.Operators == nil {
+		return operator.Default
+	}
+	return w.config.Operators
+}
+
+// compileFit is compile for a pass that fits steps.
+func (w *Worker) compileFit(ctx context.Context, j *jobEntry) (*jobplan.Program, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.program == nil {
+		program, err := w.compiler().CompileFit(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
+		if err != nil {
+			return nil, err
+		}
+		j.program = program
+	}
+	return j.program, nil
+}
+
+// fitSplit gives one split to the steps.
+func (w *Worker) fitSplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split) (err error) {
+	reader, err := w.open(ctx, program, split)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	before := l.counts.bytesRead.Load()
+	for {
+		record, err := reader.Read(ctx)
+		l.counts.bytesRead.Store(before + reader.BytesRead())
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		l.counts.rowsRead.Add(record.NumRows())
+		made, filtered, err := applyAll(ctx, steps.operators, record)
+		if err != nil {
+			return explain(err, reader.Where)
+		}
+		l.counts.rowsFiltered.Add(filtered)
+		l.counts.batches.Add(1)
+		if made != nil {
+			made.Release()
+		}
+	}
+}
