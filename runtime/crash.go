@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -38,6 +39,15 @@ func (e *CrashError) Unwrap() error {
 	}
 	return &engine.Error{Kind: kind, Op: "run model", ID: e.Model, Err: fmt.Errorf("%s", e.Cause)}
 }
+
+type suspectKey struct{}
+
+// Suspect marks calls that are part of one which was a *CrashError. If the process ends once of such a call, that is one again: whoever
+// looks for the row at fault goes on looking in it. The row alone is proven guilty by a call that is not marked.
+func Suspect(ctx context.Context) context.Context { return context.WithValue(ctx, suspectKey{}, true) }
+
+// IsSuspect reports whether Suspect has marked the calls of ctx.
+func IsSuspect(ctx context.Context) bool { return ctx.Value(suspectKey{}) != nil }
 
 // IsRefused reports whether err is a model's refusal of a call, because of its shapes or types for example: of kind engine.KindModel, and no
 // *CrashError.

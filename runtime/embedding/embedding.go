@@ -58,9 +58,9 @@ type Embedder struct {
 	plans plan
 
 	// These are guarded by the lock of the queue while Run runs.
-	budget int // falls when memory is short
-	groups [][]int32
-	stats  Stats
+	budget  int    // falls when memory is short
+	planned []call // memory of the queue
+	stats   Stats
 }
 
 // Stats counts what an Embedder did.

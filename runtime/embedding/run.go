@@ -60,40 +60,47 @@ type queue struct {
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
-	calls    [][]int32 // the texts of each, the longest ones first
-	err      error     // of the first call that failed for good
+	calls    []call // the next one is the last
+	err      error  // of the first call that failed for good
 	panicked any
+}
+
+// call is one of the model.
+type call struct {
+	texts []int32 // the longest first
+	// suspect says that the model's process has died of these texts and others.
+	suspect bool
 }
 
 // fill plans the calls of texts, which are sorted by length.
 func (q *queue) fill(order []int32) {
-	q.calls = q.e.groups[:0]
+	q.calls = q.e.planned[:0]
 	for sizes := q.e.plan(q.batch, order); len(order) > 0; {
 		n := sizes[0]
-		q.calls = append(q.calls, order[:n:n])
+		q.calls = append(q.calls, call{texts: order[:n:n]})
 		order, sizes = order[n:], sizes[n:]
 	}
-	q.e.groups = q.calls
-	slices.Reverse(q.calls) // The next one is taken from the end.
+	q.e.planned = q.calls
+	slices.Reverse(q.calls)
 }
 
 // next takes a call; false if none is left, or one has failed.
-func (q *queue) next() (call []int32, ok bool) {
+func (q *queue) next() (c call, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil || len(q.calls) == 0 {
-		return nil, false
+		return call{}, false
 	}
-	call = q.calls[len(q.calls)-1]
+	c = q.calls[len(q.calls)-1]
 	q.calls = q.calls[:len(q.calls)-1]
-	return call, true
+	return c, true
 }
 
 // failed decides what becomes of a call that failed.
-func (q *queue) failed(call []int32, err error) {
+func (q *queue) failed(texts []int32, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	longest, rows := q.batch.tokens(call[0]), len(call)
+	longest, rows := q.batch.tokens(texts[0]), len(texts)
 	var crash *runtime.CrashError
 	crashed := errors.As(err, &crash) && !crash.Killed
 	short := engine.KindOf(err) == engine.KindExhausted
@@ -101,20 +108,20 @@ func (q *queue) failed(call []int32, err error) {
 	case q.err != nil: // The others have been told to end.
 		return
 	case crashed && rows > 1:
-		q.calls = append(q.calls, call[rows/2:], call[:rows/2])
+		q.calls = append(q.calls, call{texts[rows/2:], true}, call{texts[:rows/2], true})
 		return
 	case short && rows > 1:
 		q.e.budget = min(q.e.budget, max(1, rows*longest/2))
 		q.e.stats.Halved++
-		rest := slices.Clone(call)
+		rest := slices.Clone(texts)
 		for _, c := range slices.Backward(q.calls) {
-			rest = append(rest, c...)
+			rest = append(rest, c.texts...)
 		}
 		q.batch.sortByLength(rest)
 		q.fill(rest)
 		return
 	case crashed:
-		err = &TextError{Text: int(call[0]), Err: err}
+		err = &TextError{Text: int(texts[0]), Err: err}
 	case short:
 		err = engine.Errorf(engine.KindExhausted, "embed", "", "a text of %d tokens alone: %w", longest, err)
 	}
@@ -147,12 +154,16 @@ func (l *lane) run(ctx context.Context, q *queue) {
 		}
 	}()
 	for {
-		texts, ok := q.next()
+		c, ok := q.next()
 		if !ok {
 			return
 		}
+		marked, texts := ctx, c.texts
+		if c.suspect && len(texts) > 1 {
+			marked = runtime.Suspect(ctx)
+		}
 		longest := q.batch.tokens(texts[0])
-		if err := l.call(ctx, q.batch, texts, longest); err != nil {
+		if err := l.call(marked, q.batch, texts, longest); err != nil {
 			q.failed(texts, err)
 			continue
 		}

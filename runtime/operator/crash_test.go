@@ -24,12 +24,20 @@ type brittle struct {
 	killed bool
 	most   int64
 	calls  *int
+	deaths *int
 }
 
 func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runtime.Output) error {
 	*m.calls++
 	if m.bad(inputs[0]) || m.most > 0 && inputs[0].Shape[0] > m.most {
-		return fmt.Errorf("run: %w", &runtime.CrashError{Model: "m.onnx", Times: 3, Cause: "signal: as you wish", Killed: m.killed})
+		times := 3
+		if runtime.IsSuspect(ctx) {
+			times = 1
+		}
+		if m.deaths != nil {
+			*m.deaths += times
+		}
+		return fmt.Errorf("run: %w", &runtime.CrashError{Model: "m.onnx", Times: times, Cause: "signal: as you wish", Killed: m.killed})
 	}
 	return m.Model.Run(ctx, inputs, outputs)
 }
@@ -63,8 +71,8 @@ func TestInferCrash(t *testing.T) {
 		{name: "only large ones", bad: -1, most: 13, row: -1, calls: 15},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			calls := 0
-			model := brittle{load(t, fake.New(), enginetest.LinearModel(engine.Float64, 0, 2)), has(test.bad), test.killed, test.most, &calls}
+			calls, deaths := 0, 0
+			model := brittle{load(t, fake.New(), enginetest.LinearModel(engine.Float64, 0, 2)), has(test.bad), test.killed, test.most, &calls, &deaths}
 			o := newInfer(t, operator.InferParams{Schema: in.Schema(), Model: model, Inputs: []int{0}, Outputs: []operator.InferOutput{{Output: 0, Column: "p"}}})
 			if test.row < 0 && test.kind == engine.KindInternal {
 				if got := texts(apply(t, o, in).Column(1)); !slices.Equal(got, want) {
@@ -83,6 +91,10 @@ func TestInferCrash(t *testing.T) {
 			}
 			if calls > test.calls {
 				t.Errorf("%d calls, expected at most %d", calls, test.calls)
+			}
+			// Three for the whole call, one for each half of a hundred rows, and three for the row alone.
+			if test.row >= 0 && deaths > 3+6+3 {
+				t.Errorf("the process died %d times", deaths)
 			}
 		})
 	}
@@ -132,9 +144,9 @@ func TestEmbedCrash(t *testing.T) {
 		{name: "memory", bad: 'z', killed: true, most: 2, row: -1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			calls := 0
+			calls, deaths := 0, 0
 			made := newEmbed(t, in.Schema(), embedder(t, loader, enginetest.EmbeddingFolder(t), func(c *embedding.Config) {
-				c.Model = brittle{c.Model, letter(test.bad), test.killed, test.most, &calls}
+				c.Model = brittle{c.Model, letter(test.bad), test.killed, test.most, &calls, &deaths}
 			}), false, 0)
 			whole := newEmbed(t, in.Schema(), embedder(t, loader, enginetest.EmbeddingFolder(t), nil), false, 0)
 			if test.row < 0 {
@@ -147,6 +159,9 @@ func TestEmbedCrash(t *testing.T) {
 			var row *runtime.RowError
 			if !errors.As(err, &row) || row.Row != test.row {
 				t.Errorf("got %v, expected row %d", err, test.row)
+			}
+			if deaths > 3+2+3 {
+				t.Errorf("the process died %d times", deaths)
 			}
 		})
 	}

@@ -149,7 +149,7 @@ func (o *infer) Apply(ctx context.Context, in arrow.Record) (arrow.Record, error
 		step = int(min(o.batchRows, in.NumRows()))
 	}
 	for lo := 0; lo < rows; lo += step {
-		if err := o.evaluate(ctx, in, lo, min(lo+step, rows)); err != nil {
+		if err := o.evaluate(ctx, in, lo, min(lo+step, rows), false); err != nil {
 			return nil, err
 		}
 	}
@@ -165,9 +165,13 @@ func (o *infer) Apply(ctx context.Context, in arrow.Record) (arrow.Record, error
 }
 
 // evaluate runs the model on the rows in [lo, hi). A call for which there is too little memory, or of which the model's process dies, is
-// halved, until it succeeds or a row alone is at fault.
-func (o *infer) evaluate(ctx context.Context, in arrow.Record, lo, hi int) error {
-	err := o.call(ctx, in, lo, hi)
+// halved, until it succeeds or a row alone is at fault. suspect says that the process has died of these rows and others.
+func (o *infer) evaluate(ctx context.Context, in arrow.Record, lo, hi int, suspect bool) error {
+	marked := ctx
+	if suspect && hi-lo > 1 {
+		marked = runtime.Suspect(ctx)
+	}
+	err := o.call(marked, in, lo, hi)
 	var crash *runtime.CrashError
 	crashed := errors.As(err, &crash)
 	switch {
@@ -177,10 +181,10 @@ func (o *infer) evaluate(ctx context.Context, in arrow.Record, lo, hi int) error
 		return engine.WrapError("infer", "", ctx.Err())
 	case hi-lo > 1:
 		middle := lo + (hi-lo)/2
-		if err := o.evaluate(ctx, in, lo, middle); err != nil {
+		if err := o.evaluate(ctx, in, lo, middle, crashed); err != nil {
 			return err
 		}
-		return o.evaluate(ctx, in, middle, hi)
+		return o.evaluate(ctx, in, middle, hi, crashed)
 	case crashed && !crash.Killed:
 		return &runtime.RowError{Row: int64(lo), Err: err}
 	default:

@@ -85,13 +85,16 @@ func (m *model) Outputs() []engine.TensorSpec { return m.outputs }
 func (m *model) ResidentBytes() int64 { return m.resident }
 
 // Run implements runtime.Model. When the executor dies, all its calls are made again, each alone, in one that is started anew. A call of
-// which it dies time and again is a *runtime.CrashError.
+// which it dies time and again is a *runtime.CrashError; see also runtime.Suspect.
 func (m *model) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runtime.Output) error {
 	const op = "run model"
 	if err := m.check(inputs); err != nil {
 		return err
 	}
-	weight := int64(1)
+	weight, most := int64(1), maxCrashes
+	if runtime.IsSuspect(ctx) {
+		weight, most = everybody, 1
+	}
 	for crashes := 0; ; {
 		if err := m.gate.Acquire(ctx, weight); err != nil {
 			return engine.WrapError(op, m.request.Path, err)
@@ -105,7 +108,7 @@ func (m *model) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runt
 			continue
 		}
 		weight = everybody
-		if crashes++; crashes == maxCrashes {
+		if crashes++; crashes == most {
 			return &runtime.CrashError{Model: m.request.Path, Times: crashes, Cause: died.cause, Killed: died.killed}
 		}
 	}

@@ -234,6 +234,19 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// A call that is known to be part of one that died needs to die once, alone.
+func TestCrashOfSuspect(t *testing.T) {
+	m := load(t, newLoader(t))
+	_, err := run(runtime.Suspect(t.Context()), m, 1, dies)
+	var crash *runtime.CrashError
+	if !errors.As(err, &crash) || crash.Times != 1 {
+		t.Errorf("%#v", err)
+	}
+	if got, err := run(runtime.Suspect(t.Context()), m, 1); err != nil || got[0] != 2.5 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 // A call that dies once succeeds, as do those that ran beside it.
 func TestCrashOnce(t *testing.T) {
 	m := load(t, newLoader(t, "ENGINE_TEST_FLAKY="+filepath.Join(t.TempDir(), "died")))
