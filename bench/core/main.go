@@ -7,6 +7,7 @@
 //	start     from the start of a head until the first task's result
 //	idle      the proportional set size of an idle head with its worker
 //	restart   the head killed with 1,000 running tasks, and started again
+//	resume    a job of 10,000 splits resumed that were all done
 //	scheduler the scheduler alone: its Go benchmarks
 //
 // The arguments choose cases; without any, all run. It runs bin/engine, which ENGINE replaces; RUNS is the number of rounds (5). Head and worker
@@ -35,7 +36,7 @@ type benchmark struct {
 // benchmarks are in the order in which they run.
 var benchmarks = []benchmark{
 	{"noop", benchNoop}, {"latency", benchLatency}, {"million", benchMillion}, {"jobs", benchJobs}, {"start", benchStart}, {"idle", benchIdle},
-	{"restart", benchRestart}, {"scheduler", benchScheduler},
+	{"restart", benchRestart}, {"resume", benchResume}, {"scheduler", benchScheduler},
 }
 
 func main() {
