@@ -60,14 +60,14 @@ func textVector(s string) *vector {
 }
 
 func (c *checker) or(r *orRule) (*node, error) {
-	return chain(c, r.Pos.Offset, r.Terms, c.and, "or", evalOr)
+	return chain(c, r.Pos.Offset, r.Terms, c.and, "or", opOr, evalOr)
 }
 
 func (c *checker) and(r *andRule) (*node, error) {
-	return chain(c, r.Pos.Offset, r.Terms, c.not, "and", evalAnd)
+	return chain(c, r.Pos.Offset, r.Terms, c.not, "and", opAnd, evalAnd)
 }
 
-func chain[R any](c *checker, offset int, terms []R, check func(R) (*node, error), op string, eval evalFunc) (*node, error) {
+func chain[R any](c *checker, offset int, terms []R, check func(R) (*node, error), name string, op operation, eval evalFunc) (*node, error) {
 	left, err := check(terms[0])
 	if err != nil {
 		return nil, err
@@ -78,10 +78,10 @@ func chain[R any](c *checker, offset int, terms []R, check func(R) (*node, error
 			return nil, err
 		}
 		args := []*node{left, right}
-		if err := c.all(op, kindBool, args); err != nil {
+		if err := c.all(name, kindBool, args); err != nil {
 			return nil, err
 		}
-		left = c.node(&node{at: c.at(offset), kind: kindBool, args: args, eval: eval})
+		left = c.node(&node{at: c.at(offset), kind: kindBool, op: op, args: args, eval: eval})
 	}
 	return left, nil
 }
@@ -102,7 +102,7 @@ func (c *checker) negate(at int, n *node) (*node, error) {
 	if err := c.all("not", kindBool, args); err != nil {
 		return nil, err
 	}
-	return c.node(&node{at: at, kind: kindBool, args: args, eval: evalNot}), nil
+	return c.node(&node{at: at, kind: kindBool, op: opNot, args: args, eval: evalNot}), nil
 }
 
 func (c *checker) test(r *testRule) (*node, error) {
@@ -149,7 +149,7 @@ func (c *checker) test(r *testRule) (*node, error) {
 
 func (c *checker) is(at int, what string, n *node) (*node, error) {
 	if what == "null" {
-		return c.node(&node{at: at, kind: kindBool, args: []*node{n}, eval: evalIsNull}), nil
+		return c.node(&node{at: at, kind: kindBool, op: opIsNull, args: []*node{n}, eval: evalIsNull}), nil
 	}
 	args := []*node{n}
 	if err := c.all("is "+what, kindBool, args); err != nil {
@@ -175,7 +175,7 @@ func (c *checker) between(at int, value *node, r *betweenRule) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.node(&node{at: at, kind: kindBool, args: []*node{above, below}, eval: evalAnd}), nil
+	return c.node(&node{at: at, kind: kindBool, op: opAnd, args: []*node{above, below}, eval: evalAnd}), nil
 }
 
 // in becomes a set if all items are constants, and a chain of comparisons else.
@@ -207,7 +207,7 @@ func (c *checker) in(at int, value *node, items []*orRule) (*node, error) {
 			found = same
 			continue
 		}
-		found = c.node(&node{at: at, kind: kindBool, args: []*node{found, same}, eval: evalOr})
+		found = c.node(&node{at: at, kind: kindBool, op: opOr, args: []*node{found, same}, eval: evalOr})
 	}
 	return found, nil
 }
@@ -226,12 +226,12 @@ func (c *checker) compare(at int, op string, left, right *node) (*node, error) {
 		}
 	}
 	swap, negate := false, false
-	eval := evalLess(k)
+	does, eval := opLess, evalLess(k)
 	switch op {
 	case "=", "==":
-		eval = evalEqual(k)
+		does, eval = opEqual, evalEqual(k)
 	case "<>", "!=":
-		eval, negate = evalEqual(k), true
+		does, eval, negate = opEqual, evalEqual(k), true
 	case ">":
 		swap = true
 	case "<=":
@@ -242,7 +242,7 @@ func (c *checker) compare(at int, op string, left, right *node) (*node, error) {
 	if swap {
 		slices.Reverse(args)
 	}
-	made := c.node(&node{at: at, kind: kindBool, args: args, eval: eval})
+	made := c.node(&node{at: at, kind: kindBool, op: does, args: args, eval: eval})
 	if negate {
 		return c.negate(at, made)
 	}
@@ -612,7 +612,7 @@ func (c *checker) to(n *node, k kind) *node {
 	case n.kind == kindNull:
 		return c.literal(n.at, k, &vector{valid: bitmap{0}, ints: []int64{0}, floats: []float64{0}, bools: bitmap{0}, offsets: []int32{0, 0}, single: true})
 	case k == kindFloat:
-		return c.node(&node{at: n.at, kind: k, args: []*node{n}, eval: evalToFloat})
+		return c.node(&node{at: n.at, kind: k, op: opToFloat, args: []*node{n}, eval: evalToFloat})
 	default:
 		return c.node(&node{at: n.at, kind: k, args: []*node{n}, eval: evalDateToTime})
 	}

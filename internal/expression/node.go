@@ -89,6 +89,7 @@ type node struct {
 	kind kind
 	// typ is the type of the column that it becomes.
 	typ  arrow.DataType
+	op   operation
 	args []*node
 	eval evalFunc
 	// fails says that a row may be an error.
