@@ -99,9 +99,12 @@ func (r *reader) Read(ctx context.Context) (arrow.Record, error) {
 	columns := make([]arrow.Array, len(r.builders))
 	for i, b := range r.builders {
 		columns[i] = newArray(b, r.schema.Field(i).Type)
-		defer columns[i].Release()
 	}
-	return array.NewRecord(r.schema, columns, rows), nil
+	record := array.NewRecord(r.schema, columns, rows)
+	for _, c := range columns {
+		c.Release()
+	}
+	return record, nil
 }
 
 // newArray returns what was built. Arrow's builders do not know of lists whose elements are never null, so the type is put right.

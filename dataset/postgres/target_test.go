@@ -58,8 +58,9 @@ func writeUnit(t testing.TB, to *postgres.Target, unit, first, rows int) (commit
 	defer func() { err = errors.Join(err, u.Close()) }()
 	for at := first; at < first+rows; at += 1000 {
 		record := abRecord(at, min(1000, first+rows-at))
-		defer record.Release()
-		if err := u.Write(t.Context(), record); err != nil {
+		err := u.Write(t.Context(), record)
+		record.Release()
+		if err != nil {
 			return postgres.Commit{}, false, err
 		}
 	}
@@ -343,7 +344,6 @@ func TestWrittenTypes(t *testing.T) {
 	columns := make([]arrow.Array, len(fields))
 	for i := range fields {
 		columns[i] = at(i).NewArray()
-		defer columns[i].Release()
 	}
 	built := columns[17].Data() // Its builder makes a nullable list.
 	columns[17] = array.MakeFromData(array.NewData(vector, built.Len(), built.Buffers(), built.Children(), built.NullN(), built.Offset()))
@@ -420,11 +420,12 @@ func TestTextColumns(t *testing.T) {
 		if err = u.Write(t.Context(), record); err == nil {
 			_, _, err = u.Publish(t.Context(), json.RawMessage("{}"), always)
 		}
-		if c.want == "" {
+		switch {
+		case c.want == "":
 			wantError(t, err, engine.KindData, "x")
-		} else if err != nil {
+		case err != nil:
 			t.Errorf("%s: %v", c.sql, err)
-		} else {
+		default:
 			wantTexts(t, server, name, "SELECT x FROM t", c.want)
 		}
 		if err := u.Close(); err != nil {

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -153,7 +154,7 @@ func (p *pair) down() {
 		losing := p.losing
 		p.mu.Unlock()
 		if losing != nil {
-			if n > 0 || err == io.EOF {
+			if n > 0 || errors.Is(err, io.EOF) {
 				close(losing.happened)
 			}
 			return

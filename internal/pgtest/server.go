@@ -45,7 +45,7 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	programs := testenv.Postgres(t)
 	// Not the test's own folder: that is closed to the user that the server runs as, and too long for a socket.
-	root, err := os.MkdirTemp("", "pgtest-")
+	root, err := os.MkdirTemp("", "pgtest-") //nolint:usetesting // See above.
 	if err != nil {
 		t.Fatal(err)
 	}
