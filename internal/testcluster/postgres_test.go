@@ -164,7 +164,7 @@ func TestPostgresCompletionResumed(t *testing.T) {
 		t.Errorf("failed with %v", failed.Err)
 	}
 	<-lost
-	if err := job.Resume(t.Context()); err != nil {
+	if _, err := job.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	result := wait(t, job, engine.JobSucceeded)
@@ -189,4 +189,3 @@ func until(t *testing.T, holds func() bool) {
 		}
 	}
 }
-
