@@ -1,8 +1,10 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,11 +14,14 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
+	"github.com/f708428e/engine/blob/s3"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/dataset/folder"
 	"github.com/f708428e/engine/examples/wine"
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobfile"
+	"github.com/f708428e/engine/internal/s3test"
 	"github.com/f708428e/engine/internal/testenv"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -41,6 +46,8 @@ type killScenario struct {
 	before []failpoint.Point
 	// resume has the job stopped when it has begun, and resumed.
 	resume bool
+	// partition is the column whose values make folders, so that tasks have several files; or empty.
+	partition string
 	// s3 has the output in S3.
 	s3 bool
 }
@@ -54,6 +61,17 @@ var killScenarios = []killScenario{
 	{name: "adopted", mode: "error", format: "csv", before: []failpoint.Point{failpoint.FolderLinked}},
 	{name: "taken up", mode: "append", format: "parquet", old: true, before: []failpoint.Point{failpoint.HeadCommitted, failpoint.HeadCompleting}},
 	{name: "resumed", mode: "overwrite", format: "parquet", old: true, resume: true},
+	{name: "partitions", mode: "error", format: "parquet", partition: "quality"},
+	{name: "s3, parquet, append", mode: "append", format: "parquet", old: true, s3: true},
+	{name: "s3, csv, error", mode: "error", format: "csv", s3: true},
+	{name: "s3, csv, overwrite", mode: "overwrite", format: "csv", old: true, s3: true},
+	{name: "s3, adopted", mode: "error", format: "csv", s3: true, before: []failpoint.Point{failpoint.BucketPut}},
+	{name: "s3, partitions", mode: "error", format: "parquet", partition: "quality", s3: true},
+}
+
+// scenario returns the one of a name.
+func scenario(name string) killScenario {
+	return killScenarios[slices.IndexFunc(killScenarios, func(s killScenario) bool { return s.name == name })]
 }
 
 // killer runs jobs that are killed, and compares what they write with what an undisturbed one does.
@@ -65,11 +83,15 @@ type killer struct {
 	reference string
 	old       map[string]string
 	runs      int
+	// server is an S3 server, and bucket one of its buckets.
+	server *s3test.Server
+	bucket string
 }
 
 func newKiller(t *testing.T) *killer {
 	t.Helper()
-	k := &killer{t: t, dir: t.TempDir(), watcher: startWatcher(t), old: map[string]string{}}
+	k := &killer{t: t, dir: t.TempDir(), watcher: startWatcher(t), old: map[string]string{}, server: s3test.Start(t)}
+	k.bucket = k.server.Bucket(t)
 	for f := range killFiles {
 		k.write(fmt.Sprintf("new/%d.csv", f), f*killRows/killFiles, (f+1)*killRows/killFiles)
 	}
@@ -124,6 +146,10 @@ func (k *killer) write(name string, from, to int) {
 
 // spec is a job of a scenario.
 func (k *killer) spec(s killScenario, target string, inputs ...string) string {
+	partitions := ""
+	if s.partition != "" {
+		partitions = fmt.Sprintf(", partition_by: [%s]", s.partition)
+	}
 	return fmt.Sprintf(`name: killed
 source:
   csv: {paths: ["%s"], delimiter: ";"}
@@ -131,8 +157,8 @@ batch: {rows: 100}
 steps:
   - infer: {model: %s, output: prediction}
 sink:
-  %s: {path: "%s", mode: %s}
-`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), s.format, target, s.mode)
+  %s: {path: "%s", mode: %s%s}
+`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), s.format, target, s.mode, partitions)
 }
 
 // submit submits a job file until a head says that it has it, as who submits under an id may.
@@ -217,12 +243,15 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	k.runs++
 	id := fmt.Sprintf("run-%d", k.runs)
 	target := k.path(id + "/out")
+	env := []string{}
+	watch := map[string]any{"path": target}
+	if s.s3 {
+		target, env = k.onS3(id, watch)
+	}
 	old := 0
 	if s.old {
 		old = killOldRows
-		if err := os.CopyFS(target, os.DirFS(k.old[s.format])); err != nil {
-			t.Fatal(err)
-		}
+		k.copyOld(s, target)
 	}
 	marks, trace := k.path(id+"/marks"), k.path(id+"/trace")
 	if err := os.MkdirAll(marks, 0o750); err != nil {
@@ -231,12 +260,12 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	for _, p := range s.before {
 		orders = strings.TrimPrefix(orders+","+string(p), ",")
 	}
-	v := startVictims(t, killSplitBytes, failpoint.Variable+"="+orders, failpoint.OnceVariable+"="+marks, failpoint.TraceVariable+"="+trace)
+	v := startVictims(t, killSplitBytes, append(env, failpoint.Variable+"="+orders, failpoint.OnceVariable+"="+marks, failpoint.TraceVariable+"="+trace)...)
 	defer v.stop()
-	k.watcher.order(map[string]any{
-		"command": "watch", "path": target, "format": s.format, "mode": s.mode, "old": old, "new": killRows,
-		"reference": k.reference,
+	maps.Copy(watch, map[string]any{
+		"command": "watch", "format": s.format, "mode": s.mode, "old": old, "new": killRows, "reference": k.reference, "partition": s.partition,
 	})
+	k.watcher.order(watch)
 	spec := k.spec(s, target, "new/*.csv")
 	j := k.submit(v, spec, id)
 	ended := make(chan struct{})
@@ -276,22 +305,76 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 // leftovers looks for what crashes have left behind.
 func (k *killer) leftovers(s killScenario, target string, v *victims) {
 	k.t.Helper()
-	names, err := filepath.Glob(filepath.Join(filepath.Dir(target), "*out*"))
-	if err != nil || len(names) != 1 {
+	files := target
+	if s.s3 {
+		files = k.server.Path(k.bucket, strings.TrimPrefix(target, "s3://"+k.bucket+"/"))
+		if uploads := k.server.Uploads(k.t, k.bucket); len(uploads) > 0 {
+			k.t.Errorf("unfinished uploads stay behind: %q", uploads)
+		}
+	} else if names, err := filepath.Glob(filepath.Join(filepath.Dir(target), "*out*")); err != nil || len(names) != 1 {
 		k.t.Errorf("beside the output there is %q, %v", names, err)
 	}
-	for _, dir := range []string{target, filepath.Join(target, folder.NotesName)} {
-		entries, err := os.ReadDir(dir)
-		if err != nil && (dir == target || s.format == "csv") {
-			k.t.Error(err)
+	err := filepath.WalkDir(files, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
 		}
-		for _, entry := range entries {
-			if name := entry.Name(); !strings.HasPrefix(name, "part-") && name != folder.SuccessName && name != folder.NotesName {
-				k.t.Errorf("%s stays behind\n%s", filepath.Join(dir, name), v.said())
-			}
+		name, notes := entry.Name(), strings.Contains(path, string(filepath.Separator)+folder.NotesName+string(filepath.Separator))
+		if !strings.HasPrefix(name, "part-") && name != folder.SuccessName && !notes || strings.HasSuffix(name, ".tmp") {
+			k.t.Errorf("%s stays behind\n%s", path, v.said())
 		}
+		return nil
+	})
+	if err != nil {
+		k.t.Error(err)
 	}
-	if success, err := folder.ReadSuccess(target); err != nil || success.Rows != killRows {
+	if success, err := folder.ReadSuccess(files); err != nil || success.Rows != killRows {
 		k.t.Errorf("%s: %+v, %v", folder.SuccessName, success, err)
+	}
+}
+
+// onS3 returns a place in S3, and what lets processes in there. It tells the reader, too.
+func (k *killer) onS3(id string, watch map[string]any) (target string, env []string) {
+	k.t.Helper()
+	options := k.server.Options()
+	key, secret := options.Credentials.AccessKeyID, options.Credentials.SecretAccessKey
+	watch["path"] = k.bucket + "/" + id + "/out"
+	watch["s3"] = map[string]any{
+		"access_key": key, "secret_key": secret, "region": s3test.Region, "scheme": "http", "endpoint_override": strings.TrimPrefix(options.Endpoint, "http://"),
+	}
+	return "s3://" + k.bucket + "/" + id + "/out", []string{
+		"AWS_ENDPOINT_URL=" + options.Endpoint, "AWS_REGION=" + s3test.Region, "AWS_ACCESS_KEY_ID=" + key, "AWS_SECRET_ACCESS_KEY=" + secret,
+		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
+	}
+}
+
+// copyOld puts the output of the job before into a place.
+func (k *killer) copyOld(s killScenario, target string) {
+	k.t.Helper()
+	if !s.s3 {
+		if err := os.CopyFS(target, os.DirFS(k.old[s.format])); err != nil {
+			k.t.Fatal(err)
+		}
+		return
+	}
+	b, err := s3.Open(k.t.Context(), target, k.server.Options())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	entries, err := os.ReadDir(k.old[s.format])
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(k.old[s.format], entry.Name()))
+		if err == nil {
+			_, err = b.Put(k.t.Context(), entry.Name(), bytes.NewReader(content), int64(len(content)), blob.PutOptions{})
+		}
+		if err != nil {
+			k.t.Fatal(err)
+		}
 	}
 }

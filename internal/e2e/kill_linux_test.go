@@ -16,11 +16,6 @@ import (
 	"github.com/f708428e/engine/internal/testenv"
 )
 
-// ofSeveralParts are the places of tasks that have several files, which no scenario has.
-var ofSeveralParts = []failpoint.Point{
-	failpoint.FolderSealed, failpoint.FolderRevealed, failpoint.FolderRecordDrafted, failpoint.FolderRecordLinked, failpoint.FolderRecorded,
-}
-
 // killAt runs a scenario's job with a process killed at a place when it comes there for the nth time.
 func (k *killer) killAt(s killScenario, p failpoint.Point, nth int) {
 	k.t.Helper()
@@ -34,13 +29,15 @@ func (k *killer) killAt(s killScenario, p failpoint.Point, nth int) {
 func TestKilledAtSomePlaces(t *testing.T) {
 	k := newKiller(t)
 	for _, c := range []struct {
-		scenario int
+		scenario string
 		point    failpoint.Point
 		nth      int
 	}{
-		{2, failpoint.FolderLinked, 2}, {1, failpoint.HeadCommitted, 3}, {3, failpoint.FolderReplaced, 1}, {0, failpoint.ExecutorRan, 4},
+		{"csv, append", failpoint.FolderLinked, 2}, {"parquet, append", failpoint.HeadCommitted, 3},
+		{"csv, overwrite", failpoint.FolderReplaced, 1}, {"parquet, error", failpoint.ExecutorRan, 4},
+		{"s3, csv, error", failpoint.BucketPut, 2}, {"s3, csv, overwrite", failpoint.BucketOldDeleted, 1},
 	} {
-		s := killScenarios[c.scenario]
+		s := scenario(c.scenario)
 		k.killAt(s, c.point, c.nth)
 		if t.Failed() {
 			t.Fatalf("%s, at %s", s.name, c.point)
@@ -84,7 +81,7 @@ func TestKillMatrix(t *testing.T) {
 		})
 	}
 	for _, p := range failpoint.Points() {
-		if everywhere[p] == 0 && !strings.HasPrefix(string(p), "bucket/") && !slices.Contains(ofSeveralParts, p) {
+		if everywhere[p] == 0 {
 			t.Errorf("no job comes to %s", p)
 		}
 	}
