@@ -46,6 +46,8 @@ type Digests struct {
 	Models []string `json:"models,omitempty"`
 	// Inputs is over the list of the inputs.
 	Inputs string `json:"inputs,omitempty"`
+	// Fitted are over the files that steps took their values from, in the order of the steps.
+	Fitted []string `json:"fitted,omitempty"`
 }
 
 // ReadSuccess reads the _SUCCESS of a folder. Without one the error is fs.ErrNotExist; one that the engine did not write is an

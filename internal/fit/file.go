@@ -75,7 +75,7 @@ func (f *File) Encode() ([]byte, error) {
 // Decode reads a file. What is no such file, or holds values that no step could use, is an error of kind engine.KindCorrupt; a file of a
 // later version of the form is one of kind engine.KindVersion.
 func Decode(content []byte) (*File, error) {
-	const op = "read fitted values"
+	const op = "" // The caller says what it reads.
 	refuse := func(format string, args ...any) (*File, error) {
 		return nil, engine.Errorf(engine.KindCorrupt, op, "", format, args...)
 	}

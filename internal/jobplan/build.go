@@ -69,7 +69,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err := output.plan(files, plan); err != nil || len(files) == 0 {
 		return plan, err
 	}
-	if spec, err = useFitted(ctx, spec, plan); err != nil {
+	if spec, err = useFitted(ctx, spec, plan, options.Storage); err != nil {
 		return nil, err
 	}
 	models, err := openModels(ctx, spec)

@@ -39,6 +39,9 @@ func CacheFor(spec *enginev1.JobSpec) (time.Duration, error) {
 	if from, _ := sourcePaths(spec); from == "" && spec.GetSource().GetObject() == nil {
 		return 0, invalid("cache", "only of files and objects can be said whether they have changed, and the source reads neither")
 	}
+	if slices.ContainsFunc(spec.GetSteps(), func(s *enginev1.Step) bool { return s.GetMap() != nil }) {
+		return 0, invalid("cache", "whether the program that has the operator of a step map has changed cannot be said")
+	}
 	for _, s := range sinksOf(spec) {
 		if _, files := fileSinkOf(s.field, s.sink); files == nil {
 			return 0, invalid("cache", "only outputs in folders can be taken over, %s writes none", s.field)
@@ -112,6 +115,13 @@ func FindCached(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, n
 	}
 	if !slices.Equal(digests, last.Digests.Models) {
 		return miss("had models with another content")
+	}
+	fitted := &enginev1.Plan{}
+	if _, err := useFitted(ctx, spec, fitted, options.Storage); err != nil {
+		return none, err
+	}
+	if !slices.Equal(fittedDigests(fitted), last.Digests.Fitted) {
+		return miss("took the values of fitted steps from other files")
 	}
 	output := &enginev1.CachedOutput{JobId: string(last.Job)}
 	for i, f := range folders {

@@ -28,6 +28,14 @@ func Digests(spec *enginev1.JobSpec, plan *enginev1.Plan) folder.Digests {
 	for _, pin := range plan.GetModels() {
 		digests.Models = append(digests.Models, pin.GetDigest())
 	}
+	digests.Fitted = fittedDigests(plan)
+	return digests
+}
+
+func fittedDigests(plan *enginev1.Plan) (digests []string) {
+	for _, f := range plan.GetFittedFiles() {
+		digests = append(digests, f.GetDigest())
+	}
 	return digests
 }
 

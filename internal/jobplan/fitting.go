@@ -195,8 +195,7 @@ func validateFitted(field, fitted string, open int) error {
 	if open == 0 {
 		return invalid(field, "all columns are given, so there is nothing to take from it")
 	}
-	_, err := localPath(field, fitted)
-	return err
+	return checkInputPath(field, fitted)
 }
 
 // unfittedColumns counts the columns that a step leaves to be fitted.

@@ -216,7 +216,9 @@ func (b *binding) emit(steps []step, live map[int]bool, look func(step int, plac
 					after = append(after, table[p])
 				}
 			}
-			ops = append(ops, op)
+			if !slices.Equal(after, table) {
+				ops = append(ops, op)
+			}
 			table = after
 		case s.keep != nil:
 			var op SelectOp
