@@ -197,6 +197,38 @@ func (t *Target) indexNames(ctx context.Context, s *session) ([]string, error) {
 	return statements, nil
 }
 
+// Discard deletes what a job has left that did not succeed and will not be resumed: for ModeOverwrite the table that was to take the place. In
+// the other modes its rows stand among others, so if rows is set and there are some, the error is of kind engine.KindConflict.
+func (t *Target) Discard(ctx context.Context, rows bool) error {
+	return t.transact(ctx, func(s *session) error {
+		if exists, err := t.commitsExist(ctx, s); err != nil || !exists {
+			return err
+		}
+		state, err := t.state(ctx, s)
+		if err != nil || state == "" || state == stateSucceeded {
+			return err
+		}
+		if t.mode != ModeOverwrite {
+			var units, copied int64
+			_, err := s.row(ctx, opWrite, "SELECT count(*), coalesce(sum(row_count), 0)::int8 FROM "+t.commits()+" WHERE job = $1 AND target = $2 AND unit >= 0",
+				[]any{string(t.job), t.table.sql()}, &units, &copied)
+			if err == nil && copied > 0 && rows {
+				err = engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table has %d rows of the job, which cannot be told from others", copied).
+					WithHint("delete them yourself, and forget the job without --discard")
+			}
+			return err
+		}
+		if err := t.endAttempts(ctx, s); err != nil {
+			return err
+		}
+		if err := s.run(ctx, opWrite, "DROP TABLE IF EXISTS "+t.work().sql()); err != nil {
+			return err
+		}
+		_, err = s.exec(ctx, opWrite, "DELETE FROM "+t.commits()+" WHERE job = $1 AND target = $2", string(t.job), t.table.sql())
+		return err
+	})
+}
+
 // Abandon tidies up after a job that did not succeed. What it has committed stays, for a resumption; if that is nothing, no trace of the job
 // stays but a table that it has created.
 func (t *Target) Abandon(ctx context.Context) error {

@@ -268,6 +268,32 @@ func TestOverwrite(t *testing.T) {
 	wantTexts(t, server, name, sums, "1|1|0")
 }
 
+// What a job has left that nobody resumes goes, if it can be told from what others have.
+func TestDiscard(t *testing.T) {
+	server, name, db := database(t)
+	for _, mode := range []postgres.Mode{postgres.ModeOverwrite, postgres.ModeAppend} {
+		to := target(t, db, "t", mode, "job-"+string(mode))
+		if err := to.Discard(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		mustPrepare(t, to)
+		if err := to.Discard(t.Context(), mode == postgres.ModeAppend); err != nil {
+			t.Fatal(err)
+		}
+		mustPrepare(t, to)
+		mustWrite(t, to, 0, 0, 3)
+		if mode == postgres.ModeAppend {
+			wantError(t, to.Discard(t.Context(), true), engine.KindConflict, "3 rows of the job")
+		}
+		if err := to.Discard(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantTexts(t, server, name, sums, "3|3|3")
+	wantTexts(t, server, name, "SELECT count(*) FROM pg_class WHERE relname LIKE '\\_engine\\_%'", "0")
+	wantTexts(t, server, name, "SELECT job, unit FROM engine_commits ORDER BY unit", "job-append|-1", "job-append|0")
+}
+
 // A column that does not fit is named before a row is copied.
 func TestColumns(t *testing.T) {
 	server, name, db := database(t)

@@ -54,6 +54,13 @@ func (m *Manager) discard(ctx context.Context, job *state.Job, published bool) e
 	if job.State() == engine.JobSucceeded {
 		return nil
 	}
+	if job.Spec.GetSink().GetPostgres() != nil {
+		target, err := jobplan.PostgresTarget(job.Spec, job.ID)
+		if err != nil {
+			return err
+		}
+		return target.Discard(ctx, published)
+	}
 	folders, err := jobplan.Folders(job.Spec, job.ID, m.config.Storage)
 	for _, f := range folders {
 		if ledger, ok := f.Place.(folder.Ledger); ok {
