@@ -41,8 +41,9 @@ func (m *Manager) stillNew(ctx context.Context, job *state.Job, folders []jobpla
 	return known, jobplan.StillNew(job.Plan, known)
 }
 
-// checkNew refuses to end well a job whose rows stand beside those of another job for the same inputs: a task of that one has come late,
-// after its job had failed and given its claim back.
+// checkNew refuses a job that leaves out what earlier jobs have read if its output holds rows of which nobody knows what they are made of, or
+// if another job has read its inputs since it was planned. It is asked before the job begins or is resumed, so that it is refused then. It is
+// asked again before the job ends well: a task of another job may have come late, after that job had failed and given its claim back.
 func (m *Manager) checkNew(ctx context.Context, job *state.Job) error {
 	if !job.OnlyNew {
 		return nil

@@ -46,6 +46,9 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 			return err.WithHint("put the old files back, or submit the job again as a new one")
 		}
 	}
+	if err := m.checkNew(ctx, job); err != nil {
+		return engine.WrapError("resume job", string(id), err)
+	}
 	output, err := m.output(job.Spec, id)
 	if err != nil {
 		return err

@@ -97,6 +97,9 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	if err == nil && cached.Output == nil {
 		err = output.Check(ctx)
 	}
+	if err == nil {
+		err = m.checkNew(ctx, &state.Job{ID: id, Spec: spec, OnlyNew: submission.OnlyNew})
+	}
 	if err != nil {
 		m.remove(a)
 		return "", nil, err

@@ -298,20 +298,21 @@ func TestOnlyNewAndAJobThatFailed(t *testing.T) {
 			failed := submit(t, c, n.spec, client.WithOnlyNew())
 			wait(t, failed, engine.JobFailed)
 			n.heal()
-			next := submit(t, other, n.spec, client.WithOnlyNew())
+			next, refusal := other.Client().Submit(withTimeout(t), n.spec, client.WithOnlyNew())
 			if end == "unseen" {
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
 				wait(t, next, engine.JobSucceeded)
 				n.wantRows(t, "a", "b", "c", "d")
 				// The job that failed has nothing left to do, and is not to do it twice.
-				if _, err := failed.Resume(withTimeout(t)); err != nil {
-					t.Fatal(err)
-				}
-				wantRefused(t, wait(t, failed, engine.JobFailed).Err, "another job has read inputs of this one since it was planned:\n  "+n.in("c")+"\n  "+n.in("d"))
+				_, err := failed.Resume(withTimeout(t))
+				wantRefused(t, err, "another job has read inputs of this one since it was planned:\n  "+n.in("c")+"\n  "+n.in("d"))
 				n.wantRows(t, "a", "b", "c", "d")
 				return
 			}
 			id := string(failed.ID())
-			wantRefused(t, wait(t, next, engine.JobFailed).Err, "holds rows of job "+id+", which has not finished", "engine job resume "+id, "engine job forget "+id+" --discard")
+			wantRefused(t, refusal, "holds rows of job "+id+", which has not finished", "engine job resume "+id, "engine job forget "+id+" --discard")
 			if end == "resume" {
 				// Inputs that come meanwhile are left to the next one.
 				n.add(t, "e")
