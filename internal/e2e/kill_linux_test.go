@@ -54,11 +54,13 @@ func TestKillMatrix(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
 	k := newKiller(t)
 	everywhere := map[failpoint.Point]int{}
+	done := 0
 	for _, s := range killScenarios {
 		t.Run(s.name, func(t *testing.T) {
 			outer := k.t
 			k.t, k.watcher.t = t, t
 			defer func() { k.t, k.watcher.t = outer, outer }()
+			done++
 			counts := k.run(s, "", nil)
 			maps.Copy(everywhere, counts)
 			kills := 0
@@ -81,7 +83,7 @@ func TestKillMatrix(t *testing.T) {
 		})
 	}
 	for _, p := range failpoint.Points() {
-		if everywhere[p] == 0 {
+		if everywhere[p] == 0 && done == len(killScenarios) {
 			t.Errorf("no job comes to %s", p)
 		}
 	}

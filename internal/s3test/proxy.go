@@ -43,6 +43,10 @@ type Fault struct {
 	Flip int64
 	// FlipSent damages the byte of the request's body at this offset, counted from 1.
 	FlipSent int64
+	// CutSent, if above zero, breaks the connection to the server after so many bytes of the request's body.
+	CutSent int64
+	// ETag replaces that of the answer, if not empty.
+	ETag string
 	// Early answers with Status before the request's body was read.
 	Early bool
 	// Refuse breaks the connection without an answer, before the server has heard anything.
@@ -64,6 +68,9 @@ type Proxy struct {
 	mu     sync.Mutex
 	faults []*Fault
 	seen   []Request
+	// random makes faults if it is not nil; met counts them.
+	random func(*http.Request) *Fault
+	met    int
 }
 
 // faultKey marks the fault of a request in its context.
@@ -115,7 +122,7 @@ func (p *Proxy) Fail(f Fault) {
 func (p *Proxy) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults, p.seen = nil, nil
+	p.faults, p.seen, p.random, p.met = nil, nil, nil, 0
 }
 
 // Requests returns those that came, in order.
@@ -168,6 +175,12 @@ func (p *Proxy) next(r *http.Request) *Fault {
 			return f
 		}
 	}
+	if p.random != nil {
+		if f := p.random(r); f != nil {
+			p.met++
+			return f
+		}
+	}
 	return nil
 }
 
@@ -196,6 +209,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, forward http.Handl
 	}
 	if f.FlipSent > 0 {
 		r.Body = &damaged{ReadCloser: r.Body, fault: &Fault{Flip: f.FlipSent}, context: r.Context()}
+	}
+	if f.CutSent > 0 && f.CutSent < r.ContentLength {
+		r.Body = &damaged{ReadCloser: r.Body, fault: &Fault{CutAfter: f.CutSent}, context: r.Context()}
 	}
 	if f.Stored {
 		forward.ServeHTTP(&discard{header: http.Header{}}, r)
@@ -234,6 +250,9 @@ func (d *discard) WriteHeader(int) {}
 // damage applies a fault to an answer.
 func damage(response *http.Response) error {
 	f, ok := response.Request.Context().Value(faultKey{}).(*Fault)
+	if ok && f.ETag != "" && response.Header.Get("ETag") != "" {
+		response.Header.Set("ETag", f.ETag)
+	}
 	if ok && (f.CutAfter > 0 || f.Flip > 0) {
 		response.Body = &damaged{ReadCloser: response.Body, fault: f, context: response.Request.Context()}
 	}

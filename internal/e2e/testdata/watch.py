@@ -78,9 +78,11 @@ class Watch:
         overwrite = self.order["mode"] == "overwrite"
         try:
             table = self.read()
-        except FileNotFoundError:
+        except OSError as e:
+            if not isinstance(e, FileNotFoundError) and "NOT_FOUND" not in str(e):
+                raise
             if overwrite:
-                return  # the folder was exchanged between the listing and the reading: a reader begins again
+                return  # what was there went between the listing and the reading: a reader begins again
             if len(self.seen) or len(self.old):
                 raise
             return  # an empty folder in S3 is none, whatever the last look said
