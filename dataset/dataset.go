@@ -86,6 +86,8 @@ type ReadOptions struct {
 	Allocator memory.Allocator
 	// Storage opens what is in buckets. Nil means that all files are files of this machine.
 	Storage Storage
+	// Prune lets the reader leave out parts of the split that are not needed. Nil means that all are.
+	Prune *Prune
 }
 
 // Source reads one format. It is safe for concurrent use.

@@ -163,7 +163,7 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 
 // copySplit moves one split through the steps into the draft.
 func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split, out draft) (err error) {
-	reader, err := w.open(ctx, program, split)
+	reader, err := w.open(ctx, program, split, &l.counts)
 	if err != nil {
 		return err
 	}
@@ -187,10 +187,11 @@ func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lea
 	}
 }
 
-func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split) (dataset.Reader, error) {
+func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split, counts *counts) (dataset.Reader, error) {
 	return program.Source.Open(ctx, split, dataset.ReadOptions{
 		Schema: program.SourceSchema, Columns: program.Columns,
 		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator, Storage: w.config.Storage,
+		Prune: prune(program, counts),
 	})
 }
 

@@ -224,7 +224,7 @@ func explain(err error, where func(row int64) string) error {
 // that batch.
 func (w *Worker) where(ctx context.Context, program *jobplan.Program, split dataset.Split, batch int, row int64) string {
 	unknown := fmt.Sprintf("%s, record batch %d, row %d", split.File.Path, batch, row)
-	reader, err := w.open(ctx, program, split)
+	reader, err := w.open(ctx, program, split, nil)
 	if err != nil {
 		return unknown
 	}

@@ -72,7 +72,7 @@ func (w *Worker) compileFit(ctx context.Context, j *jobEntry) (*jobplan.Program,
 
 // fitSplit gives one split to the steps.
 func (w *Worker) fitSplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split) (err error) {
-	reader, err := w.open(ctx, program, split)
+	reader, err := w.open(ctx, program, split, &l.counts)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,9 @@ type reader struct {
 	batchRow, nextRow int64
 	failed            error
 	closed            bool
+	// needless says of the row groups from the split's first one on that they are left out; nil if none is.
+	needless []bool
+	first    int
 	// memory is that of columns of numbers.
 	memory *recycler
 }
@@ -67,8 +70,12 @@ func newReader(in *input, split dataset.Split, options dataset.ReadOptions) (*re
 	}
 	r.batchRow = r.nextRow
 	r.estimateRow()
+	r.first = r.group
+	r.prune()
 	for group := r.group; group < r.end; group++ {
-		r.in.file.Expect(r.order(group)...)
+		if !r.isNeedless(group) {
+			r.in.file.Expect(r.order(group)...)
+		}
 	}
 	return r, nil
 }
@@ -177,7 +184,7 @@ func (r *reader) next() (arrow.Record, error) {
 		if have > 0 {
 			rows = dataset.BatchRowsWithin(r.pending, r.offset, r.options.BatchRows, r.options.BatchBytes)
 		}
-		if rows == r.options.BatchRows || rows < have {
+		if rows == r.options.BatchRows || rows < have || have > 0 && r.left == 0 && r.isNeedless(r.following()) {
 			return r.cut(rows), nil
 		}
 		more, err := r.openGroup()
@@ -237,6 +244,10 @@ func (r *reader) openGroup() (bool, error) {
 			r.closeDecoders()
 			r.in.file.Forget(r.chunks(r.group)...)
 			r.group++
+		}
+		if r.isNeedless(r.group) {
+			r.leaveOut()
+			continue
 		}
 		if r.group >= r.end {
 			return false, nil
