@@ -4,10 +4,12 @@
 package fit
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -50,19 +52,28 @@ type Target struct {
 	ByFrequency bool
 }
 
-// RowError is a value that nothing can be fitted to. Its cause is of kind engine.KindData.
+// RowError are values that nothing can be fitted to.
 type RowError struct {
-	// Row is the value's place in the array, from 0.
-	Row int
-	// Err says what is wrong.
+	// Rows are the values' places in the array, from 0, ascending.
+	Rows []int64
+	// Err says what is wrong with the first.
 	Err error
 }
 
-// Error returns row and cause.
-func (e *RowError) Error() string { return "row " + strconv.Itoa(e.Row) + ": " + e.Err.Error() }
+func (e *RowError) add(row int, format string, args ...any) {
+	if e.Err == nil {
+		e.Err = fmt.Errorf(format, args...)
+	}
+	e.Rows = append(e.Rows, int64(row))
+}
 
-// Unwrap returns the cause.
-func (e *RowError) Unwrap() error { return e.Err }
+// Error returns the first row and what is wrong with it.
+func (e *RowError) Error() string {
+	return "row " + strconv.FormatInt(e.Rows[0], 10) + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause as an error of kind engine.KindData.
+func (e *RowError) Unwrap() error { return &engine.Error{Kind: engine.KindData, Err: e.Err} }
 
 // Column is what has been seen of a target. It is not safe for concurrent use.
 type Column struct {
@@ -85,12 +96,34 @@ func New(target Target) *Column {
 	return c
 }
 
-func dataError(format string, args ...any) error {
-	return engine.Errorf(engine.KindData, "", "", format, args...)
+// Check finds the values that Observe cannot take in, infinite numbers and texts that are not UTF-8: an error that has them all, or nil.
+func (c *Column) Check(values arrow.Array) error {
+	bad := &RowError{}
+	if text, ok := values.(*array.String); ok && c.target.Kind == Categories {
+		for i := range text.Len() {
+			if value := text.Value(i); !utf8.ValidString(value) && text.IsValid(i) {
+				bad.add(i, "the text %.40q is not UTF-8", value)
+			}
+		}
+	} else if c.target.Kind != Categories && integers(values) == nil {
+		at, err := numbers(values)
+		if err != nil {
+			return err
+		}
+		for i := range values.Len() {
+			if v := at(i); math.IsInf(v, 0) && values.IsValid(i) {
+				bad.add(i, "%v is infinite; a scale cannot be fitted to it", v)
+			}
+		}
+	}
+	if bad.Err == nil {
+		return nil
+	}
+	return bad
 }
 
-// Observe takes in the values of a record batch. It keeps nothing of the array. A value that is infinite is a *RowError; more categories
-// than MaxCategories, or too long ones, are errors that name the column.
+// Observe takes in the values of a record batch, which Check has nothing against. It keeps nothing of the array. More categories than
+// MaxCategories, or too long ones, are errors that name the column.
 func (c *Column) Observe(values arrow.Array) error {
 	if c.target.Kind == Categories {
 		return c.observeCategories(values)
@@ -106,12 +139,9 @@ func (c *Column) Observe(values arrow.Array) error {
 			continue
 		}
 		v := at(i)
-		switch {
-		case math.IsNaN(v):
+		if math.IsNaN(v) {
 			c.nulls++
 			continue
-		case math.IsInf(v, 0):
-			return &RowError{Row: i, Err: dataError("%v is infinite; a scale cannot be fitted to it", v)}
 		}
 		c.smallest, c.most = min(c.smallest, v), max(c.most, v)
 		if c.target.Kind == Standard {
@@ -136,9 +166,6 @@ func (c *Column) observeCategories(values arrow.Array) error {
 		if n := c.counts[string(category)]; n != nil {
 			*n++
 			continue
-		}
-		if err := checkText(category); err != nil {
-			return &RowError{Row: i, Err: err}
 		}
 		if err := c.count(category, 1); err != nil {
 			return err

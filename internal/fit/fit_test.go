@@ -1,6 +1,7 @@
 package fit_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -244,7 +245,10 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			column := fit.New(fit.Target{Step: 3, Column: "x", Kind: c.kind})
-			err := column.Observe(c.values)
+			err := column.Check(c.values)
+			if err == nil {
+				err = column.Observe(c.values)
+			}
 			if err == nil {
 				_, err = column.Result()
 			}
@@ -350,7 +354,7 @@ func BenchmarkStandard(b *testing.B) {
 	c := fit.New(fit.Target{Column: "x", Kind: fit.Standard})
 	b.SetBytes(8 * 10_000)
 	for b.Loop() {
-		if err := c.Observe(a); err != nil {
+		if err := errors.Join(c.Check(a), c.Observe(a)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -364,7 +368,7 @@ func BenchmarkCategories(b *testing.B) {
 	a := texts(values, nil)
 	c := fit.New(fit.Target{Column: "x", Kind: fit.Categories})
 	for b.Loop() {
-		if err := c.Observe(a); err != nil {
+		if err := errors.Join(c.Check(a), c.Observe(a)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,8 +1,6 @@
 package fit
 
 import (
-	"unicode/utf8"
-
 	"github.com/f708428e/engine"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -74,14 +72,6 @@ func (p *Pass) checkSize() error {
 	if total > maxPassBytes {
 		return engine.Errorf(engine.KindData, "fit", "", "the categories of %d columns are longer than %d bytes together", len(p.columns), maxPassBytes).
 			WithHint("give those that count in the job file, with unknown: ignore")
-	}
-	return nil
-}
-
-// checkText refuses what no message could carry.
-func checkText(category []byte) error {
-	if !utf8.Valid(category) {
-		return dataError("the text %.40q is not UTF-8", category)
 	}
 	return nil
 }

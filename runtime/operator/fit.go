@@ -6,7 +6,6 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow"
 
-	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/runtime"
 )
@@ -44,18 +43,19 @@ func (f *fitting) Apply(_ context.Context, in arrow.Record) (arrow.Record, error
 	if err := checkInput("fit columns", f.schema, in); err != nil {
 		return nil, err
 	}
+	// All are checked before any is observed: a record batch with a bad row comes again without it.
 	for _, c := range f.columns {
-		err := c.Seen.Observe(in.Column(c.Index))
-		var row *fit.RowError
-		if errors.As(err, &row) {
-			cause := row.Err
-			var e *engine.Error
-			if errors.As(cause, &e) && e.Err != nil {
-				cause = e.Err
-			}
-			return nil, &runtime.RowError{Column: f.schema.Field(c.Index).Name, Row: int64(row.Row), Err: cause}
+		err := c.Seen.Check(in.Column(c.Index))
+		var bad *fit.RowError
+		if errors.As(err, &bad) {
+			return nil, &runtime.RowError{Column: f.schema.Field(c.Index).Name, Row: bad.Rows[0], Err: bad.Err}
 		}
 		if err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range f.columns {
+		if err := c.Seen.Observe(in.Column(c.Index)); err != nil {
 			return nil, err
 		}
 	}
