@@ -267,6 +267,13 @@ func (r *pageReader) header() (pageHeader, error) {
 	}
 }
 
+// maxPageRatio bounds how much larger than what is stored a page may be that has more than ratioFreeBytes, so that a few damaged bytes do
+// not make us ask for gigabytes. Pages have some MiB in practice.
+const (
+	maxPageRatio   = 1000
+	ratioFreeBytes = 64 << 20
+)
+
 // content decompresses a page.
 func (r *pageReader) content(h pageHeader, stored []byte) ([]byte, error) {
 	levels := 0
@@ -282,7 +289,8 @@ func (r *pageReader) content(h pageHeader, stored []byte) ([]byte, error) {
 		}
 		return stored, nil
 	}
-	if r.maxRatio > 0 && h.uncompressed/r.maxRatio > h.compressed {
+	// Other codecs could fill any length from a few bytes, but no writer makes pages of that kind that are large.
+	if r.maxRatio > 0 && h.uncompressed/r.maxRatio > h.compressed || h.uncompressed > ratioFreeBytes && h.uncompressed/maxPageRatio > h.compressed {
 		return nil, fmt.Errorf("a page of %d bytes cannot have %d when decompressed", h.compressed, h.uncompressed)
 	}
 	if len(r.page) < h.uncompressed+pageSlack {
