@@ -206,7 +206,7 @@ func TestAgainstPython(t *testing.T) {
 		files := []dataset.File{fileInfo(t, path)}
 		got, err := readTexts(t, options, files, 1+random.Int64N(int64(len(f.content))), []int{0, 1 + random.IntN(40)}[random.IntN(2)])
 		equal := func(want [][]string) bool {
-			return slices.EqualFunc(got, want, func(a, b []string) bool { return slices.Equal(a, b) })
+			return slices.EqualFunc(got, want, slices.Equal)
 		}
 		switch {
 		case err != nil:
@@ -257,9 +257,9 @@ func TestSplitAnywhere(t *testing.T) {
 			continue
 		}
 		files++
-		for target := range len(content) {
+		for target := range content {
 			got, err := readTexts(t, options, in, int64(target+1), 1+target%50)
-			if text(err) != text(wholeErr) || !slices.EqualFunc(got, whole, func(a, b []string) bool { return slices.Equal(a, b) }) {
+			if text(err) != text(wholeErr) || !slices.EqualFunc(got, whole, slices.Equal) {
 				t.Fatalf("%q in splits of %d: %q, %v\nwant %q, %v", content, target+1, got, err, whole, wholeErr)
 			}
 		}
