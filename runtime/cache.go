@@ -79,6 +79,7 @@ type cacheEntry struct {
 	model Model         // constant after ready
 	err   error         // constant after ready
 	bytes int64         // constant after ready
+	meter *Meter        // constant after ready; nil if the model's memory is not known
 	users int           // guarded by Cache.mu
 	idle  *list.Element // guarded by Cache.mu; nil while in use
 }
@@ -152,7 +153,10 @@ func (c *Cache) Load(ctx context.Context, request LoadRequest) (Model, error) {
 	if entry.err != nil {
 		return nil, errors.Join(entry.err, c.release(entry))
 	}
-	return &cachedModel{Model: entry.model, cache: c, entry: entry}, nil
+	if entry.meter != nil {
+		entry.meter.Join(request.MemoryBytes)
+	}
+	return &cachedModel{Model: entry.model, cache: c, entry: entry, granted: request.MemoryBytes}, nil
 }
 
 func (c *Cache) load(ctx context.Context, entry *cacheEntry, request LoadRequest) {
@@ -180,6 +184,9 @@ func (c *Cache) load(ctx context.Context, entry *cacheEntry, request LoadRequest
 	}
 	if err == nil {
 		entry.bytes = bytesOf(model, request.Path)
+		if sized, ok := model.(Sized); ok && sized.ResidentBytes() > 0 {
+			entry.meter = NewMeter(sized)
+		}
 	}
 	entry.model, entry.err = model, err
 }
@@ -304,10 +311,14 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 // cachedModel is one use of a cached model.
 type cachedModel struct {
 	Model
-	cache  *Cache
-	entry  *cacheEntry
-	closed atomic.Bool
+	cache   *Cache
+	entry   *cacheEntry
+	granted int64
+	closed  atomic.Bool
 }
+
+// Meter implements Metered.
+func (m *cachedModel) Meter() *Meter { return m.entry.meter }
 
 // Run implements Model.
 func (m *cachedModel) Run(ctx context.Context, inputs []Tensor, outputs []Output) error {
@@ -321,6 +332,9 @@ func (m *cachedModel) Run(ctx context.Context, inputs []Tensor, outputs []Output
 func (m *cachedModel) Close() error {
 	if m.closed.Swap(true) {
 		return nil
+	}
+	if m.entry.meter != nil {
+		m.entry.meter.Leave(m.granted)
 	}
 	return m.cache.release(m.entry)
 }

@@ -78,6 +78,9 @@ type LoadRequest struct {
 	Outputs []string
 	// Device is where the model runs. Tensors stay in the machine's memory; what a GPU needs of them is copied.
 	Device Device
+	// MemoryBytes is what the caller has been granted of the machine's memory for the weights and for calls. Cache adds up what all users of
+	// a model have; see Meter. Zero means no bound.
+	MemoryBytes int64
 	// GPUMemoryBytes bounds what the model takes of a GPU's memory for its weights and for calls, all at once; above it they fail with
 	// kind engine.KindExhausted. What CUDA itself takes, some hundred MiB a process and device, is not counted. Zero means no bound.
 	GPUMemoryBytes int64

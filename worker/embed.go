@@ -54,7 +54,9 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 		Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
 		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows, Parallel: program.Threads,
 	}
-	if onGPU {
+	if !onGPU {
+		request.MemoryBytes = s.place.hostBytes
+	} else {
 		request.Threads, config.Parallel = program.Threads, 1
 		if config.BatchTokens == 0 {
 			config.BatchTokens = embedding.GPUBatchTokens

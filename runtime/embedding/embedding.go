@@ -21,7 +21,8 @@ const (
 
 // Config is what New needs.
 type Config struct {
-	// Model is the loaded graph of Spec with at least the output Spec.Output. It must stay open as long as the embedder is used. Required.
+	// Model is the loaded graph of Spec with at least the output Spec.Output. It must stay open as long as the embedder is used. If it is
+	// runtime.Metered, calls are kept within its meter's capacity. Required.
 	Model runtime.Model
 	// Spec says what the model does. Required.
 	Spec *model.Embedding
@@ -55,6 +56,7 @@ type Embedder struct {
 	pooled           int // length after pooling
 
 	lanes []*lane
+	meter *runtime.Meter // nil if nothing is measured
 	plans plan
 
 	// These are guarded by the lock of the queue while Run runs.
@@ -71,7 +73,7 @@ type Stats struct {
 	Truncated int64
 	// Calls are those of the model that succeeded; Tokens were computed in them, and PaddedTokens with what filled them up.
 	Calls, Tokens, PaddedTokens int64
-	// Halved is how often the budget was halved because memory was short.
+	// Halved is how often the budget was halved, or made smaller at once by what calls had been measured to take, because memory was short.
 	Halved int64
 }
 
@@ -93,6 +95,9 @@ func New(config Config) (*Embedder, error) {
 	}
 	if e.budget < 1 || config.BatchRows < 0 || config.Parallel < 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, op, spec.Path, "%d tokens and %d rows a call, %d calls", config.BatchTokens, config.BatchRows, config.Parallel)
+	}
+	if metered, ok := config.Model.(runtime.Metered); ok {
+		e.meter = metered.Meter()
 	}
 	for range max(1, config.Parallel) {
 		e.lanes = append(e.lanes, &lane{e: e})

@@ -405,6 +405,72 @@ func TestParallel(t *testing.T) {
 	t.Error("the panic of a call was lost")
 }
 
+// metered is a model with a process of its own, which grows by a hundred bytes a token.
+type metered struct {
+	*graph
+	meter *runtime.Meter
+
+	mu                sync.Mutex
+	now, peak, called int64
+}
+
+func (m *metered) ResidentBytes() int64  { return 1000 }
+func (m *metered) Meter() *runtime.Meter { return m.meter }
+
+func (m *metered) MemoryBytes() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return 1000 + 100*m.peak
+}
+
+func (m *metered) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runtime.Output) error {
+	tokens := inputs[0].Elements()
+	m.mu.Lock()
+	m.now += tokens
+	m.peak = max(m.peak, m.now)
+	m.called++
+	m.mu.Unlock()
+	err := m.graph.Run(ctx, inputs, outputs)
+	m.mu.Lock()
+	m.now -= tokens
+	m.mu.Unlock()
+	return err
+}
+
+// TestMeasuredMemory keeps calls, and what runs of them at once, within what was granted.
+func TestMeasuredMemory(t *testing.T) {
+	m := &metered{graph: newGraph()}
+	m.meter = runtime.NewMeter(m)
+	m.meter.Join(1000 + 100*24)
+	e := newEmbedder(t, embedding.Config{Model: m, Spec: spec(model.PoolMean), BatchTokens: 20, Parallel: 4})
+	all := make([]string, 26)
+	for i := range all {
+		all[i] = string(rune('a' + i))
+	}
+	for round := range 4 {
+		for i, v := range embed(t, e, all...) {
+			if v[2] != float32(1+4+i+2) {
+				t.Errorf("round %d: text %d is %v", round, i, v)
+			}
+		}
+	}
+	if m.peak > 24 || m.peak < 18 || e.Stats().Halved != 0 {
+		t.Errorf("%d tokens at once, %+v", m.peak, e.Stats())
+	}
+	m.meter.Leave(1000 + 100*24)
+	m.meter.Join(1000 + 100*9)
+	m.calls, m.called = nil, 0
+	embed(t, e, all...)
+	for _, c := range m.calls {
+		if c[0]*c[1] > 9 {
+			t.Errorf("a call of %v", c)
+		}
+	}
+	if e.Stats().Halved == 0 {
+		t.Errorf("%+v does not say that memory was short", e.Stats())
+	}
+}
+
 func TestTextsWithoutTokens(t *testing.T) {
 	g := newGraph()
 	e := newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), Tokenizer: words(t, false), Normalize: true})

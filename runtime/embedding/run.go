@@ -111,14 +111,7 @@ func (q *queue) failed(texts []int32, err error) {
 		q.calls = append(q.calls, call{texts[rows/2:], true}, call{texts[:rows/2], true})
 		return
 	case short && rows > 1:
-		q.e.budget = min(q.e.budget, max(1, rows*longest/2))
-		q.e.stats.Halved++
-		rest := slices.Clone(texts)
-		for _, c := range slices.Backward(q.calls) {
-			rest = append(rest, c.texts...)
-		}
-		q.batch.sortByLength(rest)
-		q.fill(rest)
+		q.shrink(texts, rows*longest/2)
 		return
 	case crashed:
 		err = &TextError{Text: int(texts[0]), Err: err}
@@ -127,6 +120,33 @@ func (q *queue) failed(texts []int32, err error) {
 	}
 	q.err = err
 	q.cancel()
+}
+
+// shrink plans the calls that are left, and these texts, with a smaller budget, which stays.
+func (q *queue) shrink(texts []int32, budget int) {
+	q.e.budget = min(q.e.budget, max(1, budget))
+	q.e.stats.Halved++
+	rest := slices.Clone(texts)
+	for _, c := range slices.Backward(q.calls) {
+		rest = append(rest, c.texts...)
+	}
+	q.batch.sortByLength(rest)
+	q.fill(rest)
+}
+
+// admit waits until a call of so many padded tokens may begin. false: it never may, and smaller ones are in the queue instead.
+func (q *queue) admit(ctx context.Context, texts []int32, tokens int64) (bool, error) {
+	m := q.e.meter
+	if m == nil {
+		return true, nil
+	}
+	if capacity := m.Capacity(); capacity > 0 && tokens > capacity && len(texts) > 1 {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.shrink(texts, int(capacity))
+		return false, nil
+	}
+	return true, m.Begin(ctx, tokens)
 }
 
 // lane makes one call of the model after the other. It keeps the memory of such a call.
@@ -163,7 +183,15 @@ func (l *lane) run(ctx context.Context, q *queue) {
 			marked = runtime.Suspect(ctx)
 		}
 		longest := q.batch.tokens(texts[0])
-		if err := l.call(marked, q.batch, texts, longest); err != nil {
+		padded := int64(len(texts) * longest)
+		admitted, err := q.admit(ctx, texts, padded)
+		if !admitted {
+			continue
+		}
+		if err == nil {
+			err = l.metered(marked, q.batch, texts, longest)
+		}
+		if err != nil {
 			q.failed(texts, err)
 			continue
 		}
@@ -178,7 +206,7 @@ func (l *lane) run(ctx context.Context, q *queue) {
 		}
 		q.mu.Lock()
 		l.e.stats.Tokens += int64(tokens)
-		l.e.stats.PaddedTokens += int64(len(texts) * longest)
+		l.e.stats.PaddedTokens += padded
 		l.e.stats.Calls++
 		q.mu.Unlock()
 	}
@@ -197,6 +225,14 @@ func (e *TextError) Error() string { return fmt.Sprintf("text %d of the batch: %
 
 // Unwrap returns the cause.
 func (e *TextError) Unwrap() error { return e.Err }
+
+// metered is call, and ends what queue.admit has begun, also in a panic.
+func (l *lane) metered(ctx context.Context, b *Batch, texts []int32, longest int) error {
+	if m := l.e.meter; m != nil {
+		defer m.End(int64(len(texts) * longest))
+	}
+	return l.call(ctx, b, texts, longest)
+}
 
 // call runs the model on some texts; what it returns is in l.hidden.
 func (l *lane) call(ctx context.Context, b *Batch, group []int32, longest int) error {

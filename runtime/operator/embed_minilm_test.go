@@ -5,6 +5,9 @@ import (
 	"encoding/csv"
 	"math"
 	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -104,8 +107,9 @@ func TestEmbedDoesNotDependOnBatches(t *testing.T) {
 	var first []float32
 	for _, c := range []embedding.Config{
 		{}, {BatchRows: 1}, {BatchRows: 7}, {BatchRows: 10_000}, {BatchTokens: 1}, {BatchTokens: 256}, {BatchTokens: 4096}, {BatchTokens: 65_536},
+		{Parallel: 3},
 	} {
-		base.BatchRows, base.BatchTokens = c.BatchRows, c.BatchTokens
+		base.BatchRows, base.BatchTokens, base.Parallel = c.BatchRows, c.BatchTokens, c.Parallel
 		e, err := embedding.New(base)
 		if err != nil {
 			t.Fatal(err)
@@ -118,4 +122,43 @@ func TestEmbedDoesNotDependOnBatches(t *testing.T) {
 			t.Errorf("%d rows, %d tokens: vectors differ by %g", c.BatchRows, c.BatchTokens, most)
 		}
 	}
+}
+
+// TestMemoryIsFlat embeds for long, in calls of many shapes beside each other.
+func TestMemoryIsFlat(t *testing.T) {
+	testenv.Full(t)
+	const rounds, warm = 25, 5
+	in := agNews(t, 400)
+	defer in.Release()
+	o := newEmbed(t, in.Schema(), embedder(t, onnxRuntime(t), testenv.MiniLM(t), func(c *embedding.Config) { c.Parallel = 2 }), false, 0, 1)
+	var before int64
+	for round := range rounds {
+		// Other rows in each round make calls of other shapes.
+		part := in.NewSlice(int64(3*round), int64(3*round+50))
+		apply(t, o, part)
+		part.Release()
+		if round == warm {
+			before = residentBytes(t)
+		}
+	}
+	after := residentBytes(t)
+	t.Logf("%d MB after %d rounds, %d MB after %d", before>>20, warm, after>>20, rounds)
+	if after > before+before/10 {
+		t.Errorf("memory grew from %d to %d bytes", before, after)
+	}
+}
+
+// residentBytes is what this process has, without garbage.
+func residentBytes(t *testing.T) int64 {
+	t.Helper()
+	debug.FreeOSMemory()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip("this system does not say how much memory a process has: ", err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
 }

@@ -84,6 +84,14 @@ func (m *model) Outputs() []engine.TensorSpec { return m.outputs }
 // ResidentBytes implements runtime.Resident: what the executor had when it had loaded the model.
 func (m *model) ResidentBytes() int64 { return m.resident }
 
+// MemoryBytes implements runtime.Sized: what the executor has now.
+func (m *model) MemoryBytes() int64 {
+	m.mu.Lock()
+	c := m.child
+	m.mu.Unlock()
+	return c.residentBytes()
+}
+
 // Run implements runtime.Model. When the executor dies, all its calls are made again, each alone, in one that is started anew. A call of
 // which it dies time and again is a *runtime.CrashError; see also runtime.Suspect.
 func (m *model) Run(ctx context.Context, inputs []runtime.Tensor, outputs []runtime.Output) error {

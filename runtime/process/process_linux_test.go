@@ -183,14 +183,54 @@ func TestExecutorIsAProcess(t *testing.T) {
 		t.Errorf("it has %d bytes", n)
 	}
 	wantResult(t, m)
+	if n := m.(runtime.Sized).MemoryBytes(); n < 1<<20 {
+		t.Errorf("it has %d bytes after a call", n)
+	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if n := m.(runtime.Sized).MemoryBytes(); n != 0 {
+		t.Errorf("it has %d bytes at the end", n)
 	}
 	if pids := children(t); len(pids) != 0 {
 		t.Errorf("left are %v", pids)
 	}
 	if _, err := run(t.Context(), m, 1); err == nil {
 		t.Error("a closed model runs")
+	}
+}
+
+// A cache measures the calls of executors, for all users of a model together.
+func TestMeterOfExecutor(t *testing.T) {
+	cache, err := runtime.NewCache(newLoader(t), runtime.CacheConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cache.Close() }()
+	request := runtime.LoadRequest{Path: enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0.5, 2)), Digest: "test", MemoryBytes: 1 << 40}
+	meters := map[*runtime.Meter]bool{}
+	for range 2 {
+		m, err := cache.Load(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = m.Close() }()
+		meters[m.(runtime.Metered).Meter()] = true
+	}
+	if len(meters) != 1 || meters[nil] {
+		t.Fatalf("got %v", meters)
+	}
+	for meter := range meters {
+		if got := meter.Capacity(); got != 0 {
+			t.Errorf("capacity %d before the first call", got)
+		}
+		if err := meter.Begin(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		meter.End(1)
+		if got := meter.Capacity(); got < 1<<16 {
+			t.Errorf("capacity %d of two TiB", got)
+		}
 	}
 }
 
