@@ -17,7 +17,7 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// DefaultTargetSplitBytes is how large a split should be.
+// DefaultTargetSplitBytes is how large a split should be, where that keeps all cores busy.
 const DefaultTargetSplitBytes = 64 << 20
 
 // Options steers Build.

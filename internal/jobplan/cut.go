@@ -12,7 +12,7 @@ import (
 func layOut(ctx context.Context, source dataset.Source, files []dataset.File, options dataset.PlanOptions, fileCount int) (*dataset.Layout, error) {
 	target := options.TargetSplitBytes
 	if target <= 0 {
-		target = DefaultTargetSplitBytes
+		target = balancedTarget(files)
 	}
 	if fileCount > 0 {
 		var total int64
@@ -43,6 +43,25 @@ func layOut(ctx context.Context, source dataset.Source, files []dataset.File, op
 		return nil, engine.Errorf(engine.KindInternal, "plan job", files[0].Path, "the source gave no splits")
 	}
 	return layout, nil
+}
+
+// leastBalancedBytes is how small balancedTarget makes splits.
+const leastBalancedBytes = 16 << 20
+
+// balancedTarget is how large splits should be if nobody says: smaller than usual where a split would be so large a part of all that cores
+// had nothing to do while it is read, be it of a large file among small ones.
+func balancedTarget(files []dataset.File) int64 {
+	const parts = 8
+	var total, largest int64
+	for _, f := range files {
+		total += f.SizeBytes
+		largest = max(largest, f.SizeBytes)
+	}
+	target := int64(DefaultTargetSplitBytes)
+	for target > leastBalancedBytes && min(largest, target) > total/parts {
+		target /= 2
+	}
+	return target
 }
 
 // divisible reports whether smaller splits are thinkable: ranges of text, or several row groups.
