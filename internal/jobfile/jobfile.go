@@ -39,7 +39,8 @@ const (
 // Options say how a job file is completed. The zero value overrides nothing and reads the process's environment.
 type Options struct {
 	// Sets are overrides of the form path.to.field=value, applied in order. Dots descend into messages, numbers index
-	// lists, and what follows a map's name is the entry's key. The value is YAML; for a string field it is the text as it
+	// lists, and what follows a map's name is the entry's key, up to
+	// the next dot if the entries are messages. The value is YAML; for a string field it is the text as it
 	// stands, unless it is quoted. null makes a field not set.
 	Sets []string
 	// Env looks up ${env:NAME}. Nil means os.LookupEnv.

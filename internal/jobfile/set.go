@@ -47,6 +47,9 @@ func (d *decoder) set(m protoreflect.Message, assignment string) {
 			return
 		}
 		switch {
+		case fd.IsMap() && fd.MapValue().Message() != nil && len(rest) > 1:
+			m = m.Mutable(fd).Map().Mutable(protoreflect.ValueOfString(rest[0]).MapKey()).Message()
+			i++
 		case fd.IsMap():
 			d.setEntry(m.Mutable(fd).Map(), fd, strings.Join(rest, "."), text, field)
 			return

@@ -9,6 +9,20 @@ import (
 	"github.com/f708428e/engine/internal/jobfile"
 )
 
+func TestSetReachesIntoAMapOfMessages(t *testing.T) {
+	const text = `source: {csv: {paths: [/a.csv]}}
+sinks: {train: {parquet: {path: /out/train}}, validation: {parquet: {path: /out/validation}}}
+`
+	spec, err := jobfile.Parse("/jobs/a.yaml", []byte(text), "/jobs", jobfile.Options{Sets: []string{"sinks.train.parquet.files=3", "sinks.test.csv.path=test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	train, test := spec.GetSinks()["train"].GetParquet(), spec.GetSinks()["test"].GetCsv()
+	if len(spec.GetSinks()) != 3 || train.GetFiles() != 3 || train.GetPath() != "/out/train" || test.GetPath() != "/jobs/test" {
+		t.Errorf("sinks %v", spec.GetSinks())
+	}
+}
+
 func TestParamsOfAnyForm(t *testing.T) {
 	const text = `source: {csv: {paths: [/a.csv]}}
 sink: {parquet: {path: /out}}
