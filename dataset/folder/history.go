@@ -123,10 +123,10 @@ func (o Output) Missing(ctx context.Context, parts []Part) (string, error) {
 		}
 		path := filepath.Join(o.Folder, filepath.FromSlash(part.Name))
 		info, err := os.Lstat(path)
-		switch {
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", classify(path, err)
-		case err != nil || info.Size() != part.SizeBytes:
+		}
+		if there := err == nil; !there || info.Size() != part.SizeBytes {
 			return path, nil
 		}
 	}

@@ -87,6 +87,35 @@ const (
 	succeeded = enginev1.JobState_JOB_STATE_SUCCEEDED
 )
 
+// TestWhatAJobTakesOverSurvives accepts jobs that are not like others, and has them read again from the log and from a snapshot.
+func TestWhatAJobTakesOverSurvives(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, state.Config{Dir: dir})
+	onlyNew, cached, done := accepted("a", ""), accepted("b", ""), ended("b", succeeded)
+	onlyNew.GetJobAccepted().OnlyNew = true
+	done.GetJobEnded().Cached = &enginev1.CachedOutput{JobId: "earlier", Outputs: []*enginev1.OutputFile{{Path: "/out/part", Rows: 3, SizeBytes: 4}}}
+	for _, entries := range [][]*enginev1.LogEntry{{onlyNew}, {cached, done}} {
+		if err := store.Propose(context.Background(), entries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(what string, s *state.State) {
+		t.Helper()
+		a, b := s.Job("a"), s.Job("b")
+		if !a.OnlyNew || b.OnlyNew || a.Ended != nil || b.State() != engine.JobSucceeded || b.Plan != nil || !proto.Equal(b.Ended.GetCached(), done.GetJobEnded().GetCached()) {
+			t.Errorf("%s: %+v and %+v", what, a, b)
+		}
+	}
+	store.View(func(s *state.State) {
+		check("applied", s)
+		check("from a snapshot", state.RestoreAgain(t, s))
+	})
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, state.Config{Dir: dir}).View(func(s *state.State) { check("from the log", s) })
+}
+
 func TestJobGoesThroughItsStates(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	store := open(t, state.Config{Dir: t.TempDir(), Now: func() time.Time {

@@ -219,3 +219,55 @@ func TestOutputBucketErrors(t *testing.T) {
 		t.Errorf("the input is %v", got)
 	}
 }
+
+// TestBucketsKnowWhatJobsHaveRead appends what is new to a bucket, and takes over what is there.
+func TestBucketsKnowWhatJobsHaveRead(t *testing.T) {
+	s := newStore(t)
+	c := testcluster.Start(t, testcluster.Options{Workers: 1})
+	inputs := numbers(t, 300, 3)
+	for i, path := range inputs[:2] {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put(fmt.Sprintf("in/%d.csv", i), content)
+	}
+	spec := func(out, mode, cache string) *enginev1.JobSpec {
+		job := convert(csvSource(s.path("in/")), &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: s.path(out), Mode: mode}}})
+		job.Cache = cache
+		return job
+	}
+	night := func(read, known int64) {
+		t.Helper()
+		result := wait(t, submit(t, c, spec("out", "append", ""), client.WithOnlyNew()), engine.JobSucceeded)
+		if result.InputsRead != read || result.InputsKnown != known || result.RowsWritten != 100*read {
+			t.Errorf("%+v, want %d read and %d known", result, read, known)
+		}
+	}
+	night(2, 0)
+	night(0, 2)
+	content, err := os.ReadFile(inputs[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("in/2.csv", content)
+	night(1, 2)
+	if names := s.names("out"); len(names) != 3 {
+		t.Errorf("the output is %v", names)
+	}
+	// The same content put again is the same input, by its ETag.
+	s.put("in/2.csv", content)
+	night(0, 3)
+	s.put("in/2.csv", append(content, "7,n7\n"...))
+	result := wait(t, submit(t, c, spec("out", "append", ""), client.WithOnlyNew()), engine.JobFailed)
+	wantRefused(t, result.Err, "changed  s3://"+s.name+"/in/2.csv: ", " bytes, ETag ", " -> ")
+
+	first := wait(t, submit(t, c, spec("cached", "", "1h")), engine.JobSucceeded)
+	if again := wait(t, submit(t, c, spec("cached", "", "1h")), engine.JobSucceeded); again.CachedFrom != first.JobID || !slices.Equal(again.Outputs, first.Outputs) {
+		t.Errorf("%+v, want the output of %+v", again, first)
+	}
+	s.put("in/3.csv", content)
+	if _, err := c.Client().Submit(withTimeout(t), spec("cached", "", "1h")); engine.KindOf(err) != engine.KindConflict {
+		t.Errorf("with another input: %v", err)
+	}
+}
