@@ -88,6 +88,9 @@ type ReadOptions struct {
 	Storage Storage
 	// Prune lets the reader leave out parts of the split that are not needed. Nil means that all are.
 	Prune *Prune
+	// BadRow is told of rows of texts that cannot be read, which are then left out; an error of it ends the reading. It is called within
+	// Read. Nil means that the first such row is an error of Read. A flaw that leaves open where the next row begins is one in any case.
+	BadRow func(BadRow) error
 }
 
 // Source reads one format. It is safe for concurrent use.

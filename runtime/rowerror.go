@@ -13,6 +13,8 @@ type RowError struct {
 	Column string
 	// Row is the row's place in the record batch that the operator was given, from 0.
 	Row int64
+	// Others are further rows, ascending, of which the same is true, as far as that is known. May be nil.
+	Others []int64
 	// Err says what is wrong with the value, without column and row.
 	Err error
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
-	"github.com/f708428e/engine/runtime/operator"
 	"github.com/f708428e/engine/tokenizer"
 )
 
@@ -152,18 +151,23 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 		return err
 	}
 	defer func() { err = errors.Join(err, steps.close()) }()
+	steps.rejects = newRejects(l)
 	for i, split := range l.plan.GetSplits() {
 		if err := w.copySplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split), out); err != nil {
 			return err
 		}
+		if err := steps.rejects.flush(ctx, out); err != nil {
+			return err
+		}
 	}
 	w.sayEmbedded(l, steps)
+	steps.rejects.say(w)
 	return l.counts.check()
 }
 
 // copySplit moves one split through the steps into the draft.
 func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split, out draft) (err error) {
-	reader, err := w.open(ctx, program, split, &l.counts)
+	reader, err := w.open(ctx, program, split, steps.rejects, &l.counts)
 	if err != nil {
 		return err
 	}
@@ -181,42 +185,46 @@ func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lea
 		if err != nil {
 			return err
 		}
-		if err := w.copyBatch(ctx, l, steps, record, out); err != nil {
+		if err := w.copyBatch(ctx, l, steps, steps.rejects.batch(reader, split.File.Path, record), record, out); err != nil {
 			return explain(err, reader.Where)
 		}
 	}
 }
 
-func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split, counts *counts) (dataset.Reader, error) {
+func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split, bad *rejects, counts *counts) (dataset.Reader, error) {
 	return program.Source.Open(ctx, split, dataset.ReadOptions{
 		Schema: program.SourceSchema, Columns: program.Columns,
 		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator, Storage: w.config.Storage,
-		Prune: prune(program, counts),
+		BadRow: bad.reader(), Prune: prune(program, counts),
 	})
 }
 
 // copyBatch moves one record batch, which it releases, through the steps into the draft.
-func (w *Worker) copyBatch(ctx context.Context, l *lease, steps *steps, record arrow.Record, out draft) error {
+func (w *Worker) copyBatch(ctx context.Context, l *lease, steps *steps, bad *batchRejects, record arrow.Record, out draft) error {
+	defer bad.close()
 	l.counts.rowsRead.Add(record.NumRows())
-	return w.finish(ctx, l, steps.operators, record, out)
+	return w.finish(ctx, l, steps, 0, passed{record: record}, bad, out)
 }
 
-// finish moves a record batch, which it releases, through operators into the draft.
-func (w *Worker) finish(ctx context.Context, l *lease, operators []operator.Operator, record arrow.Record, out draft) error {
-	result, filtered, err := applyAll(ctx, operators, record)
+// finish moves a record batch, which it releases, through the operators from one on into the draft.
+func (w *Worker) finish(ctx context.Context, l *lease, steps *steps, from int, in passed, bad *batchRejects, out draft) error {
+	in.filtered = 0 // What came before has been counted.
+	made, err := applyAll(ctx, steps.operators[from:], in, bad, w.config.Allocator)
 	if err != nil {
 		return err
 	}
-	l.counts.rowsFiltered.Add(filtered)
+	l.counts.rowsFiltered.Add(made.filtered)
 	l.counts.batches.Add(1)
-	if result == nil {
-		return nil
+	if made.record != nil {
+		defer made.record.Release()
 	}
-	defer result.Release()
-	if err := out.Write(ctx, result); err != nil {
-		return sourceRow(err, kept(operators))
+	if err := steps.rejects.flush(ctx, out); err != nil || made.record == nil {
+		return err
 	}
-	l.counts.rowsWritten.Add(result.NumRows())
+	if err := out.Write(ctx, made.record); err != nil {
+		return sourceRow(err, made.kept)
+	}
+	l.counts.rowsWritten.Add(made.record.NumRows())
 	failpoint.Hit(failpoint.WorkerWrote)
 	return nil
 }

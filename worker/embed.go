@@ -14,7 +14,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
-	"github.com/f708428e/engine/internal/expression"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/runtime"
@@ -129,9 +128,19 @@ func (w *Worker) sayEmbedded(l *lease, s *steps) {
 // tokenized is a record batch on its way to the model.
 type tokenized struct {
 	batch *operator.EmbedBatch
-	// place is the record batch's in the split, and kept are the rows that filters before the model have let through.
+	// place is the record batch's in the split.
 	place int
-	kept  []expression.Selection
+	// before is what was made of it before the model; its record is that of batch, and nil unless rows may be rejected.
+	before passed
+	bad    *batchRejects
+}
+
+func (t *tokenized) close() {
+	t.bad.close()
+	if t.before.record != nil {
+		t.before.record.Release()
+		t.before.record = nil
+	}
 }
 
 // copyAhead moves a split through steps that embed: a second goroutine reads a record batch and tokenizes its texts while the model
@@ -142,7 +151,7 @@ func (w *Worker) copyAhead(ctx context.Context, program *jobplan.Program, l *lea
 	var failed error // set before ready is closed
 	group.Go("tokenize", func(ctx context.Context) error {
 		defer close(ready)
-		failed = w.tokenize(ctx, l, s, reader, ready)
+		failed = w.tokenize(ctx, l, s, split, reader, ready)
 		return nil
 	})
 	// The goroutine looks at its context before every read and at every hand-over; it needs no deadline.
@@ -153,13 +162,13 @@ func (w *Worker) copyAhead(ctx context.Context, program *jobplan.Program, l *lea
 			return failed
 		}
 		if err := w.copyTokenized(ctx, l, s, next, out); err != nil {
-			return explain(sourceRow(err, next.kept), func(row int64) string { return w.where(ctx, program, split, next.place, row) })
+			return explain(err, func(row int64) string { return w.where(ctx, program, split, next.place, row) })
 		}
 	}
 }
 
 // tokenize reads until the end, and hands over what is ready.
-func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, reader dataset.Reader, ready chan<- tokenized) (err error) {
+func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, split dataset.Split, reader dataset.Reader, ready chan<- tokenized) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // as in attempt
 			w.config.Logger.ErrorContext(ctx, "attempt panicked", "task", l.task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -177,24 +186,28 @@ func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, reader datase
 			return err
 		}
 		l.counts.rowsRead.Add(record.NumRows())
-		record, filtered, err := applyAll(ctx, s.operators[:s.before], record)
-		if err != nil {
+		next := tokenized{place: place, bad: s.rejects.batch(reader, split.File.Path, record)}
+		if next.before, err = applyAll(ctx, s.operators[:s.before], passed{record: record}, next.bad, w.config.Allocator); err != nil {
+			next.close()
 			return explain(err, reader.Where)
 		}
-		l.counts.rowsFiltered.Add(filtered)
-		if record == nil {
+		l.counts.rowsFiltered.Add(next.before.filtered)
+		if next.before.record == nil {
+			next.close()
 			l.counts.batches.Add(1)
 			continue
 		}
-		next := tokenized{place: place, kept: kept(s.operators[:s.before])}
-		next.batch, err = s.embed.Prepare(ctx, record)
-		record.Release()
-		if err != nil {
-			return explain(sourceRow(err, next.kept), reader.Where)
+		if next.batch, err = s.embed.Prepare(ctx, next.before.record); err != nil {
+			next.close()
+			return explain(sourceRow(err, next.before.kept), reader.Where)
+		}
+		if next.bad == nil {
+			next.close()
 		}
 		select {
 		case ready <- next:
 		case <-ctx.Done():
+			next.close()
 			s.embed.Discard(next.batch)
 			return context.Cause(ctx)
 		}
@@ -203,11 +216,28 @@ func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, reader datase
 
 // copyTokenized moves one batch through the model and the steps after it into the draft.
 func (w *Worker) copyTokenized(ctx context.Context, l *lease, s *steps, next tokenized, out draft) error {
+	defer next.close()
 	record, err := s.embed.Run(ctx, next.batch)
+	if err == nil {
+		return w.finish(ctx, l, s, s.before+1, passed{record: record, kept: next.before.kept}, next.bad, out)
+	}
+	if next.bad == nil {
+		return sourceRow(err, next.before.kept)
+	}
+	left, err := next.bad.take(err, next.before.record.NumRows(), next.before.kept)
+	if err == nil {
+		err = next.before.leave(left, w.config.Allocator)
+	}
 	if err != nil {
 		return err
 	}
-	return w.finish(ctx, l, s.operators[s.before+1:], record, out)
+	if next.before.record == nil {
+		l.counts.batches.Add(1)
+		return s.rejects.flush(ctx, out)
+	}
+	again := next.before
+	next.before.record = nil
+	return w.finish(ctx, l, s, s.before, again, next.bad, out)
 }
 
 // explain says where the row of a *runtime.RowError came from, which is a row of the record batch that was read.
@@ -226,7 +256,7 @@ func explain(err error, where func(row int64) string) error {
 // that batch.
 func (w *Worker) where(ctx context.Context, program *jobplan.Program, split dataset.Split, batch int, row int64) string {
 	unknown := fmt.Sprintf("%s, record batch %d, row %d", split.File.Path, batch, row)
-	reader, err := w.open(ctx, program, split, nil)
+	reader, err := w.open(ctx, program, split, nil, nil)
 	if err != nil {
 		return unknown
 	}

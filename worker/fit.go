@@ -33,6 +33,10 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 		return err
 	}
 	defer func() { err = errors.Join(err, steps.close()) }()
+	// Rows that the job rejects count for nothing here either; the job's own tasks count and keep them.
+	if steps.rejects = newRejects(l); steps.rejects != nil {
+		steps.rejects.keep = false
+	}
 	for i, split := range l.plan.GetSplits() {
 		if err := w.fitSplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split)); err != nil {
 			return err
@@ -72,7 +76,7 @@ func (w *Worker) compileFit(ctx context.Context, j *jobEntry) (*jobplan.Program,
 
 // fitSplit gives one split to the steps.
 func (w *Worker) fitSplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split) (err error) {
-	reader, err := w.open(ctx, program, split, &l.counts)
+	reader, err := w.open(ctx, program, split, steps.rejects, &l.counts)
 	if err != nil {
 		return err
 	}
@@ -88,14 +92,16 @@ func (w *Worker) fitSplit(ctx context.Context, program *jobplan.Program, l *leas
 			return err
 		}
 		l.counts.rowsRead.Add(record.NumRows())
-		made, filtered, err := applyAll(ctx, steps.operators, record)
+		bad := steps.rejects.batch(reader, split.File.Path, record)
+		made, err := applyAll(ctx, steps.operators, passed{record: record}, bad, w.config.Allocator)
+		bad.close()
 		if err != nil {
 			return explain(err, reader.Where)
 		}
-		l.counts.rowsFiltered.Add(filtered)
+		l.counts.rowsFiltered.Add(made.filtered)
 		l.counts.batches.Add(1)
-		if made != nil {
-			made.Release()
+		if made.record != nil {
+			made.record.Release()
 		}
 	}
 }

@@ -35,6 +35,10 @@ type partsOutput struct {
 func newPartsOutput(folders []jobplan.Folder, program *jobplan.Program, allocator memory.Allocator) (*partsOutput, error) {
 	o := &partsOutput{folders: folders, split: program.Split, schema: program.OutputSchema, allocator: allocator}
 	for _, f := range folders {
+		if f.Name == jobplan.RejectsName {
+			o.schemas = append(o.schemas, rejectsSchema)
+			continue
+		}
 		schema, err := f.FileSchema(program.OutputSchema)
 		if err != nil {
 			return nil, err

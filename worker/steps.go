@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/expression"
@@ -25,6 +26,8 @@ type steps struct {
 	embed    *operator.Embed
 	before   int
 	embedded []embedded
+	// rejects are the attempt's; nil if it fails with the first bad row.
+	rejects *rejects
 }
 
 // build makes the operators of a program, whose models run at place. Models come from the worker's cache: attempts share their
@@ -134,43 +137,89 @@ func (w *Worker) buildInfer(ctx context.Context, program *jobplan.Program, s *st
 	return made, engine.WrapError("infer", op.ModelPath, err)
 }
 
-// applyAll gives record, which it releases, to operators one after the other, and returns what the last one makes, and how many rows
-// filters left out. Where they leave none, it returns nil. The row of a *runtime.RowError is the one of record.
-func applyAll(ctx context.Context, operators []operator.Operator, record arrow.Record) (_ arrow.Record, filtered int64, err error) {
-	for i, op := range operators {
-		rows := record.NumRows()
-		next, err := op.Apply(ctx, record)
-		record.Release()
-		if err != nil {
-			return nil, 0, sourceRow(err, kept(operators[:i]))
-		}
-		if _, ok := op.(*operator.Filter); ok {
-			filtered += rows - next.NumRows()
-			if next.NumRows() == 0 && rows > 0 {
-				// Models need not be able to evaluate nothing.
-				next.Release()
-				return nil, filtered, nil
-			}
-		} else if next.NumRows() != rows {
-			next.Release()
-			return nil, 0, engine.Errorf(engine.KindInternal, "run step", "", "%T made %d rows of %d", op, next.NumRows(), rows)
-		}
-		record = next
-	}
-	return record, filtered, nil
+// passed is a record batch on its way through operators.
+type passed struct {
+	// record is as it is now; nil if no row is left.
+	record arrow.Record
+	// kept are the selections of rows that filters and rejections have made of the record batch that was read, one after the other.
+	kept []expression.Selection
+	// filtered is how many rows filters have left out.
+	filtered int64
 }
 
-// kept are the rows that the filters among operators have let through last, in their order.
-func kept(operators []operator.Operator) (selections []expression.Selection) {
+// applyAll gives the record of in, which it releases, to operators one after the other. Rows that an operator refuses are rejected, unless
+// bad is nil. The row of a *runtime.RowError is the one of the record batch that was read.
+func applyAll(ctx context.Context, operators []operator.Operator, in passed, bad *batchRejects, allocator memory.Allocator) (passed, error) {
 	for _, op := range operators {
-		if filter, ok := op.(*operator.Filter); ok {
-			selections = append(selections, filter.Kept())
+		for {
+			next, err := op.Apply(ctx, in.record)
+			if err == nil {
+				if err = in.step(op, next); err != nil {
+					return passed{}, err
+				}
+				break
+			}
+			left, err := bad.take(err, in.record.NumRows(), in.kept)
+			if err == nil {
+				err = in.leave(left, allocator)
+			}
+			if err != nil {
+				if in.record != nil {
+					in.record.Release()
+				}
+				return passed{}, err
+			}
+			if in.record == nil {
+				return in, nil
+			}
+		}
+		if in.record == nil {
+			return in, nil
 		}
 	}
-	return selections
+	return in, nil
 }
 
-// sourceRow gives a *runtime.RowError the row that its row had before filters let it through.
+// step replaces the record by what an operator made of it.
+func (p *passed) step(op operator.Operator, next arrow.Record) error {
+	rows := p.record.NumRows()
+	p.record.Release()
+	p.record = next
+	filter, ok := op.(*operator.Filter)
+	if !ok {
+		if next.NumRows() != rows {
+			next.Release()
+			return engine.Errorf(engine.KindInternal, "run step", "", "%T made %d rows of %d", op, next.NumRows(), rows)
+		}
+		return nil
+	}
+	p.filtered += rows - next.NumRows()
+	p.kept = append(p.kept, filter.Kept())
+	if next.NumRows() == 0 && rows > 0 {
+		// Models need not be able to evaluate nothing.
+		next.Release()
+		p.record = nil
+	}
+	return nil
+}
+
+// leave goes on with the rows at the places of left alone.
+func (p *passed) leave(left []int32, allocator memory.Allocator) error {
+	record, selection, err := without(p.record, left, allocator)
+	p.record = nil
+	if err != nil {
+		return err
+	}
+	p.kept = append(p.kept, selection)
+	if record.NumRows() == 0 {
+		record.Release()
+		return nil
+	}
+	p.record = record
+	return nil
+}
+
+// sourceRow gives a *runtime.RowError the row that its row had before rows were left out.
 func sourceRow(err error, selections []expression.Selection) error {
 	var row *runtime.RowError
 	if len(selections) == 0 || !errors.As(err, &row) {

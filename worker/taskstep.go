@@ -100,8 +100,9 @@ func (w *Worker) runStep(
 func applyRows(ctx context.Context, operators []operator.Operator, schema *arrow.Schema, record arrow.Record, lo int64) (arrow.Record, error) {
 	plain := array.NewRecord(schema, record.Columns(), record.NumRows())
 	defer plain.Release()
-	made, _, err := applyAll(ctx, operators, plain.NewSlice(lo, min(lo+jobplan.DefaultBatchRows, record.NumRows())))
-	return made, err
+	rows := plain.NewSlice(lo, min(lo+jobplan.DefaultBatchRows, record.NumRows()))
+	made, err := applyAll(ctx, operators, passed{record: rows}, nil, nil) // Nothing is rejected.
+	return made.record, err
 }
 
 // chooseText sets the columns of a step embed that names none: the only column of text.

@@ -1,6 +1,7 @@
 package csv
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -29,32 +30,63 @@ func quotedList(names []string) string {
 	return b.String()
 }
 
-// diagnose finds out what is wrong with the row at pos, taking it apart with care, and returns it as an error that names file and
-// line. It never returns nil.
+// badRow is a row that is refused.
+type badRow struct {
+	// err names file and line. It is never nil.
+	err error
+	// column is the one whose value is at fault; empty if the row as a whole is.
+	column string
+	// next is where the next row begins in the block; -1 if nobody can tell.
+	next int
+}
+
+// refuse passes over a bad row, if it may be left out; else it returns its error.
+func (r *reader) refuse(bad badRow) error {
+	if r.options.BadRow == nil || bad.next < 0 {
+		return bad.err
+	}
+	info := dataset.RowInfo{Path: r.info.Path, OffsetBytes: r.base + int64(r.pos), Raw: bytes.Clone(trimEnd(r.block[r.pos:bad.next]))}
+	info.Line = r.finder.Line(info.OffsetBytes)
+	r.pos = bad.next
+	return r.options.BadRow(dataset.BadRow{RowInfo: info, Column: bad.column, Reason: text.Reason(bad.err, bad.column)})
+}
+
+// diagnose finds out what is wrong with the row at pos, taking it apart with care.
 //
 // That the row is too long comes before all else, then flaws of its fields' quotes, then their number, then their values: so the
 // error does not depend on where splits and blocks begin, nor, but for the last, on the columns that are wanted.
-func (r *reader) diagnose(ctx context.Context) error {
+func (r *reader) diagnose(ctx context.Context) badRow {
 	const op = "read csv"
+	fatal := func(err error) badRow { return badRow{err: err, next: -1} }
 	longest := r.source.maxLineBytes
 	fields, next, flaw := r.dialect.row(r.block, r.pos, r.end, nil)
 	for flaw == flawMore && !r.eof && r.end-r.pos <= longest {
 		if err := r.fill(ctx); err != nil {
-			return err
+			return fatal(err)
 		}
 		fields, next, flaw = r.dialect.row(r.block, r.pos, r.end, nil)
 	}
 	begin := r.base + int64(r.pos)
 	switch {
 	case next-r.pos > longest, flaw == flawMore && r.end-r.pos > longest:
-		return tooLong(op, r.at(begin), longest, flaw == flawMore && next < r.end)
+		return fatal(tooLong(op, r.at(begin), longest, flaw == flawMore && next < r.end))
 	case flaw == flawMore:
-		return unterminated(op, r.at(r.base+int64(next)))
+		return fatal(unterminated(op, r.at(r.base+int64(next))))
 	case flaw == flawAfterQuote:
-		return afterQuote(op, r.at(r.base+int64(next)), r.block[next:r.end], len(fields)+1, len(r.columns) == 1)
+		err := afterQuote(op, r.at(r.base+int64(next)), r.block[next:r.end], len(fields)+1, len(r.columns) == 1)
+		// Where the row was meant to end nobody knows; the line ends here.
+		for r.options.BadRow != nil && bytes.IndexByte(r.block[next:r.end], '\n') < 0 && !r.eof {
+			at := next - r.pos
+			if failed := r.fill(ctx); failed != nil {
+				return fatal(failed)
+			}
+			next = r.pos + at
+		}
+		end := bytes.IndexByte(r.block[next:r.end], '\n')
+		return badRow{err: err, next: next + end + 1}
 	case len(fields) != len(r.columns):
-		return engine.Errorf(engine.KindData, op, r.at(begin), "expected %d fields, found %d, in the row that begins with %s",
-			len(r.columns), len(fields), shown(fields[0].text))
+		return badRow{next: next, err: engine.Errorf(engine.KindData, op, r.at(begin), "expected %d fields, found %d, in the row that begins with %s",
+			len(r.columns), len(fields), shown(fields[0].text))}
 	}
 	for i, f := range fields {
 		c := &r.columns[i]
@@ -67,16 +99,16 @@ func (r *reader) diagnose(ctx context.Context) error {
 		case c.kind == kindSkip, r.source.nulls.is(value, f.quoted, isText):
 		case isText:
 			if problem := textFlaw(value, f.quoted); problem != "" {
-				return badText(op, r.at(begin), fmt.Sprintf("column %q", c.name), problem, value)
+				return badRow{badText(op, r.at(begin), fmt.Sprintf("column %q", c.name), problem, value), c.name, next}
 			}
 		case !c.kind.accepts(value):
 			err := engine.Errorf(engine.KindData, op, r.at(begin), "column %q: expected %s, found %s",
 				c.name, dataset.TypeName(c.dataType), shown(value))
 			err.Hint = r.hint(c, value)
-			return err
+			return badRow{err, c.name, next}
 		}
 	}
-	return engine.Errorf(engine.KindInternal, op, r.at(begin), "row was refused without a reason")
+	return fatal(engine.Errorf(engine.KindInternal, op, r.at(begin), "row was refused without a reason"))
 }
 
 // hint says what to do about a value that is none of its column's type.

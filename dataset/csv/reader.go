@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -59,6 +60,7 @@ type reader struct {
 	ready  int     // rows of the last record batch that was returned: the first of starts
 
 	lines     text.LineCounter
+	finder    *text.Finder
 	bytesRead int64
 	err       error // what Read returns from now on
 }
@@ -100,7 +102,7 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	file.Expect(dataset.Range{End: int64(s.headBytes)}, dataset.Range{Start: split.StartOffsetBytes, End: split.EndOffsetBytes})
 	r := &reader{
 		source: s, dialect: s.dialect, options: options, file: file, info: split.File, stop: split.EndOffsetBytes,
-		lines: text.NewLineCounter(ctx, options.Storage, split.File),
+		lines: text.NewLineCounter(ctx, options.Storage, split.File), finder: text.NewFinder(ctx, options.Storage, split.File),
 	}
 	if err := r.prepare(ctx, split); err != nil {
 		_ = file.Close()
@@ -243,13 +245,15 @@ func (r *reader) collect(ctx context.Context) error {
 			return nil
 		case parsedPart:
 			if r.eof {
-				return r.diagnose(ctx)
+				return r.diagnose(ctx).err
 			}
 			if err := r.fill(ctx); err != nil {
 				return err
 			}
 		case parsedBad:
-			return r.diagnose(ctx)
+			if err := r.refuse(r.diagnose(ctx)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -282,7 +286,7 @@ func (r *reader) fill(ctx context.Context) error {
 	}
 	left := r.end - r.pos
 	if left > r.source.maxLineBytes {
-		return r.diagnose(ctx)
+		return r.diagnose(ctx).err
 	}
 	// The largest block is one that shows that a row is too long.
 	room := len(r.block) - padding - 1
@@ -356,6 +360,37 @@ func (r *reader) Where(row int64) string {
 	return r.at(r.starts[row])
 }
 
+// Mark implements dataset.Marker.
+func (r *reader) Mark() dataset.Locator {
+	return &mark{reader: r, starts: slices.Clone(r.starts[:r.ready]), end: r.base + int64(r.pos)}
+}
+
+// mark finds the rows of a record batch. Of its reader it uses what does not change.
+type mark struct {
+	reader *reader
+	starts []int64
+	end    int64 // of the last row, or of bad ones behind it
+}
+
+// Locate implements dataset.Locator.
+func (m *mark) Locate(row int64) dataset.RowInfo {
+	begin, until := m.starts[row], m.end
+	if row+1 < int64(len(m.starts)) {
+		until = m.starts[row+1]
+	}
+	return m.reader.finder.Find(begin, until, func(b []byte) []byte {
+		// The last row of a file may lack its line end. Rows that were left out may follow this one.
+		padded := append(append(b, '\n'), make([]byte, padding)...)
+		_, next, _ := m.reader.dialect.row(padded, 0, len(b)+1, nil)
+		return trimEnd(b[:min(next, len(b))])
+	})
+}
+
+// trimEnd drops the line end of a row.
+func trimEnd(row []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(row, []byte{'\n'}), []byte{'\r'})
+}
+
 // at is the file and the line of an offset, as errors name it.
 func (r *reader) at(offset int64) string {
 	line, err := r.lines.At(offset)
@@ -378,6 +413,7 @@ func (r *reader) Close() error {
 	err := r.file.Close()
 	r.file, r.block = nil, nil
 	r.lines.Close()
+	r.finder.Close()
 	return err
 }
 

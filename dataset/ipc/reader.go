@@ -252,6 +252,14 @@ func (r *reader) Where(row int64) string {
 	return fmt.Sprintf("%s row %d", r.index.info.Path, r.lastRow+row)
 }
 
+// Mark implements dataset.Marker.
+func (r *reader) Mark() dataset.Locator {
+	if r.skipped > 0 {
+		return dataset.Unnumbered{Path: r.index.info.Path}
+	}
+	return dataset.Numbered{Path: r.index.info.Path, First: r.lastRow}
+}
+
 // BytesRead counts the record batches and dictionaries that have been read.
 func (r *reader) BytesRead() int64 { return r.bytesRead }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -42,8 +43,12 @@ type reader struct {
 	size   int64   // bits
 	starts []int64 // where the rows of the last record batch begin
 
-	lines text.LineCounter
-	err   error // what Read returns from now on
+	lines  text.LineCounter
+	finder *text.Finder
+	end    int64 // of the last line that was read
+	// dropped are the rows of the record batch at work that turned out to be bad after some of their values had been stored.
+	dropped []int
+	err     error // what Read returns from now on
 }
 
 // Open starts the reading of a split. Errors are of kind engine.KindNotFound, engine.KindPermission, engine.KindInvalidArgument, and
@@ -62,7 +67,10 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 		return nil, engine.Errorf(engine.KindInvalidArgument, opRead, split.File.Path,
 			"bytes %d to %d are no part of %d bytes", split.StartOffsetBytes, split.EndOffsetBytes, split.File.SizeBytes)
 	}
-	r := &reader{source: s, options: options, info: split.File, lines: text.NewLineCounter(ctx, options.Storage, split.File)}
+	r := &reader{
+		source: s, options: options, info: split.File,
+		lines: text.NewLineCounter(ctx, options.Storage, split.File), finder: text.NewFinder(ctx, options.Storage, split.File),
+	}
 	if err := r.layOut(); err != nil {
 		return nil, err
 	}
@@ -135,11 +143,7 @@ func (r *reader) Read(ctx context.Context) (arrow.Record, error) {
 	if r.input == nil {
 		return nil, engine.Errorf(engine.KindInternal, opRead, r.info.Path, "reader is closed")
 	}
-	r.rows, r.size, r.starts = 0, 0, r.starts[:0]
-	err := r.collect(ctx)
-	if err == nil && r.rows == 0 {
-		err = io.EOF
-	}
+	err := r.collectAny(ctx)
 	if err != nil {
 		// What has been parsed is lost, so this is the end even if only ctx has ended.
 		r.err, r.rows = err, 0
@@ -150,11 +154,33 @@ func (r *reader) Read(ctx context.Context) (arrow.Record, error) {
 		c := &r.columns[place]
 		arrays[c.place] = c.builder.NewArray()
 	}
+	if err := r.drop(arrays); err != nil {
+		r.err = err
+		return nil, err
+	}
 	record := array.NewRecord(r.schema, arrays, int64(r.rows))
 	for _, a := range arrays {
 		a.Release()
 	}
 	return record, nil
+}
+
+// collectAny collects a record batch of which a row at least is not dropped. Without one it returns io.EOF.
+func (r *reader) collectAny(ctx context.Context) error {
+	for {
+		r.rows, r.size, r.starts, r.dropped = 0, 0, r.starts[:0], r.dropped[:0]
+		switch err := r.collect(ctx); {
+		case err != nil:
+			return err
+		case r.rows == 0:
+			return io.EOF
+		case r.rows > len(r.dropped):
+			return nil
+		}
+		for _, place := range r.wanted {
+			r.columns[place].builder.NewArray().Release()
+		}
+	}
 }
 
 // collect parses the rows of one record batch.
@@ -169,29 +195,107 @@ func (r *reader) collect(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
+		r.end = offset + int64(len(line))
 		size, err := r.scan(line, offset)
 		if err != nil {
-			return err
+			if err = r.leaveOut(err, "", line, offset); err != nil {
+				return err
+			}
+			continue
 		}
 		if r.size+size > r.limit && r.rows > 0 {
 			r.input.back(offset)
 			return nil
 		}
+		var bad *column
 		for _, place := range r.wanted {
 			c := &r.columns[place]
 			v := c.value
 			if c.row != r.count {
 				v.form = formNone
 			}
-			if !c.add(line, v, &r.scratch) {
-				return r.refuse(c, line, offset)
+			if bad != nil {
+				c.builder.AppendNull()
+			} else if !c.add(line, v, &r.scratch) {
+				bad = c
+				if c.builder.Len() == r.rows {
+					c.builder.AppendNull()
+				}
 			}
+		}
+		if bad != nil {
+			if err := r.leaveOut(r.refuse(bad, line, offset), bad.name, line, offset); err != nil {
+				return err
+			}
+			r.dropped = append(r.dropped, r.rows)
 		}
 		r.starts = append(r.starts, offset)
 		r.size += size
 		r.rows++
 	}
 	return nil
+}
+
+// leaveOut passes over a bad line, if it may; else it returns its error.
+func (r *reader) leaveOut(err error, column string, line []byte, offset int64) error {
+	if r.options.BadRow == nil {
+		return err
+	}
+	info := dataset.RowInfo{Path: r.info.Path, Line: r.finder.Line(offset), OffsetBytes: offset, Raw: bytes.Clone(line)}
+	return r.options.BadRow(dataset.BadRow{RowInfo: info, Column: column, Reason: text.Reason(err, column)})
+}
+
+// drop takes the rows out of arrays that are to be dropped. It gives up the arrays if it fails.
+func (r *reader) drop(arrays []arrow.Array) error {
+	if len(r.dropped) == 0 {
+		return nil
+	}
+	for i, whole := range arrays {
+		var pieces []arrow.Array
+		from := 0
+		for _, row := range append(r.dropped, r.rows) {
+			pieces = append(pieces, array.NewSlice(whole, int64(from), int64(row)))
+			from = row + 1
+		}
+		var err error
+		arrays[i], err = array.Concatenate(pieces, r.options.Allocator)
+		whole.Release()
+		for _, p := range pieces {
+			p.Release()
+		}
+		if err != nil {
+			return engine.Errorf(engine.KindInternal, opRead, r.info.Path, "%w", err)
+		}
+	}
+	for _, row := range slices.Backward(r.dropped) {
+		r.starts = slices.Delete(r.starts, row, row+1)
+	}
+	r.rows -= len(r.dropped)
+	return nil
+}
+
+// Mark implements dataset.Marker.
+func (r *reader) Mark() dataset.Locator {
+	return &mark{finder: r.finder, starts: slices.Clone(r.starts), end: r.end}
+}
+
+// mark finds the rows of a record batch.
+type mark struct {
+	finder *text.Finder
+	starts []int64
+	end    int64
+}
+
+// Locate implements dataset.Locator.
+func (m *mark) Locate(row int64) dataset.RowInfo {
+	begin, until := m.starts[row], m.end
+	if row+1 < int64(len(m.starts)) {
+		until = m.starts[row+1]
+	}
+	return m.finder.Find(begin, until, func(b []byte) []byte {
+		line, _, _ := bytes.Cut(b, []byte{'\n'})
+		return bytes.TrimSuffix(line, []byte{'\r'})
+	})
 }
 
 // scan takes a line apart, and returns how many bits its row takes at most.
@@ -312,6 +416,7 @@ func (r *reader) Close() error {
 		r.columns[i].release()
 	}
 	r.lines.Close()
+	r.finder.Close()
 	if r.input == nil {
 		return nil
 	}

@@ -329,6 +329,11 @@ func (r *reader) Where(row int64) string {
 	return fmt.Sprintf("%s row %d", r.in.path, r.batchRow+row)
 }
 
+// Mark implements dataset.Marker.
+func (r *reader) Mark() dataset.Locator {
+	return dataset.Numbered{Path: r.in.path, First: r.batchRow}
+}
+
 // BytesRead counts the footer too.
 func (r *reader) BytesRead() int64 { return r.in.counter.bytes }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
@@ -158,4 +159,20 @@ func Shown(b []byte) string {
 		count++
 	}
 	return fmt.Sprintf("%q", s)
+}
+
+// Reason is what an error about a value of a column, or a row if that is empty, says, without where: operation, file, line, and column.
+func Reason(err error, column string) string {
+	var known *engine.Error
+	reason := err.Error()
+	if errors.As(err, &known) && known.Err != nil {
+		reason = known.Err.Error()
+		if known.Hint != "" {
+			reason += " (" + known.Hint + ")"
+		}
+	}
+	if _, after, ok := strings.Cut(reason, fmt.Sprintf("column %q: ", column)); ok && column != "" {
+		return after
+	}
+	return reason
 }

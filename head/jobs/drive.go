@@ -258,6 +258,9 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 	if err := m.checkNew(ctx, job); err != nil {
 		return err
 	}
+	if err := checkShare(job); err != nil {
+		return err
+	}
 	failpoint.Hit(failpoint.HeadCompleting)
 	err = output.complete(ctx, job)
 	failpoint.Hit(failpoint.HeadCompleted)

@@ -215,6 +215,7 @@ func (m *Manager) commit(commit dispatch.Commit) {
 			return
 		}
 		m.dispatcher.Committed(commit)
+		m.checkRejected(commit.Task.Job, commit.Committed)
 	})
 }
 

@@ -270,6 +270,8 @@ func validateBadRows(spec *enginev1.JobSpec) error {
 	}
 	keeps := action == skipBadRows || action == deadLetter
 	switch {
+	case action == deadLetter && sinkIsElsewhere(spec):
+		return invalid(field+".action", "dead_letter needs a sink that writes files").WithHint("skip leaves bad rows out, and counts them")
 	case action == deadLetter:
 		if err := checkOutputPath(field+".path", given.GetPath()); err != nil {
 			return err
@@ -286,6 +288,30 @@ func validateBadRows(spec *enginev1.JobSpec) error {
 		return invalid(field+".share", "%v must be above 0 and at most 1", given.GetShare())
 	}
 	return nil
+}
+
+func sinkIsElsewhere(spec *enginev1.JobSpec) bool {
+	for _, s := range sinksOf(spec) {
+		if _, files := fileSinkOf(s.field, s.sink); files == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// KeepsOn tells whether a job goes on when a row is bad.
+func KeepsOn(bad *enginev1.BadRows) bool { return bad.GetAction() == skipBadRows || WritesRejects(bad) }
+
+// WritesRejects tells whether a job writes its bad rows.
+func WritesRejects(bad *enginev1.BadRows) bool { return bad.GetAction() == deadLetter }
+
+// TooManyRejected is the error of a job that rejects more rows than it may. first describes one of them.
+func TooManyRejected(rejected, limit int64, first string) error {
+	err := engine.Errorf(engine.KindData, "run job", RejectsName+".limit", "%d rows are rejected, at most %d may be", rejected, limit)
+	if first != "" {
+		err = engine.Errorf(engine.KindData, "run job", RejectsName+".limit", "%d rows are rejected, at most %d may be; the first: %s", rejected, limit, first)
+	}
+	return err
 }
 
 // overlaps refuses folders of one job that lie in each other.

@@ -243,19 +243,15 @@ func (o *Embed) nanError(b *EmbedBatch, nan []int) error {
 	for _, vector := range nan {
 		bad[vector] = true
 	}
-	count := 0
-	first := -1
+	var rows []int64
 	for row, vector := range b.vectors {
 		if bad[int(vector)] {
-			if first < 0 {
-				first = row
-			}
-			count++
+			rows = append(rows, int64(row))
 		}
 	}
 	err := errors.New("the model's vector holds NaN")
-	if count > 1 {
-		err = fmt.Errorf("the model's vector holds NaN, as do those of %d more rows of this record batch", count-1)
+	if n := len(rows); n > 1 {
+		err = fmt.Errorf("the model's vector holds NaN, as do those of %d more rows of this record batch", n-1)
 	}
-	return &runtime.RowError{Column: o.in.Field(o.text[0]).Name, Row: int64(first), Err: err}
+	return &runtime.RowError{Column: o.in.Field(o.text[0]).Name, Row: rows[0], Others: rows[1:], Err: err}
 }

@@ -168,10 +168,17 @@ func (g *gatherer) check(in arrow.Record, lo, hi, bad, badColumn int) error {
 	if bad < 0 {
 		return nil
 	}
-	err := errors.New("null, and the model needs a value")
-	if !null {
-		err = fmt.Errorf("value %s does not fit %s exactly, which the model needs", valueText(in.Column(g.columns[badColumn]), bad), arrowOf(g.spec.Type))
+	if null {
+		column := in.Column(g.columns[badColumn])
+		var others []int64
+		for row := bad + 1; row < column.Len(); row++ {
+			if column.IsNull(row) {
+				others = append(others, int64(row))
+			}
+		}
+		return &runtime.RowError{Column: g.names[badColumn], Row: int64(bad), Others: others, Err: errors.New("null, and the model needs a value")}
 	}
+	err := fmt.Errorf("value %s does not fit %s exactly, which the model needs", valueText(in.Column(g.columns[badColumn]), bad), arrowOf(g.spec.Type))
 	return &runtime.RowError{Column: g.names[badColumn], Row: int64(bad), Err: err}
 }
 

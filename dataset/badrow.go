@@ -1,0 +1,54 @@
+package dataset
+
+// RowInfo says where a row came from.
+type RowInfo struct {
+	// Path is the file's, or what the source names itself by.
+	Path string
+	// Line is the number of the line in which the row begins, from 1; zero if it is not known, or the format has no lines.
+	Line int64
+	// Row is the row's number in the file, from 1; zero if it is not known.
+	Row int64
+	// OffsetBytes is where the row begins in the file, unpacked if it is compressed; -1 if that says nothing.
+	OffsetBytes int64
+	// Raw is the row as it stands in a text, without its line end; nil if it is not known. It is the receiver's.
+	Raw []byte
+}
+
+// BadRow is a row that is not taken.
+type BadRow struct {
+	RowInfo
+	// Column is the column whose value is at fault; empty if the row as a whole is.
+	Column string
+	// Reason says why, without saying where.
+	Reason string
+}
+
+// Locator finds the rows of one record batch in storage. It is safe for concurrent use, and may be used until the reader that made it is
+// closed, also after the reader has gone on.
+type Locator interface {
+	// Locate says where a row came from; it counts from 0. What cannot be found out is left out.
+	Locate(row int64) RowInfo
+}
+
+// Marker is a Reader that remembers where rows came from. Readers of files are.
+type Marker interface {
+	// Mark returns a Locator of the last record batch that Read returned.
+	Mark() Locator
+}
+
+// Numbered is a Locator for formats whose rows have numbers alone: First is that of the record batch's first row, from 0.
+type Numbered struct {
+	Path  string
+	First int64
+}
+
+// Locate implements Locator.
+func (n Numbered) Locate(row int64) RowInfo {
+	return RowInfo{Path: n.Path, Row: n.First + row + 1, OffsetBytes: -1}
+}
+
+// Unnumbered is a Locator that knows no more than the file.
+type Unnumbered struct{ Path string }
+
+// Locate implements Locator.
+func (u Unnumbered) Locate(int64) RowInfo { return RowInfo{Path: u.Path, OffsetBytes: -1} }
