@@ -344,3 +344,40 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 		}
 	}
 }
+
+// What passes have found adds up, is in snapshots, and is found once.
+func TestFitted(t *testing.T) {
+	mean, std := 1.5, 0.25
+	s := state.New()
+	apply := func(want bool, fact *enginev1.LogEntry) {
+		t.Helper()
+		if err := s.Apply(fact); (err == nil) != want {
+			t.Fatalf("%v: %v", fact, err)
+		}
+	}
+	fitted := func(step int32, column string, output ...string) *enginev1.LogEntry {
+		f := &enginev1.JobFitted{JobId: "j", Columns: []*enginev1.FittedColumn{{Step: step, Column: column, Rows: 2, Mean: &mean, Std: &std}}}
+		for _, name := range output {
+			f.OutputColumns = append(f.OutputColumns, &enginev1.ColumnInfo{Name: name, Type: "float64"})
+		}
+		return &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobFitted{JobFitted: f}}
+	}
+	steps := []*enginev1.Step{{Kind: &enginev1.Step_Scale{Scale: &enginev1.ScaleStep{}}}, {Kind: &enginev1.Step_Scale{Scale: &enginev1.ScaleStep{}}}}
+	apply(true, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{JobId: "j", Spec: &enginev1.JobSpec{Steps: steps}}}})
+	apply(false, fitted(0, "a")) // It has no plan.
+	apply(true, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobPlanned{JobPlanned: &enginev1.JobPlanned{JobId: "j", Plan: &enginev1.Plan{Tasks: []*enginev1.TaskPlan{{}}}}}})
+	apply(true, fitted(0, "a"))
+	apply(false, fitted(0, "a"))
+	apply(false, fitted(2, "a"))
+	apply(true, fitted(1, "a", "a"))
+	again := state.New()
+	if err := again.Apply(&enginev1.LogEntry{Fact: &enginev1.LogEntry_Snapshot{Snapshot: s.Snapshot()}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*state.State{s, again} {
+		job := s.Job("j")
+		if job.Fitted.GetPasses() != 2 || len(job.Fitted.GetColumns()) != 2 || job.Fitted.GetColumns()[1].GetStd() != std || len(job.OutputColumns()) != 1 {
+			t.Errorf("fitted %v", job.Fitted)
+		}
+	}
+}

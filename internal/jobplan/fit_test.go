@@ -1,6 +1,7 @@
 package jobplan_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
+	"github.com/f708428e/engine/blob/memory"
+	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -43,34 +47,34 @@ func TestPasses(t *testing.T) {
 	}{
 		"at once": {
 			steps: `{"one_hot": {"columns": [{"name": "s"}]}}, {"scale": {"columns": [{"name": "x"}, {"name": "y", "method": "min_max"}]}}, {"index": {"columns": [{"name": "u"}]}}`,
-			want:  []string{"0:s 1:x 1:y 2:u of s u x y: FitOp WithOp FitOp WithOp FitOp"}, columns: "x y u z s_p s_q",
+			want:  []string{"0:s 1:x 1:y 2:u of s u x y: +FitOp +WithOp +FitOp +WithOp +FitOp"}, columns: "x y u z s_p s_q",
 		},
 		"none": {steps: `{"scale": {"columns": [{"name": "x", "mean": 1, "std": 2}]}}`, columns: "s x y u z", known: true},
 		"only what is needed": {
 			steps:   `{"with": {"columns": {"w": "x + y", "v": "z"}}}, {"filter": {"where": "s <> 'a'"}}, {"scale": {"columns": [{"name": "w"}]}}, {"filter": {"where": "u > ''"}}`,
-			want:    []string{"2:w of s x y: WithOp FilterOp FitOp"},
+			want:    []string{"2:w of s x y: +WithOp +FilterOp +FitOp"},
 			columns: "s x y u z v w", known: true,
 		},
 		"one behind the other": {
 			steps: `{"scale": {"columns": [{"name": "x"}]}}, {"with": {"columns": {"w": "x * 2"}}}, {"scale": {"columns": [{"name": "w"}, {"name": "y"}]}}`,
-			want:  []string{"0:x 2:y of x y: FitOp WithOp FitOp", "2:w of x: WithOp WithOp FitOp"}, columns: "s x y u z w", known: true,
+			want:  []string{"0:x 2:y of x y: +FitOp +WithOp +FitOp", "2:w of x: +WithOp +WithOp +FitOp"}, columns: "s x y u z w", known: true,
 		},
 		"rows that depend": {
 			steps: `{"scale": {"columns": [{"name": "x"}]}}, {"filter": {"where": "x > 0"}}, {"scale": {"columns": [{"name": "y"}]}}`,
-			want:  []string{"0:x of x: FitOp", "2:y of x y: WithOp FilterOp FitOp"}, columns: "s x y u z", known: true,
+			want:  []string{"0:x of x: +FitOp", "2:y of x y: +WithOp +FilterOp +FitOp"}, columns: "s x y u z", known: true,
 		},
 		"columns to come": {
 			steps:   `{"one_hot": {"columns": [{"name": "s"}]}}, {"select": {"columns": ["s_p", "x"]}}, {"rename": {"columns": {"s_p": "p"}}}, {"scale": {"columns": [{"name": "x"}]}}, {"filter": {"where": "p = 1"}}, {"scale": {"columns": [{"name": "p"}]}}`,
-			want:    []string{"0:s 3:x of s x: FitOp WithOp FitOp", "5:p of s: WithOp RenameOp FilterOp FitOp"},
+			want:    []string{"0:s 3:x of s x: +FitOp +WithOp +FitOp", "5:p of s: +WithOp +RenameOp +FilterOp +FitOp"},
 			columns: "p x",
 		},
 		"twice the same column": {
 			steps: `{"scale": {"columns": [{"name": "x"}]}}, {"scale": {"columns": [{"name": "x", "method": "min_max"}]}}`,
-			want:  []string{"0:x of x: FitOp", "1:x of x: WithOp FitOp"}, columns: "s x y u z", known: true,
+			want:  []string{"0:x of x: +FitOp", "1:x of x: +WithOp +FitOp"}, columns: "s x y u z", known: true,
 		},
 		"given and found": {
 			steps: `{"one_hot": {"columns": [{"name": "s", "categories": ["a"]}, {"name": "u"}]}}, {"scale": {"columns": [{"name": "s_a"}]}}`,
-			want:  []string{"0:u 1:s_a of s u: FitOp WithOp FitOp"}, columns: "x y z s_a u_p u_q",
+			want:  []string{"0:u 1:s_a of s u: +FitOp +WithOp +FitOp"}, columns: "x y z s_a u_p u_q",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +118,7 @@ func TestPasses(t *testing.T) {
 				slices.Sort(names)
 				fmt.Fprintf(&line, " %s:", strings.Join(names, " "))
 				for _, op := range program.Ops {
-					line.WriteString(" " + strings.TrimPrefix(fmt.Sprintf("%T", op), "jobplan."))
+					line.WriteString(" +" + strings.TrimPrefix(fmt.Sprintf("%T", op), "jobplan."))
 				}
 				passes = append(passes, line.String())
 				resolved = jobplan.Resolve(spec, all...)
@@ -202,4 +206,38 @@ func TestFittedFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "broken.json"), "{")
 	_, err = build(`{"scale": {"columns": [{"name": "x"}], "fitted": "DIR/broken.json"}}`)
 	wantError(t, err, engine.KindCorrupt, dir, "read fitted values: DIR/broken.json: it is no such file")
+}
+
+func TestFittedFilesInBuckets(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "in.csv"), "s,x\na,1\n")
+	bucket := memory.New("b")
+	put := func(key, content string) {
+		if _, err := bucket.Put(t.Context(), key, strings.NewReader(content), int64(len(content)), blob.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(job string, high int) {
+		put("out/_engine/fitted-"+job+".json", fmt.Sprintf(`{"version": 1, "job": %q, "columns": [{"kind": "scale", "column": "x", "min": 0, "max": %d}]}`, job, high))
+	}
+	from := storage.New(func(context.Context, string) (blob.Bucket, error) { return bucket, nil }, storage.Options{})
+	build := func(entry string) (*enginev1.Plan, error) {
+		spec := parse(t, dir, `{"source": {"csv": {"paths": ["DIR/in.csv"]}}, "steps": [{"scale": {"columns": [{"name": "x"}], "fitted": "`+entry+`"}}], "sink": {"parquet": {"path": "DIR/next"}}}`)
+		return jobplan.Build(t.Context(), testJob, spec, jobplan.Options{Storage: from})
+	}
+	put("out/part.parquet", "")
+	_, err := build("s3://b/out")
+	wantError(t, err, engine.KindNotFound, dir, "read fitted values: s3://b/out: the folder holds no _engine/fitted-*.json")
+	first, second := "20261123-142330-7f3k2m9q", "20261124-142330-7f3k2m9q"
+	file(first, 2)
+	file(second, 3)
+	_, err = build("s3://b/out/")
+	wantError(t, err, engine.KindConflict, dir, "several jobs that were fitted")
+	put("out/_SUCCESS", `{"job": "`+second+`"}`)
+	for entry, high := range map[string]float64{"s3://b/out": 3, "s3://b/out/": 3, "s3://b/out/_engine/fitted-" + first + ".json": 2} {
+		plan, err := build(entry)
+		if err != nil || plan.GetFitted()[0].GetMax() != high || !strings.HasPrefix(plan.GetFittedFiles()[0].GetPath(), "s3://b/out/_engine/fitted-") {
+			t.Errorf("%s: %v, %v", entry, plan.GetFittedFiles(), err)
+		}
+	}
 }

@@ -288,10 +288,13 @@ func (b fittedBucket) isFile(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	_, err := b.bucket.Stat(ctx, b.entry.key)
-	if engine.KindOf(err) == engine.KindNotFound && err != nil {
-		return false, nil // A folder, if anything.
+	switch {
+	case err == nil:
+		return true, nil
+	case engine.KindOf(err) == engine.KindNotFound:
+		err = nil // It is a folder, if anything.
 	}
-	return err == nil, b.named(err)
+	return false, b.named(err)
 }
 
 func (b fittedBucket) list(ctx context.Context, folder string) (names []string, err error) {
