@@ -147,6 +147,7 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 
 // attach finds the job of a submission id, or of the id that the submission asks for. Another job than the one submitted is a conflict.
 func (m *Manager) attach(submission Submission) (id engine.JobID, err error) {
+	var other *state.Job
 	m.store.View(func(s *state.State) {
 		known := s.BySubmission(submission.SubmissionID)
 		if job := s.Job(string(submission.ID)); known == nil && job != nil && job.ID == submission.ID {
@@ -159,12 +160,19 @@ func (m *Manager) attach(submission Submission) (id engine.JobID, err error) {
 		switch {
 		case known == nil:
 		case !state.SameSpec(known.Spec, submission.Spec) || known.OnlyNew != submission.OnlyNew:
-			err = differs(known, submission)
+			other = &state.Job{ID: known.ID, Spec: known.Spec, OnlyNew: known.OnlyNew}
 		default:
 			id = known.ID
 		}
 	})
-	return id, err
+	if other == nil {
+		return id, err
+	}
+	// What must not stand in a job file is not to be shown either.
+	if err := jobplan.Validate(submission.Spec); err != nil {
+		return "", err
+	}
+	return "", differs(other, submission)
 }
 
 // differs says how a submission differs from the job that has its submission id.
