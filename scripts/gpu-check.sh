@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks on a machine with an NVIDIA GPU that models run there: that doctor finds it, that embeddings and predictions are those of the
-# CPU, how fast both are, that a bound of the GPU's memory holds, and that nothing runs elsewhere when a device is not there.
+# CPU, in executors and in the worker's process, how fast both are, that a bound of the GPU's memory holds, and that nothing runs elsewhere
+# when a device is not there, or cannot do what a model asks for.
 #
 #   scripts/gpu-check.sh ORT_LIB MODEL TEXTS
 #
@@ -50,7 +51,8 @@ start() {
   address=$(field "$work/$1.json" address)
 }
 
-# job NAME INPUT STEP RESOURCES [FLAGS…] runs a job and leaves what submit says in NAME.json, and the output in the folder NAME.
+# job NAME INPUT STEP RESOURCES [FLAGS…] runs a job and leaves what submit says in NAME.json, and the output in the folder NAME. Models run
+# in executors, unless the flags say otherwise.
 job() {
   cat >"$work/$1.yaml" <<EOF
 name: $1
@@ -157,6 +159,8 @@ for name in cpu gpu; do
   job "$name" texts "$embed}" "$resources" && pass "embed on the $name: $(speed $name)" || { fail "embed on the $name"; cat "$work/$name.err"; }
 done
 result=$(same v 0.9999 1e-3 cpu gpu 2>&1) && pass "GPU and CPU: $result" || fail "GPU and CPU: $result"
+job gpu-inside texts "$embed}" "$on_gpu" --set isolation=none && pass "embed in the worker's process: $(speed gpu-inside)" || { fail "embed in the worker's process"; cat "$work/gpu-inside.err"; }
+result=$(same v 0.999999 1e-5 gpu gpu-inside 2>&1) && pass "executor and worker: $result" || fail "executor and worker: $result"
 for tokens in 2048 4096 8192 32768 65536; do
   job "gpu-$tokens" texts "$embed, batch: {tokens: $tokens}}" "$on_gpu" && echo "      $tokens tokens a call: $(speed "gpu-$tokens")" || { fail "$tokens tokens"; cat "$work/gpu-$tokens.err"; }
 done
@@ -188,6 +192,15 @@ else
 fi
 
 echo "== refusals"
+if ! "$engine" model quantize "$model" --out "$work/int8" --sample "$work/few.csv" --text text --rows 64 --onnxruntime "$ort" >"$work/int8.log" 2>&1; then
+  fail "quantize: $(cat "$work/int8.log")"
+elif job int8 few "embed: {model: \"$work/int8\", text: [text], output: v}" "$on_gpu"; then
+  fail "a model in int8 ran on the GPU"
+elif [ "$(field "$work/int8.json" error.kind)" = invalid_argument ]; then
+  pass "int8: $(field "$work/int8.json" error.message)"
+else
+  fail "int8: $(cat "$work/int8.json" "$work/int8.err")"
+fi
 CUDA_VISIBLE_DEVICES='' start blind --onnxruntime "$ort" --num-gpus 1
 if job hidden few "$embed}" "cpu: 1, gpu: 1"; then
   fail "a model ran on a GPU that is not there"

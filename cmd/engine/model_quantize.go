@@ -183,12 +183,14 @@ func openEmbedder(ctx context.Context, loader runtime.Loader, e *model.Embedding
 	if err != nil {
 		return nil, nil, err
 	}
-	loaded, err := loader.Load(ctx, runtime.LoadRequest{Path: path, Digest: e.Digest, Threads: threads, Outputs: []string{e.Output}})
+	loaded, err := loader.Load(ctx, runtime.LoadRequest{Path: path, Digest: e.Digest, Threads: 1, Outputs: []string{e.Output}})
 	if err != nil {
 		return nil, nil, err
 	}
 	closeModel := func() { _ = loaded.Close() } // All calls have returned.
-	made, err := embedding.New(embedding.Config{Model: loaded, Spec: e, Tokenizer: words, Normalize: e.Normalize, Prompt: e.Prompts[e.DefaultPrompt]})
+	made, err := embedding.New(embedding.Config{
+		Model: loaded, Spec: e, Tokenizer: words, Normalize: e.Normalize, Prompt: e.Prompts[e.DefaultPrompt], Parallel: threads,
+	})
 	if err != nil {
 		closeModel()
 		return nil, nil, err

@@ -206,7 +206,7 @@ func TestMeterOfExecutor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = cache.Close() }()
+	t.Cleanup(func() { _ = cache.Close() })
 	request := runtime.LoadRequest{Path: enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0.5, 2)), Digest: "test", MemoryBytes: 1 << 40}
 	meters := map[*runtime.Meter]bool{}
 	for range 2 {
@@ -214,7 +214,7 @@ func TestMeterOfExecutor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = m.Close() }()
+		t.Cleanup(func() { _ = m.Close() })
 		meters[m.(runtime.Metered).Meter()] = true
 	}
 	if len(meters) != 1 || meters[nil] {

@@ -3016,7 +3016,7 @@ type Resources struct {
 	Cpu *float64 `protobuf:"fixed64,1,opt,name=cpu,proto3,oneof" json:"cpu,omitempty"`
 	// Devices, to four decimals; a fraction shares one device. Default: 0.
 	Gpu float64 `protobuf:"fixed64,2,opt,name=gpu,proto3" json:"gpu,omitempty"`
-	// A size: host memory. Default: not counted.
+	// A size: host memory. Default: not counted. A step embed whose model runs in an executor keeps its calls within it, as measured.
 	Memory string `protobuf:"bytes,3,opt,name=memory,proto3" json:"memory,omitempty"`
 	// A size: device memory. Default: not counted.
 	GpuMemory string `protobuf:"bytes,4,opt,name=gpu_memory,json=gpuMemory,proto3" json:"gpu_memory,omitempty"`
