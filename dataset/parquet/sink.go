@@ -26,9 +26,9 @@ type SinkOptions struct {
 	Compression string
 }
 
-// Sink writes Parquet files: pages of version 1, statistics for every column, dictionaries for texts and for numbers
-// that repeat, row groups of at most 256 Ki rows and about 64 MiB. The Arrow schema stands in the footer, so that readers that know it restore types that Parquet
-// lacks, such as lists of fixed size.
+// Sink writes Parquet files: pages of version 1, statistics for every column, dictionaries for texts and for numbers that repeat, row
+// groups of at most 256 Ki rows and about 64 MiB. The Arrow schema stands in the footer, so that readers that know it restore types that
+// Parquet lacks, such as lists of fixed size.
 type Sink struct {
 	codec compress.Compression
 }
