@@ -308,7 +308,8 @@ func (c *fixedChunk[W]) keep(b []byte) []byte {
 	room := c.room(need)
 	var out []byte
 	if c.codec == nil {
-		out = append(room, b...)
+		out = room[:len(b)]
+		copy(out, b)
 	} else {
 		out = c.codec.EncodeLevel(room, b, c.level)
 	}
