@@ -27,6 +27,8 @@ BUF       := $(TOOLS)/buf
 PROTOC_GO := $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc
 LINTER    := $(TOOLS)/golangci-lint
 GOTESTSUM := $(TOOLS)/gotestsum
+# A real Postgres for the tests of tables, into the user's cache folder.
+FETCH_POSTGRES := scripts/fetch-postgres.sh
 # A real S3 server for the tests of storage.
 VERSITYGW := $(TOOLS)/versitygw
 BASELINE  := proto/engine.binpb
@@ -84,7 +86,7 @@ all: generate lint test build ## Generate, lint, test and build
 
 .PHONY: test
 test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Everything a change needs: vet, and all tests with the race detector
-	@start=$$SECONDS; $(ort); \
+	@start=$$SECONDS; $(ort); $(FETCH_POSTGRES) >/dev/null; \
 	echo "go vet"; $(GO) vet $(PKGS); \
 	echo "go vet, without cgo"; CGO_ENABLED=0 $(GO) vet $(PKGS); \
 	$(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_TIMEOUT) $(PKGS); \
@@ -92,14 +94,14 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Eve
 
 .PHONY: test-full
 test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
-	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
+	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $(FETCH_POSTGRES) >/dev/null; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
 	$(MAKE) sim SEEDS=10000; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
 .PHONY: soak
 soak: need-go need-cc onnxruntime venv $(GOTESTSUM) $(VERSITYGW) ## The tests that run for hours
-	@$(ort); ENGINE_TEST=soak $(GOTESTSUM) --format standard-verbose -- -race -count=1 -timeout $(SOAK_TIMEOUT) $(PKGS)
+	@$(ort); $(FETCH_POSTGRES) >/dev/null; ENGINE_TEST=soak $(GOTESTSUM) --format standard-verbose -- -race -count=1 -timeout $(SOAK_TIMEOUT) $(PKGS)
 
 .PHONY: sim
 sim: need-go ## Simulate whole clusters in virtual time from SEEDS seeds (100,000); a failing one prints its trace
@@ -107,7 +109,7 @@ sim: need-go ## Simulate whole clusters in virtual time from SEEDS seeds (100,00
 
 .PHONY: race
 race: need-go need-cc onnxruntime $(VERSITYGW) ## The tests with the race detector alone, always run anew
-	@$(ort); $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(PKGS)
+	@$(ort); $(FETCH_POSTGRES) >/dev/null; $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(PKGS)
 
 .PHONY: lint
 lint: need-go lint-proto $(LINTER) ## Lint Go and the protocol, and check the protocol for breaking changes

@@ -203,7 +203,7 @@ func within(path, folder string) bool {
 // Conflicts refuses to overwrite a folder that holds what the same job reads, which would be gone when the job is run again, and to append
 // to one of the job's inputs. The paths are absolute, of files or folders; what says what they are, such as "input" or "model".
 func (o Output) Conflicts(what string, paths []string) error {
-	refuse := ""
+	var refuse string
 	switch {
 	case o.Mode == ModeOverwrite:
 		refuse = "mode overwrite would delete the job's own %s %s"

@@ -198,7 +198,7 @@ func (r *reader) collect(ctx context.Context) error {
 		r.end = offset + int64(len(line))
 		size, err := r.scan(line, offset)
 		if err != nil {
-			if err = r.leaveOut(err, "", line, offset); err != nil {
+			if err := r.leaveOut(err, "", line, offset); err != nil {
 				return err
 			}
 			continue

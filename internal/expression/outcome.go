@@ -251,11 +251,11 @@ func order(a, b any) (int, bool) {
 	case float64:
 		b, ok := b.(float64)
 		switch {
-		case a != a && b != b: //nolint:gocritic // NaN differs from itself.
+		case a != a && b != b:
 			return 0, ok
-		case a != a: //nolint:gocritic // likewise
+		case a != a:
 			return 1, ok
-		case b != b: //nolint:gocritic // likewise
+		case b != b:
 			return -1, ok
 		}
 		return cmp.Compare(a, b), ok

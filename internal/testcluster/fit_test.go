@@ -513,7 +513,7 @@ func TestMapStep(t *testing.T) {
 		`no such operator is registered for steps here; there are: test/length`: mapStep("test/width", nil),
 		`steps[0].map`:              mapStep("test/length", map[string]any{"column": "size"}),
 		`there is no column "size"`: mapStep("test/length", map[string]any{"column": "size"}),
-		`unknown field "kolumn"`:   mapStep("test/length", map[string]any{"kolumn": "size"}),
+		`unknown field "kolumn"`:    mapStep("test/length", map[string]any{"kolumn": "size"}),
 	} {
 		failed := wait(t, submit(t, c, m.job(filepath.Join(t.TempDir(), "out"), step)), engine.JobFailed)
 		if !strings.Contains(failed.Err.Error(), want) {

@@ -73,14 +73,13 @@ func TestPartitionedOutput(t *testing.T) {
 	var want []string
 	folders := map[string]bool{}
 	for i := range 1000 {
-		name, shown := fmt.Sprintf("n%d", i%7), ""
+		name := fmt.Sprintf("n%d", i%7)
+		shown := name
 		switch {
 		case i == 7:
 			name, shown = "a%2Fb%3Dc%25", "a/b=c%"
 		case i%5 == 0:
 			name, shown = "__HIVE_DEFAULT_PARTITION__", "(null)"
-		default:
-			shown = name
 		}
 		folders[fmt.Sprintf("name=%s/third=%d", name, i%3)] = true
 		want = append(want, fmt.Sprintf("id=%d name=%s third=%d ", i, shown, i%3))
@@ -230,7 +229,7 @@ func TestTaskRecordReveals(t *testing.T) {
 	if err != nil || len(record.Parts) != len(result.Outputs) || record.Counts.GetRowsWritten() != 500 {
 		t.Fatalf("%v, %v", record, err)
 	}
-	folders, err := jobplan.Folders(spec, engine.JobID(job.ID()), nil)
+	folders, err := jobplan.Folders(spec, job.ID(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func (f *fitting) Apply(_ context.Context, in arrow.Record) (arrow.Record, error
 		err := c.Seen.Check(in.Column(c.Index))
 		var bad *fit.RowError
 		if errors.As(err, &bad) {
-			return nil, &runtime.RowError{Column: f.schema.Field(c.Index).Name, Row: bad.Rows[0], Err: bad.Err}
+			return nil, &runtime.RowError{Column: f.schema.Field(c.Index).Name, Row: bad.Rows[0], Others: bad.Rows[1:], Err: bad.Err}
 		}
 		if err != nil {
 			return nil, err
