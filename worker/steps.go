@@ -154,7 +154,7 @@ func applyAll(ctx context.Context, operators []operator.Operator, in passed, bad
 		for {
 			next, err := op.Apply(ctx, in.record)
 			if err == nil {
-				if err = in.step(op, next); err != nil {
+				if err := in.step(op, next); err != nil {
 					return passed{}, err
 				}
 				break
