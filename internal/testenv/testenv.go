@@ -115,6 +115,9 @@ func Full(t testing.TB) {
 	}
 }
 
+// IsSoak tells whether the tests may run for hours.
+func IsSoak() bool { return os.Getenv("ENGINE_TEST") == "soak" }
+
 // Soak skips the test unless it runs in `make soak`.
 func Soak(t testing.TB) {
 	t.Helper()
