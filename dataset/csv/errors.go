@@ -74,15 +74,22 @@ func (r *reader) diagnose(ctx context.Context) badRow {
 		return fatal(unterminated(op, r.at(r.base+int64(next))))
 	case flaw == flawAfterQuote:
 		err := afterQuote(op, r.at(r.base+int64(next)), r.block[next:r.end], len(fields)+1, len(r.columns) == 1)
+		if r.options.BadRow == nil {
+			return fatal(err)
+		}
 		// Where the row was meant to end nobody knows; the line ends here.
-		for r.options.BadRow != nil && bytes.IndexByte(r.block[next:r.end], '\n') < 0 && !r.eof {
+		end := bytes.IndexByte(r.block[next:r.end], '\n')
+		for end < 0 && !r.eof && r.end-r.pos <= longest {
 			at := next - r.pos
 			if failed := r.fill(ctx); failed != nil {
 				return fatal(failed)
 			}
 			next = r.pos + at
+			end = bytes.IndexByte(r.block[next:r.end], '\n')
 		}
-		end := bytes.IndexByte(r.block[next:r.end], '\n')
+		if end < 0 || next+end+1-r.pos > longest {
+			return fatal(tooLong(op, r.at(begin), longest, false))
+		}
 		return badRow{err: err, next: next + end + 1}
 	case len(fields) != len(r.columns):
 		return badRow{next: next, err: engine.Errorf(engine.KindData, op, r.at(begin), "expected %d fields, found %d, in the row that begins with %s",
