@@ -184,17 +184,20 @@ else
 fi
 size=$(find "$model" -name '*.safetensors' -o -name '*.onnx' | xargs -d '\n' du -cb | tail -1 | cut -f1)
 bound=$((size + 192 * 1048576))
-if job bounded texts "$embed, batch: {tokens: 65536}}" "cpu: 1, gpu: 1, gpu_memory: $bound"; then
-  halved=$("$engine" job logs "$(field "$work/bounded.json" job_id)" --address "$address" | grep -c 'memory was short' || true)
-  result=$(same v 0.9999 1e-3 cpu bounded 2>&1) && [ "$halved" -gt 0 ] && pass "$bound bytes, calls halved by $halved tasks: $(speed bounded); $result" || fail "$bound bytes, halved by $halved tasks: $result"
-else
-  fail "$bound bytes: $(cat "$work/bounded.err")"
-fi
+for isolation in process none; do
+  name=bounded-$isolation
+  if job "$name" texts "$embed, batch: {tokens: 65536}}" "cpu: 1, gpu: 1, gpu_memory: $bound" --set isolation=$isolation; then
+    halved=$("$engine" job logs "$(field "$work/$name.json" job_id)" --address "$address" | grep -c 'memory was short' || true)
+    result=$(same v 0.9999 1e-3 cpu "$name" 2>&1) && [ "$halved" -gt 0 ] && pass "$bound bytes, isolation $isolation, calls halved by $halved tasks: $(speed "$name"); $result" || fail "$bound bytes, isolation $isolation, halved by $halved tasks: $result"
+  else
+    fail "$bound bytes, isolation $isolation: $(cat "$work/$name.err")"
+  fi
+done
 
 echo "== refusals"
-if ! "$engine" model quantize "$model" --out "$work/int8" --sample "$work/few.csv" --text text --rows 64 --onnxruntime "$ort" >"$work/int8.log" 2>&1; then
+if ! "$engine" model quantize "$model" --out "$work/int8-model" --sample "$work/few.csv" --text text --rows 64 --onnxruntime "$ort" >"$work/int8.log" 2>&1; then
   fail "quantize: $(cat "$work/int8.log")"
-elif job int8 few "embed: {model: \"$work/int8\", text: [text], output: v}" "$on_gpu"; then
+elif job int8 few "embed: {model: \"$work/int8-model\", text: [text], output: v}" "$on_gpu"; then
   fail "a model in int8 ran on the GPU"
 elif [ "$(field "$work/int8.json" error.kind)" = invalid_argument ]; then
   pass "int8: $(field "$work/int8.json" error.message)"
