@@ -1,7 +1,6 @@
 package folder
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"hash"
@@ -17,7 +16,8 @@ import (
 	"github.com/f708428e/engine/internal/failpoint"
 )
 
-// stagingBuffer is the buffer of a Staging: small writes are gathered, larger ones pass through.
+// stagingBuffer is the buffer of a Staging: small writes are gathered, larger ones pass through. It grows with what is in it, since a task
+// may have a thousand files.
 const stagingBuffer = 256 << 10
 
 // stagingFile is what a Staging needs of a file.
@@ -57,7 +57,7 @@ type Staging struct {
 	part   string
 	path   string
 	file   stagingFile
-	buffer *bufio.Writer
+	buffer []byte
 	size   int64
 	failed error
 	closed bool
@@ -92,25 +92,29 @@ func (o Output) Create(part, attempt string) (*Staging, error) {
 		return nil, classify(path, err)
 	}
 	failpoint.Hit(failpoint.FolderCreated)
-	s := &Staging{output: o, part: part, path: path, file: file}
-	s.buffer = bufio.NewWriterSize(writerFunc(s.write), stagingBuffer)
-	return s, nil
+	return &Staging{output: o, part: part, path: path, file: file}, nil
 }
 
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-func (s *Staging) write(p []byte) (int, error) {
+func (s *Staging) write(p []byte) error {
 	n, err := s.file.Write(p)
 	s.size += int64(n)
 	if s.digest != nil {
 		s.digest.Write(p[:n])
 	}
-	if err != nil {
-		return n, classify(s.path, err)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
 	}
-	return n, nil
+	return classify(s.path, err)
+}
+
+// flush writes what is in the buffer.
+func (s *Staging) flush() error {
+	if len(s.buffer) == 0 {
+		return nil
+	}
+	err := s.write(s.buffer)
+	s.buffer = s.buffer[:0]
+	return err
 }
 
 // Write appends to the part. A full disk is an error of kind engine.KindExhausted, a disk that must not be written to one of kind
@@ -119,13 +123,23 @@ func (s *Staging) Write(p []byte) (int, error) {
 	if s.failed != nil {
 		return 0, s.failed
 	}
-	n, err := s.buffer.Write(p)
-	s.failed = err
-	return n, err
+	if len(s.buffer)+len(p) > stagingBuffer {
+		if s.failed = s.flush(); s.failed != nil {
+			return 0, s.failed
+		}
+		if len(p) > stagingBuffer/2 {
+			if s.failed = s.write(p); s.failed != nil {
+				return 0, s.failed
+			}
+			return len(p), nil
+		}
+	}
+	s.buffer = append(s.buffer, p...)
+	return len(p), nil
 }
 
 // SizeBytes is how much has been written.
-func (s *Staging) SizeBytes() int64 { return s.size + int64(s.buffer.Buffered()) }
+func (s *Staging) SizeBytes() int64 { return s.size + int64(len(s.buffer)) }
 
 // Publish makes the part durable and gives it its final name, unless another attempt was first: then won is false and the other's
 // part stays. In both cases the staging name is gone. After an error nothing is visible, or the part is: publishing again from the
@@ -180,7 +194,8 @@ func (s *Staging) settle(ctx context.Context) (fs.FileInfo, error) {
 		s.failed = ctx.Err()
 	}
 	if s.failed == nil {
-		s.failed = s.buffer.Flush()
+		s.failed = s.flush()
+		s.buffer = nil
 	}
 	if s.failed != nil {
 		return nil, s.failed
