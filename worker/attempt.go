@@ -151,12 +151,14 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 		return err
 	}
 	defer func() { err = errors.Join(err, steps.close()) }()
-	steps.rejects = newRejects(l)
+	if steps.rejects, err = newRejects(l, out); err != nil {
+		return err
+	}
 	for i, split := range l.plan.GetSplits() {
 		if err := w.copySplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split), out); err != nil {
 			return err
 		}
-		if err := steps.rejects.flush(ctx, out); err != nil {
+		if err := steps.rejects.flush(ctx); err != nil {
 			return err
 		}
 	}
@@ -195,7 +197,7 @@ func (w *Worker) open(ctx context.Context, program *jobplan.Program, split datas
 	return program.Source.Open(ctx, split, dataset.ReadOptions{
 		Schema: program.SourceSchema, Columns: program.Columns,
 		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator, Storage: w.config.Storage,
-		BadRow: bad.reader(), Prune: prune(program, counts),
+		BadRow: bad.reader(ctx), Prune: prune(program, counts),
 	})
 }
 
@@ -218,7 +220,7 @@ func (w *Worker) finish(ctx context.Context, l *lease, steps *steps, from int, i
 	if made.record != nil {
 		defer made.record.Release()
 	}
-	if err := steps.rejects.flush(ctx, out); err != nil || made.record == nil {
+	if err := steps.rejects.flush(ctx); err != nil || made.record == nil {
 		return err
 	}
 	if err := out.Write(ctx, made.record); err != nil {

@@ -224,7 +224,7 @@ func (w *Worker) copyTokenized(ctx context.Context, l *lease, s *steps, next tok
 	if next.bad == nil {
 		return sourceRow(err, next.before.kept)
 	}
-	left, err := next.bad.take(err, next.before.record.NumRows(), next.before.kept)
+	left, err := next.bad.take(ctx, err, nil, next.before.record, next.before.kept)
 	if err == nil {
 		err = next.before.leave(left, w.config.Allocator)
 	}
@@ -233,7 +233,7 @@ func (w *Worker) copyTokenized(ctx context.Context, l *lease, s *steps, next tok
 	}
 	if next.before.record == nil {
 		l.counts.batches.Add(1)
-		return s.rejects.flush(ctx, out)
+		return s.rejects.flush(ctx)
 	}
 	again := next.before
 	next.before.record = nil

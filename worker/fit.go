@@ -34,8 +34,8 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	}
 	defer func() { err = errors.Join(err, steps.close()) }()
 	// Rows that the job rejects count for nothing here either; the job's own tasks count and keep them.
-	if steps.rejects = newRejects(l); steps.rejects != nil {
-		steps.rejects.keep = false
+	if steps.rejects, err = newRejects(l, nil); err != nil {
+		return err
 	}
 	for i, split := range l.plan.GetSplits() {
 		if err := w.fitSplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split)); err != nil {

@@ -113,6 +113,8 @@ type partsDraft struct {
 	lease  *lease
 	router *router
 	files  map[target]*partFile
+	// rejected is that of rejected rows; nil if there are none. See rejector.
+	rejected *partFile
 	// sealed are files that nobody sees, and that are deleted unless the record names them.
 	sealed []jobplan.TaskPart
 }
@@ -129,13 +131,23 @@ func (d *partsDraft) file(ctx context.Context, t target) (*partFile, error) {
 	if f := d.files[t]; f != nil {
 		return f, nil
 	}
-	in := d.output.folders[t.folder]
 	if len(d.files) == maxOpenFiles {
-		return nil, engine.Errorf(engine.KindData, "write parts", in.Place.Target(), "a task meets more than %d values of partition_by: each would be a file", maxOpenFiles).
+		return nil, engine.Errorf(engine.KindData, "write parts", d.output.folders[t.folder].Place.Target(), "a task meets more than %d values of partition_by: each would be a file", maxOpenFiles).
 			WithHint("partition by columns of fewer values, or filter and sort the input before")
 	}
 	// Files of one attempt that differ by their folders alone need different names as long as nobody sees them.
-	attempt := strconv.FormatUint(uint64(d.lease.epoch), 10) + "-" + strconv.Itoa(len(d.files))
+	f, err := d.create(ctx, t, strconv.Itoa(len(d.files)))
+	if err != nil {
+		return nil, err
+	}
+	d.files[t] = f
+	return f, nil
+}
+
+// create begins a file of a target. as is part of its name until it is published.
+func (d *partsDraft) create(ctx context.Context, t target, as string) (*partFile, error) {
+	in := d.output.folders[t.folder]
+	attempt := strconv.FormatUint(uint64(d.lease.epoch), 10) + "-" + as
 	staging, err := in.Place.Begin(ctx, in.PartName(d.lease.task.Job, d.lease.task.Index, t.partition), attempt)
 	if err != nil {
 		return nil, err
@@ -144,9 +156,7 @@ func (d *partsDraft) file(ctx context.Context, t target) (*partFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, staging.Discard())
 	}
-	f := &partFile{writer: writer, staging: staging}
-	d.files[t] = f
-	return f, nil
+	return &partFile{writer: writer, staging: staging}, nil
 }
 
 // Write implements draft.
@@ -164,6 +174,9 @@ func (d *partsDraft) Write(ctx context.Context, record arrow.Record) error {
 // publish implements draft.
 func (d *partsDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
 	record := &jobplan.TaskRecord{Job: d.lease.task.Job, Task: d.lease.task.Index, Epoch: d.lease.epoch, Counts: counts}
+	if d.rejected != nil {
+		d.files[target{folder: len(d.output.folders) - 1}], d.rejected = d.rejected, nil
+	}
 	order := slices.SortedFunc(maps.Keys(d.files), func(a, b target) int {
 		return cmp.Or(cmp.Compare(a.folder, b.folder), cmp.Compare(a.partition, b.partition))
 	})
@@ -226,6 +239,9 @@ func (d *partsDraft) close() error {
 		err = errors.Join(err, d.output.folders[p.Folder].Place.Unseal(ctx, p.Sealed))
 	}
 	for _, f := range d.files {
+		err = errors.Join(err, f.writer.Close(), f.staging.Discard())
+	}
+	if f := d.rejected; f != nil {
 		err = errors.Join(err, f.writer.Close(), f.staging.Discard())
 	}
 	return err

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -26,35 +28,66 @@ import (
 // out none.
 type rejects struct {
 	lease *lease
+	// out takes the rows that are written.
+	out rejector
 	// limit is how many rows the whole job may reject; zero means any number.
 	limit int64
 	// keep says that the rows are written, too.
 	keep bool
+	// writing has room for who writes rows.
+	writing chan struct{}
 
 	mu sync.Mutex
-	// rows are those that are not written yet.
+	// rows are those that are not written yet, of about so many bytes.
 	rows  []dataset.BadRow
+	bytes int
 	count int64
 	first string
 }
 
-// newRejects returns what a job leaves out; nil if it fails with the first bad row.
-func newRejects(l *lease) *rejects {
-	bad := l.job.assignment.GetSpec().GetOnBadRow()
-	if !jobplan.KeepsOn(bad) {
-		return nil
-	}
-	return &rejects{lease: l, limit: bad.GetLimit(), keep: jobplan.WritesRejects(bad)}
+// rejector writes rejected rows. It may be called while others use the draft that it is, by one goroutine at a time.
+type rejector interface {
+	reject(ctx context.Context, record arrow.Record) error
 }
 
-// reader is what readers tell of rows that they leave out, which no record batch has.
-func (r *rejects) reader() func(dataset.BadRow) error {
+// maxUnwritten is how many bytes of rows wait for the end of their record batch. A reader may leave out any number before it finds a good one.
+const maxUnwritten = 1 << 20
+
+// newRejects returns what a job leaves out, and writes into out, if it does; nil if it fails with the first bad row.
+func newRejects(l *lease, out draft) (*rejects, error) {
+	bad := l.job.assignment.GetSpec().GetOnBadRow()
+	if !jobplan.KeepsOn(bad) {
+		return nil, nil //nolint:nilnil // There is none, which is no error.
+	}
+	r := &rejects{lease: l, limit: bad.GetLimit(), writing: make(chan struct{}, 1)}
+	if out == nil || !jobplan.WritesRejects(bad) {
+		return r, nil
+	}
+	var ok bool
+	if r.out, ok = out.(rejector); !ok {
+		return nil, engine.Errorf(engine.KindInternal, "write rejected rows", "", "%T has no place for them", out)
+	}
+	r.keep = true
+	return r, nil
+}
+
+// reader is what readers tell of rows that they leave out, which no record batch has. ctx must live as long as the reader.
+func (r *rejects) reader(ctx context.Context) func(dataset.BadRow) error {
 	if r == nil {
 		return nil
 	}
 	return func(row dataset.BadRow) error {
 		r.lease.counts.rowsRead.Add(1)
-		return r.add(row)
+		if err := r.add(row); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		full := r.bytes > maxUnwritten
+		r.mu.Unlock()
+		if !full {
+			return nil
+		}
+		return r.flush(ctx)
 	}
 }
 
@@ -71,8 +104,16 @@ func (r *rejects) add(row dataset.BadRow) error {
 	}
 	if r.keep {
 		r.rows = append(r.rows, row)
+		r.bytes += int(unsafe.Sizeof(row)) + len(row.Raw) + len(row.Reason)
 	}
 	return nil
+}
+
+// any tells whether a row has been rejected.
+func (r *rejects) any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count > 0
 }
 
 func describeBad(row dataset.BadRow) string {
@@ -101,22 +142,22 @@ var rejectsSchema = arrow.NewSchema([]arrow.Field{
 }, nil)
 
 // flush writes what has come since the last time.
-func (r *rejects) flush(ctx context.Context, out draft) error {
-	if r == nil {
+func (r *rejects) flush(ctx context.Context) error {
+	if r == nil || !r.keep {
 		return nil
+	}
+	select {
+	case r.writing <- struct{}{}:
+		defer func() { <-r.writing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	r.mu.Lock()
 	rows := r.rows
-	r.rows = nil
+	r.rows, r.bytes = nil, 0
 	r.mu.Unlock()
 	if len(rows) == 0 {
 		return nil
-	}
-	to, ok := out.(interface {
-		reject(ctx context.Context, record arrow.Record) error
-	})
-	if !ok {
-		return engine.Errorf(engine.KindInternal, "write rejected rows", "", "%T has no place for them", out)
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, rejectsSchema)
 	defer b.Release()
@@ -145,7 +186,7 @@ func (r *rejects) flush(ctx context.Context, out draft) error {
 	}
 	record := b.NewRecord()
 	defer record.Release()
-	return to.reject(ctx, record)
+	return r.out.reject(ctx, record)
 }
 
 // say tells the job's log how many rows were left out.
@@ -188,39 +229,90 @@ func (b *batchRejects) close() {
 	}
 }
 
-// take leaves the rows of a *runtime.RowError out, and returns which rows of the operator's input are left. selections say which rows of the
-// record batch that was read the operator was given. Any other error it returns as it is.
-func (b *batchRejects) take(failure error, rows int64, selections []expression.Selection) ([]int32, error) {
+// take leaves the rows of a *runtime.RowError out, and others that the operator would refuse next, if that is cheap to know. It returns which
+// rows of its input are left. selections say which rows of the record batch that was read the operator was given. Any other error it returns
+// as it is. op is nil if it may not be asked again.
+func (b *batchRejects) take(ctx context.Context, failure error, op operator.Operator, in arrow.Record, selections []expression.Selection) ([]int32, error) {
 	var bad *runtime.RowError
 	if b == nil || !errors.As(failure, &bad) {
 		return nil, sourceRow(failure, selections)
 	}
-	out := append([]int64{bad.Row}, bad.Others...)
-	for _, at := range out {
-		info := dataset.RowInfo{Path: b.path, OffsetBytes: -1}
-		read := at
-		for _, s := range slices.Backward(selections) {
-			read = s.Row(read)
-		}
-		if b.locator != nil && (b.keep || b.count == 0) {
-			info = b.locator.Locate(read)
-		}
-		if info.Raw == nil && b.record != nil {
-			info.Raw = rowJSON(b.record, int(read))
-		}
-		if err := b.add(dataset.BadRow{RowInfo: info, Column: bad.Column, Reason: text.Reason(bad.Err, "")}); err != nil {
+	found := []*runtime.RowError{bad}
+	if operator.IsRowwise(op) {
+		var err error
+		if found, err = refused(ctx, op, in); err != nil {
 			return nil, err
 		}
 	}
-	left := make([]int32, 0, rows)
-	for row := range rows {
-		if len(out) > 0 && out[0] == row {
-			out = out[1:]
-			continue
+	out := make([]bool, in.NumRows())
+	for _, bad := range found {
+		for _, at := range append([]int64{bad.Row}, bad.Others...) {
+			if at < 0 || at >= int64(len(out)) || out[at] {
+				return nil, engine.Errorf(engine.KindInternal, "reject rows", "", "%T refuses row %d of %d, or refuses it twice: %w", op, at, len(out), failure)
+			}
+			out[at] = true
+			if err := b.leaveOut(at, bad, selections); err != nil {
+				return nil, err
+			}
 		}
-		left = append(left, int32(row)) //nolint:gosec // A record batch has fewer rows.
+	}
+	left := make([]int32, 0, len(out))
+	for row, bad := range out {
+		if !bad {
+			left = append(left, int32(row)) //nolint:gosec // A record batch has fewer rows.
+		}
 	}
 	return left, nil
+}
+
+// leaveOut counts and keeps a row of an operator's input.
+func (b *batchRejects) leaveOut(at int64, bad *runtime.RowError, selections []expression.Selection) error {
+	info := dataset.RowInfo{Path: b.path, OffsetBytes: -1}
+	read := at
+	for _, s := range slices.Backward(selections) {
+		read = s.Row(read)
+	}
+	if b.locator != nil && (b.keep || !b.any()) {
+		info = b.locator.Locate(read)
+	}
+	if info.Raw == nil && b.record != nil {
+		info.Raw = rowJSON(b.record, int(read))
+	}
+	return b.add(dataset.BadRow{RowInfo: info, Column: bad.Column, Reason: text.Reason(bad.Err, "")})
+}
+
+// refused finds all rows of a record batch that an operator refuses, each of which stops at its first: it is given the batch in ever smaller
+// pieces. Every row is in as many as the logarithm of their number.
+func refused(ctx context.Context, op operator.Operator, in arrow.Record) ([]*runtime.RowError, error) {
+	var found []*runtime.RowError
+	type piece struct{ lo, hi int64 }
+	for pieces := []piece{{0, in.NumRows()}}; len(pieces) > 0; {
+		p := pieces[len(pieces)-1]
+		pieces = pieces[:len(pieces)-1]
+		if p.lo == p.hi {
+			continue
+		}
+		slice := in.NewSlice(p.lo, p.hi)
+		made, err := op.Apply(ctx, slice)
+		slice.Release()
+		if err == nil {
+			made.Release()
+			continue
+		}
+		var bad *runtime.RowError
+		if !errors.As(err, &bad) {
+			return nil, err
+		}
+		row := p.lo + bad.Row
+		found = append(found, &runtime.RowError{Column: bad.Column, Row: row, Err: bad.Err})
+		if middle := p.lo + (p.hi-p.lo)/2; row < middle {
+			pieces = append(pieces, piece{middle, p.hi}, piece{row + 1, middle}, piece{p.lo, row})
+		} else {
+			pieces = append(pieces, piece{row + 1, p.hi}, piece{middle, row}, piece{p.lo, middle})
+		}
+	}
+	slices.SortFunc(found, func(a, b *runtime.RowError) int { return cmp.Compare(a.Row, b.Row) })
+	return found, nil
 }
 
 // rowJSON is a row of formats that are no text.
@@ -236,14 +328,17 @@ func rowJSON(record arrow.Record, row int) []byte {
 	return raw
 }
 
-// reject implements what rejects.flush needs: the last folder is that of rejected rows.
+// reject implements rejector: the last folder is that of rejected rows.
 func (d *partsDraft) reject(ctx context.Context, record arrow.Record) error {
-	f, err := d.file(ctx, target{folder: len(d.output.folders) - 1})
-	if err != nil {
-		return err
+	if d.rejected == nil {
+		f, err := d.create(ctx, target{folder: len(d.output.folders) - 1}, "rejected")
+		if err != nil {
+			return err
+		}
+		d.rejected = f
 	}
-	f.rows += record.NumRows()
-	return f.writer.Write(ctx, record)
+	d.rejected.rows += record.NumRows()
+	return d.rejected.writer.Write(ctx, record)
 }
 
 // without returns the rows of a record at the places of left, and gives up the record.

@@ -159,7 +159,7 @@ func applyAll(ctx context.Context, operators []operator.Operator, in passed, bad
 				}
 				break
 			}
-			left, err := bad.take(err, in.record.NumRows(), in.kept)
+			left, err := bad.take(ctx, err, op, in.record, in.kept)
 			if err == nil {
 				err = in.leave(left, allocator)
 			}

@@ -242,3 +242,77 @@ func TestTooManyBadRows(t *testing.T) {
 		}
 	}
 }
+
+// TestBatchesOfBadRows rejects nearly all rows of large record batches, step by step.
+func TestBatchesOfBadRows(t *testing.T) {
+	const rows = 100_000
+	c := testcluster.Start(t, testcluster.Options{Workers: 1})
+	dir := t.TempDir()
+	var b strings.Builder
+	b.WriteString("id,text\n")
+	for i := range rows {
+		fmt.Fprintf(&b, "%d,%s%d\n", i, []string{"", "no"}[min(1, i%1000)], i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "in.csv"), []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := &enginev1.JobSpec{
+		OnBadRow: &enginev1.BadRows{Action: "dead_letter", Path: filepath.Join(dir, "rejects")}, Batch: &enginev1.Batch{Rows: rows},
+		Source: &enginev1.Source{Kind: &enginev1.Source_Csv{Csv: &enginev1.CsvSource{Paths: []string{filepath.Join(dir, "in.csv")}}}},
+		Steps: []*enginev1.Step{
+			{Kind: &enginev1.Step_Cast{Cast: &enginev1.CastStep{Columns: map[string]string{"text": "int64"}}}},
+			withStep(map[string]string{"small": "cast(id * 40000 as int32)"}),
+			filterStep("id <> 3000 and cast(id * 100000 as int32) >= 0"),
+		},
+		Sink: parquetSink(filepath.Join(dir, "out")),
+	}
+	result := wait(t, submit(t, c, spec), engine.JobSucceeded)
+	// Of the hundred numbers, those from 54,000 on are too large for the second step, and those from 22,000 on for the third.
+	if result.RowsRead != rows || result.RowsWritten != 21 || result.RowsFiltered != 1 || result.RowsRejected != rows-22 {
+		t.Errorf("%d rows read, %d written, %d filtered, %d rejected", result.RowsRead, result.RowsWritten, result.RowsFiltered, result.RowsRejected)
+	}
+	columns := map[string]int{}
+	last := -1
+	for _, r := range rejectsIn(t, filepath.Join(dir, "rejects")) {
+		var id int
+		if _, err := fmt.Sscanf(*r.Raw, "%d,", &id); err != nil || int(*r.Line) != id+2 {
+			t.Fatalf("line %d is not that of %q: %v", *r.Line, *r.Raw, err)
+		}
+		if id%1000 != 0 {
+			columns["cast"]++
+			if want := fmt.Sprintf("no%d", id); *r.Column != "text" || !strings.Contains(r.Reason, want) || id <= last {
+				t.Fatalf("row %d after %d: column %s: %s, expected %s", id, last, *r.Column, r.Reason, want)
+			}
+			last = id
+		}
+	}
+	if columns["cast"] != rows-100 {
+		t.Errorf("%d rows were rejected by the first step", columns["cast"])
+	}
+}
+
+// TestBadRowsOfTwoGoroutines rejects rows that the reader leaves out while it reads ahead, and ones whose vectors are no good.
+func TestBadRowsOfTwoGoroutines(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Workers: 2, TargetSplitBytes: 5000})
+	for _, action := range []string{"skip", "dead_letter"} {
+		_, spec := embedJob(t, 3000, func(row int) (string, string, bool) {
+			return map[int]string{5: "z", 6: "more,fields"}[row%7], "a", row%7 >= 5
+		})
+		spec.OnBadRow = &enginev1.BadRows{Action: action}
+		rejects := filepath.Join(t.TempDir(), "rejects")
+		if action == "dead_letter" {
+			spec.OnBadRow.Path = rejects
+		}
+		result := wait(t, submit(t, c, spec), engine.JobSucceeded)
+		if bad := int64(3000 / 7 * 2); result.RowsRead != 3000 || result.RowsRejected != bad || result.RowsWritten != 3000-bad {
+			t.Errorf("%s: %d rows read, %d written, %d rejected, expected %d", action, result.RowsRead, result.RowsWritten, result.RowsRejected, bad)
+		}
+		raws := map[string]bool{}
+		for _, r := range rejectsIn(t, rejects) {
+			raws[*r.Raw] = true
+		}
+		if action == "dead_letter" && len(raws) != int(result.RowsRejected) {
+			t.Errorf("%d rows were kept of %d", len(raws), result.RowsRejected)
+		}
+	}
+}

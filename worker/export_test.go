@@ -1,0 +1,40 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/f708428e/engine/dataset"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+// RejectWhileReading tells the rejects of a job that writes them of rows that one call of a reader leaves out. It returns how many were
+// written, at the end, and the most that waited.
+func RejectWhileReading(ctx context.Context, rows int, row dataset.BadRow) (written, waited int64, err error) {
+	out := &countedRejects{}
+	l := &lease{job: &jobEntry{assignment: &enginev1.JobAssignment{Spec: &enginev1.JobSpec{OnBadRow: &enginev1.BadRows{Action: "dead_letter"}}}}}
+	r, err := newRejects(l, out)
+	if err != nil {
+		return 0, 0, err
+	}
+	tell := r.reader(ctx)
+	for i := range rows {
+		if err := tell(row); err != nil {
+			return out.rows, waited, err
+		}
+		waited = max(waited, int64(i+1)-out.rows)
+	}
+	err = r.flush(ctx)
+	return out.rows, waited, err
+}
+
+type countedRejects struct {
+	draft
+	rows int64
+}
+
+func (c *countedRejects) reject(_ context.Context, record arrow.Record) error {
+	c.rows += record.NumRows()
+	return nil
+}
