@@ -32,7 +32,7 @@ type Locator interface {
 
 // Marker is a Reader that remembers where rows came from. Readers of files are.
 type Marker interface {
-	// Mark returns a Locator of the last record batch that Read returned.
+	// Mark returns a Locator of the last record batch that Read returned; nil if nothing is known of its rows.
 	Mark() Locator
 }
 
@@ -52,3 +52,25 @@ type Unnumbered struct{ Path string }
 
 // Locate implements Locator.
 func (u Unnumbered) Locate(int64) RowInfo { return RowInfo{Path: u.Path, OffsetBytes: -1} }
+
+// MarkFrom is Mark for readers that cut the record batches of another reader: first is the row of its last one with which theirs begins. It
+// is nil if the other reader is no Marker.
+func MarkFrom(reader Reader, first int64) Locator {
+	m, ok := reader.(Marker)
+	if !ok {
+		return nil
+	}
+	at := m.Mark()
+	if at == nil {
+		return nil
+	}
+	return shifted{at, first}
+}
+
+type shifted struct {
+	Locator
+	first int64
+}
+
+// Locate implements Locator.
+func (s shifted) Locate(row int64) RowInfo { return s.Locator.Locate(s.first + row) }

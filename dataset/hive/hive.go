@@ -417,21 +417,7 @@ func (r *reader) drop() {
 func (r *reader) Where(row int64) string { return r.files.Where(r.first + row) }
 
 // Mark implements dataset.Marker.
-func (r *reader) Mark() dataset.Locator {
-	if m, ok := r.files.(dataset.Marker); ok {
-		return shifted{m.Mark(), r.first}
-	}
-	return nil
-}
-
-// shifted is a Locator of a record batch that begins within another one.
-type shifted struct {
-	dataset.Locator
-	first int64
-}
-
-// Locate implements dataset.Locator.
-func (s shifted) Locate(row int64) dataset.RowInfo { return s.Locator.Locate(s.first + row) }
+func (r *reader) Mark() dataset.Locator { return dataset.MarkFrom(r.files, r.first) }
 
 // BytesRead implements dataset.Reader.
 func (r *reader) BytesRead() int64 { return r.files.BytesRead() }

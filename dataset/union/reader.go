@@ -123,6 +123,9 @@ func (r *reader) drop() {
 // Where implements dataset.Reader.
 func (r *reader) Where(row int64) string { return r.file.Where(r.first + row) }
 
+// Mark implements dataset.Marker.
+func (r *reader) Mark() dataset.Locator { return dataset.MarkFrom(r.file, r.first) }
+
 // BytesRead implements dataset.Reader.
 func (r *reader) BytesRead() int64 { return r.file.BytesRead() }
 

@@ -150,6 +150,9 @@ func readSplit(t *testing.T, source dataset.Source, split dataset.Split, options
 			if want := fmt.Sprintf("%s row %d", split.File.Path, len(rows)); r.Where(int64(i)) != want {
 				t.Errorf("%s, want %s", r.Where(int64(i)), want)
 			}
+			if at := r.(dataset.Marker).Mark().Locate(int64(i)); at.Path != split.File.Path || at.Row != int64(len(rows))+1 {
+				t.Errorf("found %+v, want row %d", at, len(rows)+1)
+			}
 			var values []string
 			for c, column := range record.Columns() {
 				if options.Columns == nil && !arrow.TypeEqual(column.DataType(), options.Schema.Field(c).Type) {
