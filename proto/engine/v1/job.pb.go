@@ -224,9 +224,10 @@ type BadRows struct {
 	// "fail" (default) ends the job with the first one, "skip" leaves them out, and "dead_letter" leaves them out and writes them to path.
 	// Those left out are counted as rejected: rows read = written + rejected + filtered.
 	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// For dead_letter: a folder of JSON lines, part-<job id>-<sequence>.json, one object for each row with the keys file, row (counted from 1,
-	// the header not), offset (in bytes, where the row begins; null if the format has none), column (null if it is the row as a whole),
-	// reason, and raw: the row as it stands in the file or, of formats that are no text, as JSON. Only tasks that rejected rows write a file.
+	// For dead_letter: a folder of JSON lines, part-<job id>-<sequence>.json, one object for each row with the keys file, line (from 1, where
+	// the row begins), row (its number in the file, from 1), offset (in bytes, where the row begins), column (null if it is the row as a whole),
+	// reason, and raw: the row as it stands in the file or, of formats that are no text, as JSON. What a format
+	// does not have, as texts have no numbers of rows, is null. Only tasks that rejected rows write a file.
 	// It is written in mode append. Required for dead_letter.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// How many rows the whole job may reject before it fails. Default (0): no limit.
@@ -2588,7 +2589,7 @@ type ParquetSink struct {
 	Files int32 `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`
 	// Columns whose values become folders: a row lies in column=value/part-<job id>-<sequence>.parquet, and the column is left out of the file. Texts,
 	// whole numbers, truth values, and dates; a null or an empty text is __HIVE_DEFAULT_PARTITION__. A task that meets no row of a value writes
-	// no file there, and one that meets more than 10,000 values fails. Default: none.
+	// no file there, and one that meets more than 1,000 values fails. Default: none.
 	PartitionBy   []string `protobuf:"bytes,5,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
