@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	osruntime "runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,7 @@ import (
 type executor struct {
 	stream *fdstream.Stream
 	slots  map[int32]*slot // of the reading goroutine; a slot itself belongs to its run
+	work   map[int32]chan func()
 
 	mu      sync.Mutex
 	model   runtime.Model // nil until it has been loaded
@@ -46,7 +48,7 @@ func Serve(loader runtime.Loader) error {
 	if !ok {
 		return errors.Join(engine.Errorf(engine.KindInvalidArgument, "serve executor", "", "descriptor %d is no unix socket", descriptor), conn.Close())
 	}
-	e := &executor{stream: fdstream.New(socket, maxMessageBytes), slots: map[int32]*slot{}, cancels: map[uint64]context.CancelFunc{}}
+	e := &executor{stream: fdstream.New(socket, maxMessageBytes), slots: map[int32]*slot{}, work: map[int32]chan func(){}, cancels: map[uint64]context.CancelFunc{}}
 	err = e.serve(context.Background(), loader)
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return nil
@@ -119,13 +121,15 @@ func (e *executor) take(ctx context.Context, request *enginev1.ExecutorRequest) 
 		}
 		s = &slot{number: request.GetSlot(), file: file}
 		e.slots[s.number] = s
+		e.work[s.number] = make(chan func(), 1)
+		go follow(e.work[s.number]) // lifecycle: ends with the process.
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	e.mu.Lock()
 	e.cancels[number] = cancel
 	model := e.model
 	e.mu.Unlock()
-	go func() { // lifecycle: ends with its run, or the process.
+	e.work[s.number] <- func() { // Its last run has been answered, so there is room.
 		result, err := run(ctx, model, s, request)
 		if err != nil {
 			result = &enginev1.ExecutorResult{Error: rpc.ToProto(err)}
@@ -136,8 +140,16 @@ func (e *executor) take(ctx context.Context, request *enginev1.ExecutorRequest) 
 		e.mu.Unlock()
 		cancel()
 		_ = e.stream.Send(result) // If that fails, reading does too.
-	}()
+	}
 	return nil
+}
+
+// follow does the runs of one slot, all on one thread: ONNX Runtime keeps memory of a GPU for each thread that has called it.
+func follow(work <-chan func()) {
+	osruntime.LockOSThread()
+	for run := range work {
+		run()
+	}
 }
 
 func run(ctx context.Context, model runtime.Model, s *slot, request *enginev1.ExecutorRequest) (*enginev1.ExecutorResult, error) {
