@@ -136,7 +136,7 @@ def _plain_value(value: struct_pb2.Value) -> Any:
 
 def _repeated(fd: FieldDescriptor) -> bool:
     repeated = getattr(fd, "is_repeated", None)  # label is deprecated where this is there
-    return bool(repeated) if repeated is not None else fd.label == FieldDescriptor.LABEL_REPEATED
+    return bool(repeated) if repeated is not None else getattr(fd, "label", 0) == FieldDescriptor.LABEL_REPEATED
 
 
 def _node(value: Any, path: str, depth: int) -> yaml.Node:
@@ -210,7 +210,7 @@ class _Decoder:
             elif not self._errors:
                 message.update(value)
             return
-        fields = message.DESCRIPTOR.fields_by_name
+        fields: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
         if not isinstance(node, yaml.MappingNode):
             self._fail(node, f"{path or 'the job'}: expected a mapping ({', '.join(fields)}), found {_describe(node)}")
             return

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def iterate(items: AsyncIterator[T]) -> Iterator[T]:
+def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
     """Yield what an asynchronous iterator does."""
     try:
         while True:
@@ -46,8 +46,8 @@ def iterate(items: AsyncIterator[T]) -> Iterator[T]:
             except StopAsyncIteration:
                 return
     finally:
-        run(items.aclose())  # type: ignore[attr-defined]
+        run(items.aclose())
 
 
-async def _next(items: AsyncIterator[T]) -> T:
+async def _next(items: AsyncGenerator[T, None]) -> T:
     return await items.__anext__()

@@ -21,7 +21,7 @@ from engine._store import MAX_INLINE_BYTES, Encoding, Store, decode, encode, hos
 from engine.refs import ObjectRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
 LOOK_AGAIN = 15.0
 """Seconds after which a look at the stores is repeated in the background."""
@@ -248,7 +248,8 @@ class Objects:
         random.shuffle(stores)
         for store in stores:
             try:
-                return await self._flight_call(store.flight, _flight_put, object_id, self.session.id, table, _left(deadline))
+                await self._flight_call(store.flight, _flight_put, object_id, self.session.id, table, _left(deadline))
+                return None
             except errors.EngineError as error:
                 if done(error):
                     return None
@@ -293,11 +294,13 @@ class Objects:
         holders.sort(key=lambda h: h.state != object_pb2.OBJECT_STATE_IN_MEMORY)
         for holder in holders:
             try:
-                return await self._flight_call(holder.store.flight, _flight_get, object_id, _left(deadline))
+                table: pa.Table = await self._flight_call(holder.store.flight, _flight_get, object_id, _left(deadline))
             except errors.EngineError as error:
                 if not _elsewhere(error):
                     raise
                 tried.append(error)
+            else:
+                return table
         if not tried and why_far is None:
             raise errors.UnavailableError("no store that has it can be reached", op="get object", id=object_id.hex())
         raise _joined("get object", object_id, tried, why_far)
@@ -311,7 +314,7 @@ class Objects:
             await self.check("wait for objects", ref)
         deadline = None if timeout is None else time.monotonic() + timeout
 
-        async def ask() -> Any:
+        async def ask() -> AsyncGenerator[set[bytes], None]:
             while True:
                 window = 20.0 if deadline is None else min(20.0, _left(deadline))
                 request = object_service_pb2.WaitObjectsRequest(object_ids=[r.id for r in refs], count=count)
@@ -322,7 +325,7 @@ class Objects:
                     return
 
         ready: set[bytes] = set()
-        async with contextlib.aclosing(follow("wait for objects", "", ask)) as answers:  # type: ignore[type-var]
+        async with contextlib.aclosing(follow("wait for objects", "", ask)) as answers:
             async for ready in answers:
                 if len(ready) >= count:
                     return [r for r in refs if r.id in ready]
@@ -408,7 +411,8 @@ class Objects:
 def _flight_put(client: Any, address: str, object_id: bytes, session: str, table: pa.Table, timeout: float) -> None:
     from pyarrow import flight
 
-    options = flight.FlightCallOptions(timeout=timeout, headers=[(b"engine-session", session.encode())])
+    headers: Any = [(b"engine-session", session.encode())]
+    options = flight.FlightCallOptions(timeout=timeout, headers=headers)
     try:
         writer, reader = client.do_put(flight.FlightDescriptor.for_path(object_id.hex()), table.schema, options)
         with writer:
@@ -423,7 +427,8 @@ def _flight_get(client: Any, address: str, object_id: bytes, timeout: float) -> 
     from pyarrow import flight
 
     try:
-        return client.do_get(flight.Ticket(object_id.hex()), flight.FlightCallOptions(timeout=timeout)).read_all()
+        table: pa.Table = client.do_get(flight.Ticket(object_id.hex()), flight.FlightCallOptions(timeout=timeout)).read_all()
+        return table
     except (flight.FlightError, pa.ArrowException, OSError) as error:
         raise _flight_error(error, "get object", object_id, address) from None
 

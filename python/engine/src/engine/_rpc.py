@@ -23,7 +23,7 @@ from engine._proto.engine.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call has whose caller set no timeout."""
@@ -36,6 +36,7 @@ _ASK_EVERY = 0.25
 _ELECT_WITHIN = 10.0
 _MAX_MESSAGE_BYTES = 64 << 20
 _CONNECT = "connect"
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 Request = TypeVar("Request", bound=message.Message)
 Response = TypeVar("Response", bound=message.Message)
@@ -139,8 +140,8 @@ def _status_class() -> type[message.Message]:
     status.field.add(name="code", number=1, type=field.TYPE_INT32, label=field.LABEL_OPTIONAL)
     status.field.add(name="message", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
     status.field.add(name="details", number=3, type=field.TYPE_MESSAGE, type_name=".google.protobuf.Any", label=field.LABEL_REPEATED)
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("google.rpc.Status"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("google.rpc.Status"))
 
 
 _Status = _status_class()
@@ -149,7 +150,8 @@ _Status = _status_class()
 def _details(error: grpc.aio.AioRpcError) -> tuple[error_pb2.Error | None, error_pb2.NotLeader | None]:
     wire: error_pb2.Error | None = None
     leader: error_pb2.NotLeader | None = None
-    for key, value in error.trailing_metadata() or ():
+    metadata: Any = error.trailing_metadata() or ()
+    for key, value in metadata:
         if key != "grpc-status-details-bin":
             continue
         status: Any = _Status()
@@ -210,6 +212,11 @@ def split_addresses(addresses: str) -> list[str]:
     return result
 
 
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 class _Peer:
     """A connection to one head."""
 
@@ -241,6 +248,10 @@ class Heads:
         self._learned: list[str] = []
         self._hint = ""
         self._tls = tls
+        if token and tls is None and not all(_is_loopback(address) for address in self._given):
+            raise errors.InvalidArgumentError(
+                "a token would travel in clear text", op=_CONNECT, id=addresses, hint="set tls, or connect to loopback"
+            )
         self._metadata = (("authorization", f"Bearer {token}"),) if token else None
         self._peers: dict[str, _Peer] = {}
         self._leader: _Peer | None = None
@@ -253,7 +264,7 @@ class Heads:
         self._closed = True
         peers, self._peers, self._leader = list(self._peers.values()), {}, None
         for peer in peers:
-            await peer.channel.close()
+            await peer.channel.close(None)
 
     async def call(self, method: Method[Any, Response], request: message.Message, timeout: float | None = None) -> Response:
         """Call a method at the head that leads, within `timeout` seconds."""
@@ -280,7 +291,7 @@ class Heads:
                 await backoff.wait()
             tried = True  # The first time it goes to the next head at once.
 
-    async def stream(self, method: Method[Any, Response], request: message.Message) -> AsyncIterator[Response]:
+    async def stream(self, method: Method[Any, Response], request: message.Message) -> AsyncGenerator[Response, None]:
         """Read one stream of the head that leads, until it ends or breaks."""
         peer = await self._find(time.monotonic() + self.timeout)
         call = peer.callable("unary_stream", method)(request, metadata=self._metadata)
@@ -392,7 +403,7 @@ class Heads:
                 return peer
             # gRPC would wait before it connects again.
             del self._peers[address]
-            await peer.channel.close()
+            await peer.channel.close(None)
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -447,7 +458,7 @@ class Stream:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise self._heads._stream_error(self._peer, error) from None
-        return None if response is grpc.aio.EOF else response
+        return None if response is _EOF else response
 
     async def done_sending(self) -> None:
         """Say that nothing more comes."""
@@ -459,7 +470,9 @@ class Stream:
         self._call.cancel()
 
 
-async def follow(op: str, id: str, open_stream: Callable[[], AsyncIterator[T]], timeout: float | None = None) -> AsyncIterator[T]:  # noqa: A002
+async def follow(
+    op: str, id: str, open_stream: Callable[[], AsyncGenerator[T, None]], timeout: float | None = None
+) -> AsyncGenerator[T, None]:
     """Yield what a stream says, and open it again while the head is away, for a minute at most.
 
     A head that cannot be reached at first is not waited for. `timeout` bounds the whole.
@@ -488,10 +501,10 @@ async def follow(op: str, id: str, open_stream: Callable[[], AsyncIterator[T]], 
             if not is_broken(error) or not heard or now - lost_since > RECONNECT_FOR:
                 raise
         finally:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
         await backoff.wait()
 
 
-async def anext_(stream: AsyncIterator[T]) -> T:
+async def anext_(stream: AsyncGenerator[T, None]) -> T:
     """Return the next item; the built-in returns no coroutine."""
     return await stream.__anext__()

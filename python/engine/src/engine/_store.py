@@ -22,7 +22,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -117,7 +117,7 @@ class _Collector:
 def encode(table: pa.Table) -> Encoding:
     """Encode a table as an Arrow IPC stream, in the time that its schema takes: column data is not copied."""
     collector = _Collector()
-    with pa.PythonFile(collector, mode="w") as file, pa.ipc.new_stream(file, table.schema) as writer:
+    with pa.PythonFile(cast("Any", collector), mode="w") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
     return Encoding(collector.pieces, collector.size)
 

@@ -29,7 +29,7 @@ from engine._tasks import Handle, TaskResult, Tasks, producer
 from engine.refs import ObjectRef, to_arrow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
     from types import TracebackType
 
     import pyarrow as pa
@@ -156,7 +156,7 @@ class Client:
             UnavailableError: if no store can be reached.
 
         """
-        return await self._objects.put(to_arrow(table), self.timeout if timeout is None else timeout)
+        return await self._objects.put(await asyncio.to_thread(to_arrow, table), self.timeout if timeout is None else timeout)
 
     async def get(self, ref: ObjectRef | Task | str, *, timeout: float | None = None) -> pa.Table:
         """Return an object's table: without a copy if the object is on this machine, else after it was brought here.
@@ -213,8 +213,10 @@ class Client:
         """Tell whether a task of another client may still make its outputs; its own error is raised if it has failed."""
         try:
             response = await self._heads.call(TASKS.GetTask, task_service_pb2.GetTaskRequest(task_id=task_id))
-        except errors.NotFoundError:
-            return False
+        except errors.UnavailableError:
+            raise
+        except errors.EngineError:
+            return False  # The head does not know the task.
         if response.task.state in (task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED):
             raise errors.from_proto(response.task.error)
         return True
@@ -354,7 +356,7 @@ class Client:
         if isinstance(arg, Task):
             arg = arg.ref()
         if not isinstance(arg, ObjectRef):
-            table = to_arrow(arg)
+            table = await asyncio.to_thread(to_arrow, arg)
             encoding = encode(table)
             if encoding.size <= MAX_INLINE_BYTES:
                 return task_pb2.TaskArgument(value=encoding.to_bytes())
@@ -439,7 +441,7 @@ class Job:
         request = job_service_pb2.ForgetJobRequest(job_id=self.id, discard=discard)
         return jobs.status_of((await self._client._heads.call(JOBS.ForgetJob, request)).job)
 
-    async def watch(self, *, timeout: float | None = None) -> AsyncIterator[jobs.JobStatus]:
+    async def watch(self, *, timeout: float | None = None) -> AsyncGenerator[jobs.JobStatus, None]:
         """Yield the job now and after each change until it has ended. It connects again by itself when the head restarts.
 
         Raises:
@@ -450,10 +452,10 @@ class Job:
             async for job in changes:
                 yield jobs.status_of(job)
 
-    async def _watch(self, timeout: float | None) -> AsyncIterator[job_service_pb2.Job]:  # type: ignore[misc]
+    async def _watch(self, timeout: float | None) -> AsyncGenerator[job_service_pb2.Job, None]:
         heads = self._client._heads
 
-        async def changes() -> AsyncIterator[job_service_pb2.Job]:
+        async def changes() -> AsyncGenerator[job_service_pb2.Job, None]:
             job: job_service_pb2.Job | None = None
             async for response in heads.stream(JOBS.WatchJob, job_service_pb2.WatchJobRequest(job_id=self.id)):
                 job = response.job
@@ -461,7 +463,7 @@ class Job:
             if job is None or jobs.status_of(job).state not in jobs.ENDED:
                 raise errors.UnavailableError("the head ended the stream", op="follow job", id=self.id)
 
-        async with contextlib.aclosing(follow("follow job", self.id, changes, timeout)) as all_changes:  # type: ignore[type-var]
+        async with contextlib.aclosing(follow("follow job", self.id, changes, timeout)) as all_changes:
             async for job in all_changes:
                 yield job
 
@@ -476,9 +478,9 @@ class Job:
 
         """
         last: job_service_pb2.Job | None = None
-        async with contextlib.aclosing(self._watch(timeout)) as changes:  # type: ignore[type-var]
-            async for last in changes:
-                pass
+        async with contextlib.aclosing(self._watch(timeout)) as changes:
+            async for change in changes:
+                last = change
         if last is None:
             raise errors.InternalError("the head told nothing of it", op="follow job", id=self.id)
         return jobs.result_of(last)
@@ -492,7 +494,7 @@ class Job:
         """
         return (await self.wait(timeout)).raise_for_state()
 
-    async def logs(self, *, follow: bool = False, after: int = 0, timeout: float | None = None) -> AsyncIterator[jobs.LogLine]:
+    async def logs(self, *, follow: bool = False, after: int = 0, timeout: float | None = None) -> AsyncGenerator[jobs.LogLine, None]:
         """Yield the lines of the job's log in order, each once, also across a restart of the head.
 
         Args:
@@ -504,7 +506,7 @@ class Job:
         heads = self._client._heads
         cursor = after
 
-        async def read() -> AsyncIterator[job_service_pb2.LogLine]:
+        async def read() -> AsyncGenerator[job_service_pb2.LogLine, None]:
             nonlocal cursor
             request = job_service_pb2.ReadJobLogRequest(job_id=self.id, after_sequence=cursor, follow=follow)
             async for response in heads.stream(JOBS.ReadJobLog, request):
@@ -512,7 +514,7 @@ class Job:
                     cursor = line.sequence
                     yield line
 
-        async with contextlib.aclosing(_follow("follow job", self.id, read, timeout)) as lines:  # type: ignore[type-var]
+        async with contextlib.aclosing(_follow("follow job", self.id, read, timeout)) as lines:
             async for line in lines:
                 yield jobs.line_of(line)
 

@@ -337,7 +337,7 @@ class Pipeline:
         *,
         mode: str | None = None,
         files: int | None = None,
-        format: str | None = None,  # noqa: A002 - the job file's own name
+        format: str | None = None,
         compression: str | None = None,
         partition_by: str | Sequence[str] | None = None,
         to: str | None = None,

@@ -1,5 +1,7 @@
-"""The synchronous face of the client. It does what `engine.aio` does, on an event loop of its own in a thread; it is safe to use from
-several threads, and from notebooks, whose own loop it leaves alone.
+"""The synchronous face of the client.
+
+It does what `engine.aio` does, on an event loop of its own in a thread. It is safe to use from several threads, and from notebooks, whose
+own loop it leaves alone.
 """
 
 from __future__ import annotations
@@ -8,13 +10,13 @@ import atexit
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import _loop, aio, errors
 from engine._rpc import CALL_TIMEOUT, TLS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     import pyarrow as pa
@@ -27,8 +29,32 @@ if TYPE_CHECKING:
 
 __all__ = ["TLS", "Client", "Job", "Task"]
 
+T = TypeVar("T")
 
-class Client:
+
+class _Face:
+    """What runs on the loop behind: the process that made it may use it, and one that was forked off it may not."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._pid != os.getpid():
+            work.close()
+            raise _forked()
+        return _loop.run(work)
+
+    def _iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        if self._pid != os.getpid():
+            raise _forked()
+        return _loop.iterate(items)
+
+
+def _forked() -> errors.EngineError:
+    return errors.CanceledError("the client was made before this process was forked", op="use client", hint="make one in each process")
+
+
+class Client(_Face):
     """A client of the head that leads a cluster, whichever that is.
 
     Args:
@@ -54,8 +80,8 @@ class Client:
         async def make() -> aio.Client:
             return aio.Client(address, token=token, tls=tls, timeout=timeout)
 
-        self._client = _loop.run(make())
-        self._pid = os.getpid()
+        super().__init__()
+        self._client = self._run(make())
         self._closed = False
 
     @property
@@ -78,7 +104,7 @@ class Client:
         """End the session, and with it the client's tasks and objects, and free the connections. Tables that were got stay readable."""
         if not self._closed and self._pid == os.getpid():
             self._closed = True
-            _loop.run(self._client.close())
+            self._run(self._client.close())
 
     def submit(
         self,
@@ -106,7 +132,7 @@ class Client:
 
         """
         work = self._client.submit(job, submission_id=submission_id, only_new=only_new, base=base, timeout=timeout)
-        return Job(_loop.run(work))
+        return Job(self._run(work))
 
     def job(self, job_id: str) -> Job:
         """Return a handle of a job by its id or submission id. It asks the head nothing."""
@@ -114,7 +140,7 @@ class Client:
 
     def jobs(self, *, limit: int = 100, states: Iterable[str] = ()) -> list[jobs.JobStatus]:
         """Return up to `limit` jobs, the newest first, in one of the states, or in any if none is given; without their specs."""
-        return _loop.run(self._client.jobs(limit=limit, states=states))
+        return self._run(self._client.jobs(limit=limit, states=states))
 
     def put(self, table: Any, *, timeout: float | None = None) -> ObjectRef:
         """Keep a table as one immutable object, in the store of this machine if there is one.
@@ -132,7 +158,7 @@ class Client:
             UnavailableError: if no store can be reached.
 
         """
-        return _loop.run(self._client.put(table, timeout=timeout))
+        return self._run(self._client.put(table, timeout=timeout))
 
     def get(self, ref: ObjectRef | Task | str, *, timeout: float | None = None) -> pa.Table:
         """Return an object's table: without a copy if the object is on this machine, else after it was brought here.
@@ -152,7 +178,7 @@ class Client:
             EngineError: the task's own error if it has failed.
 
         """
-        return _loop.run(self._client.get(ref._task if isinstance(ref, Task) else ref, timeout=timeout))
+        return self._run(self._client.get(ref._task if isinstance(ref, Task) else ref, timeout=timeout))
 
     def wait(self, refs: Sequence[ObjectRef], *, count: int = 0, timeout: float | None = None) -> list[ObjectRef]:
         """Return those of the objects that can be read, once `count` of them can, or all if it is 0.
@@ -161,11 +187,11 @@ class Client:
             DeadlineError: if they are too few after `timeout` seconds.
 
         """
-        return _loop.run(self._client.wait(refs, count=count, timeout=timeout))
+        return self._run(self._client.wait(refs, count=count, timeout=timeout))
 
     def delete(self, *refs: ObjectRef) -> None:
         """Delete objects and all their copies, whoever owns them. Checkpoints stay, and tables that are in use."""
-        _loop.run(self._client.delete(*refs))
+        self._run(self._client.delete(*refs))
 
     def pin(self, ref: ObjectRef, name: str = "", *, ttl: float | None = None) -> None:
         """Make an object live on without its client, under a name by which `lookup` finds it.
@@ -179,11 +205,11 @@ class Client:
             ConflictError: if another object has the name.
 
         """
-        _loop.run(self._client.pin(ref, name, ttl=ttl))
+        self._run(self._client.pin(ref, name, ttl=ttl))
 
     def unpin(self, name: str) -> None:
         """End a pin. An object that nobody else owns is deleted."""
-        _loop.run(self._client.unpin(name))
+        self._run(self._client.unpin(name))
 
     def lookup(self, name: str) -> ObjectRef:
         """Return the object that is pinned under a name.
@@ -192,18 +218,18 @@ class Client:
             NotFoundError: if there is none.
 
         """
-        return _loop.run(self._client.lookup(name))
+        return self._run(self._client.lookup(name))
 
     def checkpoint(self, ref: ObjectRef, folder: str, *, timeout: float = aio.STORAGE_TIMEOUT) -> str:
         """Write an object durably into a folder, s3://bucket/prefix or an absolute path, and return the file's URI.
 
         The file is an Arrow IPC stream, which outlives the cluster.
         """
-        return _loop.run(self._client.checkpoint(ref, folder, timeout=timeout))
+        return self._run(self._client.checkpoint(ref, folder, timeout=timeout))
 
     def restore(self, uri: str, *, timeout: float = aio.STORAGE_TIMEOUT) -> ObjectRef:
         """Make an object of a checkpoint, of this cluster or another, under the id that it had. The client's session owns it."""
-        return _loop.run(self._client.restore(uri, timeout=timeout))
+        return self._run(self._client.restore(uri, timeout=timeout))
 
     def run_task(
         self,
@@ -263,21 +289,22 @@ class Client:
             recompute=recompute,
             checkpoint=checkpoint,
         )
-        return Task(_loop.run(work))
+        return Task(self._run(work))
 
     def cluster(self) -> dict[str, Any]:
         """Return the head's identity and what its nodes offer and use: cluster_id, version, web, nodes_alive, jobs, total, used, …."""
-        return _loop.run(self._client.cluster())
+        return self._run(self._client.cluster())
 
     def cluster_id(self) -> str:
         """Return the cluster's id, which its object references carry."""
-        return _loop.run(self._client.cluster_id())
+        return self._run(self._client.cluster_id())
 
 
-class Job:
+class Job(_Face):
     """A handle of one job; see `Client.submit` and `Client.job`."""
 
     def __init__(self, job: aio.Job) -> None:
+        super().__init__()
         self._job = job
 
     def __repr__(self) -> str:
@@ -300,11 +327,11 @@ class Job:
             NotFoundError: for an unknown job.
 
         """
-        return _loop.run(self._job.status())
+        return self._run(self._job.status())
 
     def stop(self) -> jobs.JobStatus:
         """Stop the job, and return it as it is then. A job that has ended is returned as it is."""
-        return _loop.run(self._job.stop())
+        return self._run(self._job.stop())
 
     def resume(self) -> jobs.JobStatus:
         """Make a failed or stopped job run again where it stood.
@@ -313,7 +340,7 @@ class Job:
             ConflictError: if it has succeeded, or if its inputs or models have changed; the error says which.
 
         """
-        return _loop.run(self._job.resume())
+        return self._run(self._job.resume())
 
     def forget(self, *, discard: bool = False) -> jobs.JobStatus:
         """Drop the job, which must have ended, and return it as it was.
@@ -322,7 +349,7 @@ class Job:
             discard: also the files that it has published, if it did not succeed.
 
         """
-        return _loop.run(self._job.forget(discard=discard))
+        return self._run(self._job.forget(discard=discard))
 
     def watch(self, *, timeout: float | None = None) -> Iterator[jobs.JobStatus]:
         """Yield the job now and after each change until it has ended. It connects again by itself when the head restarts.
@@ -331,7 +358,7 @@ class Job:
             DeadlineError: if it has not ended within `timeout` seconds.
 
         """
-        return _loop.iterate(self._job.watch(timeout=timeout))
+        return self._iterate(self._job.watch(timeout=timeout))
 
     def wait(self, timeout: float | None = None, *, progress: bool = False) -> jobs.JobResult:
         """Wait until the job has ended, and return how. A job that failed is a result too: see `result` and `raise_for_state`.
@@ -348,7 +375,7 @@ class Job:
             from engine import _progress
 
             _progress.show(self.watch(timeout=timeout))
-        return _loop.run(self._job.wait(timeout))
+        return self._run(self._job.wait(timeout))
 
     def result(self, timeout: float | None = None, *, progress: bool = False) -> jobs.JobResult:
         """Wait until the job has ended well, and return its counts and outputs.
@@ -368,13 +395,14 @@ class Job:
             timeout: seconds for all of it. None means no limit.
 
         """
-        return _loop.iterate(self._job.logs(follow=follow, after=after, timeout=timeout))
+        return self._iterate(self._job.logs(follow=follow, after=after, timeout=timeout))
 
 
-class Task:
+class Task(_Face):
     """A task that was submitted. Its outputs may be named, and be arguments of further tasks, before they exist."""
 
     def __init__(self, task: aio.Task) -> None:
+        super().__init__()
         self._task = task
 
     def __repr__(self) -> str:
@@ -401,7 +429,7 @@ class Task:
             DeadlineError: if it has not ended within `timeout` seconds; it goes on.
 
         """
-        return _loop.run(self._task.wait(timeout))
+        return self._run(self._task.wait(timeout))
 
     def result(self, timeout: float | None = None) -> pa.Table:
         """Wait until the task has ended well, and return its first output; see `Client.get`.
@@ -410,7 +438,7 @@ class Task:
             EngineError: the task's own error if it has failed or was cancelled; a `NotFoundError` if it makes no output.
 
         """
-        return _loop.run(self._task.result(timeout))
+        return self._run(self._task.result(timeout))
 
     def cancel(self, *, children: bool = False, force: bool = False) -> None:
         """Cancel the task unless it has ended.

@@ -48,7 +48,7 @@ class EngineError(Exception):
     kind: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = True
 
-    def __init__(self, message: str, *, op: str = "", id: str = "", hint: str = "") -> None:  # noqa: A002
+    def __init__(self, message: str, *, op: str = "", id: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.op = op
@@ -181,7 +181,7 @@ _CLASSES: dict[str, type[EngineError]] = {
 }
 
 
-def make(kind: str, message: str, *, op: str = "", id: str = "", hint: str = "") -> EngineError:  # noqa: A002
+def make(kind: str, message: str, *, op: str = "", id: str = "", hint: str = "") -> EngineError:
     """Make the error of a kind. An unknown kind, which a newer peer may send, is an `InternalError`."""
     return _CLASSES.get(kind, InternalError)(message, op=op, id=id, hint=hint)
 
@@ -191,5 +191,5 @@ def from_proto(wire: error_pb2.Error) -> EngineError:
     return make(wire.kind, wire.message, op=wire.operation, id=wire.id, hint=wire.hint)
 
 
-def _restore(kind: str, message: str, op: str, id: str, hint: str) -> EngineError:  # noqa: A002
+def _restore(kind: str, message: str, op: str, id: str, hint: str) -> EngineError:
     return make(kind, message, op=op, id=id, hint=hint)

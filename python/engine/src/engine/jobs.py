@@ -200,7 +200,7 @@ def status_of(job: job_service_pb2.Job) -> JobStatus:
     from engine._jobfile import to_dict
 
     def time(name: str) -> datetime | None:
-        at: datetime | None = getattr(job, name).ToDatetime(timezone.utc) if job.HasField(name) else None  # type: ignore[arg-type]
+        at: datetime | None = getattr(job, name).ToDatetime(timezone.utc) if job.HasField(name) else None
         return at
 
     return JobStatus(
@@ -268,7 +268,7 @@ def line_of(line: job_service_pb2.LogLine) -> LogLine:
 
     return LogLine(
         sequence=line.sequence,
-        time=line.time.ToDatetime(timezone.utc),  # type: ignore[arg-type]
+        time=line.time.ToDatetime(timezone.utc),
         level=line.level,
         origin=line.origin,
         message=line.message,

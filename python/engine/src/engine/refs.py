@@ -64,7 +64,7 @@ def to_arrow(table: Any) -> pa.Table:
     if module == "pandas" and hasattr(table, "columns"):
         return _from_pandas(table)
     if module == "polars" and hasattr(table, "to_arrow") and hasattr(table, "columns"):
-        return table.to_arrow()
+        return pa.table(table.to_arrow())
     if hasattr(table, "__arrow_c_stream__"):
         try:
             return pa.table(table)
