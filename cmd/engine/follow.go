@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -214,12 +214,31 @@ func (a *app) interrupts(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// folderOf is the folder of a file, given by its path or its URI.
+// folderOf is the output folder of a file, given by its path or its URI: the one that holds its folders key=value, if it lies in such.
 func folderOf(file string) string {
-	if strings.Contains(file, "://") {
-		return file[:strings.LastIndex(file, "/")]
+	for {
+		file = file[:max(0, strings.LastIndex(file, "/"))]
+		if name := file[strings.LastIndex(file, "/")+1:]; strings.Index(name, "=") <= 0 {
+			return file
+		}
 	}
-	return filepath.Dir(file)
+}
+
+// shownFolders is how many output folders a summary names.
+const shownFolders = 3
+
+// foldersOf names the output folders of files.
+func foldersOf(files []string) string {
+	var folders []string
+	for _, file := range files {
+		if folder := folderOf(file); !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
+		}
+	}
+	if n := len(folders); n > shownFolders {
+		return fmt.Sprintf("%s, and %d more", strings.Join(folders[:shownFolders], ", "), n-shownFolders)
+	}
+	return strings.Join(folders, ", ")
 }
 
 // summarizeOutputs says where the outputs of a job are: files, or objects by their references.
@@ -227,7 +246,7 @@ func summarizeOutputs(outputs []string) string {
 	first := outputs[0]
 	switch _, err := engine.ParseObjectRef(first); {
 	case err != nil:
-		return fmt.Sprintf("%s (%s)", folderOf(first), plural(len(outputs), "file"))
+		return fmt.Sprintf("%s (%s)", foldersOf(outputs), plural(len(outputs), "file"))
 	case len(outputs) == 1:
 		return first
 	default:

@@ -122,7 +122,11 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 func describeOutputs(outputs []*enginev1.OutputFile) string {
 	first := outputs[0]
 	if len(first.GetObjectId()) == 0 {
-		return fmt.Sprintf("%s in %s", plural(len(outputs), "file"), folderOf(first.GetPath()))
+		paths := make([]string, len(outputs))
+		for i, o := range outputs {
+			paths[i] = o.GetPath()
+		}
+		return fmt.Sprintf("%s in %s", plural(len(outputs), "file"), foldersOf(paths))
 	}
 	text := plural(len(outputs), "object")
 	switch {
