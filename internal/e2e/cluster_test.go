@@ -82,8 +82,18 @@ func noLeftovers(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if name := entry.Name(); name != "_SUCCESS" && !strings.HasPrefix(name, "part-") {
+		if name := entry.Name(); name != "_SUCCESS" && name != "_engine" && !strings.HasPrefix(name, "part-") {
 			t.Errorf("%s stays behind in %s", name, dir)
+		}
+	}
+	// What jobs have read is kept, for --only-new; so are the notes of parts. Claims and drafts are not.
+	kept, err := os.ReadDir(filepath.Join(dir, "_engine"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for _, entry := range kept {
+		if name := entry.Name(); !strings.HasPrefix(name, "inputs-") && !strings.HasPrefix(name, "part-") || !strings.HasSuffix(name, ".json") {
+			t.Errorf("%s stays behind in %s/_engine", name, dir)
 		}
 	}
 	if !exists(filepath.Join(dir, "_SUCCESS")) {
