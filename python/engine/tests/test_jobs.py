@@ -268,3 +268,21 @@ client.close()
         finally:
             process.kill()
     assert out.strip() == "STOPPED"
+
+
+def test_another_head_takes_over(start_head, numbers, tmp_path):
+    """A client that was given one of three heads goes on with the others when the one that leads is killed."""
+    first = start_head("one", more=("--num-cpus", "0"))
+    others = [start_head(name, more=("--join", first.address, "--num-cpus", "0")) for name in ("two", "three")]
+    with engine.Client(others[0].address) as client:
+        spec = {**job(numbers, tmp_path / "out"), "resources": {"custom": {"nowhere": 1}}}
+        handle = client.submit(spec)
+        first.kill()
+        assert handle.status().state == "PENDING"
+        assert client.submit(job(numbers, tmp_path / "other")).status().state == "PENDING"
+        assert handle.stop().state == "STOPPED"
+        assert handle.wait(timeout=30).state == "STOPPED"
+        # Each head keeps the lines that were written while it led; their numbers go up over a change.
+        lines = list(handle.logs(follow=True, timeout=30))
+        assert lines
+        assert [line.sequence for line in lines] == sorted({line.sequence for line in lines})
