@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,9 +108,13 @@ func (m *Manager) makeAgain(ctx context.Context, r *remake) error {
 	defer m.leaveJob(id.Job)
 	fail := func(cause error) error {
 		var hint *engine.Error
-		failure := engine.Errorf(engine.KindOf(cause), opRemake, r.id.String(), "every copy of this output of job %s (task %d) is lost, and it cannot be made again: %s",
-			id.Job, id.Index, tasks.Shorten(cause.Error()))
+		text := cause.Error()
 		if errors.As(cause, &hint) && hint.Hint != "" {
+			text = strings.TrimSuffix(text, " ("+hint.Hint+")") // It follows once, behind all causes.
+		}
+		failure := engine.Errorf(engine.KindOf(cause), opRemake, r.id.String(), "every copy of this output of job %s (task %d) is lost, and it cannot be made again: %s",
+			id.Job, id.Index, tasks.Shorten(text))
+		if hint != nil && hint.Hint != "" {
 			return failure.WithHint("%s", hint.Hint)
 		}
 		return failure

@@ -117,7 +117,7 @@ func TestConvert(t *testing.T) {
 				t.Errorf("%s: note %s, %v", part.Name, b, err)
 			}
 		}
-		left, err := os.ReadDir(filepath.Join(path(name), "_engine"))
+		left, err := filepath.Glob(filepath.Join(path(name), "_engine", "part-*"))
 		if err != nil || len(left) != len(success.Parts) {
 			t.Errorf("%s: %d notes of %d parts, %v", name, len(left), len(success.Parts), err)
 		}

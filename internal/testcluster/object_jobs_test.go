@@ -154,7 +154,7 @@ func TestOutputOfAWorkerThatDies(t *testing.T) {
 		defer opened.Release()
 		return opened.Rows(), nil
 	}
-	if _, err := read(made.Outputs[0]); engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "in-000.csv is gone") {
+	if _, err := read(made.Outputs[0]); engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "in-000.csv: 9853 bytes") || !strings.Contains(err.Error(), "removed") {
 		t.Errorf("%v", err)
 	}
 	if rows, err := read(kept.Outputs[0]); err != nil || rows != 500 {

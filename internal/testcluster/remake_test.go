@@ -134,7 +134,7 @@ func TestLostOutputOfOtherInput(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		object := func(output string) string { return strings.Split(output, "@")[0] }
-		for _, want := range []string{object(result.Outputs[0]), string(second.ID()), object(made.Outputs[0]), string(first.ID()), input + " was modified"} {
+		for _, want := range []string{object(result.Outputs[0]), string(second.ID()), object(made.Outputs[0]), string(first.ID()), "changed  " + input + ": modified "} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%q does not name %s", err, want)
 			}
@@ -209,7 +209,7 @@ func TestLostOutputIsATasksArgument(t *testing.T) {
 	}
 	gone := c.Run(ctx, engine.Task{Operator: "add", Params: 0, Args: args[:1]})
 	// The task may have been granted before the head knew of the loss.
-	if text := wantError(ctx, t, gone, engine.KindConflict, -1); !strings.Contains(text, csv+" is gone") {
+	if text := wantError(ctx, t, gone, engine.KindConflict, -1); !strings.Contains(text, "removed  "+csv) {
 		t.Errorf("an argument that cannot be made again: %s", text)
 	}
 }
