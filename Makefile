@@ -75,6 +75,10 @@ build: need-go need-cc onnxruntime ## Build bin/engine
 	@CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/engine ./cmd/engine
 	@echo "bin/engine $(VERSION)"
 
+.PHONY: python
+python: ## Build the Python distributions into bin/python
+	@scripts/python-wheels.sh
+
 .PHONY: onnxruntime
 onnxruntime: ## Fetch and check ONNX Runtime, into the user's cache folder
 	@$(ort); test -f "$$ENGINE_ONNXRUNTIME" || { echo "ENGINE_ONNXRUNTIME=$$ENGINE_ONNXRUNTIME: no such file" >&2; exit 1; }
@@ -95,9 +99,13 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Eve
 .PHONY: test-full
 test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
 	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $(FETCH_POSTGRES) >/dev/null; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
-	$(MAKE) sim SEEDS=10000; \
+	$(MAKE) sim SEEDS=10000; $(MAKE) test-python; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
+
+.PHONY: test-python
+test-python: build ## Ruff, mypy, and the tests of the Python client against bin/engine; PYTHON=python3.13 chooses another
+	@$(ort); scripts/python-test.sh bin/engine
 
 .PHONY: soak
 soak: need-go need-cc onnxruntime venv $(GOTESTSUM) $(VERSITYGW) ## The tests that run for hours
