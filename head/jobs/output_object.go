@@ -71,14 +71,21 @@ func (o objectOutput) complete(ctx context.Context, job *state.Job) error {
 	if o.TTL > 0 {
 		mine.Expires = time.Now().Add(o.TTL)
 	}
-	ids, err := o.hold(ctx, job, mine, o.recover)
-	if err != nil {
-		return engine.WrapError("complete output", string(o.Job), err)
+	var pinned error
+	for range holdTries {
+		ids, err := o.hold(ctx, job, mine, o.recover)
+		if err != nil {
+			return engine.WrapError("complete output", string(o.Job), err)
+		}
+		if o.Name == "" {
+			return nil
+		}
+		// A worker can be lost after its outputs were held, too.
+		if pinned = o.pin(ctx, ids, mine.Expires); engine.KindOf(pinned) != engine.KindUnavailable {
+			break
+		}
 	}
-	if o.Name == "" {
-		return nil
-	}
-	return engine.WrapError("pin output", string(o.Job), o.pin(ctx, ids, mine.Expires))
+	return engine.WrapError("pin output", string(o.Job), pinned)
 }
 
 func (o objectOutput) pin(ctx context.Context, ids []engine.ObjectID, expires time.Time) error {

@@ -85,7 +85,7 @@ func TestChaos(t *testing.T) {
 		mode := []string{"error", "overwrite", "append"}[random.IntN(3)]
 		id := p.submit(head.Address, p.wineJob(out+".yaml", out, mode), "--submission-id", out, "--set", "retry.max_attempts=100")
 		for {
-			timer := time.NewTimer(time.Duration(random.IntN(1500)) * time.Millisecond)
+			timer := time.NewTimer(time.Duration(random.IntN(400)) * time.Millisecond)
 			<-timer.C
 			state := parseState(p.must("job", "status", id, "--address", head.Address, "-o", "json").stdout)
 			if state == "SUCCEEDED" {
@@ -111,6 +111,9 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	t.Logf("%d jobs, %d harms", jobs, harms)
+	if harms == 0 {
+		t.Error("the jobs end before anything happens to them")
+	}
 }
 
 // parseState reads the state out of a job's JSON.
