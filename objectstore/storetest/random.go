@@ -388,8 +388,13 @@ func (r *history) spill() {
 	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 	defer cancel()
 	err := r.store.Spill(ctx, id)
-	m := r.objects[id]
 	kind := engine.KindOf(err)
+	if !r.faulty && (kind == engine.KindCorrupt || kind == engine.KindUnavailable) {
+		// It may have waited for a read that began while the bucket had faults. Another one has none.
+		err = r.store.Spill(ctx, id)
+		kind = engine.KindOf(err)
+	}
+	m := r.objects[id]
 	switch {
 	case err == nil && m == nil:
 		r.Errorf("spilled %s, which does not exist", id)

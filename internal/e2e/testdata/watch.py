@@ -86,6 +86,9 @@ class Watch:
             if len(self.seen) or len(self.old):
                 raise
             return  # an empty folder in S3 is none, whatever the last look said
+        if table is None and overwrite:
+            # A folder that was opened just before it was exchanged is emptied while it is listed: a reader begins again.
+            table = self.read()
         if table is None:
             if len(self.seen) or len(self.old):
                 raise ValueError("no rows, where there were some")
