@@ -79,7 +79,7 @@ class Watch:
         try:
             table = self.read()
         except OSError as e:
-            if not isinstance(e, FileNotFoundError) and "NOT_FOUND" not in str(e):
+            if not isinstance(e, FileNotFoundError) and "NOT_FOUND" not in str(e) and "NO_SUCH_KEY" not in str(e):
                 raise
             if overwrite:
                 return  # what was there went between the listing and the reading: a reader begins again
