@@ -55,10 +55,16 @@ func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
 	if !o.isSealed(sealed) {
 		return engine.Errorf(engine.KindInternal, op, final, "is no sealed part of job %s", o.Job)
 	}
-	if err := makeFolder(filepath.Dir(final)); err != nil {
-		return err
-	}
 	linked := putIfAbsent(staged, final)
+	if errors.Is(linked, fs.ErrNotExist) {
+		if _, err := os.Lstat(staged); err == nil {
+			// The folders key=value are not there yet.
+			if err := makeFolder(filepath.Dir(final)); err != nil {
+				return err
+			}
+			linked = putIfAbsent(staged, final)
+		}
+	}
 	failpoint.Hit(failpoint.FolderRevealed)
 	switch {
 	case linked == nil:
@@ -70,6 +76,10 @@ func (o Output) Reveal(ctx context.Context, sealed Sealed) error {
 		// Revealed before, by this process or another one, unless it is somebody else's.
 		info, err := os.Lstat(final)
 		if errors.Is(err, fs.ErrNotExist) {
+			// With another folder of the job the head may have died when this one was complete already, and its work folder in place.
+			if done, err := o.completed(); err != nil || done {
+				return err
+			}
 			return engine.Errorf(engine.KindCorrupt, op, final, "was sealed as %s and is gone", sealed.Staged).
 				WithHint("somebody deleted it; run the job again under a new id")
 		}

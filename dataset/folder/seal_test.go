@@ -63,6 +63,21 @@ func TestSeal(t *testing.T) {
 	must(t, newOutput(t, o.Folder, folder.ModeOverwrite, other).Check(ctx))
 }
 
+// TestRevealAfterCompletion plays a head that died when one of a job's folders had been exchanged, and takes the job up: the part is where it
+// belongs, and the work folder stays gone.
+func TestRevealAfterCompletion(t *testing.T) {
+	ctx := t.Context()
+	root := t.TempDir()
+	o := newOutput(t, filepath.Join(root, "out"), folder.ModeOverwrite, job)
+	must(t, o.Prepare(ctx))
+	part := "a=b/" + folder.PartName(job, 0, ".parquet")
+	sealed := seal(t, o, part, "1-0", "one")
+	must(t, o.Reveal(ctx, sealed))
+	must(t, o.Complete(ctx, folder.Success{Parts: []folder.Part{{Name: part, Rows: 1, SizeBytes: 3}}}))
+	must(t, o.Reveal(ctx, sealed))
+	wantNames(t, root, "out")
+}
+
 // TestUnlistedPart finds a part in a partition folder that the job does not know of.
 func TestUnlistedPart(t *testing.T) {
 	ctx := t.Context()
