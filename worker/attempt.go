@@ -18,6 +18,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/internal/failpoint"
+	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/telemetry"
@@ -138,15 +139,7 @@ func (w *Worker) run(ctx context.Context, l *lease, result *enginev1.TaskResult)
 
 // write reads the task's splits, applies the steps, and writes what they make into out.
 func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, out draft) (err error) {
-	held, err := jobplan.Resources(l.job.assignment.GetSpec())
-	if err != nil {
-		return err
-	}
-	place, err := placeModels(held, l.devices)
-	if err != nil {
-		return err
-	}
-	steps, err := w.build(ctx, program, l.job, place, nil)
+	steps, err := w.stepsOf(ctx, program, l, nil)
 	if err != nil {
 		return err
 	}
@@ -165,6 +158,19 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 	w.sayEmbedded(l, steps)
 	steps.rejects.say(w)
 	return l.counts.check()
+}
+
+// stepsOf makes the operators of an attempt, with its models on what its lease holds. seen is what a pass that fits steps finds; else nil.
+func (w *Worker) stepsOf(ctx context.Context, program *jobplan.Program, l *lease, seen *fit.Pass) (*steps, error) {
+	held, err := jobplan.Resources(l.job.assignment.GetSpec())
+	if err != nil {
+		return nil, err
+	}
+	place, err := placeModels(held, l.devices)
+	if err != nil {
+		return nil, err
+	}
+	return w.build(ctx, program, l.job, place, seen)
 }
 
 // copySplit moves one split through the steps into the draft.

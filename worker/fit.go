@@ -19,16 +19,8 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	if err != nil {
 		return err
 	}
-	held, err := jobplan.Resources(l.job.assignment.GetSpec())
-	if err != nil {
-		return err
-	}
-	place, err := placeModels(held, l.devices)
-	if err != nil {
-		return err
-	}
 	seen := fit.NewPass(program.Fit)
-	steps, err := w.build(ctx, program, l.job, place, seen)
+	steps, err := w.stepsOf(ctx, program, l, seen)
 	if err != nil {
 		return err
 	}

@@ -43,16 +43,7 @@ func (o Output) Complete(ctx context.Context, success folder.Success) error {
 		return err
 	}
 	failpoint.Hit(failpoint.BucketAllDeleted)
-	success.Job, success.Rows = o.Job, 0
-	for _, part := range success.Parts {
-		success.Rows += part.Rows
-	}
-	if success.Finished.IsZero() {
-		success.Finished = time.Now().UTC()
-	}
-	if success.Parts == nil {
-		success.Parts = []folder.Part{} // [] and not null in JSON
-	}
+	success = success.Of(o.Job, time.Now())
 	if err := o.recordInputs(ctx, b, success); err != nil {
 		return err
 	}

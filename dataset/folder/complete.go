@@ -69,16 +69,7 @@ func (o Output) finishWork(ctx context.Context, success Success) error {
 		return err
 	}
 	failpoint.Hit(failpoint.FolderScratchRemoved)
-	success.Job, success.Rows = o.Job, 0
-	for _, part := range success.Parts {
-		success.Rows += part.Rows
-	}
-	if success.Finished.IsZero() {
-		success.Finished = time.Now().UTC()
-	}
-	if success.Parts == nil {
-		success.Parts = []Part{} // [] and not null in JSON
-	}
+	success = success.Of(o.Job, time.Now())
 	if err := o.recordInputs(ctx, success); err != nil {
 		return err
 	}

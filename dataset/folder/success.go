@@ -26,6 +26,21 @@ type Success struct {
 	Inputs []Input `json:"-"`
 }
 
+// Of fills in what Complete sets: the job, the sum of the rows and, unless it is set, the time.
+func (s Success) Of(job engine.JobID, now time.Time) Success {
+	s.Job, s.Rows = job, 0
+	for _, part := range s.Parts {
+		s.Rows += part.Rows
+	}
+	if s.Finished.IsZero() {
+		s.Finished = now.UTC()
+	}
+	if s.Parts == nil {
+		s.Parts = []Part{} // [] and not null in JSON
+	}
+	return s
+}
+
 // Part is one published file.
 type Part struct {
 	// Name is the file's name in the folder, with the folders key=value that it lies in and slashes between them.
