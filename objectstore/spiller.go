@@ -167,7 +167,8 @@ func (s *Store) spillNext(ctx context.Context) bool {
 	if deleted {
 		err = engine.Errorf(engine.KindNotFound, "spill object", o.id.String(), "it was deleted")
 	} else {
-		err = spill.Write(ctx, s.config.Spill, key, o.memory.data, s.trailer(o), false)
+		// Close waits for a write that has begun: a request that is given up may still be stored, and after Close has looked for files.
+		err = spill.Write(context.WithoutCancel(ctx), s.config.Spill, key, o.memory.data, s.trailer(o), false)
 	}
 	s.lock()
 	s.spilled(o, key, err)

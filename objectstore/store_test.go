@@ -1,6 +1,7 @@
 package objectstore_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"strings"
@@ -163,6 +164,54 @@ func TestDeletedSpillFilesDoNotWait(t *testing.T) {
 	}
 	if last > deleted+2*deleted+10 {
 		t.Errorf("the last spill file was deleted after %d of %d others were written", last-2*deleted, waiting)
+	}
+}
+
+// late stores what is put when it is released, even if the caller has gone by then, as a server does that has the whole request.
+type late struct {
+	blob.Bucket
+	asked, release, stored chan struct{}
+}
+
+// Put implements blob.Bucket, for one object.
+func (l *late) Put(ctx context.Context, key string, body io.ReaderAt, sizeBytes int64, options blob.PutOptions) (blob.Info, error) {
+	data := make([]byte, sizeBytes)
+	if _, err := body.ReadAt(data, 0); err != nil {
+		return blob.Info{}, err
+	}
+	go func() { // lifecycle: ends when stored is closed, for which the test waits.
+		defer close(l.stored)
+		<-l.release
+		_, _ = l.Bucket.Put(context.WithoutCancel(ctx), key, bytes.NewReader(data), sizeBytes, options) // It never fails.
+	}()
+	close(l.asked)
+	select {
+	case <-l.stored:
+		return blob.Info{}, nil
+	case <-ctx.Done():
+		return blob.Info{}, ctx.Err()
+	}
+}
+
+// TestCloseWhileSpilling closes a store whose spill file is on its way.
+func TestCloseWhileSpilling(t *testing.T) {
+	bucket := &late{Bucket: memory.New("b"), asked: make(chan struct{}), release: make(chan struct{}), stored: make(chan struct{})}
+	s := storetest.Open(t, objectstore.Config{Spill: bucket})
+	id := storetest.Put(t, s, 0, 1)
+	asked, cancel := context.WithCancel(t.Context())
+	cancel() // It is spilled all the same.
+	storetest.WantKind(t, s.Spill(asked, id), engine.KindCanceled)
+	<-bucket.asked
+	var closing sync.WaitGroup
+	closing.Go(func() { storetest.Close(t, s) })
+	storetest.Eventually(t, "the store is closing", func() bool {
+		return engine.KindOf(storetest.TryPut(t.Context(), s, objectstore.Creation{ID: storetest.ID(1), SizeBytes: 1})) == engine.KindUnavailable
+	})
+	close(bucket.release)
+	<-bucket.stored
+	closing.Wait()
+	for info := range bucket.List(t.Context(), "") {
+		t.Errorf("the store left %s behind", info.Key)
 	}
 }
 

@@ -101,6 +101,8 @@ func (d *draft) retry(folder string, f func() error) error {
 	for try := 0; errors.Is(err, fs.ErrNotExist) && try < folderTries; try++ {
 		if err = d.root.MkdirAll(folder, 0o777); err == nil {
 			err = f()
+		} else if errors.Is(err, fs.ErrExist) {
+			err = fs.ErrNotExist // a Delete took it away between MkdirAll's steps
 		}
 	}
 	return err
