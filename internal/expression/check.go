@@ -195,7 +195,7 @@ func (c *checker) in(at int, value *node, items []*orRule) (*node, error) {
 	narrow := value.typ.ID() == arrow.FLOAT32
 	value, rest := args[0], args[1:]
 	if k != kindNull && !slices.ContainsFunc(rest, func(n *node) bool { return n.constant == nil }) {
-		return c.node(&node{at: at, kind: kindBool, args: []*node{value}, eval: evalIn, extra: newSet(k, rest, narrow)}), nil
+		return c.node(&node{at: at, kind: kindBool, op: opIn, args: []*node{value}, eval: evalIn, extra: newSet(k, rest, narrow)}), nil
 	}
 	var found *node
 	for _, item := range rest {

@@ -26,6 +26,7 @@ const (
 	opIsNull
 	opLess  // of the first argument and the second
 	opEqual // likewise
+	opIn    // of the argument and the set in extra
 	opToFloat
 )
 
@@ -116,6 +117,11 @@ func (o *outcomes) of(n *node) outcome {
 		}
 	case opLess, opEqual:
 		out = compareValues(n.op, o.value(n.args[0]), o.value(n.args[1]))
+		if n.fails {
+			out |= mayFail
+		}
+	case opIn:
+		out = isAmong(o.value(n.args[0]), n.extra.(*set))
 		if n.fails {
 			out |= mayFail
 		}
@@ -240,6 +246,53 @@ func compareValues(op operation, a, b values) (out outcome) {
 		out |= mayFalse
 	}
 	return out
+}
+
+// isAmong returns what a search in a set may be.
+func isAmong(v values, s *set) (out outcome) {
+	if v.mayBeNull {
+		out |= mayNull
+	}
+	if !v.mayBeValue {
+		return out
+	}
+	found, only := true, false
+	switch low := v.low.(type) {
+	case int64:
+		high := v.high.(int64)
+		found, only = meets(s.ints, low, high)
+	case float64:
+		high := v.high.(float64)
+		if math.IsNaN(low) {
+			found, only = s.hasNaN, s.hasNaN // It is NaN.
+		} else {
+			found, only = meets(s.floats, low, high)
+		}
+	case string:
+		high := v.high.(string)
+		found, only = meets(s.texts, low, high)
+	}
+	if found {
+		out |= mayTrue
+	}
+	switch {
+	case only:
+	case s.hasNull:
+		out |= mayNull
+	default:
+		out |= mayFalse
+	}
+	return out
+}
+
+// meets tells whether a value between bounds may be in a set, and whether none can be outside of it.
+func meets[T cmp.Ordered](items map[T]struct{}, low, high T) (found, only bool) {
+	for item := range items {
+		if low <= item && item <= high {
+			return true, low == high
+		}
+	}
+	return false, false
 }
 
 // order compares two values of one type as the kernels do: NaN is greater than all else.

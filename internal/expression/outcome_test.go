@@ -41,6 +41,9 @@ func TestMayMatch(t *testing.T) {
 		"s < 'b'": false, "s <= 'b'": true, "s > 'dz'": false, "s = 'e'": false, "s = 'c'": true, "s like 'z%'": true,
 		"u = 1": true, "u is null": true, "n = 1": false, "n is null": true, "n is not null": false, "n <> 1": false, "n = 1 or i = 11": true, "n = 1 or i = 1": false,
 		"d < date '2024-01-01'": false, "d = '2024-10-10'": true, "d > timestamp '2030-01-01 00:00:00'": true,
+		"i in (1, 9, 21)": false, "i in (1, 10)": true, "i in (1, null)": false, "i in (1, 2) or i in (3)": false, "not (i in (1, 15))": true, "not (i in (15, null))": false,
+		"i not in (1, 2)": true, "i in (9.5, 20.5)": false, "i in (9.5, 12.5)": true, "f in (1, 3)": false, "f in (1, 2)": true, "s in ('a', 'e')": false, "s in ('a', 'c')": true,
+		"u in (1, 2)": true, "n in (1, 2)": false, "d in (date '2024-01-01')": false, "i in (1, u)": true, "i in (1, 2 + 1)": false, "e in (1)": true, "lower(s) in ('zzz')": true,
 		"true": true, "false": false, "null and true": false, "i = 1 and true": false, "i = 1 or true": true,
 		"i + 1 < 5": true, "l is null": false, "l is not null": true, "e = 7": true,
 		// What may fail is looked at, unless rows that do not match never get there.
@@ -103,7 +106,15 @@ func simple(r *rand.Rand, depth int) string {
 		return []string{"(" + a + " and " + b + ")", "(" + a + " or " + b + ")", "(not " + a + ")"}[r.IntN(3)]
 	}
 	op := []string{"<", "<=", ">", ">=", "=", "<>"}[r.IntN(6)]
-	switch r.IntN(6) {
+	switch r.IntN(8) {
+	case 6:
+		return fmt.Sprintf("i%d %sin (%d, %d, %s)", 1+r.IntN(3), []string{"", "not "}[r.IntN(2)], r.IntN(140)-70, r.IntN(140)-70, []string{"1", "null"}[r.IntN(2)])
+	case 7:
+		return []string{
+			fmt.Sprintf("f%d in (%.1f, -7.5)", 1+r.IntN(2), r.Float64()*12-6),
+			fmt.Sprintf("not f%d in (8, %.1f)", 1+r.IntN(2), r.Float64()*12-6),
+			fmt.Sprintf("s%d in ('', '%s')", 1+r.IntN(2), []string{"a", "zz", "m"}[r.IntN(3)]),
+		}[r.IntN(3)]
 	case 0:
 		return fmt.Sprintf("i%d %s %d", 1+r.IntN(3), op, r.IntN(140)-70)
 	case 1:
