@@ -69,7 +69,11 @@ type JobSpec struct {
 	// same inputs by name, length, and time of modification or ETag, the job succeeds at once with that output, and reads nothing. This
 	// comes before mode, so a folder that holds that output is not refused, replaced, or added to. For outputs in folders; not with
 	// --only-new. Default: never.
-	Cache         string `protobuf:"bytes,21,opt,name=cache,proto3" json:"cache,omitempty"`
+	Cache string `protobuf:"bytes,21,opt,name=cache,proto3" json:"cache,omitempty"`
+	// A duration: how long the job goes on while no client follows it, that is, waits for its end or follows its log. After that it is stopped,
+	// with an error that says so, and can be resumed. Submitting it again and resuming it count as following for a moment, and a new head
+	// begins to count anew. For jobs that somebody's program supervises, so that they do not outlive it for long. Default: no limit.
+	OrphanTtl     string `protobuf:"bytes,22,opt,name=orphan_ttl,json=orphanTtl,proto3" json:"orphan_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,6 +220,13 @@ func (x *JobSpec) GetCache() string {
 	return ""
 }
 
+func (x *JobSpec) GetOrphanTtl() string {
+	if x != nil {
+		return x.OrphanTtl
+	}
+	return ""
+}
+
 // BadRows says what happens with rows that cannot be read (a field that is no number, a line with too many fields) and rows that a step
 // refuses (a null that a model cannot be fed, a cast that loses something, a vector with NaN). What is wrong with a file as a whole fails
 // the job in any case, and so does a model that refuses a whole batch.
@@ -233,7 +244,9 @@ type BadRows struct {
 	// How many rows the whole job may reject before it fails. Default (0): no limit.
 	Limit int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Which share of the rows read the job may reject, above 0 and at most 1; it counts once all rows have been read. Default (0): no limit.
-	Share         float64 `protobuf:"fixed64,4,opt,name=share,proto3" json:"share,omitempty"`
+	Share float64 `protobuf:"fixed64,4,opt,name=share,proto3" json:"share,omitempty"`
+	// With what the bucket of path is reached, as in Source.
+	S3            *S3Credentials `protobuf:"bytes,5,opt,name=s3,proto3" json:"s3,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -296,6 +309,13 @@ func (x *BadRows) GetShare() float64 {
 	return 0
 }
 
+func (x *BadRows) GetS3() *S3Credentials {
+	if x != nil {
+		return x.S3
+	}
+	return nil
+}
+
 // Placement says where the tasks of a job run.
 type Placement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -355,7 +375,9 @@ type Source struct {
 	//	*Source_Json
 	//	*Source_Arrow
 	//	*Source_Postgres
-	Kind          isSource_Kind `protobuf_oneof:"kind"`
+	Kind isSource_Kind `protobuf_oneof:"kind"`
+	// With what the buckets of its paths are reached. Default: as the surroundings of head and workers say. Only for files in buckets.
+	S3            *S3Credentials `protobuf:"bytes,8,opt,name=s3,proto3" json:"s3,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -451,6 +473,13 @@ func (x *Source) GetPostgres() *PostgresSource {
 	return nil
 }
 
+func (x *Source) GetS3() *S3Credentials {
+	if x != nil {
+		return x.S3
+	}
+	return nil
+}
+
 type isSource_Kind interface {
 	isSource_Kind()
 }
@@ -497,6 +526,74 @@ func (*Source_Arrow) isSource_Kind() {}
 
 func (*Source_Postgres) isSource_Kind() {}
 
+// S3Credentials are keys for buckets, instead of those that head and workers find in their surroundings.
+//
+// Here and in the field password of Postgres, a secret is named and never written out: ${secret:NAME} is what the submission has under
+// that name; ${secret:env:NAME} is a variable and ${secret:file:PATH} the content of a file, without a line end behind it, of the client, or
+// of head and workers where these allow it. Nothing stands around the reference. Job, plan, and logs hold the reference alone.
+type S3Credentials struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The access key's id: a text, or a secret. Required.
+	AccessKeyId string `protobuf:"bytes,1,opt,name=access_key_id,json=accessKeyId,proto3" json:"access_key_id,omitempty"`
+	// The secret access key: a secret. Required.
+	SecretAccessKey string `protobuf:"bytes,2,opt,name=secret_access_key,json=secretAccessKey,proto3" json:"secret_access_key,omitempty"`
+	// The token of temporary keys: a secret. Default: none.
+	SessionToken  string `protobuf:"bytes,3,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *S3Credentials) Reset() {
+	*x = S3Credentials{}
+	mi := &file_engine_v1_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *S3Credentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*S3Credentials) ProtoMessage() {}
+
+func (x *S3Credentials) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use S3Credentials.ProtoReflect.Descriptor instead.
+func (*S3Credentials) Descriptor() ([]byte, []int) {
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *S3Credentials) GetAccessKeyId() string {
+	if x != nil {
+		return x.AccessKeyId
+	}
+	return ""
+}
+
+func (x *S3Credentials) GetSecretAccessKey() string {
+	if x != nil {
+		return x.SecretAccessKey
+	}
+	return ""
+}
+
+func (x *S3Credentials) GetSessionToken() string {
+	if x != nil {
+		return x.SessionToken
+	}
+	return ""
+}
+
 // CsvSource reads delimited text in UTF-8. Quoted fields may hold delimiters, doubled quotes, and line ends. A row whose
 // number of fields differs from the header's is an error that names file and line.
 type CsvSource struct {
@@ -506,7 +603,7 @@ type CsvSource struct {
 	// skipped in folders and globs. All of this holds for objects too: s3://bucket/key, where a folder is what keys have before a
 	// slash, and a slash at the end says that a folder is meant. Settings of the store may follow, as in
 	// s3://bucket/key?region=eu-central-1&endpoint=https://host:port; a question mark is a glob's unless a word and "=" follow it.
-	// Credentials come from the surroundings of head and workers, as AWS's tools find them.
+	// Credentials are those of the source's s3, or come from the surroundings of head and workers, as AWS's tools find them.
 	// A folder key=value in a folder or behind a glob makes a column of that key; all files then need the
 	// same keys. Such a column has the type that columns declares for it, else int64 if all its values are whole numbers, or else string;
 	// __HIVE_DEFAULT_PARTITION__ is null.
@@ -532,7 +629,7 @@ type CsvSource struct {
 
 func (x *CsvSource) Reset() {
 	*x = CsvSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[4]
+	mi := &file_engine_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +641,7 @@ func (x *CsvSource) String() string {
 func (*CsvSource) ProtoMessage() {}
 
 func (x *CsvSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[4]
+	mi := &file_engine_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +654,7 @@ func (x *CsvSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSource.ProtoReflect.Descriptor instead.
 func (*CsvSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CsvSource) GetPaths() []string {
@@ -623,7 +720,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +732,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[5]
+	mi := &file_engine_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +745,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Column) GetName() string {
@@ -679,7 +776,7 @@ type ParquetSource struct {
 
 func (x *ParquetSource) Reset() {
 	*x = ParquetSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +788,7 @@ func (x *ParquetSource) String() string {
 func (*ParquetSource) ProtoMessage() {}
 
 func (x *ParquetSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[6]
+	mi := &file_engine_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +801,7 @@ func (x *ParquetSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSource.ProtoReflect.Descriptor instead.
 func (*ParquetSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ParquetSource) GetPaths() []string {
@@ -743,7 +840,7 @@ type JsonSource struct {
 
 func (x *JsonSource) Reset() {
 	*x = JsonSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +852,7 @@ func (x *JsonSource) String() string {
 func (*JsonSource) ProtoMessage() {}
 
 func (x *JsonSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[7]
+	mi := &file_engine_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +865,7 @@ func (x *JsonSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSource.ProtoReflect.Descriptor instead.
 func (*JsonSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JsonSource) GetPaths() []string {
@@ -807,7 +904,7 @@ type ArrowSource struct {
 
 func (x *ArrowSource) Reset() {
 	*x = ArrowSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +916,7 @@ func (x *ArrowSource) String() string {
 func (*ArrowSource) ProtoMessage() {}
 
 func (x *ArrowSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[8]
+	mi := &file_engine_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +929,7 @@ func (x *ArrowSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSource.ProtoReflect.Descriptor instead.
 func (*ArrowSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ArrowSource) GetPaths() []string {
@@ -862,7 +959,7 @@ type ObjectSource struct {
 
 func (x *ObjectSource) Reset() {
 	*x = ObjectSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +971,7 @@ func (x *ObjectSource) String() string {
 func (*ObjectSource) ProtoMessage() {}
 
 func (x *ObjectSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[9]
+	mi := &file_engine_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +984,7 @@ func (x *ObjectSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSource.ProtoReflect.Descriptor instead.
 func (*ObjectSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ObjectSource) GetRefs() []string {
@@ -907,8 +1004,9 @@ func (x *ObjectSource) GetRefs() []string {
 // are refused by name unless columns declares them or the query casts them.
 type PostgresSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// postgres://user@host:port/database?sslmode=verify-full, with the options of libpq. A password has no place in it: whoever connects, head and
-	// workers, finds it as other clients do, in ~/.pgpass, PGPASSFILE, PGPASSWORD, or a service file, or has a client certificate. Required.
+	// postgres://user@host:port/database?sslmode=verify-full, with the options of libpq. A password has no place in it: it is a secret of the field
+	// password, or whoever connects, head and workers, finds it as other clients do, in ~/.pgpass, PGPASSFILE, PGPASSWORD, or a service file, or
+	// has a client certificate. Required.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// One SELECT. Either query or table is required.
 	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
@@ -928,14 +1026,16 @@ type PostgresSource struct {
 	// The same for the greatest value; what is beyond is in the last split. Default: the greatest.
 	Upper string `protobuf:"bytes,8,opt,name=upper,proto3" json:"upper,omitempty"`
 	// A duration: how long the server may give no sign of life, such as the first row of a query. Default: 10m.
-	Timeout       string `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout string `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// The password: a secret, as in S3Credentials. Default: what whoever connects finds as other clients do.
+	Password      string `protobuf:"bytes,10,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PostgresSource) Reset() {
 	*x = PostgresSource{}
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1047,7 @@ func (x *PostgresSource) String() string {
 func (*PostgresSource) ProtoMessage() {}
 
 func (x *PostgresSource) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[10]
+	mi := &file_engine_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1060,7 @@ func (x *PostgresSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostgresSource.ProtoReflect.Descriptor instead.
 func (*PostgresSource) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PostgresSource) GetUrl() string {
@@ -1026,6 +1126,13 @@ func (x *PostgresSource) GetTimeout() string {
 	return ""
 }
 
+func (x *PostgresSource) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
 // Batch bounds a record batch. A record batch ends at whichever bound comes first and never spans two splits, nor two record batches
 // of an object.
 type Batch struct {
@@ -1041,7 +1148,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1160,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[11]
+	mi := &file_engine_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1173,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Batch) GetRows() int64 {
@@ -1109,7 +1216,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1228,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[12]
+	mi := &file_engine_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1241,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Step) GetKind() isStep_Kind {
@@ -1358,7 +1465,7 @@ type SplitStep struct {
 
 func (x *SplitStep) Reset() {
 	*x = SplitStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1477,7 @@ func (x *SplitStep) String() string {
 func (*SplitStep) ProtoMessage() {}
 
 func (x *SplitStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[13]
+	mi := &file_engine_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1490,7 @@ func (x *SplitStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitStep.ProtoReflect.Descriptor instead.
 func (*SplitStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SplitStep) GetParts() map[string]float64 {
@@ -1420,7 +1527,7 @@ type FilterStep struct {
 
 func (x *FilterStep) Reset() {
 	*x = FilterStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1539,7 @@ func (x *FilterStep) String() string {
 func (*FilterStep) ProtoMessage() {}
 
 func (x *FilterStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[14]
+	mi := &file_engine_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1552,7 @@ func (x *FilterStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterStep.ProtoReflect.Descriptor instead.
 func (*FilterStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FilterStep) GetWhere() string {
@@ -1468,7 +1575,7 @@ type WithStep struct {
 
 func (x *WithStep) Reset() {
 	*x = WithStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1587,7 @@ func (x *WithStep) String() string {
 func (*WithStep) ProtoMessage() {}
 
 func (x *WithStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[15]
+	mi := &file_engine_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1600,7 @@ func (x *WithStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithStep.ProtoReflect.Descriptor instead.
 func (*WithStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WithStep) GetColumns() map[string]string {
@@ -1523,7 +1630,7 @@ type OneHotStep struct {
 
 func (x *OneHotStep) Reset() {
 	*x = OneHotStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1642,7 @@ func (x *OneHotStep) String() string {
 func (*OneHotStep) ProtoMessage() {}
 
 func (x *OneHotStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[16]
+	mi := &file_engine_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1655,7 @@ func (x *OneHotStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OneHotStep.ProtoReflect.Descriptor instead.
 func (*OneHotStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OneHotStep) GetColumns() []*CategoryColumn {
@@ -1579,7 +1686,7 @@ type IndexStep struct {
 
 func (x *IndexStep) Reset() {
 	*x = IndexStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1698,7 @@ func (x *IndexStep) String() string {
 func (*IndexStep) ProtoMessage() {}
 
 func (x *IndexStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[17]
+	mi := &file_engine_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1711,7 @@ func (x *IndexStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexStep.ProtoReflect.Descriptor instead.
 func (*IndexStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *IndexStep) GetColumns() []*CategoryColumn {
@@ -1640,7 +1747,7 @@ type CategoryColumn struct {
 
 func (x *CategoryColumn) Reset() {
 	*x = CategoryColumn{}
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1759,7 @@ func (x *CategoryColumn) String() string {
 func (*CategoryColumn) ProtoMessage() {}
 
 func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[18]
+	mi := &file_engine_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1772,7 @@ func (x *CategoryColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CategoryColumn.ProtoReflect.Descriptor instead.
 func (*CategoryColumn) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CategoryColumn) GetName() string {
@@ -1709,7 +1816,7 @@ type ScaleStep struct {
 
 func (x *ScaleStep) Reset() {
 	*x = ScaleStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1828,7 @@ func (x *ScaleStep) String() string {
 func (*ScaleStep) ProtoMessage() {}
 
 func (x *ScaleStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[19]
+	mi := &file_engine_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1841,7 @@ func (x *ScaleStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleStep.ProtoReflect.Descriptor instead.
 func (*ScaleStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ScaleStep) GetColumns() []*ScaledColumn {
@@ -1775,7 +1882,7 @@ type ScaledColumn struct {
 
 func (x *ScaledColumn) Reset() {
 	*x = ScaledColumn{}
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1894,7 @@ func (x *ScaledColumn) String() string {
 func (*ScaledColumn) ProtoMessage() {}
 
 func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[20]
+	mi := &file_engine_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1907,7 @@ func (x *ScaledColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaledColumn.ProtoReflect.Descriptor instead.
 func (*ScaledColumn) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ScaledColumn) GetName() string {
@@ -1859,7 +1966,7 @@ type MapStep struct {
 
 func (x *MapStep) Reset() {
 	*x = MapStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1978,7 @@ func (x *MapStep) String() string {
 func (*MapStep) ProtoMessage() {}
 
 func (x *MapStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[21]
+	mi := &file_engine_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1991,7 @@ func (x *MapStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapStep.ProtoReflect.Descriptor instead.
 func (*MapStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MapStep) GetOperator() string {
@@ -1925,7 +2032,7 @@ type InferStep struct {
 
 func (x *InferStep) Reset() {
 	*x = InferStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2044,7 @@ func (x *InferStep) String() string {
 func (*InferStep) ProtoMessage() {}
 
 func (x *InferStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[22]
+	mi := &file_engine_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2057,7 @@ func (x *InferStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InferStep.ProtoReflect.Descriptor instead.
 func (*InferStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InferStep) GetModel() string {
@@ -1999,7 +2106,7 @@ type ModelBatch struct {
 
 func (x *ModelBatch) Reset() {
 	*x = ModelBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2118,7 @@ func (x *ModelBatch) String() string {
 func (*ModelBatch) ProtoMessage() {}
 
 func (x *ModelBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[23]
+	mi := &file_engine_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2131,7 @@ func (x *ModelBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelBatch.ProtoReflect.Descriptor instead.
 func (*ModelBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ModelBatch) GetRows() int64 {
@@ -2069,7 +2176,7 @@ type EmbedStep struct {
 
 func (x *EmbedStep) Reset() {
 	*x = EmbedStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2188,7 @@ func (x *EmbedStep) String() string {
 func (*EmbedStep) ProtoMessage() {}
 
 func (x *EmbedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[24]
+	mi := &file_engine_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2201,7 @@ func (x *EmbedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStep.ProtoReflect.Descriptor instead.
 func (*EmbedStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EmbedStep) GetModel() string {
@@ -2169,7 +2276,7 @@ type EmbedBatch struct {
 
 func (x *EmbedBatch) Reset() {
 	*x = EmbedBatch{}
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2288,7 @@ func (x *EmbedBatch) String() string {
 func (*EmbedBatch) ProtoMessage() {}
 
 func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[25]
+	mi := &file_engine_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2301,7 @@ func (x *EmbedBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedBatch.ProtoReflect.Descriptor instead.
 func (*EmbedBatch) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EmbedBatch) GetTokens() string {
@@ -2222,7 +2329,7 @@ type SelectStep struct {
 
 func (x *SelectStep) Reset() {
 	*x = SelectStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2341,7 @@ func (x *SelectStep) String() string {
 func (*SelectStep) ProtoMessage() {}
 
 func (x *SelectStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[26]
+	mi := &file_engine_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2354,7 @@ func (x *SelectStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelectStep.ProtoReflect.Descriptor instead.
 func (*SelectStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SelectStep) GetColumns() []string {
@@ -2268,7 +2375,7 @@ type RenameStep struct {
 
 func (x *RenameStep) Reset() {
 	*x = RenameStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2387,7 @@ func (x *RenameStep) String() string {
 func (*RenameStep) ProtoMessage() {}
 
 func (x *RenameStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[27]
+	mi := &file_engine_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2400,7 @@ func (x *RenameStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameStep.ProtoReflect.Descriptor instead.
 func (*RenameStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RenameStep) GetColumns() map[string]string {
@@ -2315,7 +2422,7 @@ type CastStep struct {
 
 func (x *CastStep) Reset() {
 	*x = CastStep{}
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2434,7 @@ func (x *CastStep) String() string {
 func (*CastStep) ProtoMessage() {}
 
 func (x *CastStep) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[28]
+	mi := &file_engine_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2447,7 @@ func (x *CastStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CastStep.ProtoReflect.Descriptor instead.
 func (*CastStep) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CastStep) GetColumns() map[string]string {
@@ -2363,14 +2470,16 @@ type Sink struct {
 	//	*Sink_Json
 	//	*Sink_Arrow
 	//	*Sink_Postgres
-	Kind          isSink_Kind `protobuf_oneof:"kind"`
+	Kind isSink_Kind `protobuf_oneof:"kind"`
+	// With what the bucket of its folder is reached, as in Source. Only for folders in buckets.
+	S3            *S3Credentials `protobuf:"bytes,7,opt,name=s3,proto3" json:"s3,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_engine_v1_job_proto_msgTypes[29]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2491,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[29]
+	mi := &file_engine_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2504,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Sink) GetKind() isSink_Kind {
@@ -2455,6 +2564,13 @@ func (x *Sink) GetPostgres() *PostgresSink {
 		if x, ok := x.Kind.(*Sink_Postgres); ok {
 			return x.Postgres
 		}
+	}
+	return nil
+}
+
+func (x *Sink) GetS3() *S3Credentials {
+	if x != nil {
+		return x.S3
 	}
 	return nil
 }
@@ -2525,7 +2641,7 @@ type ObjectSink struct {
 
 func (x *ObjectSink) Reset() {
 	*x = ObjectSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[30]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2537,7 +2653,7 @@ func (x *ObjectSink) String() string {
 func (*ObjectSink) ProtoMessage() {}
 
 func (x *ObjectSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[30]
+	mi := &file_engine_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2550,7 +2666,7 @@ func (x *ObjectSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectSink.ProtoReflect.Descriptor instead.
 func (*ObjectSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ObjectSink) GetName() string {
@@ -2590,14 +2706,19 @@ type ParquetSink struct {
 	// Columns whose values become folders: a row lies in column=value/part-<job id>-<sequence>.parquet, and the column is left out of the file. Texts,
 	// whole numbers, truth values, and dates; a null or an empty text is __HIVE_DEFAULT_PARTITION__. A task that meets no row of a value writes
 	// no file there, and one that meets more than 1,000 values fails. Default: none.
-	PartitionBy   []string `protobuf:"bytes,5,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	PartitionBy []string `protobuf:"bytes,5,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	// A size, such as "256MB": how large a file should become. A task takes as many splits in a row as this many bytes of the input, so that small
+	// files of the input become larger ones of the output, and goes on in a new file when the one that it writes has grown to this size; its last file
+	// may be small, and so may those of tasks whose rows take less in the output. Its files are named part-<job id>-<sequence>-c<number>.parquet. Does
+	// not go with files. Default: one file for each task.
+	FileSize      string `protobuf:"bytes,6,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ParquetSink) Reset() {
 	*x = ParquetSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[31]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2730,7 @@ func (x *ParquetSink) String() string {
 func (*ParquetSink) ProtoMessage() {}
 
 func (x *ParquetSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[31]
+	mi := &file_engine_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2743,7 @@ func (x *ParquetSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParquetSink.ProtoReflect.Descriptor instead.
 func (*ParquetSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{31}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ParquetSink) GetPath() string {
@@ -2660,6 +2781,13 @@ func (x *ParquetSink) GetPartitionBy() []string {
 	return nil
 }
 
+func (x *ParquetSink) GetFileSize() string {
+	if x != nil {
+		return x.FileSize
+	}
+	return ""
+}
+
 // CsvSink writes a folder of text files as RFC 4180 has them, but with LF as line end, named part-<job id>-<sequence>.csv; what the
 // engine notes of a file stands in _engine/<file>.json beside it. When all is there, _SUCCESS says so.
 //
@@ -2679,14 +2807,16 @@ type CsvSink struct {
 	// Whether the first line of each file names the columns. Default: true.
 	Header *bool `protobuf:"varint,5,opt,name=header,proto3,oneof" json:"header,omitempty"`
 	// As in ParquetSink.
-	PartitionBy   []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	PartitionBy []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	// As in ParquetSink.
+	FileSize      string `protobuf:"bytes,7,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CsvSink) Reset() {
 	*x = CsvSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[32]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2828,7 @@ func (x *CsvSink) String() string {
 func (*CsvSink) ProtoMessage() {}
 
 func (x *CsvSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[32]
+	mi := &file_engine_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2841,7 @@ func (x *CsvSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSink.ProtoReflect.Descriptor instead.
 func (*CsvSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{32}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CsvSink) GetPath() string {
@@ -2756,6 +2886,13 @@ func (x *CsvSink) GetPartitionBy() []string {
 	return nil
 }
 
+func (x *CsvSink) GetFileSize() string {
+	if x != nil {
+		return x.FileSize
+	}
+	return ""
+}
+
 // JsonSink writes a folder of files of JSON lines, named part-<job id>-<sequence>.json, with notes and _SUCCESS as CsvSink has them.
 // Every object has all columns in their order, null for a null. Floats, dates, and timestamps are as in CsvSink, the latter two as
 // texts; NaN and infinities, which JSON lacks, become null. Lists become lists; binary columns are refused.
@@ -2768,14 +2905,16 @@ type JsonSink struct {
 	// As in ParquetSink.
 	Files int32 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
 	// As in ParquetSink.
-	PartitionBy   []string `protobuf:"bytes,4,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	PartitionBy []string `protobuf:"bytes,4,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	// As in ParquetSink.
+	FileSize      string `protobuf:"bytes,5,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JsonSink) Reset() {
 	*x = JsonSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[33]
+	mi := &file_engine_v1_job_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2926,7 @@ func (x *JsonSink) String() string {
 func (*JsonSink) ProtoMessage() {}
 
 func (x *JsonSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[33]
+	mi := &file_engine_v1_job_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2939,7 @@ func (x *JsonSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSink.ProtoReflect.Descriptor instead.
 func (*JsonSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{33}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JsonSink) GetPath() string {
@@ -2831,6 +2970,13 @@ func (x *JsonSink) GetPartitionBy() []string {
 	return nil
 }
 
+func (x *JsonSink) GetFileSize() string {
+	if x != nil {
+		return x.FileSize
+	}
+	return ""
+}
+
 // ArrowSink writes a folder of Arrow IPC files, named part-<job id>-<sequence>.arrow, or streams, .arrows, with notes and _SUCCESS as
 // CsvSink has them.
 type ArrowSink struct {
@@ -2846,14 +2992,16 @@ type ArrowSink struct {
 	// none (default), lz4, or zstd: how the buffers of record batches are compressed.
 	Compression string `protobuf:"bytes,5,opt,name=compression,proto3" json:"compression,omitempty"`
 	// As in ParquetSink.
-	PartitionBy   []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	PartitionBy []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
+	// As in ParquetSink.
+	FileSize      string `protobuf:"bytes,7,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ArrowSink) Reset() {
 	*x = ArrowSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[34]
+	mi := &file_engine_v1_job_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +3013,7 @@ func (x *ArrowSink) String() string {
 func (*ArrowSink) ProtoMessage() {}
 
 func (x *ArrowSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[34]
+	mi := &file_engine_v1_job_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +3026,7 @@ func (x *ArrowSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrowSink.ProtoReflect.Descriptor instead.
 func (*ArrowSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{34}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ArrowSink) GetPath() string {
@@ -2923,6 +3071,13 @@ func (x *ArrowSink) GetPartitionBy() []string {
 	return nil
 }
 
+func (x *ArrowSink) GetFileSize() string {
+	if x != nil {
+		return x.FileSize
+	}
+	return ""
+}
+
 // PostgresSink writes a table of Postgres. Each task is one transaction: a COPY, and a row in the table engine_commits beside it whose primary key
 // (job, target, unit) lets a task be done once, also if the reply to its COMMIT is lost. When all is there, the row with unit -1 has the state
 // succeeded. In modes error and append rows show as tasks commit them; in mode overwrite they show together, at the end.
@@ -2940,14 +3095,16 @@ type PostgresSink struct {
 	// extension vector, else real[]. In a table that is there every column of the output must be one that takes its values without loss.
 	Create *bool `protobuf:"varint,4,opt,name=create,proto3,oneof" json:"create,omitempty"`
 	// As in PostgresSource.
-	Timeout       string `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout string `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// As in PostgresSource.
+	Password      string `protobuf:"bytes,6,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PostgresSink) Reset() {
 	*x = PostgresSink{}
-	mi := &file_engine_v1_job_proto_msgTypes[35]
+	mi := &file_engine_v1_job_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3116,7 @@ func (x *PostgresSink) String() string {
 func (*PostgresSink) ProtoMessage() {}
 
 func (x *PostgresSink) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[35]
+	mi := &file_engine_v1_job_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3129,7 @@ func (x *PostgresSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostgresSink.ProtoReflect.Descriptor instead.
 func (*PostgresSink) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{35}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PostgresSink) GetUrl() string {
@@ -3010,6 +3167,13 @@ func (x *PostgresSink) GetTimeout() string {
 	return ""
 }
 
+func (x *PostgresSink) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
 // Resources is what one task needs. A node runs as many tasks at a time as fit.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3029,7 +3193,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_engine_v1_job_proto_msgTypes[36]
+	mi := &file_engine_v1_job_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3041,7 +3205,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[36]
+	mi := &file_engine_v1_job_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3054,7 +3218,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{36}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -3104,7 +3268,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_engine_v1_job_proto_msgTypes[37]
+	mi := &file_engine_v1_job_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +3280,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[37]
+	mi := &file_engine_v1_job_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +3293,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{37}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -3152,7 +3316,7 @@ type ColumnInfo struct {
 
 func (x *ColumnInfo) Reset() {
 	*x = ColumnInfo{}
-	mi := &file_engine_v1_job_proto_msgTypes[38]
+	mi := &file_engine_v1_job_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3328,7 @@ func (x *ColumnInfo) String() string {
 func (*ColumnInfo) ProtoMessage() {}
 
 func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_job_proto_msgTypes[38]
+	mi := &file_engine_v1_job_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3341,7 @@ func (x *ColumnInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnInfo.ProtoReflect.Descriptor instead.
 func (*ColumnInfo) Descriptor() ([]byte, []int) {
-	return file_engine_v1_job_proto_rawDescGZIP(), []int{38}
+	return file_engine_v1_job_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ColumnInfo) GetName() string {
@@ -3198,7 +3362,7 @@ var File_engine_v1_job_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/job.proto\x12\tengine.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xf1\x05\n" +
+	"\x13engine/v1/job.proto\x12\tengine.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x90\x06\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x06source\x18\x02 \x01(\v2\x11.engine.v1.SourceR\x06source\x12&\n" +
@@ -3216,33 +3380,41 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"on_bad_row\x18\x13 \x01(\v2\x12.engine.v1.BadRowsR\bonBadRow\x123\n" +
 	"\x05sinks\x18\x14 \x03(\v2\x1d.engine.v1.JobSpec.SinksEntryR\x05sinks\x12\x14\n" +
-	"\x05cache\x18\x15 \x01(\tR\x05cache\x1a9\n" +
+	"\x05cache\x18\x15 \x01(\tR\x05cache\x12\x1d\n" +
+	"\n" +
+	"orphan_ttl\x18\x16 \x01(\tR\torphanTtl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aI\n" +
 	"\n" +
 	"SinksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12%\n" +
-	"\x05value\x18\x02 \x01(\v2\x0f.engine.v1.SinkR\x05value:\x028\x01\"a\n" +
+	"\x05value\x18\x02 \x01(\v2\x0f.engine.v1.SinkR\x05value:\x028\x01\"\x8b\x01\n" +
 	"\aBadRows\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x03R\x05limit\x12\x14\n" +
-	"\x05share\x18\x04 \x01(\x01R\x05share\"\x91\x01\n" +
+	"\x05share\x18\x04 \x01(\x01R\x05share\x12(\n" +
+	"\x02s3\x18\x05 \x01(\v2\x18.engine.v1.S3CredentialsR\x02s3\"\x91\x01\n" +
 	"\tPlacement\x12E\n" +
 	"\vnode_labels\x18\x01 \x03(\v2$.engine.v1.Placement.NodeLabelsEntryR\n" +
 	"nodeLabels\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe3\x02\n" +
 	"\x06Source\x12(\n" +
 	"\x03csv\x18\x01 \x01(\v2\x14.engine.v1.CsvSourceH\x00R\x03csv\x124\n" +
 	"\aparquet\x18\x03 \x01(\v2\x18.engine.v1.ParquetSourceH\x00R\aparquet\x121\n" +
 	"\x06object\x18\x04 \x01(\v2\x17.engine.v1.ObjectSourceH\x00R\x06object\x12+\n" +
 	"\x04json\x18\x05 \x01(\v2\x15.engine.v1.JsonSourceH\x00R\x04json\x12.\n" +
 	"\x05arrow\x18\x06 \x01(\v2\x16.engine.v1.ArrowSourceH\x00R\x05arrow\x127\n" +
-	"\bpostgres\x18\a \x01(\v2\x19.engine.v1.PostgresSourceH\x00R\bpostgresB\x06\n" +
-	"\x04kind\"\xe5\x01\n" +
+	"\bpostgres\x18\a \x01(\v2\x19.engine.v1.PostgresSourceH\x00R\bpostgres\x12(\n" +
+	"\x02s3\x18\b \x01(\v2\x18.engine.v1.S3CredentialsR\x02s3B\x06\n" +
+	"\x04kind\"\x93\x01\n" +
+	"\rS3Credentials\x12'\n" +
+	"\raccess_key_id\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessKeyId\x12/\n" +
+	"\x11secret_access_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x0fsecretAccessKey\x12(\n" +
+	"\rsession_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\fsessionToken\"\xe5\x01\n" +
 	"\tCsvSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
 	"\tdelimiter\x18\x02 \x01(\tR\tdelimiter\x12\x1b\n" +
@@ -3268,7 +3440,7 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x14\n" +
 	"\x05union\x18\x02 \x01(\bR\x05union\"\"\n" +
 	"\fObjectSource\x12\x12\n" +
-	"\x04refs\x18\x01 \x03(\tR\x04refs\"\x84\x02\n" +
+	"\x04refs\x18\x01 \x03(\tR\x04refs\"\xa5\x02\n" +
 	"\x0ePostgresSource\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\tR\x05query\x12\x14\n" +
@@ -3278,7 +3450,9 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\x06splits\x18\x06 \x01(\x05R\x06splits\x12\x14\n" +
 	"\x05lower\x18\a \x01(\tR\x05lower\x12\x14\n" +
 	"\x05upper\x18\b \x01(\tR\x05upper\x12\x18\n" +
-	"\atimeout\x18\t \x01(\tR\atimeout\"1\n" +
+	"\atimeout\x18\t \x01(\tR\atimeout\x12\x1f\n" +
+	"\bpassword\x18\n" +
+	" \x01(\tB\x03\x80\x01\x01R\bpassword\"1\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\tR\x05bytes\"\xb7\x04\n" +
@@ -3383,14 +3557,15 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2 .engine.v1.CastStep.ColumnsEntryR\acolumns\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x02\n" +
 	"\x04Sink\x122\n" +
 	"\aparquet\x18\x01 \x01(\v2\x16.engine.v1.ParquetSinkH\x00R\aparquet\x12/\n" +
 	"\x06object\x18\x02 \x01(\v2\x15.engine.v1.ObjectSinkH\x00R\x06object\x12&\n" +
 	"\x03csv\x18\x03 \x01(\v2\x12.engine.v1.CsvSinkH\x00R\x03csv\x12)\n" +
 	"\x04json\x18\x04 \x01(\v2\x13.engine.v1.JsonSinkH\x00R\x04json\x12,\n" +
 	"\x05arrow\x18\x05 \x01(\v2\x14.engine.v1.ArrowSinkH\x00R\x05arrow\x125\n" +
-	"\bpostgres\x18\x06 \x01(\v2\x17.engine.v1.PostgresSinkH\x00R\bpostgresB\x06\n" +
+	"\bpostgres\x18\x06 \x01(\v2\x17.engine.v1.PostgresSinkH\x00R\bpostgres\x12(\n" +
+	"\x02s3\x18\a \x01(\v2\x18.engine.v1.S3CredentialsR\x02s3B\x06\n" +
 	"\x04kind\"R\n" +
 	"\n" +
 	"ObjectSink\x12\x12\n" +
@@ -3398,39 +3573,44 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\tR\n" +
 	"checkpoint\x12\x10\n" +
-	"\x03ttl\x18\x03 \x01(\tR\x03ttl\"\x90\x01\n" +
+	"\x03ttl\x18\x03 \x01(\tR\x03ttl\"\xad\x01\n" +
 	"\vParquetSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12 \n" +
 	"\vcompression\x18\x03 \x01(\tR\vcompression\x12\x14\n" +
 	"\x05files\x18\x04 \x01(\x05R\x05files\x12!\n" +
-	"\fpartition_by\x18\x05 \x03(\tR\vpartitionBy\"\xb0\x01\n" +
+	"\fpartition_by\x18\x05 \x03(\tR\vpartitionBy\x12\x1b\n" +
+	"\tfile_size\x18\x06 \x01(\tR\bfileSize\"\xcd\x01\n" +
 	"\aCsvSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x1c\n" +
 	"\tdelimiter\x18\x04 \x01(\tR\tdelimiter\x12\x1b\n" +
 	"\x06header\x18\x05 \x01(\bH\x00R\x06header\x88\x01\x01\x12!\n" +
-	"\fpartition_by\x18\x06 \x03(\tR\vpartitionByB\t\n" +
-	"\a_header\"k\n" +
+	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\x12\x1b\n" +
+	"\tfile_size\x18\a \x01(\tR\bfileSizeB\t\n" +
+	"\a_header\"\x88\x01\n" +
 	"\bJsonSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12!\n" +
-	"\fpartition_by\x18\x04 \x03(\tR\vpartitionBy\"\xa6\x01\n" +
+	"\fpartition_by\x18\x04 \x03(\tR\vpartitionBy\x12\x1b\n" +
+	"\tfile_size\x18\x05 \x01(\tR\bfileSize\"\xc3\x01\n" +
 	"\tArrowSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12 \n" +
 	"\vcompression\x18\x05 \x01(\tR\vcompression\x12!\n" +
-	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\"\x8c\x01\n" +
+	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\x12\x1b\n" +
+	"\tfile_size\x18\a \x01(\tR\bfileSize\"\xad\x01\n" +
 	"\fPostgresSink\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\tR\x05table\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x1b\n" +
 	"\x06create\x18\x04 \x01(\bH\x00R\x06create\x88\x01\x01\x12\x18\n" +
-	"\atimeout\x18\x05 \x01(\tR\atimeoutB\t\n" +
+	"\atimeout\x18\x05 \x01(\tR\atimeout\x12\x1f\n" +
+	"\bpassword\x18\x06 \x01(\tB\x03\x80\x01\x01R\bpasswordB\t\n" +
 	"\a_create\"\xe8\x01\n" +
 	"\tResources\x12\x15\n" +
 	"\x03cpu\x18\x01 \x01(\x01H\x00R\x03cpu\x88\x01\x01\x12\x10\n" +
@@ -3462,115 +3642,119 @@ func file_engine_v1_job_proto_rawDescGZIP() []byte {
 	return file_engine_v1_job_proto_rawDescData
 }
 
-var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_engine_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_engine_v1_job_proto_goTypes = []any{
 	(*JobSpec)(nil),         // 0: engine.v1.JobSpec
 	(*BadRows)(nil),         // 1: engine.v1.BadRows
 	(*Placement)(nil),       // 2: engine.v1.Placement
 	(*Source)(nil),          // 3: engine.v1.Source
-	(*CsvSource)(nil),       // 4: engine.v1.CsvSource
-	(*Column)(nil),          // 5: engine.v1.Column
-	(*ParquetSource)(nil),   // 6: engine.v1.ParquetSource
-	(*JsonSource)(nil),      // 7: engine.v1.JsonSource
-	(*ArrowSource)(nil),     // 8: engine.v1.ArrowSource
-	(*ObjectSource)(nil),    // 9: engine.v1.ObjectSource
-	(*PostgresSource)(nil),  // 10: engine.v1.PostgresSource
-	(*Batch)(nil),           // 11: engine.v1.Batch
-	(*Step)(nil),            // 12: engine.v1.Step
-	(*SplitStep)(nil),       // 13: engine.v1.SplitStep
-	(*FilterStep)(nil),      // 14: engine.v1.FilterStep
-	(*WithStep)(nil),        // 15: engine.v1.WithStep
-	(*OneHotStep)(nil),      // 16: engine.v1.OneHotStep
-	(*IndexStep)(nil),       // 17: engine.v1.IndexStep
-	(*CategoryColumn)(nil),  // 18: engine.v1.CategoryColumn
-	(*ScaleStep)(nil),       // 19: engine.v1.ScaleStep
-	(*ScaledColumn)(nil),    // 20: engine.v1.ScaledColumn
-	(*MapStep)(nil),         // 21: engine.v1.MapStep
-	(*InferStep)(nil),       // 22: engine.v1.InferStep
-	(*ModelBatch)(nil),      // 23: engine.v1.ModelBatch
-	(*EmbedStep)(nil),       // 24: engine.v1.EmbedStep
-	(*EmbedBatch)(nil),      // 25: engine.v1.EmbedBatch
-	(*SelectStep)(nil),      // 26: engine.v1.SelectStep
-	(*RenameStep)(nil),      // 27: engine.v1.RenameStep
-	(*CastStep)(nil),        // 28: engine.v1.CastStep
-	(*Sink)(nil),            // 29: engine.v1.Sink
-	(*ObjectSink)(nil),      // 30: engine.v1.ObjectSink
-	(*ParquetSink)(nil),     // 31: engine.v1.ParquetSink
-	(*CsvSink)(nil),         // 32: engine.v1.CsvSink
-	(*JsonSink)(nil),        // 33: engine.v1.JsonSink
-	(*ArrowSink)(nil),       // 34: engine.v1.ArrowSink
-	(*PostgresSink)(nil),    // 35: engine.v1.PostgresSink
-	(*Resources)(nil),       // 36: engine.v1.Resources
-	(*Retry)(nil),           // 37: engine.v1.Retry
-	(*ColumnInfo)(nil),      // 38: engine.v1.ColumnInfo
-	nil,                     // 39: engine.v1.JobSpec.LabelsEntry
-	nil,                     // 40: engine.v1.JobSpec.SinksEntry
-	nil,                     // 41: engine.v1.Placement.NodeLabelsEntry
-	nil,                     // 42: engine.v1.SplitStep.PartsEntry
-	nil,                     // 43: engine.v1.WithStep.ColumnsEntry
-	nil,                     // 44: engine.v1.InferStep.OutputsEntry
-	nil,                     // 45: engine.v1.RenameStep.ColumnsEntry
-	nil,                     // 46: engine.v1.CastStep.ColumnsEntry
-	nil,                     // 47: engine.v1.Resources.CustomEntry
-	(*structpb.Struct)(nil), // 48: google.protobuf.Struct
+	(*S3Credentials)(nil),   // 4: engine.v1.S3Credentials
+	(*CsvSource)(nil),       // 5: engine.v1.CsvSource
+	(*Column)(nil),          // 6: engine.v1.Column
+	(*ParquetSource)(nil),   // 7: engine.v1.ParquetSource
+	(*JsonSource)(nil),      // 8: engine.v1.JsonSource
+	(*ArrowSource)(nil),     // 9: engine.v1.ArrowSource
+	(*ObjectSource)(nil),    // 10: engine.v1.ObjectSource
+	(*PostgresSource)(nil),  // 11: engine.v1.PostgresSource
+	(*Batch)(nil),           // 12: engine.v1.Batch
+	(*Step)(nil),            // 13: engine.v1.Step
+	(*SplitStep)(nil),       // 14: engine.v1.SplitStep
+	(*FilterStep)(nil),      // 15: engine.v1.FilterStep
+	(*WithStep)(nil),        // 16: engine.v1.WithStep
+	(*OneHotStep)(nil),      // 17: engine.v1.OneHotStep
+	(*IndexStep)(nil),       // 18: engine.v1.IndexStep
+	(*CategoryColumn)(nil),  // 19: engine.v1.CategoryColumn
+	(*ScaleStep)(nil),       // 20: engine.v1.ScaleStep
+	(*ScaledColumn)(nil),    // 21: engine.v1.ScaledColumn
+	(*MapStep)(nil),         // 22: engine.v1.MapStep
+	(*InferStep)(nil),       // 23: engine.v1.InferStep
+	(*ModelBatch)(nil),      // 24: engine.v1.ModelBatch
+	(*EmbedStep)(nil),       // 25: engine.v1.EmbedStep
+	(*EmbedBatch)(nil),      // 26: engine.v1.EmbedBatch
+	(*SelectStep)(nil),      // 27: engine.v1.SelectStep
+	(*RenameStep)(nil),      // 28: engine.v1.RenameStep
+	(*CastStep)(nil),        // 29: engine.v1.CastStep
+	(*Sink)(nil),            // 30: engine.v1.Sink
+	(*ObjectSink)(nil),      // 31: engine.v1.ObjectSink
+	(*ParquetSink)(nil),     // 32: engine.v1.ParquetSink
+	(*CsvSink)(nil),         // 33: engine.v1.CsvSink
+	(*JsonSink)(nil),        // 34: engine.v1.JsonSink
+	(*ArrowSink)(nil),       // 35: engine.v1.ArrowSink
+	(*PostgresSink)(nil),    // 36: engine.v1.PostgresSink
+	(*Resources)(nil),       // 37: engine.v1.Resources
+	(*Retry)(nil),           // 38: engine.v1.Retry
+	(*ColumnInfo)(nil),      // 39: engine.v1.ColumnInfo
+	nil,                     // 40: engine.v1.JobSpec.LabelsEntry
+	nil,                     // 41: engine.v1.JobSpec.SinksEntry
+	nil,                     // 42: engine.v1.Placement.NodeLabelsEntry
+	nil,                     // 43: engine.v1.SplitStep.PartsEntry
+	nil,                     // 44: engine.v1.WithStep.ColumnsEntry
+	nil,                     // 45: engine.v1.InferStep.OutputsEntry
+	nil,                     // 46: engine.v1.RenameStep.ColumnsEntry
+	nil,                     // 47: engine.v1.CastStep.ColumnsEntry
+	nil,                     // 48: engine.v1.Resources.CustomEntry
+	(*structpb.Struct)(nil), // 49: google.protobuf.Struct
 }
 var file_engine_v1_job_proto_depIdxs = []int32{
 	3,  // 0: engine.v1.JobSpec.source:type_name -> engine.v1.Source
-	11, // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
-	12, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
-	29, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
-	36, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
-	37, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
-	39, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
+	12, // 1: engine.v1.JobSpec.batch:type_name -> engine.v1.Batch
+	13, // 2: engine.v1.JobSpec.steps:type_name -> engine.v1.Step
+	30, // 3: engine.v1.JobSpec.sink:type_name -> engine.v1.Sink
+	37, // 4: engine.v1.JobSpec.resources:type_name -> engine.v1.Resources
+	38, // 5: engine.v1.JobSpec.retry:type_name -> engine.v1.Retry
+	40, // 6: engine.v1.JobSpec.labels:type_name -> engine.v1.JobSpec.LabelsEntry
 	2,  // 7: engine.v1.JobSpec.placement:type_name -> engine.v1.Placement
 	1,  // 8: engine.v1.JobSpec.on_bad_row:type_name -> engine.v1.BadRows
-	40, // 9: engine.v1.JobSpec.sinks:type_name -> engine.v1.JobSpec.SinksEntry
-	41, // 10: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
-	4,  // 11: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
-	6,  // 12: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
-	9,  // 13: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
-	7,  // 14: engine.v1.Source.json:type_name -> engine.v1.JsonSource
-	8,  // 15: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
-	10, // 16: engine.v1.Source.postgres:type_name -> engine.v1.PostgresSource
-	5,  // 17: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
-	5,  // 18: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
-	5,  // 19: engine.v1.PostgresSource.columns:type_name -> engine.v1.Column
-	22, // 20: engine.v1.Step.infer:type_name -> engine.v1.InferStep
-	26, // 21: engine.v1.Step.select:type_name -> engine.v1.SelectStep
-	27, // 22: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
-	28, // 23: engine.v1.Step.cast:type_name -> engine.v1.CastStep
-	24, // 24: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
-	14, // 25: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
-	15, // 26: engine.v1.Step.with:type_name -> engine.v1.WithStep
-	16, // 27: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
-	17, // 28: engine.v1.Step.index:type_name -> engine.v1.IndexStep
-	19, // 29: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
-	21, // 30: engine.v1.Step.map:type_name -> engine.v1.MapStep
-	13, // 31: engine.v1.Step.split:type_name -> engine.v1.SplitStep
-	42, // 32: engine.v1.SplitStep.parts:type_name -> engine.v1.SplitStep.PartsEntry
-	43, // 33: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
-	18, // 34: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
-	18, // 35: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
-	20, // 36: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
-	48, // 37: engine.v1.MapStep.params:type_name -> google.protobuf.Struct
-	44, // 38: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
-	23, // 39: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
-	25, // 40: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
-	45, // 41: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
-	46, // 42: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
-	31, // 43: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
-	30, // 44: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
-	32, // 45: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
-	33, // 46: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
-	34, // 47: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
-	35, // 48: engine.v1.Sink.postgres:type_name -> engine.v1.PostgresSink
-	47, // 49: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
-	29, // 50: engine.v1.JobSpec.SinksEntry.value:type_name -> engine.v1.Sink
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	41, // 9: engine.v1.JobSpec.sinks:type_name -> engine.v1.JobSpec.SinksEntry
+	4,  // 10: engine.v1.BadRows.s3:type_name -> engine.v1.S3Credentials
+	42, // 11: engine.v1.Placement.node_labels:type_name -> engine.v1.Placement.NodeLabelsEntry
+	5,  // 12: engine.v1.Source.csv:type_name -> engine.v1.CsvSource
+	7,  // 13: engine.v1.Source.parquet:type_name -> engine.v1.ParquetSource
+	10, // 14: engine.v1.Source.object:type_name -> engine.v1.ObjectSource
+	8,  // 15: engine.v1.Source.json:type_name -> engine.v1.JsonSource
+	9,  // 16: engine.v1.Source.arrow:type_name -> engine.v1.ArrowSource
+	11, // 17: engine.v1.Source.postgres:type_name -> engine.v1.PostgresSource
+	4,  // 18: engine.v1.Source.s3:type_name -> engine.v1.S3Credentials
+	6,  // 19: engine.v1.CsvSource.columns:type_name -> engine.v1.Column
+	6,  // 20: engine.v1.JsonSource.columns:type_name -> engine.v1.Column
+	6,  // 21: engine.v1.PostgresSource.columns:type_name -> engine.v1.Column
+	23, // 22: engine.v1.Step.infer:type_name -> engine.v1.InferStep
+	27, // 23: engine.v1.Step.select:type_name -> engine.v1.SelectStep
+	28, // 24: engine.v1.Step.rename:type_name -> engine.v1.RenameStep
+	29, // 25: engine.v1.Step.cast:type_name -> engine.v1.CastStep
+	25, // 26: engine.v1.Step.embed:type_name -> engine.v1.EmbedStep
+	15, // 27: engine.v1.Step.filter:type_name -> engine.v1.FilterStep
+	16, // 28: engine.v1.Step.with:type_name -> engine.v1.WithStep
+	17, // 29: engine.v1.Step.one_hot:type_name -> engine.v1.OneHotStep
+	18, // 30: engine.v1.Step.index:type_name -> engine.v1.IndexStep
+	20, // 31: engine.v1.Step.scale:type_name -> engine.v1.ScaleStep
+	22, // 32: engine.v1.Step.map:type_name -> engine.v1.MapStep
+	14, // 33: engine.v1.Step.split:type_name -> engine.v1.SplitStep
+	43, // 34: engine.v1.SplitStep.parts:type_name -> engine.v1.SplitStep.PartsEntry
+	44, // 35: engine.v1.WithStep.columns:type_name -> engine.v1.WithStep.ColumnsEntry
+	19, // 36: engine.v1.OneHotStep.columns:type_name -> engine.v1.CategoryColumn
+	19, // 37: engine.v1.IndexStep.columns:type_name -> engine.v1.CategoryColumn
+	21, // 38: engine.v1.ScaleStep.columns:type_name -> engine.v1.ScaledColumn
+	49, // 39: engine.v1.MapStep.params:type_name -> google.protobuf.Struct
+	45, // 40: engine.v1.InferStep.outputs:type_name -> engine.v1.InferStep.OutputsEntry
+	24, // 41: engine.v1.InferStep.batch:type_name -> engine.v1.ModelBatch
+	26, // 42: engine.v1.EmbedStep.batch:type_name -> engine.v1.EmbedBatch
+	46, // 43: engine.v1.RenameStep.columns:type_name -> engine.v1.RenameStep.ColumnsEntry
+	47, // 44: engine.v1.CastStep.columns:type_name -> engine.v1.CastStep.ColumnsEntry
+	32, // 45: engine.v1.Sink.parquet:type_name -> engine.v1.ParquetSink
+	31, // 46: engine.v1.Sink.object:type_name -> engine.v1.ObjectSink
+	33, // 47: engine.v1.Sink.csv:type_name -> engine.v1.CsvSink
+	34, // 48: engine.v1.Sink.json:type_name -> engine.v1.JsonSink
+	35, // 49: engine.v1.Sink.arrow:type_name -> engine.v1.ArrowSink
+	36, // 50: engine.v1.Sink.postgres:type_name -> engine.v1.PostgresSink
+	4,  // 51: engine.v1.Sink.s3:type_name -> engine.v1.S3Credentials
+	48, // 52: engine.v1.Resources.custom:type_name -> engine.v1.Resources.CustomEntry
+	30, // 53: engine.v1.JobSpec.SinksEntry.value:type_name -> engine.v1.Sink
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_proto_init() }
@@ -3586,8 +3770,8 @@ func file_engine_v1_job_proto_init() {
 		(*Source_Arrow)(nil),
 		(*Source_Postgres)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[4].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[12].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[5].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[13].OneofWrappers = []any{
 		(*Step_Infer)(nil),
 		(*Step_Select)(nil),
 		(*Step_Rename)(nil),
@@ -3601,8 +3785,8 @@ func file_engine_v1_job_proto_init() {
 		(*Step_Map)(nil),
 		(*Step_Split)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[20].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[29].OneofWrappers = []any{
+	file_engine_v1_job_proto_msgTypes[21].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[30].OneofWrappers = []any{
 		(*Sink_Parquet)(nil),
 		(*Sink_Object)(nil),
 		(*Sink_Csv)(nil),
@@ -3610,16 +3794,16 @@ func file_engine_v1_job_proto_init() {
 		(*Sink_Arrow)(nil),
 		(*Sink_Postgres)(nil),
 	}
-	file_engine_v1_job_proto_msgTypes[32].OneofWrappers = []any{}
-	file_engine_v1_job_proto_msgTypes[35].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[33].OneofWrappers = []any{}
 	file_engine_v1_job_proto_msgTypes[36].OneofWrappers = []any{}
+	file_engine_v1_job_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_proto_rawDesc), len(file_engine_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

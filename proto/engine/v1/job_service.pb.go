@@ -101,7 +101,11 @@ type SubmitJobRequest struct {
 	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Leaves out the inputs that earlier jobs with the same output folder have read, as that folder says. Mode must be append. An input that
 	// has changed since is an error, and so is a job that has written there and not ended well. Nothing new is a success without rows.
-	OnlyNew       bool `protobuf:"varint,4,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
+	OnlyNew bool `protobuf:"varint,4,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
+	// The values of the references ${secret:…} in the spec, by what stands behind "secret:": "NAME", "env:NAME", or "file:PATH". What the
+	// spec does not refer to is dropped, and so is all of it where the submission attaches to a job. They are kept encrypted until the job has succeeded
+	// or is forgotten, are given to the workers that run its tasks, and are in no answer, log, or event. At most 64, of 64 KiB each.
+	Secrets       map[string][]byte `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -162,6 +166,13 @@ func (x *SubmitJobRequest) GetOnlyNew() bool {
 		return x.OnlyNew
 	}
 	return false
+}
+
+func (x *SubmitJobRequest) GetSecrets() map[string][]byte {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 // SubmitJobResponse says which job the submission is.
@@ -600,7 +611,9 @@ func (x *StopJobResponse) GetJob() *Job {
 type ResumeJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job's id or its submission id. Required.
-	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Values of references that replace those that the job has, as in SubmitJobRequest: of a password that has changed. Others stay.
+	Secrets       map[string][]byte `protobuf:"bytes,2,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -640,6 +653,13 @@ func (x *ResumeJobRequest) GetJobId() string {
 		return x.JobId
 	}
 	return ""
+}
+
+func (x *ResumeJobRequest) GetSecrets() map[string][]byte {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 // ResumeJobResponse carries the job after the call.
@@ -1003,7 +1023,7 @@ type Job struct {
 	State JobState `protobuf:"varint,4,opt,name=state,proto3,enum=engine.v1.JobState" json:"state,omitempty"`
 	// Why the job is where it is, in words: what a pending job waits for. May be empty.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The error of a failed job; else not set.
+	// The error of a failed job, and of one that was stopped because nobody followed it, see JobSpec.orphan_ttl; else not set.
 	Error *Error `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
 	// The job as submitted. Set where the call's comment does not say otherwise.
 	Spec *JobSpec `protobuf:"bytes,7,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -1483,12 +1503,16 @@ var File_engine_v1_job_service_proto protoreflect.FileDescriptor
 
 const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bengine/v1/job_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n" +
+	"\x1bengine/v1/job_service.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
 	"\x10SubmitJobRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x15\n" +
 	"\x06job_id\x18\x03 \x01(\tR\x05jobId\x12\x19\n" +
-	"\bonly_new\x18\x04 \x01(\bR\aonlyNew\"Q\n" +
+	"\bonly_new\x18\x04 \x01(\bR\aonlyNew\x12G\n" +
+	"\asecrets\x18\x05 \x03(\v2(.engine.v1.SubmitJobRequest.SecretsEntryB\x03\x80\x01\x01R\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"Q\n" +
 	"\x11SubmitJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\x12\x1a\n" +
 	"\battached\x18\x02 \x01(\bR\battached\"&\n" +
@@ -1508,9 +1532,13 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\x0eStopJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"3\n" +
 	"\x0fStopJobResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\")\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\"\xae\x01\n" +
 	"\x10ResumeJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"5\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12G\n" +
+	"\asecrets\x18\x02 \x03(\v2(.engine.v1.ResumeJobRequest.SecretsEntryB\x03\x80\x01\x01R\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"5\n" +
 	"\x11ResumeJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.engine.v1.JobR\x03job\"C\n" +
 	"\x10ForgetJobRequest\x12\x15\n" +
@@ -1630,7 +1658,7 @@ func file_engine_v1_job_service_proto_rawDescGZIP() []byte {
 }
 
 var file_engine_v1_job_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_engine_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_engine_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_engine_v1_job_service_proto_goTypes = []any{
 	(JobState)(0),                 // 0: engine.v1.JobState
 	(*SubmitJobRequest)(nil),      // 1: engine.v1.SubmitJobRequest
@@ -1653,58 +1681,62 @@ var file_engine_v1_job_service_proto_goTypes = []any{
 	(*Job)(nil),                   // 18: engine.v1.Job
 	(*JobProgress)(nil),           // 19: engine.v1.JobProgress
 	(*OutputFile)(nil),            // 20: engine.v1.OutputFile
-	nil,                           // 21: engine.v1.LogLine.AttributesEntry
-	nil,                           // 22: engine.v1.Job.LabelsEntry
-	(*JobSpec)(nil),               // 23: engine.v1.JobSpec
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*Error)(nil),                 // 25: engine.v1.Error
-	(*ColumnInfo)(nil),            // 26: engine.v1.ColumnInfo
+	nil,                           // 21: engine.v1.SubmitJobRequest.SecretsEntry
+	nil,                           // 22: engine.v1.ResumeJobRequest.SecretsEntry
+	nil,                           // 23: engine.v1.LogLine.AttributesEntry
+	nil,                           // 24: engine.v1.Job.LabelsEntry
+	(*JobSpec)(nil),               // 25: engine.v1.JobSpec
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*Error)(nil),                 // 27: engine.v1.Error
+	(*ColumnInfo)(nil),            // 28: engine.v1.ColumnInfo
 }
 var file_engine_v1_job_service_proto_depIdxs = []int32{
-	23, // 0: engine.v1.SubmitJobRequest.spec:type_name -> engine.v1.JobSpec
-	18, // 1: engine.v1.SubmitJobResponse.job:type_name -> engine.v1.Job
-	18, // 2: engine.v1.GetJobResponse.job:type_name -> engine.v1.Job
-	0,  // 3: engine.v1.ListJobsRequest.states:type_name -> engine.v1.JobState
-	18, // 4: engine.v1.ListJobsResponse.jobs:type_name -> engine.v1.Job
-	18, // 5: engine.v1.WatchJobResponse.job:type_name -> engine.v1.Job
-	18, // 6: engine.v1.StopJobResponse.job:type_name -> engine.v1.Job
-	18, // 7: engine.v1.ResumeJobResponse.job:type_name -> engine.v1.Job
-	18, // 8: engine.v1.ForgetJobResponse.job:type_name -> engine.v1.Job
-	17, // 9: engine.v1.ReadJobLogResponse.lines:type_name -> engine.v1.LogLine
-	24, // 10: engine.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	21, // 11: engine.v1.LogLine.attributes:type_name -> engine.v1.LogLine.AttributesEntry
-	0,  // 12: engine.v1.Job.state:type_name -> engine.v1.JobState
-	25, // 13: engine.v1.Job.error:type_name -> engine.v1.Error
-	23, // 14: engine.v1.Job.spec:type_name -> engine.v1.JobSpec
-	24, // 15: engine.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	24, // 16: engine.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	24, // 17: engine.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	19, // 18: engine.v1.Job.progress:type_name -> engine.v1.JobProgress
-	20, // 19: engine.v1.Job.outputs:type_name -> engine.v1.OutputFile
-	26, // 20: engine.v1.Job.source_columns:type_name -> engine.v1.ColumnInfo
-	26, // 21: engine.v1.Job.output_columns:type_name -> engine.v1.ColumnInfo
-	22, // 22: engine.v1.Job.labels:type_name -> engine.v1.Job.LabelsEntry
-	1,  // 23: engine.v1.JobService.SubmitJob:input_type -> engine.v1.SubmitJobRequest
-	3,  // 24: engine.v1.JobService.GetJob:input_type -> engine.v1.GetJobRequest
-	5,  // 25: engine.v1.JobService.ListJobs:input_type -> engine.v1.ListJobsRequest
-	7,  // 26: engine.v1.JobService.WatchJob:input_type -> engine.v1.WatchJobRequest
-	9,  // 27: engine.v1.JobService.StopJob:input_type -> engine.v1.StopJobRequest
-	11, // 28: engine.v1.JobService.ResumeJob:input_type -> engine.v1.ResumeJobRequest
-	13, // 29: engine.v1.JobService.ForgetJob:input_type -> engine.v1.ForgetJobRequest
-	15, // 30: engine.v1.JobService.ReadJobLog:input_type -> engine.v1.ReadJobLogRequest
-	2,  // 31: engine.v1.JobService.SubmitJob:output_type -> engine.v1.SubmitJobResponse
-	4,  // 32: engine.v1.JobService.GetJob:output_type -> engine.v1.GetJobResponse
-	6,  // 33: engine.v1.JobService.ListJobs:output_type -> engine.v1.ListJobsResponse
-	8,  // 34: engine.v1.JobService.WatchJob:output_type -> engine.v1.WatchJobResponse
-	10, // 35: engine.v1.JobService.StopJob:output_type -> engine.v1.StopJobResponse
-	12, // 36: engine.v1.JobService.ResumeJob:output_type -> engine.v1.ResumeJobResponse
-	14, // 37: engine.v1.JobService.ForgetJob:output_type -> engine.v1.ForgetJobResponse
-	16, // 38: engine.v1.JobService.ReadJobLog:output_type -> engine.v1.ReadJobLogResponse
-	31, // [31:39] is the sub-list for method output_type
-	23, // [23:31] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	25, // 0: engine.v1.SubmitJobRequest.spec:type_name -> engine.v1.JobSpec
+	21, // 1: engine.v1.SubmitJobRequest.secrets:type_name -> engine.v1.SubmitJobRequest.SecretsEntry
+	18, // 2: engine.v1.SubmitJobResponse.job:type_name -> engine.v1.Job
+	18, // 3: engine.v1.GetJobResponse.job:type_name -> engine.v1.Job
+	0,  // 4: engine.v1.ListJobsRequest.states:type_name -> engine.v1.JobState
+	18, // 5: engine.v1.ListJobsResponse.jobs:type_name -> engine.v1.Job
+	18, // 6: engine.v1.WatchJobResponse.job:type_name -> engine.v1.Job
+	18, // 7: engine.v1.StopJobResponse.job:type_name -> engine.v1.Job
+	22, // 8: engine.v1.ResumeJobRequest.secrets:type_name -> engine.v1.ResumeJobRequest.SecretsEntry
+	18, // 9: engine.v1.ResumeJobResponse.job:type_name -> engine.v1.Job
+	18, // 10: engine.v1.ForgetJobResponse.job:type_name -> engine.v1.Job
+	17, // 11: engine.v1.ReadJobLogResponse.lines:type_name -> engine.v1.LogLine
+	26, // 12: engine.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	23, // 13: engine.v1.LogLine.attributes:type_name -> engine.v1.LogLine.AttributesEntry
+	0,  // 14: engine.v1.Job.state:type_name -> engine.v1.JobState
+	27, // 15: engine.v1.Job.error:type_name -> engine.v1.Error
+	25, // 16: engine.v1.Job.spec:type_name -> engine.v1.JobSpec
+	26, // 17: engine.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	26, // 18: engine.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	26, // 19: engine.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	19, // 20: engine.v1.Job.progress:type_name -> engine.v1.JobProgress
+	20, // 21: engine.v1.Job.outputs:type_name -> engine.v1.OutputFile
+	28, // 22: engine.v1.Job.source_columns:type_name -> engine.v1.ColumnInfo
+	28, // 23: engine.v1.Job.output_columns:type_name -> engine.v1.ColumnInfo
+	24, // 24: engine.v1.Job.labels:type_name -> engine.v1.Job.LabelsEntry
+	1,  // 25: engine.v1.JobService.SubmitJob:input_type -> engine.v1.SubmitJobRequest
+	3,  // 26: engine.v1.JobService.GetJob:input_type -> engine.v1.GetJobRequest
+	5,  // 27: engine.v1.JobService.ListJobs:input_type -> engine.v1.ListJobsRequest
+	7,  // 28: engine.v1.JobService.WatchJob:input_type -> engine.v1.WatchJobRequest
+	9,  // 29: engine.v1.JobService.StopJob:input_type -> engine.v1.StopJobRequest
+	11, // 30: engine.v1.JobService.ResumeJob:input_type -> engine.v1.ResumeJobRequest
+	13, // 31: engine.v1.JobService.ForgetJob:input_type -> engine.v1.ForgetJobRequest
+	15, // 32: engine.v1.JobService.ReadJobLog:input_type -> engine.v1.ReadJobLogRequest
+	2,  // 33: engine.v1.JobService.SubmitJob:output_type -> engine.v1.SubmitJobResponse
+	4,  // 34: engine.v1.JobService.GetJob:output_type -> engine.v1.GetJobResponse
+	6,  // 35: engine.v1.JobService.ListJobs:output_type -> engine.v1.ListJobsResponse
+	8,  // 36: engine.v1.JobService.WatchJob:output_type -> engine.v1.WatchJobResponse
+	10, // 37: engine.v1.JobService.StopJob:output_type -> engine.v1.StopJobResponse
+	12, // 38: engine.v1.JobService.ResumeJob:output_type -> engine.v1.ResumeJobResponse
+	14, // 39: engine.v1.JobService.ForgetJob:output_type -> engine.v1.ForgetJobResponse
+	16, // 40: engine.v1.JobService.ReadJobLog:output_type -> engine.v1.ReadJobLogResponse
+	33, // [33:41] is the sub-list for method output_type
+	25, // [25:33] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_job_service_proto_init() }
@@ -1720,7 +1752,7 @@ func file_engine_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_job_service_proto_rawDesc), len(file_engine_v1_job_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

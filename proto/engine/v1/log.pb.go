@@ -46,6 +46,8 @@ type LogEntry struct {
 	//	*LogEntry_NodeDraining
 	//	*LogEntry_NodeDrained
 	//	*LogEntry_JobFitted
+	//	*LogEntry_TokenCreated
+	//	*LogEntry_TokenRevoked
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -221,6 +223,24 @@ func (x *LogEntry) GetJobFitted() *JobFitted {
 	return nil
 }
 
+func (x *LogEntry) GetTokenCreated() *TokenCreated {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_TokenCreated); ok {
+			return x.TokenCreated
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetTokenRevoked() *TokenRevoked {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_TokenRevoked); ok {
+			return x.TokenRevoked
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -295,6 +315,16 @@ type LogEntry_JobFitted struct {
 	JobFitted *JobFitted `protobuf:"bytes,15,opt,name=job_fitted,json=jobFitted,proto3,oneof"`
 }
 
+type LogEntry_TokenCreated struct {
+	// A token was made.
+	TokenCreated *TokenCreated `protobuf:"bytes,20,opt,name=token_created,json=tokenCreated,proto3,oneof"`
+}
+
+type LogEntry_TokenRevoked struct {
+	// A token was revoked.
+	TokenRevoked *TokenRevoked `protobuf:"bytes,21,opt,name=token_revoked,json=tokenRevoked,proto3,oneof"`
+}
+
 func (*LogEntry_HeadStarted) isLogEntry_Fact() {}
 
 func (*LogEntry_JobAccepted) isLogEntry_Fact() {}
@@ -323,6 +353,111 @@ func (*LogEntry_NodeDrained) isLogEntry_Fact() {}
 
 func (*LogEntry_JobFitted) isLogEntry_Fact() {}
 
+func (*LogEntry_TokenCreated) isLogEntry_Fact() {}
+
+func (*LogEntry_TokenRevoked) isLogEntry_Fact() {}
+
+// TokenCreated records a token, whose text nobody keeps.
+type TokenCreated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known of it; in an entry of the log without its create_time, which is the entry's.
+	Token *Token `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The SHA-256 of its secret.
+	Hash          []byte `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCreated) Reset() {
+	*x = TokenCreated{}
+	mi := &file_engine_v1_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCreated) ProtoMessage() {}
+
+func (x *TokenCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
+func (*TokenCreated) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TokenCreated) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *TokenCreated) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// TokenRevoked records that a token was revoked.
+type TokenRevoked struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	TokenId       string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevoked) Reset() {
+	*x = TokenRevoked{}
+	mi := &file_engine_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevoked) ProtoMessage() {}
+
+func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
+func (*TokenRevoked) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TokenRevoked) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
 // LogGroup is what the head hands to raft at a time: entries that become durable together, in the order in which they are applied.
 type LogGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -336,7 +471,7 @@ type LogGroup struct {
 
 func (x *LogGroup) Reset() {
 	*x = LogGroup{}
-	mi := &file_engine_v1_log_proto_msgTypes[1]
+	mi := &file_engine_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +483,7 @@ func (x *LogGroup) String() string {
 func (*LogGroup) ProtoMessage() {}
 
 func (x *LogGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[1]
+	mi := &file_engine_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +496,7 @@ func (x *LogGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogGroup.ProtoReflect.Descriptor instead.
 func (*LogGroup) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *LogGroup) GetTerm() uint64 {
@@ -389,7 +524,7 @@ type QueueSet struct {
 
 func (x *QueueSet) Reset() {
 	*x = QueueSet{}
-	mi := &file_engine_v1_log_proto_msgTypes[2]
+	mi := &file_engine_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +536,7 @@ func (x *QueueSet) String() string {
 func (*QueueSet) ProtoMessage() {}
 
 func (x *QueueSet) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[2]
+	mi := &file_engine_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +549,7 @@ func (x *QueueSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueSet.ProtoReflect.Descriptor instead.
 func (*QueueSet) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueueSet) GetQueue() *Queue {
@@ -435,7 +570,7 @@ type QueueDeleted struct {
 
 func (x *QueueDeleted) Reset() {
 	*x = QueueDeleted{}
-	mi := &file_engine_v1_log_proto_msgTypes[3]
+	mi := &file_engine_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +582,7 @@ func (x *QueueDeleted) String() string {
 func (*QueueDeleted) ProtoMessage() {}
 
 func (x *QueueDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[3]
+	mi := &file_engine_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +595,7 @@ func (x *QueueDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueDeleted.ProtoReflect.Descriptor instead.
 func (*QueueDeleted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QueueDeleted) GetName() string {
@@ -485,7 +620,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_engine_v1_log_proto_msgTypes[4]
+	mi := &file_engine_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +632,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[4]
+	mi := &file_engine_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +645,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NodeDraining) GetNodeId() string {
@@ -545,7 +680,7 @@ type NodeDrained struct {
 
 func (x *NodeDrained) Reset() {
 	*x = NodeDrained{}
-	mi := &file_engine_v1_log_proto_msgTypes[5]
+	mi := &file_engine_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +692,7 @@ func (x *NodeDrained) String() string {
 func (*NodeDrained) ProtoMessage() {}
 
 func (x *NodeDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[5]
+	mi := &file_engine_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +705,7 @@ func (x *NodeDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDrained.ProtoReflect.Descriptor instead.
 func (*NodeDrained) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeDrained) GetNodeId() string {
@@ -593,7 +728,7 @@ type HeadStarted struct {
 
 func (x *HeadStarted) Reset() {
 	*x = HeadStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[6]
+	mi := &file_engine_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +740,7 @@ func (x *HeadStarted) String() string {
 func (*HeadStarted) ProtoMessage() {}
 
 func (x *HeadStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[6]
+	mi := &file_engine_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +753,7 @@ func (x *HeadStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadStarted.ProtoReflect.Descriptor instead.
 func (*HeadStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HeadStarted) GetTerm() uint64 {
@@ -647,14 +782,16 @@ type JobAccepted struct {
 	// A W3C traceparent: the span that its submission is. Empty: none.
 	TraceParent string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	// Whether the job leaves out inputs that earlier jobs have read.
-	OnlyNew       bool `protobuf:"varint,5,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
+	OnlyNew bool `protobuf:"varint,5,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
+	// What the references of the spec stand for. Not set if the submission brought nothing, and in a snapshot once nobody needs it any more.
+	Secrets       *SealedSecrets `protobuf:"bytes,6,opt,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobAccepted) Reset() {
 	*x = JobAccepted{}
-	mi := &file_engine_v1_log_proto_msgTypes[7]
+	mi := &file_engine_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +803,7 @@ func (x *JobAccepted) String() string {
 func (*JobAccepted) ProtoMessage() {}
 
 func (x *JobAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[7]
+	mi := &file_engine_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +816,7 @@ func (x *JobAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAccepted.ProtoReflect.Descriptor instead.
 func (*JobAccepted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobAccepted) GetJobId() string {
@@ -717,6 +854,114 @@ func (x *JobAccepted) GetOnlyNew() bool {
 	return false
 }
 
+func (x *JobAccepted) GetSecrets() *SealedSecrets {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// SealedSecrets are the secrets of a job, encrypted with a key that is not in the log.
+type SealedSecrets struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Says with which key, without telling anything of it.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// AES-256-GCM of a Secrets: the nonce, the cipher text, and the tag. The job's id is authenticated with it.
+	Sealed        []byte `protobuf:"bytes,2,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedSecrets) Reset() {
+	*x = SealedSecrets{}
+	mi := &file_engine_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedSecrets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedSecrets) ProtoMessage() {}
+
+func (x *SealedSecrets) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedSecrets.ProtoReflect.Descriptor instead.
+func (*SealedSecrets) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SealedSecrets) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *SealedSecrets) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+// Secrets are what SealedSecrets holds. It is never written anywhere in the clear.
+type Secrets struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The values by reference, as in SubmitJobRequest.
+	Values        map[string][]byte `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Secrets) Reset() {
+	*x = Secrets{}
+	mi := &file_engine_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Secrets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Secrets) ProtoMessage() {}
+
+func (x *Secrets) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Secrets.ProtoReflect.Descriptor instead.
+func (*Secrets) Descriptor() ([]byte, []int) {
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Secrets) GetValues() map[string][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 // JobPlanned records the plan.
 type JobPlanned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -730,7 +975,7 @@ type JobPlanned struct {
 
 func (x *JobPlanned) Reset() {
 	*x = JobPlanned{}
-	mi := &file_engine_v1_log_proto_msgTypes[8]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +987,7 @@ func (x *JobPlanned) String() string {
 func (*JobPlanned) ProtoMessage() {}
 
 func (x *JobPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[8]
+	mi := &file_engine_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +1000,7 @@ func (x *JobPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPlanned.ProtoReflect.Descriptor instead.
 func (*JobPlanned) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobPlanned) GetJobId() string {
@@ -789,7 +1034,7 @@ type JobFitted struct {
 
 func (x *JobFitted) Reset() {
 	*x = JobFitted{}
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +1046,7 @@ func (x *JobFitted) String() string {
 func (*JobFitted) ProtoMessage() {}
 
 func (x *JobFitted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[9]
+	mi := &file_engine_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +1059,7 @@ func (x *JobFitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFitted.ProtoReflect.Descriptor instead.
 func (*JobFitted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobFitted) GetJobId() string {
@@ -856,7 +1101,7 @@ type JobStarted struct {
 
 func (x *JobStarted) Reset() {
 	*x = JobStarted{}
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1113,7 @@ func (x *JobStarted) String() string {
 func (*JobStarted) ProtoMessage() {}
 
 func (x *JobStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[10]
+	mi := &file_engine_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1126,7 @@ func (x *JobStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStarted.ProtoReflect.Descriptor instead.
 func (*JobStarted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobStarted) GetJobId() string {
@@ -912,7 +1157,7 @@ type TaskCommitted struct {
 
 func (x *TaskCommitted) Reset() {
 	*x = TaskCommitted{}
-	mi := &file_engine_v1_log_proto_msgTypes[11]
+	mi := &file_engine_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1169,7 @@ func (x *TaskCommitted) String() string {
 func (*TaskCommitted) ProtoMessage() {}
 
 func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[11]
+	mi := &file_engine_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1182,7 @@ func (x *TaskCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCommitted.ProtoReflect.Descriptor instead.
 func (*TaskCommitted) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TaskCommitted) GetJobId() string {
@@ -989,7 +1234,7 @@ type JobEnded struct {
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// SUCCEEDED, FAILED, or STOPPED.
 	State JobState `protobuf:"varint,2,opt,name=state,proto3,enum=engine.v1.JobState" json:"state,omitempty"`
-	// Set if FAILED.
+	// Set if FAILED, and if STOPPED because nobody followed the job.
 	Error *Error `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// Attempts at tasks that were lost since the job was last accepted, resumed, or taken over by a head.
 	AttemptsLost int64 `protobuf:"varint,4,opt,name=attempts_lost,json=attemptsLost,proto3" json:"attempts_lost,omitempty"`
@@ -1001,7 +1246,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_engine_v1_log_proto_msgTypes[12]
+	mi := &file_engine_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1258,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[12]
+	mi := &file_engine_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1271,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobEnded) GetJobId() string {
@@ -1077,7 +1322,7 @@ type CachedOutput struct {
 
 func (x *CachedOutput) Reset() {
 	*x = CachedOutput{}
-	mi := &file_engine_v1_log_proto_msgTypes[13]
+	mi := &file_engine_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1334,7 @@ func (x *CachedOutput) String() string {
 func (*CachedOutput) ProtoMessage() {}
 
 func (x *CachedOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[13]
+	mi := &file_engine_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1347,7 @@ func (x *CachedOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CachedOutput.ProtoReflect.Descriptor instead.
 func (*CachedOutput) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CachedOutput) GetJobId() string {
@@ -1123,14 +1368,16 @@ func (x *CachedOutput) GetOutputs() []*OutputFile {
 type JobResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
-	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// All secrets of the job from now on. Not set: they stay as they are.
+	Secrets       *SealedSecrets `protobuf:"bytes,2,opt,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobResumed) Reset() {
 	*x = JobResumed{}
-	mi := &file_engine_v1_log_proto_msgTypes[14]
+	mi := &file_engine_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1389,7 @@ func (x *JobResumed) String() string {
 func (*JobResumed) ProtoMessage() {}
 
 func (x *JobResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[14]
+	mi := &file_engine_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1402,7 @@ func (x *JobResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResumed.ProtoReflect.Descriptor instead.
 func (*JobResumed) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobResumed) GetJobId() string {
@@ -1163,6 +1410,13 @@ func (x *JobResumed) GetJobId() string {
 		return x.JobId
 	}
 	return ""
+}
+
+func (x *JobResumed) GetSecrets() *SealedSecrets {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 // JobForgotten records that an ended job is dropped from the state.
@@ -1176,7 +1430,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_engine_v1_log_proto_msgTypes[15]
+	mi := &file_engine_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1442,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[15]
+	mi := &file_engine_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1455,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobForgotten) GetJobId() string {
@@ -1224,14 +1478,16 @@ type Snapshot struct {
 	// Queues that somebody set, in order of their names.
 	Queues []*Queue `protobuf:"bytes,4,rep,name=queues,proto3" json:"queues,omitempty"`
 	// Nodes that are to drain, in order of their ids.
-	Draining      []*NodeDraining `protobuf:"bytes,5,rep,name=draining,proto3" json:"draining,omitempty"`
+	Draining []*NodeDraining `protobuf:"bytes,5,rep,name=draining,proto3" json:"draining,omitempty"`
+	// The tokens, in order of their creation.
+	Tokens        []*TokenCreated `protobuf:"bytes,20,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[16]
+	mi := &file_engine_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1499,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[16]
+	mi := &file_engine_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1512,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Snapshot) GetTerm() uint64 {
@@ -1294,6 +1550,13 @@ func (x *Snapshot) GetDraining() []*NodeDraining {
 	return nil
 }
 
+func (x *Snapshot) GetTokens() []*TokenCreated {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
 // JobSnapshot is all that is durable of one job.
 type JobSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1323,7 +1586,7 @@ type JobSnapshot struct {
 
 func (x *JobSnapshot) Reset() {
 	*x = JobSnapshot{}
-	mi := &file_engine_v1_log_proto_msgTypes[17]
+	mi := &file_engine_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1598,7 @@ func (x *JobSnapshot) String() string {
 func (*JobSnapshot) ProtoMessage() {}
 
 func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_log_proto_msgTypes[17]
+	mi := &file_engine_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1611,7 @@ func (x *JobSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSnapshot.ProtoReflect.Descriptor instead.
 func (*JobSnapshot) Descriptor() ([]byte, []int) {
-	return file_engine_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobSnapshot) GetAccepted() *JobAccepted {
@@ -1425,7 +1688,7 @@ var File_engine_v1_log_proto protoreflect.FileDescriptor
 
 const file_engine_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x06\n" +
+	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1eengine/v1/access_service.proto\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\a\n" +
 	"\bLogEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12;\n" +
 	"\fhead_started\x18\x02 \x01(\v2\x16.engine.v1.HeadStartedH\x00R\vheadStarted\x12;\n" +
@@ -1446,8 +1709,15 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\rnode_draining\x18\r \x01(\v2\x17.engine.v1.NodeDrainingH\x00R\fnodeDraining\x12;\n" +
 	"\fnode_drained\x18\x0e \x01(\v2\x16.engine.v1.NodeDrainedH\x00R\vnodeDrained\x125\n" +
 	"\n" +
-	"job_fitted\x18\x0f \x01(\v2\x14.engine.v1.JobFittedH\x00R\tjobFittedB\x06\n" +
-	"\x04fact\"M\n" +
+	"job_fitted\x18\x0f \x01(\v2\x14.engine.v1.JobFittedH\x00R\tjobFitted\x12>\n" +
+	"\rtoken_created\x18\x14 \x01(\v2\x17.engine.v1.TokenCreatedH\x00R\ftokenCreated\x12>\n" +
+	"\rtoken_revoked\x18\x15 \x01(\v2\x17.engine.v1.TokenRevokedH\x00R\ftokenRevokedB\x06\n" +
+	"\x04fact\"J\n" +
+	"\fTokenCreated\x12&\n" +
+	"\x05token\x18\x01 \x01(\v2\x10.engine.v1.TokenR\x05token\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\")\n" +
+	"\fTokenRevoked\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\"M\n" +
 	"\bLogGroup\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12-\n" +
 	"\aentries\x18\x02 \x03(\v2\x13.engine.v1.LogEntryR\aentries\"2\n" +
@@ -1464,13 +1734,22 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\vHeadStarted\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xaf\x01\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xe3\x01\n" +
 	"\vJobAccepted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12&\n" +
 	"\x04spec\x18\x03 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12!\n" +
 	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\x12\x19\n" +
-	"\bonly_new\x18\x05 \x01(\bR\aonlyNew\"H\n" +
+	"\bonly_new\x18\x05 \x01(\bR\aonlyNew\x122\n" +
+	"\asecrets\x18\x06 \x01(\v2\x18.engine.v1.SealedSecretsR\asecrets\">\n" +
+	"\rSealedSecrets\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06sealed\x18\x02 \x01(\fR\x06sealed\"\x81\x01\n" +
+	"\aSecrets\x12;\n" +
+	"\x06values\x18\x01 \x03(\v2\x1e.engine.v1.Secrets.ValuesEntryB\x03\x80\x01\x01R\x06values\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"H\n" +
 	"\n" +
 	"JobPlanned\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
@@ -1500,19 +1779,21 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\x06cached\x18\x05 \x01(\v2\x17.engine.v1.CachedOutputR\x06cached\"V\n" +
 	"\fCachedOutput\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12/\n" +
-	"\aoutputs\x18\x02 \x03(\v2\x15.engine.v1.OutputFileR\aoutputs\"#\n" +
+	"\aoutputs\x18\x02 \x03(\v2\x15.engine.v1.OutputFileR\aoutputs\"W\n" +
 	"\n" +
 	"JobResumed\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"%\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x122\n" +
+	"\asecrets\x18\x02 \x01(\v2\x18.engine.v1.SealedSecretsR\asecrets\"%\n" +
 	"\fJobForgotten\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xc8\x01\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xf9\x01\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12*\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x16.engine.v1.JobSnapshotR\x04jobs\x12(\n" +
 	"\x06queues\x18\x04 \x03(\v2\x10.engine.v1.QueueR\x06queues\x123\n" +
-	"\bdraining\x18\x05 \x03(\v2\x17.engine.v1.NodeDrainingR\bdraining\"\x85\x04\n" +
+	"\bdraining\x18\x05 \x03(\v2\x17.engine.v1.NodeDrainingR\bdraining\x12/\n" +
+	"\x06tokens\x18\x14 \x03(\v2\x17.engine.v1.TokenCreatedR\x06tokens\"\x85\x04\n" +
 	"\vJobSnapshot\x122\n" +
 	"\baccepted\x18\x01 \x01(\v2\x16.engine.v1.JobAcceptedR\baccepted\x12;\n" +
 	"\vsubmit_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1541,84 +1822,97 @@ func file_engine_v1_log_proto_rawDescGZIP() []byte {
 	return file_engine_v1_log_proto_rawDescData
 }
 
-var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_engine_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_engine_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: engine.v1.LogEntry
-	(*LogGroup)(nil),              // 1: engine.v1.LogGroup
-	(*QueueSet)(nil),              // 2: engine.v1.QueueSet
-	(*QueueDeleted)(nil),          // 3: engine.v1.QueueDeleted
-	(*NodeDraining)(nil),          // 4: engine.v1.NodeDraining
-	(*NodeDrained)(nil),           // 5: engine.v1.NodeDrained
-	(*HeadStarted)(nil),           // 6: engine.v1.HeadStarted
-	(*JobAccepted)(nil),           // 7: engine.v1.JobAccepted
-	(*JobPlanned)(nil),            // 8: engine.v1.JobPlanned
-	(*JobFitted)(nil),             // 9: engine.v1.JobFitted
-	(*JobStarted)(nil),            // 10: engine.v1.JobStarted
-	(*TaskCommitted)(nil),         // 11: engine.v1.TaskCommitted
-	(*JobEnded)(nil),              // 12: engine.v1.JobEnded
-	(*CachedOutput)(nil),          // 13: engine.v1.CachedOutput
-	(*JobResumed)(nil),            // 14: engine.v1.JobResumed
-	(*JobForgotten)(nil),          // 15: engine.v1.JobForgotten
-	(*Snapshot)(nil),              // 16: engine.v1.Snapshot
-	(*JobSnapshot)(nil),           // 17: engine.v1.JobSnapshot
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*Queue)(nil),                 // 19: engine.v1.Queue
-	(*JobSpec)(nil),               // 20: engine.v1.JobSpec
-	(*Plan)(nil),                  // 21: engine.v1.Plan
-	(*FittedColumn)(nil),          // 22: engine.v1.FittedColumn
-	(*ColumnInfo)(nil),            // 23: engine.v1.ColumnInfo
-	(*TaskCounts)(nil),            // 24: engine.v1.TaskCounts
-	(*PartInfo)(nil),              // 25: engine.v1.PartInfo
-	(JobState)(0),                 // 26: engine.v1.JobState
-	(*Error)(nil),                 // 27: engine.v1.Error
-	(*OutputFile)(nil),            // 28: engine.v1.OutputFile
+	(*TokenCreated)(nil),          // 1: engine.v1.TokenCreated
+	(*TokenRevoked)(nil),          // 2: engine.v1.TokenRevoked
+	(*LogGroup)(nil),              // 3: engine.v1.LogGroup
+	(*QueueSet)(nil),              // 4: engine.v1.QueueSet
+	(*QueueDeleted)(nil),          // 5: engine.v1.QueueDeleted
+	(*NodeDraining)(nil),          // 6: engine.v1.NodeDraining
+	(*NodeDrained)(nil),           // 7: engine.v1.NodeDrained
+	(*HeadStarted)(nil),           // 8: engine.v1.HeadStarted
+	(*JobAccepted)(nil),           // 9: engine.v1.JobAccepted
+	(*SealedSecrets)(nil),         // 10: engine.v1.SealedSecrets
+	(*Secrets)(nil),               // 11: engine.v1.Secrets
+	(*JobPlanned)(nil),            // 12: engine.v1.JobPlanned
+	(*JobFitted)(nil),             // 13: engine.v1.JobFitted
+	(*JobStarted)(nil),            // 14: engine.v1.JobStarted
+	(*TaskCommitted)(nil),         // 15: engine.v1.TaskCommitted
+	(*JobEnded)(nil),              // 16: engine.v1.JobEnded
+	(*CachedOutput)(nil),          // 17: engine.v1.CachedOutput
+	(*JobResumed)(nil),            // 18: engine.v1.JobResumed
+	(*JobForgotten)(nil),          // 19: engine.v1.JobForgotten
+	(*Snapshot)(nil),              // 20: engine.v1.Snapshot
+	(*JobSnapshot)(nil),           // 21: engine.v1.JobSnapshot
+	nil,                           // 22: engine.v1.Secrets.ValuesEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Token)(nil),                 // 24: engine.v1.Token
+	(*Queue)(nil),                 // 25: engine.v1.Queue
+	(*JobSpec)(nil),               // 26: engine.v1.JobSpec
+	(*Plan)(nil),                  // 27: engine.v1.Plan
+	(*FittedColumn)(nil),          // 28: engine.v1.FittedColumn
+	(*ColumnInfo)(nil),            // 29: engine.v1.ColumnInfo
+	(*TaskCounts)(nil),            // 30: engine.v1.TaskCounts
+	(*PartInfo)(nil),              // 31: engine.v1.PartInfo
+	(JobState)(0),                 // 32: engine.v1.JobState
+	(*Error)(nil),                 // 33: engine.v1.Error
+	(*OutputFile)(nil),            // 34: engine.v1.OutputFile
 }
 var file_engine_v1_log_proto_depIdxs = []int32{
-	18, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
-	6,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
-	7,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
-	8,  // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
-	10, // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
-	11, // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
-	12, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
-	14, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
-	15, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
-	16, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
-	2,  // 10: engine.v1.LogEntry.queue_set:type_name -> engine.v1.QueueSet
-	3,  // 11: engine.v1.LogEntry.queue_deleted:type_name -> engine.v1.QueueDeleted
-	4,  // 12: engine.v1.LogEntry.node_draining:type_name -> engine.v1.NodeDraining
-	5,  // 13: engine.v1.LogEntry.node_drained:type_name -> engine.v1.NodeDrained
-	9,  // 14: engine.v1.LogEntry.job_fitted:type_name -> engine.v1.JobFitted
-	0,  // 15: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
-	19, // 16: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
-	18, // 17: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
-	20, // 18: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
-	21, // 19: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
-	22, // 20: engine.v1.JobFitted.columns:type_name -> engine.v1.FittedColumn
-	23, // 21: engine.v1.JobFitted.output_columns:type_name -> engine.v1.ColumnInfo
-	24, // 22: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
-	25, // 23: engine.v1.TaskCommitted.parts:type_name -> engine.v1.PartInfo
-	26, // 24: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
-	27, // 25: engine.v1.JobEnded.error:type_name -> engine.v1.Error
-	13, // 26: engine.v1.JobEnded.cached:type_name -> engine.v1.CachedOutput
-	28, // 27: engine.v1.CachedOutput.outputs:type_name -> engine.v1.OutputFile
-	17, // 28: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
-	19, // 29: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
-	4,  // 30: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
-	7,  // 31: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
-	18, // 32: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
-	21, // 33: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
-	18, // 34: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
-	11, // 35: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
-	12, // 36: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
-	18, // 37: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
-	18, // 38: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
-	9,  // 39: engine.v1.JobSnapshot.fitted:type_name -> engine.v1.JobFitted
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	23, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	8,  // 1: engine.v1.LogEntry.head_started:type_name -> engine.v1.HeadStarted
+	9,  // 2: engine.v1.LogEntry.job_accepted:type_name -> engine.v1.JobAccepted
+	12, // 3: engine.v1.LogEntry.job_planned:type_name -> engine.v1.JobPlanned
+	14, // 4: engine.v1.LogEntry.job_started:type_name -> engine.v1.JobStarted
+	15, // 5: engine.v1.LogEntry.task_committed:type_name -> engine.v1.TaskCommitted
+	16, // 6: engine.v1.LogEntry.job_ended:type_name -> engine.v1.JobEnded
+	18, // 7: engine.v1.LogEntry.job_resumed:type_name -> engine.v1.JobResumed
+	19, // 8: engine.v1.LogEntry.job_forgotten:type_name -> engine.v1.JobForgotten
+	20, // 9: engine.v1.LogEntry.snapshot:type_name -> engine.v1.Snapshot
+	4,  // 10: engine.v1.LogEntry.queue_set:type_name -> engine.v1.QueueSet
+	5,  // 11: engine.v1.LogEntry.queue_deleted:type_name -> engine.v1.QueueDeleted
+	6,  // 12: engine.v1.LogEntry.node_draining:type_name -> engine.v1.NodeDraining
+	7,  // 13: engine.v1.LogEntry.node_drained:type_name -> engine.v1.NodeDrained
+	13, // 14: engine.v1.LogEntry.job_fitted:type_name -> engine.v1.JobFitted
+	1,  // 15: engine.v1.LogEntry.token_created:type_name -> engine.v1.TokenCreated
+	2,  // 16: engine.v1.LogEntry.token_revoked:type_name -> engine.v1.TokenRevoked
+	24, // 17: engine.v1.TokenCreated.token:type_name -> engine.v1.Token
+	0,  // 18: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
+	25, // 19: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
+	23, // 20: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
+	26, // 21: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
+	10, // 22: engine.v1.JobAccepted.secrets:type_name -> engine.v1.SealedSecrets
+	22, // 23: engine.v1.Secrets.values:type_name -> engine.v1.Secrets.ValuesEntry
+	27, // 24: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
+	28, // 25: engine.v1.JobFitted.columns:type_name -> engine.v1.FittedColumn
+	29, // 26: engine.v1.JobFitted.output_columns:type_name -> engine.v1.ColumnInfo
+	30, // 27: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
+	31, // 28: engine.v1.TaskCommitted.parts:type_name -> engine.v1.PartInfo
+	32, // 29: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
+	33, // 30: engine.v1.JobEnded.error:type_name -> engine.v1.Error
+	17, // 31: engine.v1.JobEnded.cached:type_name -> engine.v1.CachedOutput
+	34, // 32: engine.v1.CachedOutput.outputs:type_name -> engine.v1.OutputFile
+	10, // 33: engine.v1.JobResumed.secrets:type_name -> engine.v1.SealedSecrets
+	21, // 34: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
+	25, // 35: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
+	6,  // 36: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
+	1,  // 37: engine.v1.Snapshot.tokens:type_name -> engine.v1.TokenCreated
+	9,  // 38: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
+	23, // 39: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
+	27, // 40: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
+	23, // 41: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
+	15, // 42: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
+	16, // 43: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
+	23, // 44: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
+	23, // 45: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
+	13, // 46: engine.v1.JobSnapshot.fitted:type_name -> engine.v1.JobFitted
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_log_proto_init() }
@@ -1626,6 +1920,7 @@ func file_engine_v1_log_proto_init() {
 	if File_engine_v1_log_proto != nil {
 		return
 	}
+	file_engine_v1_access_service_proto_init()
 	file_engine_v1_cluster_service_proto_init()
 	file_engine_v1_error_proto_init()
 	file_engine_v1_fit_proto_init()
@@ -1648,6 +1943,8 @@ func file_engine_v1_log_proto_init() {
 		(*LogEntry_NodeDraining)(nil),
 		(*LogEntry_NodeDrained)(nil),
 		(*LogEntry_JobFitted)(nil),
+		(*LogEntry_TokenCreated)(nil),
+		(*LogEntry_TokenRevoked)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1655,7 +1952,7 @@ func file_engine_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_log_proto_rawDesc), len(file_engine_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

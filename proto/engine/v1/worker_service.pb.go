@@ -554,7 +554,7 @@ type TaskResult struct {
 	Checkpoint string `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// What a task of a pass that fits steps has seen; such a task has no output.
 	Fit *Fit `protobuf:"bytes,12,opt,name=fit,proto3" json:"fit,omitempty"`
-	// The files of a task that may have several; part_size_bytes is their sum.
+	// The files of a task that may have several; part_size_bytes is the sum of those that have rows of the output, not rejected ones.
 	Parts         []*PartInfo `protobuf:"bytes,8,rep,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1132,7 +1132,9 @@ type JobAssignment struct {
 	TraceParent string `protobuf:"bytes,4,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	// The tasks are a pass that fits steps: they read, look at the columns that the first pass over spec needs, and write nothing. job_id is
 	// then that of the job with "-fit" and the number of the pass.
-	Fit           bool `protobuf:"varint,8,opt,name=fit,proto3" json:"fit,omitempty"`
+	Fit bool `protobuf:"varint,8,opt,name=fit,proto3" json:"fit,omitempty"`
+	// The values of references in the spec, as in SubmitJobRequest. A worker keeps them in memory alone, as long as it knows the job.
+	Secrets       map[string][]byte `protobuf:"bytes,9,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1200,6 +1202,13 @@ func (x *JobAssignment) GetFit() bool {
 		return x.Fit
 	}
 	return false
+}
+
+func (x *JobAssignment) GetSecrets() map[string][]byte {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 // LeaseGrant gives a lease.
@@ -2425,13 +2434,17 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12>\n" +
 	"\radoption_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fadoptionWait\x12%\n" +
-	"\x0egossip_address\x18\a \x01(\tR\rgossipAddress\"\xa8\x01\n" +
+	"\x0egossip_address\x18\a \x01(\tR\rgossipAddress\"\xaa\x02\n" +
 	"\rJobAssignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12#\n" +
 	"\x04plan\x18\x03 \x01(\v2\x0f.engine.v1.PlanR\x04plan\x12!\n" +
 	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\x12\x10\n" +
-	"\x03fit\x18\b \x01(\bR\x03fit\"\xc9\x01\n" +
+	"\x03fit\x18\b \x01(\bR\x03fit\x12D\n" +
+	"\asecrets\x18\t \x03(\v2%.engine.v1.JobAssignment.SecretsEntryB\x03\x80\x01\x01R\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xc9\x01\n" +
 	"\n" +
 	"LeaseGrant\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12'\n" +
@@ -2529,7 +2542,7 @@ func file_engine_v1_worker_service_proto_rawDescGZIP() []byte {
 	return file_engine_v1_worker_service_proto_rawDescData
 }
 
-var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_engine_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*SyncRequest)(nil),           // 0: engine.v1.SyncRequest
 	(*WorkerHello)(nil),           // 1: engine.v1.WorkerHello
@@ -2559,92 +2572,94 @@ var file_engine_v1_worker_service_proto_goTypes = []any{
 	(*PromoteObjectOrder)(nil),    // 25: engine.v1.PromoteObjectOrder
 	(*ObjectOrderResult)(nil),     // 26: engine.v1.ObjectOrderResult
 	nil,                           // 27: engine.v1.WorkerHello.LabelsEntry
-	(*HeldTask)(nil),              // 28: engine.v1.HeldTask
-	(*TaskOutcome)(nil),           // 29: engine.v1.TaskOutcome
-	(*Resources)(nil),             // 30: engine.v1.Resources
-	(*Error)(nil),                 // 31: engine.v1.Error
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*Fit)(nil),                   // 33: engine.v1.Fit
-	(*PartInfo)(nil),              // 34: engine.v1.PartInfo
-	(*LogLine)(nil),               // 35: engine.v1.LogLine
-	(*TaskTemplate)(nil),          // 36: engine.v1.TaskTemplate
-	(*TaskGrant)(nil),             // 37: engine.v1.TaskGrant
-	(*JobSpec)(nil),               // 38: engine.v1.JobSpec
-	(*Plan)(nil),                  // 39: engine.v1.Plan
-	(*TaskPlan)(nil),              // 40: engine.v1.TaskPlan
-	(*InputFile)(nil),             // 41: engine.v1.InputFile
-	(*ObjectStoreAddress)(nil),    // 42: engine.v1.ObjectStoreAddress
-	(*ObjectCopy)(nil),            // 43: engine.v1.ObjectCopy
-	(*ObjectStoreUsage)(nil),      // 44: engine.v1.ObjectStoreUsage
-	(*ObjectOwner)(nil),           // 45: engine.v1.ObjectOwner
+	nil,                           // 28: engine.v1.JobAssignment.SecretsEntry
+	(*HeldTask)(nil),              // 29: engine.v1.HeldTask
+	(*TaskOutcome)(nil),           // 30: engine.v1.TaskOutcome
+	(*Resources)(nil),             // 31: engine.v1.Resources
+	(*Error)(nil),                 // 32: engine.v1.Error
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*Fit)(nil),                   // 34: engine.v1.Fit
+	(*PartInfo)(nil),              // 35: engine.v1.PartInfo
+	(*LogLine)(nil),               // 36: engine.v1.LogLine
+	(*TaskTemplate)(nil),          // 37: engine.v1.TaskTemplate
+	(*TaskGrant)(nil),             // 38: engine.v1.TaskGrant
+	(*JobSpec)(nil),               // 39: engine.v1.JobSpec
+	(*Plan)(nil),                  // 40: engine.v1.Plan
+	(*TaskPlan)(nil),              // 41: engine.v1.TaskPlan
+	(*InputFile)(nil),             // 42: engine.v1.InputFile
+	(*ObjectStoreAddress)(nil),    // 43: engine.v1.ObjectStoreAddress
+	(*ObjectCopy)(nil),            // 44: engine.v1.ObjectCopy
+	(*ObjectStoreUsage)(nil),      // 45: engine.v1.ObjectStoreUsage
+	(*ObjectOwner)(nil),           // 46: engine.v1.ObjectOwner
 }
 var file_engine_v1_worker_service_proto_depIdxs = []int32{
 	1,  // 0: engine.v1.SyncRequest.hello:type_name -> engine.v1.WorkerHello
 	3,  // 1: engine.v1.SyncRequest.held:type_name -> engine.v1.HeldLease
 	5,  // 2: engine.v1.SyncRequest.results:type_name -> engine.v1.TaskResult
 	6,  // 3: engine.v1.SyncRequest.logs:type_name -> engine.v1.WorkerLogLine
-	28, // 4: engine.v1.SyncRequest.held_tasks:type_name -> engine.v1.HeldTask
-	29, // 5: engine.v1.SyncRequest.outcomes:type_name -> engine.v1.TaskOutcome
-	30, // 6: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
+	29, // 4: engine.v1.SyncRequest.held_tasks:type_name -> engine.v1.HeldTask
+	30, // 5: engine.v1.SyncRequest.outcomes:type_name -> engine.v1.TaskOutcome
+	31, // 6: engine.v1.WorkerHello.total:type_name -> engine.v1.Resources
 	27, // 7: engine.v1.WorkerHello.labels:type_name -> engine.v1.WorkerHello.LabelsEntry
 	2,  // 8: engine.v1.HeldLease.lease:type_name -> engine.v1.LeaseRef
 	4,  // 9: engine.v1.HeldLease.counts:type_name -> engine.v1.TaskCounts
 	2,  // 10: engine.v1.TaskResult.lease:type_name -> engine.v1.LeaseRef
 	4,  // 11: engine.v1.TaskResult.counts:type_name -> engine.v1.TaskCounts
-	31, // 12: engine.v1.TaskResult.error:type_name -> engine.v1.Error
-	32, // 13: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
-	33, // 14: engine.v1.TaskResult.fit:type_name -> engine.v1.Fit
-	34, // 15: engine.v1.TaskResult.parts:type_name -> engine.v1.PartInfo
-	35, // 16: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
+	32, // 12: engine.v1.TaskResult.error:type_name -> engine.v1.Error
+	33, // 13: engine.v1.TaskResult.elapsed:type_name -> google.protobuf.Duration
+	34, // 14: engine.v1.TaskResult.fit:type_name -> engine.v1.Fit
+	35, // 15: engine.v1.TaskResult.parts:type_name -> engine.v1.PartInfo
+	36, // 16: engine.v1.WorkerLogLine.line:type_name -> engine.v1.LogLine
 	10, // 17: engine.v1.SyncResponse.welcome:type_name -> engine.v1.HeadWelcome
 	11, // 18: engine.v1.SyncResponse.jobs:type_name -> engine.v1.JobAssignment
 	12, // 19: engine.v1.SyncResponse.grants:type_name -> engine.v1.LeaseGrant
 	2,  // 20: engine.v1.SyncResponse.revocations:type_name -> engine.v1.LeaseRef
 	2,  // 21: engine.v1.SyncResponse.settled:type_name -> engine.v1.LeaseRef
-	36, // 22: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
-	37, // 23: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
+	37, // 22: engine.v1.SyncResponse.templates:type_name -> engine.v1.TaskTemplate
+	38, // 23: engine.v1.SyncResponse.task_grants:type_name -> engine.v1.TaskGrant
 	8,  // 24: engine.v1.SyncResponse.task_revocations:type_name -> engine.v1.TaskRevocation
 	9,  // 25: engine.v1.SyncResponse.drain:type_name -> engine.v1.DrainOrder
-	32, // 26: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
-	32, // 27: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
-	32, // 28: engine.v1.HeadWelcome.adoption_wait:type_name -> google.protobuf.Duration
-	38, // 29: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
-	39, // 30: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
-	2,  // 31: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
-	40, // 32: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
-	41, // 33: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
-	42, // 34: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
-	43, // 35: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
-	44, // 36: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
-	26, // 37: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
-	16, // 38: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
-	15, // 39: engine.v1.SyncObjectsResponse.evacuation:type_name -> engine.v1.Evacuation
-	17, // 40: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
-	18, // 41: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
-	19, // 42: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
-	20, // 43: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
-	21, // 44: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
-	23, // 45: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
-	24, // 46: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
-	25, // 47: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
-	22, // 48: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
-	45, // 49: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
-	45, // 50: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
-	45, // 51: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
-	45, // 52: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
-	45, // 53: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	45, // 54: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
-	31, // 55: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
-	43, // 56: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
-	0,  // 57: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
-	13, // 58: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
-	7,  // 59: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
-	14, // 60: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
-	59, // [59:61] is the sub-list for method output_type
-	57, // [57:59] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	33, // 26: engine.v1.HeadWelcome.lease_time:type_name -> google.protobuf.Duration
+	33, // 27: engine.v1.HeadWelcome.report_interval:type_name -> google.protobuf.Duration
+	33, // 28: engine.v1.HeadWelcome.adoption_wait:type_name -> google.protobuf.Duration
+	39, // 29: engine.v1.JobAssignment.spec:type_name -> engine.v1.JobSpec
+	40, // 30: engine.v1.JobAssignment.plan:type_name -> engine.v1.Plan
+	28, // 31: engine.v1.JobAssignment.secrets:type_name -> engine.v1.JobAssignment.SecretsEntry
+	2,  // 32: engine.v1.LeaseGrant.lease:type_name -> engine.v1.LeaseRef
+	41, // 33: engine.v1.LeaseGrant.task:type_name -> engine.v1.TaskPlan
+	42, // 34: engine.v1.LeaseGrant.inputs:type_name -> engine.v1.InputFile
+	43, // 35: engine.v1.SyncObjectsRequest.store:type_name -> engine.v1.ObjectStoreAddress
+	44, // 36: engine.v1.SyncObjectsRequest.changed:type_name -> engine.v1.ObjectCopy
+	45, // 37: engine.v1.SyncObjectsRequest.usage:type_name -> engine.v1.ObjectStoreUsage
+	26, // 38: engine.v1.SyncObjectsRequest.results:type_name -> engine.v1.ObjectOrderResult
+	16, // 39: engine.v1.SyncObjectsResponse.orders:type_name -> engine.v1.ObjectOrder
+	15, // 40: engine.v1.SyncObjectsResponse.evacuation:type_name -> engine.v1.Evacuation
+	17, // 41: engine.v1.ObjectOrder.delete:type_name -> engine.v1.DeleteObjectsOrder
+	18, // 42: engine.v1.ObjectOrder.own:type_name -> engine.v1.OwnObjectOrder
+	19, // 43: engine.v1.ObjectOrder.end_owner:type_name -> engine.v1.EndOwnerOrder
+	20, // 44: engine.v1.ObjectOrder.put:type_name -> engine.v1.PutObjectOrder
+	21, // 45: engine.v1.ObjectOrder.fetch:type_name -> engine.v1.FetchObjectOrder
+	23, // 46: engine.v1.ObjectOrder.checkpoint:type_name -> engine.v1.CheckpointObjectOrder
+	24, // 47: engine.v1.ObjectOrder.restore:type_name -> engine.v1.RestoreObjectOrder
+	25, // 48: engine.v1.ObjectOrder.promote:type_name -> engine.v1.PromoteObjectOrder
+	22, // 49: engine.v1.ObjectOrder.describe:type_name -> engine.v1.DescribeObjectOrder
+	46, // 50: engine.v1.OwnObjectOrder.add:type_name -> engine.v1.ObjectOwner
+	46, // 51: engine.v1.OwnObjectOrder.remove:type_name -> engine.v1.ObjectOwner
+	46, // 52: engine.v1.EndOwnerOrder.owner:type_name -> engine.v1.ObjectOwner
+	46, // 53: engine.v1.PutObjectOrder.owner:type_name -> engine.v1.ObjectOwner
+	46, // 54: engine.v1.RestoreObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	46, // 55: engine.v1.PromoteObjectOrder.owners:type_name -> engine.v1.ObjectOwner
+	32, // 56: engine.v1.ObjectOrderResult.error:type_name -> engine.v1.Error
+	44, // 57: engine.v1.ObjectOrderResult.object:type_name -> engine.v1.ObjectCopy
+	0,  // 58: engine.v1.WorkerService.Sync:input_type -> engine.v1.SyncRequest
+	13, // 59: engine.v1.WorkerService.SyncObjects:input_type -> engine.v1.SyncObjectsRequest
+	7,  // 60: engine.v1.WorkerService.Sync:output_type -> engine.v1.SyncResponse
+	14, // 61: engine.v1.WorkerService.SyncObjects:output_type -> engine.v1.SyncObjectsResponse
+	60, // [60:62] is the sub-list for method output_type
+	58, // [58:60] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_worker_service_proto_init() }
@@ -2676,7 +2691,7 @@ func file_engine_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_worker_service_proto_rawDesc), len(file_engine_v1_worker_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

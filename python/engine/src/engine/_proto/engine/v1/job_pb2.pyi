@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "source", "batch", "steps", "sink", "resources", "retry", "timeout", "labels", "queue", "priority", "placement", "isolation", "on_bad_row", "sinks", "cache")
+    __slots__ = ("name", "source", "batch", "steps", "sink", "resources", "retry", "timeout", "labels", "queue", "priority", "placement", "isolation", "on_bad_row", "sinks", "cache", "orphan_ttl")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class JobSpec(_message.Message):
     ON_BAD_ROW_FIELD_NUMBER: _ClassVar[int]
     SINKS_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_TTL_FIELD_NUMBER: _ClassVar[int]
     name: str
     source: Source
     batch: Batch
@@ -55,19 +56,22 @@ class JobSpec(_message.Message):
     on_bad_row: BadRows
     sinks: _containers.MessageMap[str, Sink]
     cache: str
-    def __init__(self, name: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., sink: _Optional[_Union[Sink, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., timeout: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., isolation: _Optional[str] = ..., on_bad_row: _Optional[_Union[BadRows, _Mapping]] = ..., sinks: _Optional[_Mapping[str, Sink]] = ..., cache: _Optional[str] = ...) -> None: ...
+    orphan_ttl: str
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., sink: _Optional[_Union[Sink, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., timeout: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., isolation: _Optional[str] = ..., on_bad_row: _Optional[_Union[BadRows, _Mapping]] = ..., sinks: _Optional[_Mapping[str, Sink]] = ..., cache: _Optional[str] = ..., orphan_ttl: _Optional[str] = ...) -> None: ...
 
 class BadRows(_message.Message):
-    __slots__ = ("action", "path", "limit", "share")
+    __slots__ = ("action", "path", "limit", "share", "s3")
     ACTION_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    S3_FIELD_NUMBER: _ClassVar[int]
     action: str
     path: str
     limit: int
     share: float
-    def __init__(self, action: _Optional[str] = ..., path: _Optional[str] = ..., limit: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+    s3: S3Credentials
+    def __init__(self, action: _Optional[str] = ..., path: _Optional[str] = ..., limit: _Optional[int] = ..., share: _Optional[float] = ..., s3: _Optional[_Union[S3Credentials, _Mapping]] = ...) -> None: ...
 
 class Placement(_message.Message):
     __slots__ = ("node_labels",)
@@ -83,20 +87,32 @@ class Placement(_message.Message):
     def __init__(self, node_labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Source(_message.Message):
-    __slots__ = ("csv", "parquet", "object", "json", "arrow", "postgres")
+    __slots__ = ("csv", "parquet", "object", "json", "arrow", "postgres", "s3")
     CSV_FIELD_NUMBER: _ClassVar[int]
     PARQUET_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     JSON_FIELD_NUMBER: _ClassVar[int]
     ARROW_FIELD_NUMBER: _ClassVar[int]
     POSTGRES_FIELD_NUMBER: _ClassVar[int]
+    S3_FIELD_NUMBER: _ClassVar[int]
     csv: CsvSource
     parquet: ParquetSource
     object: ObjectSource
     json: JsonSource
     arrow: ArrowSource
     postgres: PostgresSource
-    def __init__(self, csv: _Optional[_Union[CsvSource, _Mapping]] = ..., parquet: _Optional[_Union[ParquetSource, _Mapping]] = ..., object: _Optional[_Union[ObjectSource, _Mapping]] = ..., json: _Optional[_Union[JsonSource, _Mapping]] = ..., arrow: _Optional[_Union[ArrowSource, _Mapping]] = ..., postgres: _Optional[_Union[PostgresSource, _Mapping]] = ...) -> None: ...
+    s3: S3Credentials
+    def __init__(self, csv: _Optional[_Union[CsvSource, _Mapping]] = ..., parquet: _Optional[_Union[ParquetSource, _Mapping]] = ..., object: _Optional[_Union[ObjectSource, _Mapping]] = ..., json: _Optional[_Union[JsonSource, _Mapping]] = ..., arrow: _Optional[_Union[ArrowSource, _Mapping]] = ..., postgres: _Optional[_Union[PostgresSource, _Mapping]] = ..., s3: _Optional[_Union[S3Credentials, _Mapping]] = ...) -> None: ...
+
+class S3Credentials(_message.Message):
+    __slots__ = ("access_key_id", "secret_access_key", "session_token")
+    ACCESS_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SECRET_ACCESS_KEY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    def __init__(self, access_key_id: _Optional[str] = ..., secret_access_key: _Optional[str] = ..., session_token: _Optional[str] = ...) -> None: ...
 
 class CsvSource(_message.Message):
     __slots__ = ("paths", "delimiter", "header", "quote", "nulls", "columns", "union")
@@ -157,7 +173,7 @@ class ObjectSource(_message.Message):
     def __init__(self, refs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PostgresSource(_message.Message):
-    __slots__ = ("url", "query", "table", "columns", "partition_column", "splits", "lower", "upper", "timeout")
+    __slots__ = ("url", "query", "table", "columns", "partition_column", "splits", "lower", "upper", "timeout", "password")
     URL_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +183,7 @@ class PostgresSource(_message.Message):
     LOWER_FIELD_NUMBER: _ClassVar[int]
     UPPER_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
     url: str
     query: str
     table: str
@@ -176,7 +193,8 @@ class PostgresSource(_message.Message):
     lower: str
     upper: str
     timeout: str
-    def __init__(self, url: _Optional[str] = ..., query: _Optional[str] = ..., table: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., partition_column: _Optional[str] = ..., splits: _Optional[int] = ..., lower: _Optional[str] = ..., upper: _Optional[str] = ..., timeout: _Optional[str] = ...) -> None: ...
+    password: str
+    def __init__(self, url: _Optional[str] = ..., query: _Optional[str] = ..., table: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., partition_column: _Optional[str] = ..., splits: _Optional[int] = ..., lower: _Optional[str] = ..., upper: _Optional[str] = ..., timeout: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("rows", "bytes")
@@ -397,20 +415,22 @@ class CastStep(_message.Message):
     def __init__(self, columns: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Sink(_message.Message):
-    __slots__ = ("parquet", "object", "csv", "json", "arrow", "postgres")
+    __slots__ = ("parquet", "object", "csv", "json", "arrow", "postgres", "s3")
     PARQUET_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     CSV_FIELD_NUMBER: _ClassVar[int]
     JSON_FIELD_NUMBER: _ClassVar[int]
     ARROW_FIELD_NUMBER: _ClassVar[int]
     POSTGRES_FIELD_NUMBER: _ClassVar[int]
+    S3_FIELD_NUMBER: _ClassVar[int]
     parquet: ParquetSink
     object: ObjectSink
     csv: CsvSink
     json: JsonSink
     arrow: ArrowSink
     postgres: PostgresSink
-    def __init__(self, parquet: _Optional[_Union[ParquetSink, _Mapping]] = ..., object: _Optional[_Union[ObjectSink, _Mapping]] = ..., csv: _Optional[_Union[CsvSink, _Mapping]] = ..., json: _Optional[_Union[JsonSink, _Mapping]] = ..., arrow: _Optional[_Union[ArrowSink, _Mapping]] = ..., postgres: _Optional[_Union[PostgresSink, _Mapping]] = ...) -> None: ...
+    s3: S3Credentials
+    def __init__(self, parquet: _Optional[_Union[ParquetSink, _Mapping]] = ..., object: _Optional[_Union[ObjectSink, _Mapping]] = ..., csv: _Optional[_Union[CsvSink, _Mapping]] = ..., json: _Optional[_Union[JsonSink, _Mapping]] = ..., arrow: _Optional[_Union[ArrowSink, _Mapping]] = ..., postgres: _Optional[_Union[PostgresSink, _Mapping]] = ..., s3: _Optional[_Union[S3Credentials, _Mapping]] = ...) -> None: ...
 
 class ObjectSink(_message.Message):
     __slots__ = ("name", "checkpoint", "ttl")
@@ -423,76 +443,86 @@ class ObjectSink(_message.Message):
     def __init__(self, name: _Optional[str] = ..., checkpoint: _Optional[str] = ..., ttl: _Optional[str] = ...) -> None: ...
 
 class ParquetSink(_message.Message):
-    __slots__ = ("path", "mode", "compression", "files", "partition_by")
+    __slots__ = ("path", "mode", "compression", "files", "partition_by", "file_size")
     PATH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
+    FILE_SIZE_FIELD_NUMBER: _ClassVar[int]
     path: str
     mode: str
     compression: str
     files: int
     partition_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., compression: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    file_size: str
+    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., compression: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
 
 class CsvSink(_message.Message):
-    __slots__ = ("path", "mode", "files", "delimiter", "header", "partition_by")
+    __slots__ = ("path", "mode", "files", "delimiter", "header", "partition_by", "file_size")
     PATH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     DELIMITER_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
+    FILE_SIZE_FIELD_NUMBER: _ClassVar[int]
     path: str
     mode: str
     files: int
     delimiter: str
     header: bool
     partition_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., delimiter: _Optional[str] = ..., header: bool = ..., partition_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    file_size: str
+    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., delimiter: _Optional[str] = ..., header: bool = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
 
 class JsonSink(_message.Message):
-    __slots__ = ("path", "mode", "files", "partition_by")
+    __slots__ = ("path", "mode", "files", "partition_by", "file_size")
     PATH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
+    FILE_SIZE_FIELD_NUMBER: _ClassVar[int]
     path: str
     mode: str
     files: int
     partition_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    file_size: str
+    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
 
 class ArrowSink(_message.Message):
-    __slots__ = ("path", "mode", "files", "format", "compression", "partition_by")
+    __slots__ = ("path", "mode", "files", "format", "compression", "partition_by", "file_size")
     PATH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
+    FILE_SIZE_FIELD_NUMBER: _ClassVar[int]
     path: str
     mode: str
     files: int
     format: str
     compression: str
     partition_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., format: _Optional[str] = ..., compression: _Optional[str] = ..., partition_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    file_size: str
+    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., format: _Optional[str] = ..., compression: _Optional[str] = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
 
 class PostgresSink(_message.Message):
-    __slots__ = ("url", "table", "mode", "create", "timeout")
+    __slots__ = ("url", "table", "mode", "create", "timeout", "password")
     URL_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     CREATE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
     url: str
     table: str
     mode: str
     create: bool
     timeout: str
-    def __init__(self, url: _Optional[str] = ..., table: _Optional[str] = ..., mode: _Optional[str] = ..., create: bool = ..., timeout: _Optional[str] = ...) -> None: ...
+    password: str
+    def __init__(self, url: _Optional[str] = ..., table: _Optional[str] = ..., mode: _Optional[str] = ..., create: bool = ..., timeout: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
 
 class Resources(_message.Message):
     __slots__ = ("cpu", "gpu", "memory", "gpu_memory", "custom")
