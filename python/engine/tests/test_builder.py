@@ -32,6 +32,7 @@ SOURCES = {
         lower=1,
         upper="2026-11-27",
         timeout="1m",
+        password="${secret:a}",
     ),
 }
 STEPS = {
@@ -54,7 +55,7 @@ SINKS = {
     "json": CSV.write_json("o", mode="append", files=2, partition_by=["a"]),
     "arrow": CSV.write_arrow("o", mode="append", files=2, format="stream", compression="lz4", partition_by=["a"]),
     "object": CSV.write_objects(name="n", checkpoint="c", ttl="1h"),
-    "postgres": CSV.write_postgres("postgres://h/d", "t", mode="append", create=False, timeout="1m"),
+    "postgres": CSV.write_postgres("postgres://h/d", "t", mode="append", create=False, timeout="1m", password="${secret:a}"),
 }
 
 

@@ -1,7 +1,8 @@
 """Job files: the dict and YAML form of a JobSpec, read with its own names, and written.
 
-The rules are those of the engine's own reader: field names of the proto, scalars of any type for texts, ${env:NAME} in texts, $${ for a
-literal ${, relative paths relative to the job file's folder. What is refused is refused with its place and the nearest known name.
+The rules are those of the engine's own reader: field names of the proto, scalars of any type for texts, ${env:NAME} in texts, ${secret:…}
+in credential fields, $${ for a literal ${, relative paths relative to the job file's folder. What is refused is refused with its place and
+the nearest known name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from google.protobuf import struct_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from engine import errors
+from engine import _secrets, errors
 from engine._proto.engine.v1 import job_pb2
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def _plain_one(fd: FieldDescriptor, value: Any) -> Any:
         return {k: _plain_value(value.fields[k]) for k in sorted(value.fields)}
     if isinstance(value, Message):
         return to_dict(value)
+    if _secrets.is_credential(fd) and _secrets.reference(value) is not None:
+        return value
     return escaped(value)
 
 
@@ -270,6 +273,8 @@ class _Decoder:
         if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL or node.tag not in _SCALARS:
             self._fail(node, f"{path}: expected {_expected(fd)}, found {_describe(node)}")
             return None
+        if _secrets.is_credential(fd):
+            return self._credential(node, fd, path)
         text = self._expand(node, path)
         if text is None:
             return None
@@ -281,6 +286,22 @@ class _Decoder:
             self._fail(node, f'{path}: "{_clip(node.value)}" is not a size; {units}')
             return None
         return value
+
+    def _credential(self, node: yaml.ScalarNode, fd: FieldDescriptor, path: str) -> str | None:
+        """Return what a credential field holds: a reference to a secret. No message shows what it holds instead."""
+        text: str = node.value
+        if _secrets.reference(text) is not None:
+            return text
+        if text.startswith(_secrets.PREFIX):
+            self._fail(node, f"{path}: write ${{secret:NAME}}, ${{secret:env:NAME}}, or ${{secret:file:PATH}}, and nothing around it")
+            return None
+        if _secrets.takes_text(fd):
+            return self._expand(node, path)
+        instead = "${secret:NAME}"
+        if match := re.fullmatch(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}", text):
+            instead = f"${{secret:env:{match.group(1)}}}"
+        self._fail(node, f"{path}: a secret is named and never written out, since the job is kept and shown; write {instead}")
+        return None
 
     def _expand(self, node: yaml.ScalarNode, path: str) -> str | None:
         """Replace ${env:NAME}, and $${ by ${."""
@@ -299,7 +320,9 @@ class _Decoder:
                 self._fail(node, f'{path}: "{_clip(match.group())}" has no closing brace; write $${{ for a literal ${{')
                 return None
             if scheme == "secret":
-                self._fail(node, f"{path}: secrets are not available in this version: {_clip(match.group())}")
+                self._fail(
+                    node, f"{path}: a secret can stand in credential fields alone, such as password, and not here: {_clip(match.group())}"
+                )
                 return None
             if scheme != "env" or not name:
                 self._fail(node, f"{path}: unknown reference {_clip(match.group())}; write ${{env:NAME}}, or $${{ for a literal ${{")
@@ -424,8 +447,30 @@ class _Decoder:
                 getattr(sink, kind).path = self._absolute(getattr(sink, kind).path, base, f"{name}.{kind}.path")
             elif kind == "object":
                 sink.object.checkpoint = self._absolute(sink.object.checkpoint, base, f"{name}.object.checkpoint")
+        self._secret_files(spec, base, "")
         if spec.HasField("on_bad_row"):
             spec.on_bad_row.path = self._absolute(spec.on_bad_row.path, base, "on_bad_row.path")
+
+    def _secret_files(self, message: Message, base: str, path: str) -> None:
+        """Make the paths of secrets in files absolute."""
+        if isinstance(message, struct_pb2.Struct):
+            return
+        for fd, value in message.ListFields():
+            where = _join(path, fd.name)
+            if fd.message_type is None:
+                name = _secrets.reference(value) if _secrets.is_credential(fd) else None
+                if name is not None and name.startswith("file:"):
+                    file = self._absolute(name[len("file:") :], base, where)
+                    setattr(message, fd.name, f"{_secrets.PREFIX}file:{file}}}")
+            elif isinstance(value, Message):
+                self._secret_files(value, base, where)
+            elif fd.message_type.GetOptions().map_entry:
+                for key in value:
+                    if isinstance(value[key], Message):
+                        self._secret_files(value[key], base, _join(where, key))
+            else:
+                for i, one in enumerate(value):
+                    self._secret_files(one, base, _join(where, str(i)))
 
     def _model(self, name: str, base: str, path: str) -> str:
         """Return the path of a model: that of a file, or of what the engine has under a name or fetches from a hub."""

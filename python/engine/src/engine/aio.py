@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from secrets import choice
 from typing import TYPE_CHECKING, Any
 
-from engine import _binary, _jobfile, errors, jobs
+from engine import _binary, _jobfile, _secrets, errors, jobs
 from engine._objects import Objects
 from engine._proto.engine.v1 import cluster_service_pb2, job_pb2, job_service_pb2, object_service_pb2, task_pb2, task_service_pb2
 from engine._rpc import CALL_TIMEOUT, CLUSTER, JOBS, OBJECTS, TASKS, TLS, Heads, follow
@@ -96,6 +96,7 @@ class Client:
         *,
         submission_id: str | None = None,
         only_new: bool = False,
+        secrets: Mapping[str, str | bytes] | None = None,
         base: str | os.PathLike[str] = ".",
         timeout: float | None = None,
     ) -> Job:
@@ -106,19 +107,27 @@ class Client:
             submission_id: makes submitting idempotent: the same id and job attach to the job that exists. 1 to 200 letters, digits,
                 and ._:/@+-.
             only_new: leave out the inputs that earlier jobs with the same output folders have read; the sinks' mode must be append.
+            secrets: the values of the job's ${secret:NAME}, by name; what it does not refer to is not sent. Those of ${secret:env:NAME}
+                and ${secret:file:PATH} are this process's, except for a JobSpec, where they are given here too, as "env:NAME" and
+                "file:PATH", or left to the head and the workers.
             base: the folder to which the relative paths of a dict or pipeline are relative; a file's are relative to the file.
             timeout: seconds for the whole call.
 
         Raises:
             InvalidArgumentError: for a job that can never work; a misspelled name with its place and the nearest known one.
+            PermissionError: for a secret in a file that others may read or change.
             ConflictError: for an output folder with data, or a submission id that belongs to another job.
             ExhaustedError: if too many jobs wait.
 
         """
         spec = await load_spec(job, base)
-        job_id = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-" + "".join(secrets.choice(_DIGITS) for _ in range(8))
+        local = not isinstance(job, job_pb2.JobSpec)
+        values = await asyncio.to_thread(_secrets.collect, spec, secrets, local=local)
+        job_id = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-" + "".join(choice(_DIGITS) for _ in range(8))
         # With an id of its own, the call can be repeated when its answer is lost, without making a second job.
-        request = job_service_pb2.SubmitJobRequest(spec=spec, job_id=job_id, submission_id=submission_id or "", only_new=only_new)
+        request = job_service_pb2.SubmitJobRequest(
+            spec=spec, job_id=job_id, submission_id=submission_id or "", only_new=only_new, secrets=values
+        )
         if submission_id is not None and not submission_id:
             raise errors.InvalidArgumentError("the submission id is empty", op="submit job", hint="give None to have none")
         try:
@@ -421,14 +430,17 @@ class Job:
         request = job_service_pb2.StopJobRequest(job_id=self.id)
         return jobs.status_of((await self._client._heads.call(JOBS.StopJob, request)).job)
 
-    async def resume(self) -> jobs.JobStatus:
+    async def resume(self, *, secrets: Mapping[str, str | bytes] | None = None) -> jobs.JobStatus:
         """Make a failed or stopped job run again where it stood.
+
+        Args:
+            secrets: values that replace those that the job has, by name, "env:NAME", or "file:PATH".
 
         Raises:
             ConflictError: if it has succeeded, or if its inputs or models have changed; the error says which.
 
         """
-        request = job_service_pb2.ResumeJobRequest(job_id=self.id)
+        request = job_service_pb2.ResumeJobRequest(job_id=self.id, secrets=_secrets.encoded(secrets))
         return jobs.status_of((await self._client._heads.call(JOBS.ResumeJob, request)).job)
 
     async def forget(self, *, discard: bool = False) -> jobs.JobStatus:

@@ -101,6 +101,7 @@ def read_postgres(
     lower: str | float | None = None,
     upper: str | float | None = None,
     timeout: str | None = None,
+    password: str | None = None,
 ) -> Pipeline:
     """Read a table or one SELECT of Postgres.
 
@@ -114,6 +115,7 @@ def read_postgres(
         lower: its value at which the ranges begin; default: the smallest.
         upper: and where they end; default: the greatest.
         timeout: how long the server may give no sign of life, a duration. Default: 10m.
+        password: a secret, such as ${secret:NAME}. Default: what head and workers find in their surroundings.
 
     """
     return _read(
@@ -128,6 +130,7 @@ def read_postgres(
             "lower": None if lower is None else str(lower),
             "upper": None if upper is None else str(upper),
             "timeout": timeout,
+            "password": password,
         },
     )
 
@@ -368,6 +371,22 @@ class Pipeline:
         """
         return self._sink("object", {"name": name, "checkpoint": _path(checkpoint), "ttl": ttl}, None)
 
+    def s3_keys(self, access_key_id: str, secret_access_key: str, session_token: str | None = None) -> Pipeline:
+        """Reach the bucket of what stands before with keys: of the source, or of the sink that was written last.
+
+        Args:
+            access_key_id: a text, or a secret such as ${secret:NAME}.
+            secret_access_key: a secret.
+            session_token: a secret, of keys that end.
+
+        """
+        keys = {"s3": _given({"access_key_id": access_key_id, "secret_access_key": secret_access_key, "session_token": session_token})}
+        if self._job.get("sinks"):
+            name = list(self._job["sinks"])[-1]
+            return Pipeline({**self._job, "sinks": {**self._job["sinks"], name: {**self._job["sinks"][name], **keys}}})
+        place = "sink" if self._job.get("sink") else "source"
+        return Pipeline({**self._job, place: {**self._job.get(place, {}), **keys}})
+
     def write_postgres(
         self,
         url: str,
@@ -376,6 +395,7 @@ class Pipeline:
         mode: str | None = None,
         create: bool | None = None,
         timeout: str | None = None,
+        password: str | None = None,
         to: str | None = None,
     ) -> Pipeline:
         """Write a table of Postgres.
@@ -386,10 +406,13 @@ class Pipeline:
             mode: if it has rows: "error" (default), "append", or "overwrite".
             create: whether a table that is not there is made. Default: True.
             timeout: as in `read_postgres`.
+            password: as in `read_postgres`.
             to: the part of a `split` that is written.
 
         """
-        return self._sink("postgres", {"url": url, "table": table, "mode": mode, "create": create, "timeout": timeout}, to)
+        return self._sink(
+            "postgres", {"url": url, "table": table, "mode": mode, "create": create, "timeout": timeout, "password": password}, to
+        )
 
     # Settings
 
@@ -469,7 +492,13 @@ class Pipeline:
         return _jobfile.from_dict(self._job, base, _binary.model)
 
     def submit(
-        self, client: Client | None = None, *, submission_id: str | None = None, only_new: bool = False, timeout: float | None = None
+        self,
+        client: Client | None = None,
+        *,
+        submission_id: str | None = None,
+        only_new: bool = False,
+        secrets: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
     ) -> Job:
         """Submit the job to a cluster: see `Client.submit`.
 
@@ -477,12 +506,13 @@ class Pipeline:
             client: whose. Default: a new client of ENGINE_ADDRESS, which ends with the process.
             submission_id: see there.
             only_new: see there.
+            secrets: see there.
             timeout: see there.
 
         """
         from engine.client import default_client
 
-        return (client or default_client()).submit(self, submission_id=submission_id, only_new=only_new, timeout=timeout)
+        return (client or default_client()).submit(self, submission_id=submission_id, only_new=only_new, secrets=secrets, timeout=timeout)
 
     def run(
         self,

@@ -112,6 +112,7 @@ class Client(_Face):
         submission_id: str | None = None,
         *,
         only_new: bool = False,
+        secrets: Mapping[str, str | bytes] | None = None,
         base: str | os.PathLike[str] = ".",
         timeout: float | None = None,
     ) -> Job:
@@ -122,16 +123,20 @@ class Client(_Face):
             submission_id: makes submitting idempotent: the same id and job attach to the job that exists. 1 to 200 letters, digits,
                 and ._:/@+-.
             only_new: leave out the inputs that earlier jobs with the same output folders have read; the sinks' mode must be append.
+            secrets: the values of the job's ${secret:NAME}, by name; what it does not refer to is not sent. Those of ${secret:env:NAME}
+                and ${secret:file:PATH} are this process's, except for a JobSpec, where they are given here too, as "env:NAME" and
+                "file:PATH", or left to the head and the workers.
             base: the folder to which the relative paths of a dict or pipeline are relative; a file's are relative to the file.
             timeout: seconds for the whole call.
 
         Raises:
             InvalidArgumentError: for a job that can never work; a misspelled name with its place and the nearest known one.
+            PermissionError: for a secret in a file that others may read or change.
             ConflictError: for an output folder with data, or a submission id that belongs to another job.
             ExhaustedError: if too many jobs wait.
 
         """
-        work = self._client.submit(job, submission_id=submission_id, only_new=only_new, base=base, timeout=timeout)
+        work = self._client.submit(job, submission_id=submission_id, only_new=only_new, secrets=secrets, base=base, timeout=timeout)
         return Job(self._run(work))
 
     def job(self, job_id: str) -> Job:
@@ -333,14 +338,17 @@ class Job(_Face):
         """Stop the job, and return it as it is then. A job that has ended is returned as it is."""
         return self._run(self._job.stop())
 
-    def resume(self) -> jobs.JobStatus:
+    def resume(self, *, secrets: Mapping[str, str | bytes] | None = None) -> jobs.JobStatus:
         """Make a failed or stopped job run again where it stood.
+
+        Args:
+            secrets: values that replace those that the job has, by name, "env:NAME", or "file:PATH".
 
         Raises:
             ConflictError: if it has succeeded, or if its inputs or models have changed; the error says which.
 
         """
-        return self._run(self._job.resume())
+        return self._run(self._job.resume(secrets=secrets))
 
     def forget(self, *, discard: bool = False) -> jobs.JobStatus:
         """Drop the job, which must have ended, and return it as it was.
