@@ -218,7 +218,7 @@ func (h *Head) serveAll(listener net.Listener) {
 	h.grpc = rpc.NewServer(h.config.Logger, h.metrics.ServerOptions()...)
 	if h.config.WebListener != nil {
 		h.web = "http://" + h.config.WebListener.Addr().String()
-		h.http = web.NewServer(web.Handler(h.isReady, h.metrics.Handler()))
+		h.http = web.NewServer(web.Handler(h.isReady, h.metrics.Handler(), pages{h.gate}))
 	}
 	heads := api.NewHeads(h.store, h.address, h.gate.isOpen, h.config.CheckAddress)
 	h.gate.register(h.grpc, &enginev1.ClusterService_ServiceDesc, heads, "ListHeads", "AddHead", "RemoveHead")

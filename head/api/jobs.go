@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -108,6 +109,9 @@ func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStr
 		if err != nil {
 			return err
 		}
+		if sent == nil {
+			defer s.manager.Follow(known.ID)()
+		}
 		changed := s.manager.Changed(known.ID)
 		job, err := s.describe("watch job", string(known.ID))
 		if err != nil {
@@ -183,6 +187,7 @@ func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.Serve
 	defer cancel()
 	var ended chan struct{}
 	if request.GetFollow() {
+		defer s.manager.Follow(job.ID)()
 		ended = make(chan struct{})
 		go func() { // lifecycle: ends with the stream's context.
 			defer close(ended)
@@ -192,6 +197,22 @@ func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.Serve
 	return s.manager.ReadLog(ctx, job.ID, request.GetAfterSequence(), ended, func(lines []*enginev1.LogLine) error {
 		return stream.Send(&enginev1.ReadJobLogResponse{Lines: lines})
 	})
+}
+
+// Describe returns a job by its id or submission id, with the last lines of its log, at most that many, and how many came before them.
+func (s *Jobs) Describe(ctx context.Context, id string, lines int) (job *enginev1.Job, log []*enginev1.LogLine, earlier int, err error) {
+	if job, err = s.describe("show job", id); err != nil {
+		return nil, nil, 0, err
+	}
+	err = s.manager.ReadLog(ctx, engine.JobID(job.GetJobId()), 0, nil, func(more []*enginev1.LogLine) error {
+		log = append(log, more...)
+		if over := len(log) - lines; over > 0 {
+			earlier += over
+			log = slices.Clone(log[over:])
+		}
+		return nil
+	})
+	return job, log, earlier, err
 }
 
 // awaitEnd returns when the job has ended or ctx has.

@@ -61,6 +61,13 @@ func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err er
 			engine.Errorf(engine.KindDeadline, "run job", string(id), "it ran longer than its timeout of %s", timeout))
 		defer cancel()
 	}
+	orphanTTL, err := jobplan.OrphanTTL(job.Spec)
+	if err != nil {
+		return err
+	}
+	if orphanTTL > 0 {
+		defer m.leashed(a, orphanTTL)()
+	}
 	for passes := true; passes; {
 		stage := m.stage(a)
 		if _, running := m.dispatcher.Job(stage); !running {
@@ -276,6 +283,9 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 	switch {
 	case errors.Is(err, errStop):
 		ended.State, message = enginev1.JobState_JOB_STATE_STOPPED, "job stopped"
+	case errors.Is(err, errOrphan):
+		ended.State, ended.Error = enginev1.JobState_JOB_STATE_STOPPED, rpc.ToProto(err)
+		level, message, attributes = "WARN", "job stopped", map[string]string{"error": err.Error()}
 	case err != nil:
 		ended.State, ended.Error = enginev1.JobState_JOB_STATE_FAILED, rpc.ToProto(err)
 		level, message, attributes = "ERROR", "job failed", map[string]string{"error": err.Error()}

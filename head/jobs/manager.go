@@ -95,6 +95,8 @@ type Manager struct {
 	writing, submitting map[string]*active
 	// changes has a channel for each job that somebody watches.
 	changes map[engine.JobID]chan struct{}
+	// followers counts those who follow a job, whether it is active or not.
+	followers map[engine.JobID]int
 }
 
 // active is a job that is being driven.
@@ -117,6 +119,8 @@ type active struct {
 	fit *fitPass
 	// phase is what happens outside of tasks, in words; guarded by the manager's lock.
 	phase string
+	// leash stops the job when nobody follows it.
+	leash leash
 }
 
 // The causes for which a job's context ends early.
@@ -132,7 +136,7 @@ func New(config Config, store *state.Store, logs *joblog.Book, group *lifecycle.
 		config: config, store: store, logs: logs, lines: newLines(logs, logger), group: group, logger: logger,
 		planning: make(chan struct{}, config.Planners), completing: make(chan struct{}, config.Planners),
 		active: map[engine.JobID]*active{}, writing: map[string]*active{}, submitting: map[string]*active{}, changes: map[engine.JobID]chan struct{}{},
-		remakes: newRemakes(),
+		followers: map[engine.JobID]int{}, remakes: newRemakes(),
 	}
 	group.Go("lines", m.lines.run)
 	return m

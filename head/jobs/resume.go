@@ -31,6 +31,7 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 	case job == nil:
 		return engine.Errorf(engine.KindNotFound, "resume job", string(id), "no such job")
 	case job.Ended == nil:
+		m.heard(id)
 		return nil
 	case job.State() == engine.JobSucceeded:
 		return engine.Errorf(engine.KindConflict, "resume job", string(id), "it has succeeded: nothing is left to do")

@@ -49,6 +49,7 @@ func (m *Manager) Submit(ctx context.Context, submission Submission) (id engine.
 			return "", false, err
 		}
 		if id != "" && id != submission.ID {
+			m.heard(id)
 			return id, true, m.checkAttached(ctx, id, submission.SubmissionID)
 		}
 		if id != "" {

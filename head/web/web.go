@@ -1,4 +1,5 @@
-// Package web is the head's HTTP side: the two probes by which a supervisor learns whether it lives and serves, and the metrics.
+// Package web is the head's HTTP side: the two probes by which a supervisor learns whether it lives and serves, the metrics, and a page
+// about each job.
 package web
 
 import (
@@ -6,12 +7,13 @@ import (
 	"time"
 )
 
-// Handler answers /healthz (the process lives), /readyz (ready is true), and /metrics. Everything else is not found.
-func Handler(ready func() bool, metrics http.Handler) http.Handler {
+// Handler answers /healthz (the process lives), /readyz (ready is true), /metrics, and /jobs/ID. Everything else is not found.
+func Handler(ready func() bool, metrics http.Handler, jobs Jobs) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, true) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
 	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /jobs/{id...}", serveJob(jobs))
 	return mux
 }
 

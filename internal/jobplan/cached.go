@@ -54,7 +54,7 @@ func CacheFor(spec *enginev1.JobSpec) (time.Duration, error) {
 func shape(spec *enginev1.JobSpec) *enginev1.JobSpec {
 	shaped := proto.CloneOf(spec)
 	shaped.Name, shaped.Labels, shaped.Queue, shaped.Priority = "", nil, "", 0
-	shaped.Retry, shaped.Timeout, shaped.Placement, shaped.Isolation, shaped.Cache = nil, "", nil, "", ""
+	shaped.Retry, shaped.Timeout, shaped.OrphanTtl, shaped.Placement, shaped.Isolation, shaped.Cache = nil, "", "", nil, "", ""
 	return shaped
 }
 

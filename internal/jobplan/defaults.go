@@ -58,16 +58,25 @@ func MaxAttempts(spec *enginev1.JobSpec) int {
 
 // Timeout is how long the job may run; zero means without limit.
 func Timeout(spec *enginev1.JobSpec) (time.Duration, error) {
-	text := spec.GetTimeout()
+	return positiveDuration("timeout", spec.GetTimeout())
+}
+
+// OrphanTTL is how long the job goes on while nobody follows it; zero means without limit.
+func OrphanTTL(spec *enginev1.JobSpec) (time.Duration, error) {
+	return positiveDuration("orphan_ttl", spec.GetOrphanTtl())
+}
+
+// positiveDuration reads a field that is a duration; zero means that it is not set.
+func positiveDuration(field, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
 	d, err := ParseDuration(text)
 	switch {
 	case err != nil:
-		return 0, invalid("timeout", "%q is not a duration: write numbers with ms, s, m, h, or d, such as 90s or 1h30m", text)
+		return 0, invalid(field, "%q is not a duration: write numbers with ms, s, m, h, or d, such as 90s or 1h30m", text)
 	case d <= 0:
-		return 0, invalid("timeout", "%q must be longer than zero", text)
+		return 0, invalid(field, "%q must be longer than zero", text)
 	}
 	return d, nil
 }

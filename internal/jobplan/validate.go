@@ -311,6 +311,9 @@ func validateLimits(spec *enginev1.JobSpec) error {
 	if _, err := CacheFor(spec); err != nil {
 		return err
 	}
+	if _, err := OrphanTTL(spec); err != nil {
+		return err
+	}
 	_, err := Timeout(spec)
 	return err
 }
