@@ -3,7 +3,8 @@
 //
 // A job file is one document. Scalars of any type may stand where the schema wants a string; null means not set; anchors,
 // aliases, and merge keys work within bounds. In string values ${env:NAME} is replaced by the variable of the client's
-// environment, and $${ stands for a literal ${. Relative paths are relative to the folder of the job file and are absolute in
+// environment, and $${ stands for a literal ${. A credential field, such as password, holds a reference ${secret:…} and nothing else, which
+// stays as it is; Secrets gives the values. Relative paths are relative to the folder of the job file and are absolute in
 // the result, those given by --set as well; file:// URLs become plain paths, other schemes stay as they are, and ~ is not
 // expanded. The functions block on file reads, and on what Options.Models does, and are safe for concurrent use.
 package jobfile

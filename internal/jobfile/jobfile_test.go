@@ -13,6 +13,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/jobfile"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -194,7 +195,16 @@ func TestParseErrors(t *testing.T) {
 		{name: "variable's value is not printed", text: "batch: {rows: '${env:DATA}', bytes: '${env:DATA}'}", want: "2 errors:\n" +
 			`  jobs/wine.yaml:1:15: batch.rows: expected a whole number, found the text "${env:DATA}"` + "\n" +
 			`  jobs/wine.yaml:1:37: batch.bytes: "${env:DATA}" is not a size; write bytes or a number with B, KiB, MiB, GiB, TiB, KB, MB, GB, TB`},
-		{name: "secret", text: "name: '${secret:env:X}'", want: `jobs/wine.yaml:1:7: name: secrets are not available in this version: ${secret:env:X}`},
+		{name: "secret elsewhere", text: "name: '${secret:env:X}'", want: `jobs/wine.yaml:1:7: name: a secret can stand in credential fields alone, such as password, and not here: ${secret:env:X}`},
+		{name: "secret within a URL", text: "source: {postgres: {url: 'postgres://u:${secret:x}@h/d'}}", want: `jobs/wine.yaml:1:26: source.postgres.url: a secret can stand in credential fields alone, such as password, and not here: ${secret:x}`},
+		{name: "secret among parameters", text: "steps: [{map: {operator: a, params: {key: '${secret:x}'}}}]", want: `jobs/wine.yaml:1:43: steps.0.map.params.key: a secret can stand in credential fields alone, such as password, and not here: ${secret:x}`},
+		{name: "secret written out", text: "name: a\nsource: {postgres: {password: hunter2}}", want: `jobs/wine.yaml:2:31: source.postgres.password: a secret is named and never written out, since the job is kept and shown; write ${secret:NAME}, ${secret:env:NAME}, or ${secret:file:PATH}`},
+		{name: "number written out", text: "source: {postgres: {password: 4711}}", want: `jobs/wine.yaml:1:31: source.postgres.password: a secret is named and never written out, since the job is kept and shown; write ${secret:NAME}, ${secret:env:NAME}, or ${secret:file:PATH}`},
+		{name: "secret of a variable", text: "source: {postgres: {password: '${env:PW}'}}", want: `jobs/wine.yaml:1:31: source.postgres.password: a secret is named and never written out, since the job is kept and shown; write ${secret:env:PW}`},
+		{name: "text behind a secret", text: "source: {postgres: {password: '${secret:pw}x'}}", want: `jobs/wine.yaml:1:31: source.postgres.password: write ${secret:NAME}, ${secret:env:NAME}, or ${secret:file:PATH}, and nothing around it`},
+		{name: "secret of an unknown kind", text: "source: {postgres: {password: '${secret:vault:pw}'}}", want: `jobs/wine.yaml:1:31: source.postgres.password: write ${secret:NAME}, ${secret:env:NAME}, or ${secret:file:PATH}, and nothing around it`},
+		{name: "secret of a home", text: "source: {postgres: {password: '${secret:file:~/pw}'}}\nsink: {csv: {path: o}}", want: `jobs/wine.yaml:1:31: source.postgres.password: ~ is not expanded; write ${env:HOME}, or ./~ for a folder of that name`},
+		{name: "set a secret", text: short, sets: []string{"sink={postgres: {url: u}}", "sink.postgres.password=hunter2"}, want: `--set sink.postgres.password: a secret is named and never written out, since the job is kept and shown; write ${secret:NAME}, ${secret:env:NAME}, or ${secret:file:PATH}`},
 		{name: "unknown reference", text: "name: ${HOME}", want: `jobs/wine.yaml:1:7: name: unknown reference ${HOME}; write ${env:NAME}, or $${ for a literal ${`},
 		{name: "open reference", text: "name: ${env:A", want: `jobs/wine.yaml:1:7: name: "${env:A" has no closing brace; write $${ for a literal ${`},
 		{name: "tilde", text: "source: {csv: {paths: [a, ~/x]}}\nsink: {parquet: {path: out}}", want: `jobs/wine.yaml:1:27: source.csv.paths.1: ~ is not expanded; write ${env:HOME}, or ./~ for a folder of that name`},
@@ -279,6 +289,56 @@ func TestBounds(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestSecrets keeps references as they are, also through Marshal, and finds their values.
+func TestSecrets(t *testing.T) {
+	folder := t.TempDir()
+	parse := func(text string) *enginev1.JobSpec {
+		t.Helper()
+		spec, err := jobfile.Parse("job.yaml", []byte(text), folder, jobfile.Options{Env: func(name string) (string, bool) { return "id-of-" + name, true }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return spec
+	}
+	spec := parse(`
+source: {postgres: {url: u, password: "${secret:pg}"}}
+sink:
+  csv: {path: "s3://bucket/$${secret:x}"}
+  s3: {access_key_id: "${env:KEY}", secret_access_key: "${secret:file:keys/s3}", session_token: "${secret:env:TOKEN_OF_SECRETS_TEST}"}
+`)
+	want := map[string]string{
+		"source.postgres.password": "${secret:pg}", "sink.s3.access_key_id": "id-of-KEY", "sink.s3.secret_access_key": "${secret:file:" + folder + "/keys/s3}",
+		"sink.s3.session_token": "${secret:env:TOKEN_OF_SECRETS_TEST}",
+	}
+	for _, f := range secret.Fields(spec) {
+		if want[f.Path] != f.Text {
+			t.Errorf("%s is %q, not %q", f.Path, f.Text, want[f.Path])
+		}
+		delete(want, f.Path)
+	}
+	if len(want) > 0 || spec.GetSink().GetCsv().GetPath() != "s3://bucket/${secret:x}" {
+		t.Errorf("%v are not set, the path is %s", want, spec.GetSink().GetCsv().GetPath())
+	}
+	for _, format := range []jobfile.Format{jobfile.YAML, jobfile.JSON} {
+		text, err := jobfile.Marshal(spec, format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := parse(string(text)); !proto.Equal(spec, again) {
+			t.Errorf("%s is read as %v", text, again)
+		}
+	}
+	_, err := jobfile.Secrets(spec, secret.Values{"pgs": []byte("x")}, true)
+	if text := fmt.Sprint(err); engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(text, `source.postgres.password: the secret "pg" does not come with the job (did you mean "pgs"?)`) {
+		t.Error(err)
+	}
+	t.Setenv("TOKEN_OF_SECRETS_TEST", "token")
+	values, err := jobfile.Secrets(spec, secret.Values{"pg": []byte("x"), "more": []byte("y")}, true)
+	if err != nil || len(values) != 2 || string(values["pg"]) != "x" || string(values["env:TOKEN_OF_SECRETS_TEST"]) != "token" {
+		t.Errorf("found %v, %v", values, err)
 	}
 }
 

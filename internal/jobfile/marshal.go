@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -115,6 +116,9 @@ func singleNode(v protoreflect.Value, fd protoreflect.FieldDescriptor) (*yaml.No
 		}
 		return messageNode(v.Message())
 	case protoreflect.StringKind:
+		if _, ok := secret.Parse(v.String()); ok && secret.IsCredential(fd) {
+			return stringNode(v.String()), nil
+		}
 		return stringNode(strings.ReplaceAll(v.String(), "${", "$${")), nil
 	case protoreflect.BoolKind:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v.Bool())}, nil

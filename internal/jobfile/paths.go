@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -51,6 +52,13 @@ func (d *decoder) absolutePaths(spec *enginev1.JobSpec, base string) {
 	d.sinkPaths(spec.GetSink(), base, "sink")
 	for name, sink := range spec.GetSinks() {
 		d.sinkPaths(sink, base, "sinks."+name)
+	}
+	for _, f := range secret.Fields(spec) {
+		if reference, ok := secret.Parse(f.Text); ok && reference.Kind() == secret.File {
+			path := reference.Name()
+			d.absolute(&path, base, false, f.Path)
+			f.Set(secret.Reference(string(secret.File) + ":" + path).String())
+		}
 	}
 	if rows := spec.GetOnBadRow(); rows != nil {
 		d.absolute(&rows.Path, base, false, "on_bad_row.path")

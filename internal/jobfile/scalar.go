@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -40,6 +41,9 @@ func (d *decoder) scalar(n *yaml.Node, fd protoreflect.FieldDescriptor, path str
 		d.fail(n, "%s: the tag %s is not supported", path, clip(tag))
 		return none, false
 	}
+	if secret.IsCredential(fd) {
+		return d.credential(n, fd, path)
+	}
 	text, err := d.expand(n.Value)
 	if err != nil {
 		d.fail(n, "%s: %w", path, err)
@@ -57,6 +61,31 @@ func (d *decoder) scalar(n *yaml.Node, fd protoreflect.FieldDescriptor, path str
 		}
 	}
 	return v, true
+}
+
+// credential decodes a value for a field that names a secret. No message shows a value that may be one.
+func (d *decoder) credential(n *yaml.Node, fd protoreflect.FieldDescriptor, path string) (protoreflect.Value, bool) {
+	text := n.Value
+	reference, ok := secret.Parse(text)
+	switch {
+	case !ok && !strings.HasPrefix(text, secret.Prefix) && secret.CheckText(fd, text) == nil:
+		var err error
+		if text, err = d.expand(text); err != nil {
+			d.fail(n, "%s: %w", path, err)
+			return protoreflect.Value{}, false
+		}
+	case ok && reference.Kind() == secret.File:
+		// Whether its path is absolute shows when all paths are made so.
+	default:
+		if err := secret.CheckText(fd, text); err != nil {
+			if name, ok := strings.CutPrefix(text, "${env:"); ok && strings.HasSuffix(name, "}") {
+				err = fmt.Errorf("a secret is named and never written out, since the job is kept and shown; write ${secret:env:%s", clip(name))
+			}
+			d.fail(n, "%s: %w", path, err)
+			return protoreflect.Value{}, false
+		}
+	}
+	return protoreflect.ValueOfString(text), true
 }
 
 // convert returns text as the field's type, or false and what there is to say beyond the two types.
@@ -226,7 +255,7 @@ func (d *decoder) resolve(reference string) (string, error) {
 	scheme, name, _ := strings.Cut(reference[2:len(reference)-1], ":")
 	switch {
 	case scheme == "secret":
-		return "", fmt.Errorf("secrets are not available in this version: %s", clip(reference))
+		return "", fmt.Errorf("a secret can stand in credential fields alone, such as password, and not here: %s", clip(reference))
 	case scheme != "env" || name == "":
 		return "", fmt.Errorf("unknown reference %s; write ${env:NAME}, or $${ for a literal ${", clip(reference))
 	}

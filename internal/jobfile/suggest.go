@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/f708428e/engine/internal/secret"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // fieldSet is what a message and a oneof have in common.
@@ -25,6 +28,11 @@ func fieldNames(fields fieldSet) string { return strings.Join(nameList(fields), 
 
 // suggest returns the hint behind an unknown field: the nearest name, or all of them.
 func suggest(name string, fields fieldSet) string { return nearestHint(name, nameList(fields)) }
+
+// Secrets returns the values that go with a job: see secret.Collect.
+func Secrets(spec *enginev1.JobSpec, given secret.Values, surroundings bool) (secret.Values, error) {
+	return secret.Collect(spec, given, surroundings, nearestHint)
+}
 
 func nearestHint(name string, known []string) string {
 	if near := nearest(name, known); near != "" {
