@@ -134,6 +134,9 @@ def test_pandas_and_polars(client):
     assert client.get(client.put(frame)).to_pandas().equals(frame)
     pl = polars.DataFrame({"x": [1, 2, 3], "s": ["a", None, "c"]})
     assert polars.from_arrow(client.get(client.put(pl))).equals(pl)
+    for bad in (polars.Series([object()], dtype=polars.Object), polars.Series([1], dtype=polars.Int128)):
+        with pytest.raises(engine.InvalidArgumentError, match="column 'bad'"):
+            client.put(polars.DataFrame({"x": [1], "bad": bad}))
     batch = pa.record_batch({"x": [1]})
     for one in (batch, pa.RecordBatchReader.from_batches(batch.schema, [batch])):
         assert client.get(client.put(one)).to_pydict() == {"x": [1]}

@@ -64,7 +64,7 @@ def to_arrow(table: Any) -> pa.Table:
     if module == "pandas" and hasattr(table, "columns"):
         return _from_pandas(table)
     if module == "polars" and hasattr(table, "to_arrow") and hasattr(table, "columns"):
-        return pa.table(table.to_arrow())
+        return _from_polars(table)
     if hasattr(table, "__arrow_c_stream__"):
         try:
             return pa.table(table)
@@ -91,3 +91,19 @@ def _from_pandas(frame: Any) -> pa.Table:
                     f"its values of type {frame[name].dtype} cannot be held by Arrow: {reason}", op="convert table", id=f"column {name!r}"
                 ) from None
         raise errors.InvalidArgumentError(str(error), op="convert table") from None
+
+
+def _from_polars(frame: Any) -> pa.Table:
+    for name, dtype in frame.schema.items():
+        # polars exports Python's objects as their addresses, and some of its types under names that Arrow does not know.
+        reason = "they are objects of Python" if type(dtype).__name__ == "Object" else ""
+        if not reason:
+            try:
+                pa.array(frame[name][:0].to_arrow())
+            except (pa.ArrowException, TypeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+        if reason:
+            raise errors.InvalidArgumentError(
+                f"its values of type {dtype} cannot be held by Arrow: {reason}", op="convert table", id=f"column {name!r}"
+            )
+    return pa.table(frame.to_arrow())
