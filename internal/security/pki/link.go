@@ -16,14 +16,6 @@ type Link struct {
 	Peer *Peer
 	// InProcess says that it comes from this process, through memory.
 	InProcess bool
-	// User is who on this machine has made the connection, over a unix socket or loopback; nil where the system does not tell.
-	User *LocalUser
-}
-
-// LocalUser is a process of this machine at the other end of a connection.
-type LocalUser struct {
-	// UID is the user's number.
-	UID int
 }
 
 // LinkInfo is what a connection's credentials tell gRPC's handlers of it.

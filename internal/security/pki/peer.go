@@ -17,8 +17,6 @@ const (
 	RoleWorker = "worker"
 	// RoleAdmin is that of whoever runs the cluster: its certificate lies in the head's data folder.
 	RoleAdmin = "admin"
-	// RoleClient is that of a client which has shown a token and got a certificate for the time being, for the links to workers.
-	RoleClient = "client"
 )
 
 const opPeer = "identify peer"
@@ -40,6 +38,8 @@ func (p Peer) URI() *url.URL {
 		RawPath: "/" + url.PathEscape(p.Cluster) + "/role/" + url.PathEscape(p.Role) + "/name/" + url.PathEscape(p.Name),
 	}
 }
+
+func (p Peer) uris() []*url.URL { return []*url.URL{p.URI()} }
 
 // String is "role name", for people.
 func (p Peer) String() string { return p.Role + " " + p.Name }
