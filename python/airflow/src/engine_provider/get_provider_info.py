@@ -70,5 +70,36 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "Engine", "python-modules": ["engine_provider.operators"]}],
         "sensors": [{"integration-name": "Engine", "python-modules": ["engine_provider.sensors"]}],
         "triggers": [{"integration-name": "Engine", "python-modules": ["engine_provider.triggers"]}],
-        "integrations": [{"integration-name": "Engine", "external-doc-url": "https://github.com/f708428e/engine", "tags": ["machine-learning"]}],
+        "config": {
+            "engine": {
+                "description": "Tables between tasks: the options of engine_provider.xcom.EngineXComBackend.",
+                "options": {
+                    "xcom_checkpoint": {
+                        "description": "Where tables are kept durably: s3://bucket/prefix, or the absolute path of a folder that the "
+                        "engine's workers and Airflow's share. Required by the backend once a task returns a table.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://bucket/airflow-xcom",
+                        "default": "",
+                    },
+                    "xcom_conn_id": {
+                        "description": "The connection of the cluster whose object store hands tables over.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": None,
+                        "default": "engine_default",
+                    },
+                    "xcom_ttl": {
+                        "description": "Seconds for which a table stays in the object store. Afterwards it is read from its checkpoint.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "86400",
+                    },
+                },
+            },
+        },
+        "integrations": [
+            {"integration-name": "Engine", "external-doc-url": "https://github.com/f708428e/engine", "tags": ["machine-learning"]}
+        ],
     }
