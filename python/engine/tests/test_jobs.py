@@ -11,8 +11,10 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import until
 
 import engine
+from engine import jobs
 
 
 def job(path, out, **more):
@@ -115,6 +117,29 @@ def test_stop_and_deadlines(client, numbers, tmp_path):
     assert handle.wait(timeout=30).state == "STOPPED"
     with pytest.raises(engine.StoppedError):
         handle.result()
+
+
+def test_job_that_nobody_follows_is_stopped(client, numbers, tmp_path):
+    spec = {**job(numbers, tmp_path / "out"), "resources": {"custom": {"nowhere": 1}}, "orphan_ttl": "50ms"}
+    handle = client.submit(spec)
+    until(lambda: handle.status().ended, "the job is stopped")  # To ask for its state is not to follow it.
+    result = handle.wait(timeout=30)
+    assert result.state == "STOPPED"
+    with pytest.raises(engine.StoppedError, match="nobody has followed it"):
+        result.raise_for_state()
+    assert handle.status().error.kind == "stopped"
+
+
+def test_job_of_a_text():
+    text = "source: {csv: {paths: [a.csv]}}\nsink: {postgres: {url: 'postgres://u@h/d', table: t, password: '${secret:pg}'}}\n"
+    spec = jobs.parse(text, name="nightly.yaml", base="/data")
+    assert (spec.name, list(spec.source.csv.paths)) == ("nightly", ["/data/a.csv"])
+    assert jobs.secret_names(spec) == ["pg"]
+    assert jobs.secrets_of(spec, {"pg": "xyz", "other": "abc"}) == {"pg": b"xyz"}
+    with pytest.raises(engine.InvalidArgumentError, match="pg"):
+        jobs.secrets_of(spec)
+    with pytest.raises(engine.InvalidArgumentError, match=r'nightly.yaml:1:16: unknown field "pahts".*paths'):
+        jobs.parse("source: {csv: {pahts: [a.csv]}}", name="nightly.yaml")
 
 
 def test_output_with_data_is_a_conflict(client, numbers, tmp_path):

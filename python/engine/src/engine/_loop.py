@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # A signal's handler may call the client while its thread is in loop().
 _loop: asyncio.AbstractEventLoop | None = None
 _owner = 0
 

@@ -425,6 +425,7 @@ class Pipeline:
         resources: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
         timeout: str | None = None,
+        orphan_ttl: str | None = None,
         labels: Mapping[str, str] | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -442,6 +443,7 @@ class Pipeline:
             resources: of one task: cpu (default 1), gpu, memory, gpu_memory, custom.
             max_attempts: at a task; only failures of the infrastructure are tried again. Default: 3.
             timeout: a duration after which the job fails.
+            orphan_ttl: a duration for which it goes on while no client waits for it or follows its log. Default: no limit.
             labels: free pairs by which people find their jobs.
             queue: whose share of the cluster the job uses.
             priority: among the waiting jobs of one queue the larger one comes first.
@@ -460,6 +462,7 @@ class Pipeline:
             "resources": resources,
             "retry": None if max_attempts is None else {"max_attempts": max_attempts},
             "timeout": timeout,
+            "orphan_ttl": orphan_ttl,
             "labels": labels,
             "queue": queue,
             "priority": priority,

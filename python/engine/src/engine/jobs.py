@@ -9,8 +9,11 @@ from engine import errors
 from engine._proto.engine.v1 import job_service_pb2
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from datetime import datetime
+
+    from engine._proto.engine.v1 import job_pb2
 
 PENDING = "PENDING"
 """Accepted and durable; no task has been given to a worker yet."""
@@ -91,7 +94,7 @@ class JobStatus:
         name: its name; not unique.
         state: PENDING, RUNNING, STOPPED, SUCCEEDED, or FAILED.
         reason: what a pending job waits for, in words; may be empty.
-        error: why it failed; None unless it has.
+        error: why it failed, or that it was stopped because nobody followed it (see orphan_ttl); else None.
         progress: what it has done.
         submit_time: when it was accepted, in UTC.
         start_time: when its first task started; None before.
@@ -137,7 +140,7 @@ class JobResult:
         bytes_written: bytes written, as stored.
         seconds: from its submission to its end.
         outputs: the output files in the order of the input, as paths or URLs; of objects their references, see `ObjectRef.parse`.
-        error: why it failed; None unless it has.
+        error: why it failed, or that it was stopped because nobody followed it (see orphan_ttl); else None.
 
     """
 
@@ -163,7 +166,7 @@ class JobResult:
         if self.state == SUCCEEDED:
             return self
         if self.state == STOPPED:
-            raise errors.StoppedError("the job was stopped", op="run job", id=self.job_id)
+            raise self.error or errors.StoppedError("the job was stopped", op="run job", id=self.job_id)
         raise self.error or errors.InternalError(f"the job ended {self.state}", op="run job", id=self.job_id)
 
 
@@ -191,6 +194,48 @@ class LogLine:
     def __str__(self) -> str:
         details = "".join(f" {k}={v}" for k, v in sorted(self.attributes.items()))
         return f"{self.time:%H:%M:%S.%f} {self.level:5} {self.message}{details}"
+
+
+def parse(text: str, *, name: str = "job", base: str | os.PathLike[str] = ".") -> job_pb2.JobSpec:
+    """Make a JobSpec of the text of a job file, for programs that change it before they submit it.
+
+    Args:
+        text: YAML or JSON.
+        name: stands in errors, as a file's name would, and gives the job its default name.
+        base: the folder to which relative paths are relative.
+
+    Raises:
+        InvalidArgumentError: for what no job can have, with its line, and a misspelled name with the nearest known one.
+        NotFoundError: for the name of a model that is not imported.
+
+    """
+    from engine import _binary, _jobfile
+
+    return _jobfile.parse(name, text, base, _binary.model)
+
+
+def secrets_of(spec: job_pb2.JobSpec, given: Mapping[str, str | bytes] | None = None) -> dict[str, bytes]:
+    """Return the values of what a job's credential fields refer to, as `Client.submit` takes them for a JobSpec.
+
+    Args:
+        spec: the job.
+        given: values of ${secret:NAME}, by name. Those of ${secret:env:NAME} and ${secret:file:PATH} are this process's.
+
+    Raises:
+        InvalidArgumentError: for a name that is not given, with its place in the job.
+        PermissionError: for a secret in a file that others may read or change.
+
+    """
+    from engine import _secrets
+
+    return _secrets.collect(spec, given, local=True)
+
+
+def secret_names(spec: job_pb2.JobSpec) -> list[str]:
+    """Return what a job's credential fields refer to, sorted: "NAME", "env:NAME", or "file:PATH"."""
+    from engine import _secrets
+
+    return sorted({name for _, _, text in _secrets.credentials(spec) if (name := _secrets.reference(text))})
 
 
 def status_of(job: job_service_pb2.Job) -> JobStatus:
