@@ -134,6 +134,8 @@ type Sink interface {
 type Writer interface {
 	// Write appends a record batch. It does not keep it.
 	Write(ctx context.Context, record arrow.Record) error
+	// PendingBytes is about how many bytes of the file Write has taken in and not handed to the underlying writer yet.
+	PendingBytes() int64
 	// Finish completes the file and records metadata in it. All bytes have then been handed to the underlying writer. After an
 	// error of Write or Finish the file is worthless.
 	Finish(metadata map[string]string) error

@@ -21,8 +21,8 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// partsOutput publishes tasks that may have several files: one for each sink, each value of partition_by, and for rejected rows. All of them
-// are sealed under names that nobody sees; then one record, put if absent, says which attempt's they are, and they are revealed. Whoever
+// partsOutput publishes tasks that may have several files: one for each sink, each value of partition_by, and for rejected rows, or with
+// file_size several in a row of what is not rejected. All of them are sealed under names that nobody sees; then one record, put if absent, says which attempt's they are, and they are revealed. Whoever
 // finds the record can do that, so a crash in between loses nothing, and two attempts need not agree on their rows.
 type partsOutput struct {
 	folders   []jobplan.Folder
@@ -52,7 +52,7 @@ func (o *partsOutput) begin(ctx context.Context, l *lease) (draft, *part, error)
 	if found, err := o.adopt(ctx, l); found != nil || err != nil {
 		return nil, found, err
 	}
-	d := &partsDraft{output: o, lease: l, router: newRouter(o), files: map[target]*partFile{}}
+	d := &partsDraft{output: o, lease: l, router: newRouter(o), files: map[target]*partFile{}, rolled: map[target]int{}}
 	// A reader of a table wants its columns, also where it has no rows. Of partitions nobody knows which there are.
 	for i, f := range o.folders {
 		if len(f.PartitionBy) == 0 && f.Name != jobplan.RejectsName {
@@ -83,36 +83,46 @@ func (o *partsOutput) adopt(ctx context.Context, l *lease) (*part, error) {
 	if err := record.Reveal(ctx, o.folders); err != nil {
 		return nil, err
 	}
-	found := publishedParts(record)
+	found := o.published(record)
 	found.adopted = true
 	return found, nil
 }
 
-func publishedParts(record *jobplan.TaskRecord) *part {
+// published is what a record says. Files of rejected rows are listed, and not counted as written.
+func (o *partsOutput) published(record *jobplan.TaskRecord) *part {
 	p := &part{counts: record.Counts, epoch: record.Epoch}
 	for _, s := range record.Parts {
-		p.sizeBytes += s.SizeBytes
+		if o.folders[s.Folder].Name != jobplan.RejectsName {
+			p.sizeBytes += s.SizeBytes
+		}
 		p.parts = append(p.parts, &enginev1.PartInfo{Output: int32(s.Folder), Name: s.Part, Rows: s.Rows, SizeBytes: s.SizeBytes}) //nolint:gosec // A job has few.
 	}
 	p.counts.BytesWritten = p.sizeBytes
 	return p
 }
 
-// target is one file of a task: a folder by its place, and the folders key=value in it.
+// target is where a file of a task belongs: a folder by its place, and the folders key=value in it.
 type target struct {
 	folder    int
 	partition string
 }
 
-// maxOpenFiles bounds how many files a task writes at a time.
-const maxOpenFiles = 1000
+const (
+	// maxOpenFiles bounds how many files a task writes at a time, maxTaskFiles how many it writes: the log of the head lists them.
+	maxOpenFiles, maxTaskFiles = 1_000, 10_000
+	// piecesOfFile is into how many pieces rows are cut at least that would fill a file: so much of it may be too much.
+	piecesOfFile = 8
+)
 
 // partsDraft writes the files of one attempt.
 type partsDraft struct {
 	output *partsOutput
 	lease  *lease
 	router *router
+	// files are those that are being written; begun is how many have been begun, and rolled how many of each target have been full.
 	files  map[target]*partFile
+	begun  int
+	rolled map[target]int
 	// rejected is that of rejected rows; nil if there are none. See rejector.
 	rejected *partFile
 	// sealed are files that nobody sees, and that are deleted unless the record names them.
@@ -126,29 +136,44 @@ type partFile struct {
 	rows    int64
 }
 
-// file returns the file of a target, which it begins if it is new.
+// sizeBytes is about how large the file is.
+func (f *partFile) sizeBytes() int64 { return f.staging.SizeBytes() + f.writer.PendingBytes() }
+
+// file returns the file of a target, which it begins if there is none that has room.
 func (d *partsDraft) file(ctx context.Context, t target) (*partFile, error) {
+	most := d.output.folders[t.folder].FileSizeBytes
 	if f := d.files[t]; f != nil {
-		return f, nil
+		if most == 0 || f.sizeBytes() < most {
+			return f, nil
+		}
+		if err := d.seal(ctx, t); err != nil {
+			return nil, err
+		}
+		d.rolled[t]++
 	}
 	if len(d.files) == maxOpenFiles {
 		return nil, engine.Errorf(engine.KindData, "write parts", d.output.folders[t.folder].Place.Target(), "a task meets more than %d values of partition_by: each would be a file", maxOpenFiles).
 			WithHint("partition by columns of fewer values, or filter and sort the input before")
 	}
+	if d.begun == maxTaskFiles {
+		return nil, engine.Errorf(engine.KindData, "write parts", d.output.folders[t.folder].Place.Target(), "a task writes more than %d files", maxTaskFiles).
+			WithHint("choose a larger file_size")
+	}
 	// Files of one attempt that differ by their folders alone need different names as long as nobody sees them.
-	f, err := d.create(ctx, t, strconv.Itoa(len(d.files)))
+	f, err := d.create(ctx, t, d.rolled[t], strconv.Itoa(d.begun))
 	if err != nil {
 		return nil, err
 	}
+	d.begun++
 	d.files[t] = f
 	return f, nil
 }
 
-// create begins a file of a target. as is part of its name until it is published.
-func (d *partsDraft) create(ctx context.Context, t target, as string) (*partFile, error) {
+// create begins a file of a target, of which it has a number. as is part of its name until it is published.
+func (d *partsDraft) create(ctx context.Context, t target, number int, as string) (*partFile, error) {
 	in := d.output.folders[t.folder]
 	attempt := strconv.FormatUint(uint64(d.lease.epoch), 10) + "-" + as
-	staging, err := in.Place.Begin(ctx, in.PartName(d.lease.task.Job, d.lease.task.Index, t.partition), attempt)
+	staging, err := in.Place.Begin(ctx, in.PartName(d.lease.task.Job, d.lease.task.Index, t.partition, number), attempt)
 	if err != nil {
 		return nil, err
 	}
@@ -162,13 +187,31 @@ func (d *partsDraft) create(ctx context.Context, t target, as string) (*partFile
 // Write implements draft.
 func (d *partsDraft) Write(ctx context.Context, record arrow.Record) error {
 	return d.router.route(record, func(t target, rows arrow.Record) error {
-		f, err := d.file(ctx, t)
-		if err != nil {
-			return err
+		most := d.output.folders[t.folder].FileSizeBytes
+		for from := int64(0); from < rows.NumRows(); {
+			to := rows.NumRows()
+			if most > 0 {
+				to = from + dataset.BatchRowsWithin(rows, from, to-from, max(1, most/piecesOfFile))
+			}
+			if err := d.add(ctx, t, rows, from, to); err != nil {
+				return err
+			}
+			from = to
 		}
-		f.rows += rows.NumRows()
-		return f.writer.Write(ctx, rows)
+		return nil
 	})
+}
+
+// add writes the rows between two places.
+func (d *partsDraft) add(ctx context.Context, t target, rows arrow.Record, from, to int64) error {
+	f, err := d.file(ctx, t)
+	if err != nil {
+		return err
+	}
+	piece := rows.NewSlice(from, to)
+	defer piece.Release()
+	f.rows += to - from
+	return f.writer.Write(ctx, piece)
 }
 
 // publish implements draft.
@@ -177,16 +220,14 @@ func (d *partsDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, r
 	if d.rejected != nil {
 		d.files[target{folder: len(d.output.folders) - 1}], d.rejected = d.rejected, nil
 	}
-	order := slices.SortedFunc(maps.Keys(d.files), func(a, b target) int {
-		return cmp.Or(cmp.Compare(a.folder, b.folder), cmp.Compare(a.partition, b.partition))
-	})
-	for _, t := range order {
-		sealed, err := d.seal(ctx, d.files[t])
-		if err != nil {
+	for _, t := range slices.Collect(maps.Keys(d.files)) {
+		if err := d.seal(ctx, t); err != nil {
 			return nil, err
 		}
-		d.sealed = append(d.sealed, jobplan.TaskPart{Sealed: sealed, Folder: t.folder, Rows: d.files[t].rows})
 	}
+	slices.SortFunc(d.sealed, func(a, b jobplan.TaskPart) int {
+		return cmp.Or(cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Part, b.Part))
+	})
 	record.Parts = d.sealed
 	content, err := json.MarshalIndent(record, "", "  ")
 	if err != nil {
@@ -212,19 +253,27 @@ func (d *partsDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, r
 	if err := record.Reveal(ctx, d.output.folders); err != nil {
 		return nil, err
 	}
-	return publishedParts(record), nil
+	return d.output.published(record), nil
 }
 
-func (d *partsDraft) seal(ctx context.Context, f *partFile) (folder.Sealed, error) {
+// seal completes the file of a target, which nobody sees. If it fails, close discards it.
+func (d *partsDraft) seal(ctx context.Context, t target) error {
+	f := d.files[t]
 	metadata := map[string]string{
 		metaJob: string(d.lease.task.Job), metaTask: strconv.Itoa(d.lease.task.Index), metaEpoch: strconv.FormatUint(uint64(d.lease.epoch), 10),
 		metaWritten: strconv.FormatInt(f.rows, 10),
 	}
 	err := f.writer.Finish(metadata)
 	if err := errors.Join(err, f.writer.Close()); err != nil {
-		return folder.Sealed{}, err
+		return err
 	}
-	return f.staging.Seal(ctx)
+	sealed, err := f.staging.Seal(ctx)
+	if err != nil {
+		return err
+	}
+	delete(d.files, t)
+	d.sealed = append(d.sealed, jobplan.TaskPart{Sealed: sealed, Folder: t.folder, Rows: f.rows})
+	return nil
 }
 
 // unsealTimeout bounds the tidying up after an attempt; what it leaves is swept when the job ends.

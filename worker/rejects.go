@@ -331,7 +331,7 @@ func rowJSON(record arrow.Record, row int) []byte {
 // reject implements rejector: the last folder is that of rejected rows.
 func (d *partsDraft) reject(ctx context.Context, record arrow.Record) error {
 	if d.rejected == nil {
-		f, err := d.create(ctx, target{folder: len(d.output.folders) - 1}, "rejected")
+		f, err := d.create(ctx, target{folder: len(d.output.folders) - 1}, 0, "rejected")
 		if err != nil {
 			return err
 		}

@@ -111,6 +111,12 @@ func PartName(job engine.JobID, sequence int, extension string) string {
 	return fmt.Sprintf("part-%s-%06d%s", job, sequence, extension)
 }
 
+// RolledPartName is the name of one of several parts of a job's task that follow each other, counted from 0:
+// "part-20261123-142330-7f3k2m9q-000004-c000000.parquet".
+func RolledPartName(job engine.JobID, sequence, number int, extension string) string {
+	return PartName(job, sequence, fmt.Sprintf("-c%06d%s", number, extension))
+}
+
 // PartPath is where a part of this job is until Complete.
 func (o Output) PartPath(part string) string {
 	return filepath.Join(o.WorkFolder, filepath.FromSlash(part))
@@ -128,7 +134,7 @@ func (o Output) Work() string { return o.WorkFolder }
 func (o Output) partPrefix() string { return "part-" + string(o.Job) + "-" }
 
 var (
-	partPattern  = regexp.MustCompile(`^part-([a-z0-9-]+)-[0-9]{6,}\.[A-Za-z0-9.]+$`)
+	partPattern  = regexp.MustCompile(`^part-([a-z0-9-]+)-[0-9]{6,}(?:-c[0-9]{6,})?\.[A-Za-z0-9.]+$`)
 	tokenPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 )
 

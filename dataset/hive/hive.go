@@ -45,14 +45,17 @@ func Partitions(relative string) string {
 }
 
 // Folder returns the name of the folder key=value, as Spark and Hive write it: what file systems or URLs would not bear is percent-encoded.
-// An empty value stands for a null. A value that is not UTF-8 is an error of kind engine.KindData.
+// An empty value stands for a null. The text that stands for a null in names is encoded, so that readers take it for a text: they look for
+// it before they decode. A value that is not UTF-8 is an error of kind engine.KindData.
 func Folder(key, value string) (string, error) {
-	if value == "" {
+	switch {
+	case value == "":
 		value = nullValue
-	} else {
-		if !utf8.ValidString(value) {
-			return "", engine.Errorf(engine.KindData, "", "", "%q is not UTF-8 and makes no folder", value)
-		}
+	case value == nullValue:
+		value = "%5F" + strings.TrimPrefix(value, "_")
+	case !utf8.ValidString(value):
+		return "", engine.Errorf(engine.KindData, "", "", "%q is not UTF-8 and makes no folder", value)
+	default:
 		value = escape(value)
 	}
 	return escape(key) + "=" + value, nil

@@ -146,6 +146,9 @@ func (w *writer) classify(err error) error {
 	return engine.Errorf(engine.KindInternal, opWrite, "", "%w", err)
 }
 
+// PendingBytes implements dataset.Writer: every record batch is handed on at once.
+func (w *writer) PendingBytes() int64 { return 0 }
+
 // Finish completes the file. It drops the metadata.
 func (w *writer) Finish(map[string]string) error {
 	if w.failed == nil && !w.finished {

@@ -25,6 +25,16 @@ type arrowChunk struct {
 }
 
 func (c *arrowChunk) bytes() int64 { return c.column.TotalCompressedBytes() }
+
+func (c *arrowChunk) unpaged() int64 {
+	encoder := c.column.CurrentEncoder()
+	size := encoder.EstimatedDataEncodedSize()
+	if dictionary, ok := encoder.(interface{ DictEncodedSize() int }); ok {
+		size += int64(dictionary.DictEncodedSize())
+	}
+	return size
+}
+
 func (c *arrowChunk) close() error { return c.column.Close() }
 
 func (c *arrowChunk) write(values arrow.Array) error {

@@ -18,8 +18,10 @@ import (
 type chunkWriter interface {
 	// write appends values.
 	write(values arrow.Array) error
-	// bytes is the size so far.
+	// bytes is the size of the pages so far.
 	bytes() int64
+	// unpaged is the size of what is in no page yet, before it is compressed.
+	unpaged() int64
 	// close writes the chunk to the file.
 	close() error
 }
@@ -106,6 +108,11 @@ func (c *fixedChunk[W]) startPage() {
 }
 
 func (c *fixedChunk[W]) bytes() int64 { return c.totalBytes }
+
+func (c *fixedChunk[W]) unpaged() int64 {
+	width := int(unsafe.Sizeof(W(0)))
+	return int64((len(c.values)+c.dictionary.size())*width + len(c.numbers)*bitWidth(c.dictionary.size())/8)
+}
 
 func (c *fixedChunk[W]) write(values arrow.Array) error {
 	data := values.Data()

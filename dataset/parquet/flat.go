@@ -154,6 +154,14 @@ func (g *flatGroups) bytes() int64 {
 	return total
 }
 
+func (g *flatGroups) unpaged() int64 {
+	var total int64
+	for _, chunk := range g.chunks {
+		total += chunk.unpaged()
+	}
+	return total
+}
+
 func (g *flatGroups) addNote(key, value string) error {
 	return g.metadata.AppendKeyValueMetadata(key, value)
 }

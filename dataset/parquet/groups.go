@@ -28,9 +28,10 @@ func (g *nestedGroups) write(record arrow.Record) error {
 	return g.file.WriteBuffered(stored)
 }
 
-func (g *nestedGroups) bytes() int64  { return g.file.RowGroupTotalCompressedBytes() }
-func (g *nestedGroups) next() error   { g.file.NewBufferedRowGroup(); return nil }
-func (g *nestedGroups) finish() error { return g.file.Close() }
+func (g *nestedGroups) bytes() int64   { return g.file.RowGroupTotalCompressedBytes() }
+func (g *nestedGroups) unpaged() int64 { return 0 } // pqarrow does not say
+func (g *nestedGroups) next() error    { g.file.NewBufferedRowGroup(); return nil }
+func (g *nestedGroups) finish() error  { return g.file.Close() }
 func (g *nestedGroups) addNote(key, value string) error {
 	return g.file.AppendKeyValueMetadata(key, value)
 }

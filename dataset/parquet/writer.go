@@ -40,6 +40,8 @@ type rowGroups interface {
 	write(record arrow.Record) error
 	// bytes is the encoded size of the open row group.
 	bytes() int64
+	// unpaged is the size of what is in no page of it yet, before it is compressed.
+	unpaged() int64
 	// next closes the open row group, if there is one, and opens another.
 	next() error
 	// finish closes the file.
@@ -218,6 +220,14 @@ func (w *writer) fail(err error) error {
 		w.failed = err
 	}
 	return w.failed
+}
+
+// PendingBytes implements dataset.Writer: the open row group.
+func (w *writer) PendingBytes() int64 {
+	if !w.open || w.finished {
+		return 0
+	}
+	return w.groups.bytes() + w.groups.unpaged()
 }
 
 // Finish completes the file. Without rows it has a schema and no row group.

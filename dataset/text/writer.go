@@ -66,6 +66,9 @@ func (w *Writer) flush() error {
 	return err
 }
 
+// PendingBytes implements dataset.Writer.
+func (w *Writer) PendingBytes() int64 { return int64(len(w.buffer)) }
+
 // Finish hands on what is left. It drops the metadata.
 func (w *Writer) Finish(map[string]string) error {
 	if w.failed != nil {

@@ -48,6 +48,8 @@ type killScenario struct {
 	resume bool
 	// partition is the column whose values make folders, so that tasks have several files; or empty.
 	partition string
+	// fileSize is the sink's file_size, so that tasks have several files in a row; or empty.
+	fileSize string
 	// s3 has the output in S3.
 	s3 bool
 }
@@ -62,11 +64,13 @@ var killScenarios = []killScenario{
 	{name: "taken up", mode: "append", format: "parquet", old: true, before: []failpoint.Point{failpoint.HeadCommitted, failpoint.HeadCompleting}},
 	{name: "resumed", mode: "overwrite", format: "parquet", old: true, resume: true},
 	{name: "partitions", mode: "error", format: "parquet", partition: "quality"},
+	{name: "file size", mode: "overwrite", format: "csv", old: true, fileSize: "2KiB"},
 	{name: "s3, parquet, append", mode: "append", format: "parquet", old: true, s3: true},
 	{name: "s3, csv, error", mode: "error", format: "csv", s3: true},
 	{name: "s3, csv, overwrite", mode: "overwrite", format: "csv", old: true, s3: true},
 	{name: "s3, adopted", mode: "error", format: "csv", s3: true, before: []failpoint.Point{failpoint.BucketPut}},
 	{name: "s3, partitions", mode: "error", format: "parquet", partition: "quality", s3: true},
+	{name: "s3, file size", mode: "append", format: "parquet", old: true, fileSize: "4KiB", s3: true},
 }
 
 // scenario returns the one of a name.
@@ -146,9 +150,12 @@ func (k *killer) write(name string, from, to int) {
 
 // spec is a job of a scenario.
 func (k *killer) spec(s killScenario, target string, inputs ...string) string {
-	partitions := ""
+	further := ""
 	if s.partition != "" {
-		partitions = fmt.Sprintf(", partition_by: [%s]", s.partition)
+		further = fmt.Sprintf(", partition_by: [%s]", s.partition)
+	}
+	if s.fileSize != "" {
+		further += ", file_size: " + s.fileSize
 	}
 	return fmt.Sprintf(`name: killed
 source:
@@ -158,7 +165,7 @@ steps:
   - infer: {model: %s, output: prediction}
 sink:
   %s: {path: "%s", mode: %s%s}
-`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), s.format, target, s.mode, partitions)
+`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), s.format, target, s.mode, further)
 }
 
 // submit submits a job file until a head says that it has it, as who submits under an id may.

@@ -36,6 +36,7 @@ func TestKilledAtSomePlaces(t *testing.T) {
 		{"csv, append", failpoint.FolderLinked, 2}, {"parquet, append", failpoint.HeadCommitted, 3},
 		{"csv, overwrite", failpoint.FolderReplaced, 1}, {"parquet, error", failpoint.ExecutorRan, 4},
 		{"s3, csv, error", failpoint.BucketPut, 2}, {"s3, csv, overwrite", failpoint.BucketOldDeleted, 1},
+		{"file size", failpoint.FolderSealed, 5}, {"file size", failpoint.FolderRevealed, 2}, {"s3, file size", failpoint.BucketRevealed, 3},
 	} {
 		s := scenario(c.scenario)
 		k.killAt(s, c.point, c.nth)

@@ -116,7 +116,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 			plan.Models = append(plan.Models, pin)
 		}
 	}
-	for i, group := range cut(layout.Splits, fileCount) {
+	for i, group := range divide(layout.Splits, output) {
 		task := &enginev1.TaskPlan{Part: output.part(i)}
 		for _, s := range group {
 			place, ok := places[nameOf(s.File)]

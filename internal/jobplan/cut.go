@@ -74,6 +74,34 @@ func divisible(splits []dataset.Split) bool {
 	return false
 }
 
+// divide gives every task its splits, as the output wants them.
+func divide(splits []dataset.Split, to output) [][]dataset.Split {
+	if most := to.taskBytes(); most > 0 {
+		return gather(splits, most)
+	}
+	return cut(splits, to.count())
+}
+
+// maxGathered bounds the splits of a task of many small files.
+const maxGathered = 1_000
+
+// gather gives every task as many splits in a row as have about so many bytes: one that is larger stays alone. What a database has nobody
+// knows before it is read, so its splits are a task each.
+func gather(splits []dataset.Split, most int64) [][]dataset.Split {
+	var groups [][]dataset.Split
+	sizes := splitSizes(splits)
+	for first := 0; first < len(splits); {
+		end, size := first+1, sizes[first]
+		for end < len(splits) && end-first < maxGathered && !isPostgres(splits[end].File.Path) && size+sizes[end] <= most {
+			size += sizes[end]
+			end++
+		}
+		groups = append(groups, splits[first:end])
+		first = end
+	}
+	return groups
+}
+
 // cut gives every task its splits: one each, or contiguous groups of about the same size if the user wants a number of files.
 func cut(splits []dataset.Split, fileCount int) [][]dataset.Split {
 	if fileCount <= 0 || fileCount >= len(splits) {

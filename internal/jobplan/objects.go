@@ -226,6 +226,7 @@ func CheckpointURI(folder string, id engine.ObjectID) string {
 
 func (o ObjectOutput) part(task int) string { return o.ID(task).String() }
 func (o ObjectOutput) count() int           { return 0 }
+func (o ObjectOutput) taskBytes() int64     { return 0 }
 func (o ObjectOutput) check(_ context.Context, schema *arrow.Schema) error {
 	return object.CheckSchema(schema)
 }

@@ -26,6 +26,8 @@ type output interface {
 	part(task int) string
 	// count is how many outputs the user wants; 0 is one for each split.
 	count() int
+	// taskBytes is how many bytes of the input make a task, which then has splits that are smaller together; 0 is one split for each.
+	taskBytes() int64
 }
 
 // newOutput returns the output of a job's sink.
@@ -56,10 +58,20 @@ func (o foldersOutput) part(task int) string {
 	if SeveralParts(o.folders) {
 		return ""
 	}
-	return o.folders[0].PartName(o.job, task, "")
+	return o.folders[0].PartName(o.job, task, "", 0)
 }
 
 func (o foldersOutput) count() int { return o.files }
+
+// taskBytes implements output: files of the input's bytes are about as large as wanted, or smaller. With several sinks the smallest counts.
+func (o foldersOutput) taskBytes() (least int64) {
+	for _, f := range o.folders {
+		if f.FileSizeBytes > 0 && (least == 0 || f.FileSizeBytes < least) {
+			least = f.FileSizeBytes
+		}
+	}
+	return least
+}
 
 func (o foldersOutput) guardModels(models models) error {
 	for _, f := range o.folders {

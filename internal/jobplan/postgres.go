@@ -128,7 +128,8 @@ func (o postgresOutput) check(ctx context.Context, schema *arrow.Schema) error {
 func (o postgresOutput) part(task int) string {
 	return fmt.Sprintf("%s %d", postgres.CommitsTable, task)
 }
-func (o postgresOutput) count() int { return 0 }
+func (o postgresOutput) count() int       { return 0 }
+func (o postgresOutput) taskBytes() int64 { return 0 }
 
 // isPostgres tells whether an input lies in a database, which has neither a length nor a time.
 func isPostgres(path string) bool { return strings.HasPrefix(path, postgres.Scheme) }

@@ -24,6 +24,7 @@ type fileSink interface {
 	GetMode() string
 	GetFiles() int32
 	GetPartitionBy() []string
+	GetFileSize() string
 }
 
 // fileSinkOf returns a sink that writes files, and its field, which begins with prefix; nil if it does not write files.
@@ -134,11 +135,32 @@ func validateSink(s namedSink) error {
 	if files := sink.GetFiles(); files < 0 || files > maxFiles {
 		return invalid(field+".files", "%d must be between 0 and %d", files, maxFiles)
 	}
+	if err := validateFileSize(field, sink); err != nil {
+		return err
+	}
 	if err := validatePartitions(field+".partition_by", sink.GetPartitionBy()); err != nil {
 		return err
 	}
 	_, err = newSink(s)
 	return err
+}
+
+// leastFileSize is the least file_size: below it names and footers would be most of what is written.
+const leastFileSize = 1 << 10
+
+func validateFileSize(field string, sink fileSink) error {
+	bytes, err := size(field+".file_size", sink.GetFileSize())
+	switch {
+	case err != nil:
+		return err
+	case sink.GetFileSize() == "":
+		return nil
+	case bytes < leastFileSize:
+		return invalid(field+".file_size", "%q must be at least 1KiB", sink.GetFileSize())
+	case sink.GetFiles() > 0:
+		return invalid(field, "set either files or file_size: one says how many files there are, the other how large they become")
+	}
+	return nil
 }
 
 // maxPartitionColumns bounds how deep the folders of partitions lie.
@@ -214,6 +236,9 @@ type Folder struct {
 	Sink dataset.Sink
 	// PartitionBy are the columns that become folders. Usually empty.
 	PartitionBy []string
+	// FileSizeBytes is how large a file becomes before a task goes on in another one. Zero means that a task has one, or one for each
+	// value of PartitionBy.
+	FileSizeBytes int64
 }
 
 // Folders returns the folders of a job that writes files, in the order of Plan.output and Plan.further_outputs. It looks at nothing but, in
@@ -234,7 +259,11 @@ func Folders(spec *enginev1.JobSpec, job engine.JobID, storage Storage) ([]Folde
 		if err != nil {
 			return nil, err
 		}
-		folders = append(folders, Folder{Name: s.name, Field: field, Place: place, Sink: sink, PartitionBy: files.GetPartitionBy()})
+		most, err := size(field+".file_size", files.GetFileSize())
+		if err != nil {
+			return nil, err
+		}
+		folders = append(folders, Folder{Name: s.name, Field: field, Place: place, Sink: sink, PartitionBy: files.GetPartitionBy(), FileSizeBytes: most})
 	}
 	if spec.GetOnBadRow().GetAction() == deadLetter {
 		place, err := newPlace(RejectsName, spec.GetOnBadRow().GetPath(), string(folder.ModeAppend), job, storage)
@@ -248,7 +277,7 @@ func Folders(spec *enginev1.JobSpec, job engine.JobID, storage Storage) ([]Folde
 
 // SeveralParts tells whether a task of a job may write several files, or none.
 func SeveralParts(folders []Folder) bool {
-	return len(folders) > 1 || len(folders) == 1 && len(folders[0].PartitionBy) > 0
+	return len(folders) > 1 || len(folders) == 1 && (len(folders[0].PartitionBy) > 0 || folders[0].FileSizeBytes > 0)
 }
 
 // What on_bad_row may be.
@@ -328,7 +357,11 @@ func overlaps(folders []Folder) error {
 	return nil
 }
 
-// PartName is the name of a task's part: in the folders key=value of partition, or in none if that is empty.
-func (f Folder) PartName(job engine.JobID, task int, partition string) string {
+// PartName is the name of a task's part: in the folders key=value of partition, or in none if that is empty. number counts the parts of
+// the same task and partition; where there is but one, it is 0.
+func (f Folder) PartName(job engine.JobID, task int, partition string, number int) string {
+	if f.FileSizeBytes > 0 {
+		return path.Join(partition, folder.RolledPartName(job, task, number, f.Sink.Extension()))
+	}
 	return path.Join(partition, folder.PartName(job, task, f.Sink.Extension()))
 }

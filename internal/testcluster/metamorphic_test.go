@@ -128,6 +128,9 @@ func TestSameRows(t *testing.T) {
 			out := filepath.Join(dir, fmt.Sprint(i, "-out-", n))
 			how := fmt.Sprintf("%s to %s (%s), batches of %d, %d workers, splits of %d", from, to, compression, batch, options.Workers, options.TargetSplitBytes)
 			spec := convert(sourceOf(from, inputs[from]), sinkOf(to, out, compression, random.Int32N(4)))
+			if spec.Sink.GetParquet().GetFiles()+spec.Sink.GetCsv().GetFiles()+spec.Sink.GetJson().GetFiles()+spec.Sink.GetArrow().GetFiles() == 0 {
+				sized(spec.Sink, "2KiB")
+			}
 			spec.Batch.Rows, spec.Steps = batch, steps
 			run(spec)
 			if to != "parquet" {
