@@ -45,14 +45,14 @@ func Partitions(relative string) string {
 }
 
 // Folder returns the name of the folder key=value, as Spark and Hive write it: what file systems or URLs would not bear is percent-encoded.
-// An empty value stands for a null. The text that stands for a null in names is encoded, so that readers take it for a text: they look for
-// it before they decode. A value that is not UTF-8 is an error of kind engine.KindData.
+// An empty value stands for a null. A value that is not UTF-8 is an error of kind engine.KindData, and so is the text that stands for a null
+// in names: encoded, it would be a text to Spark, but a null to pyarrow and polars.
 func Folder(key, value string) (string, error) {
 	switch {
 	case value == "":
 		value = nullValue
 	case value == nullValue:
-		value = "%5F" + strings.TrimPrefix(value, "_")
+		return "", engine.Errorf(engine.KindData, "", "", "the text %s stands for a null in the names of folders, so readers would not tell them apart", nullValue)
 	case !utf8.ValidString(value):
 		return "", engine.Errorf(engine.KindData, "", "", "%q is not UTF-8 and makes no folder", value)
 	default:

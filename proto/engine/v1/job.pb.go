@@ -2704,9 +2704,8 @@ type ParquetSink struct {
 	// How many files to write, at most one for each split of the input. Default (0): one for each split.
 	Files int32 `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`
 	// Columns whose values become folders: a row lies in column=value/part-<job id>-<sequence>.parquet, and the column is left out of the file. Texts,
-	// whole numbers, truth values, and dates; a null or an empty text is __HIVE_DEFAULT_PARTITION__, and that text itself is percent-encoded, so
-	// that readers take it for one. A task that meets no row of a value writes no file there, and one that meets more than 1,000 values fails.
-	// Default: none.
+	// whole numbers, truth values, and dates; a null or an empty text is __HIVE_DEFAULT_PARTITION__, and that text itself is refused. A task that
+	// meets no row of a value writes no file there, and one that meets more than 1,000 values fails. Default: none.
 	PartitionBy []string `protobuf:"bytes,5,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	// A size, such as "256MB": how large a file should become. A task takes as many splits in a row as this many bytes of the input, so that small
 	// files of the input become larger ones of the output, and goes on in a new file when the one that it writes has grown to this size; its last file
