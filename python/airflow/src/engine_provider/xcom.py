@@ -22,7 +22,7 @@ import hashlib
 import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import engine
@@ -137,8 +137,6 @@ class TableReference:
     library: str
     rows: int
     size_bytes: int
-
-    libraries: ClassVar[tuple[str, ...]] = ("pyarrow", "pandas", "polars")
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the JSON object that is in Airflow's database."""
