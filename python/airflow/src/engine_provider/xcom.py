@@ -31,13 +31,14 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.configuration import conf
 from engine.refs import to_arrow
 
-from engine_provider import xcom_storage
+from engine_provider import faults, xcom_storage
 from engine_provider.hooks import EngineHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 __all__ = ["EngineXComBackend", "Settings", "TableReference", "delete_tables"]
 
@@ -156,6 +157,31 @@ class TableReference:
             raise engine.VersionError(f"the reference has version {value[_MARK]!r}, this provider reads {_VERSION}", op="read XCom")
         return cls(**{field.name: value[field.name] for field in fields(cls)})
 
+    @classmethod
+    def pull(
+        cls, ti: RuntimeTaskInstanceProtocol, task_id: str, *, key: str = "return_value", map_index: int | None = None
+    ) -> TableReference:
+        """Return the reference of the table that another task of this run has handed over, without reading the table.
+
+        A job reads it where it is: `engine.read_objects(TableReference.pull(ti, "make").checkpoint)`.
+
+        Args:
+            ti: the running task, as its context has it.
+            task_id: the other one.
+            key: of the XCom.
+            map_index: of the other one, if it is mapped.
+
+        Raises:
+            AirflowFailException: if it has handed over no table under the key.
+
+        """
+        value = BaseXCom.get_one(key=key, dag_id=ti.dag_id, task_id=task_id, run_id=ti.run_id, map_index=map_index)
+        with faults.translated():
+            reference = cls.of(value)
+            if reference is None:
+                raise engine.NotFoundError("it is no table of the object store", op="read XCom", id=f"{key} of task {task_id}")
+        return reference
+
 
 class EngineXComBackend(BaseXCom):
     """Airflow's XCom backend for tables; see this module. It is safe for concurrent use, and keeps nothing."""
@@ -175,13 +201,12 @@ class EngineXComBackend(BaseXCom):
         It blocks until the checkpoints are durable.
 
         Raises:
-            InvalidArgumentError: for a column that Arrow cannot hold, which it names, and for settings that are missing or wrong.
-            EngineError: if the cluster cannot be reached or the checkpoint not be written.
+            AirflowFailException: for a column that Arrow cannot hold, which it names, and for settings that are missing or wrong.
+            AirflowException: if the cluster cannot be reached or the checkpoint not be written, which a retry may change.
 
         """
         if _has_tables(value):
-            settings = Settings.read()
-            with _client(settings) as client:
+            with faults.translated("an XCom's table cannot be kept"), _client(settings := Settings.read()) as client:
                 value = _replace(
                     value,
                     lambda table: _put(client, table, settings.folder(dag_id, run_id, task_id, map_index), settings.ttl).to_dict(),
@@ -194,11 +219,12 @@ class EngineXComBackend(BaseXCom):
         """Return the value, with tables in the places of references; they are read-only where they lie in shared memory.
 
         Raises:
-            NotFoundError: for a table whose object has expired and whose checkpoint is gone; it says both.
-            EngineError: if neither can be read.
+            AirflowFailException: for a table whose object has expired and whose checkpoint is gone; it says both.
+            AirflowException: if neither can be read, which a retry may change.
 
         """
-        return _replace(BaseXCom.deserialize_value(result), lambda reference: _get(TableReference.of(reference)), TableReference.of)
+        with faults.translated():
+            return _replace(BaseXCom.deserialize_value(result), lambda reference: _get(TableReference.of(reference)), TableReference.of)
 
     @classmethod
     def purge(cls, xcom: Any, *args: Any) -> None:

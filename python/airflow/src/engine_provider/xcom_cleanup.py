@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from engine_provider import xcom_storage
+from engine_provider import faults, xcom_storage
 from engine_provider.xcom import Settings, delete_tables
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk.definitions.context import Context
 
 __all__ = ["EngineXComCleanupOperator"]
 
@@ -39,15 +39,15 @@ class EngineXComCleanupOperator(BaseOperator):
 
     def execute(self, context: Context) -> int:
         """Delete them."""
-        settings = Settings.read()
-        if self.older_than is None:
-            folder = settings.folder(context["dag"].dag_id, context["run_id"])
-            before = None
-        else:
-            folder = settings.folder()
-            before = datetime.now(timezone.utc) - self.older_than
-        old = [c.uri for c in xcom_storage.list_folder(folder) if before is None or (c.modified is not None and c.modified < before)]
-        gone = delete_tables(old) if old else 0
-        xcom_storage.remove_empty_folders(settings.folder(), old)
-        self.log.info("Deleted %d of %d tables below %s", gone, len(old), folder)
+        with faults.translated():
+            settings = Settings.read()
+            if self.older_than is None:
+                folder, before = settings.folder(context["dag"].dag_id, context["run_id"]), None
+            else:
+                folder, before = settings.folder(), datetime.now(timezone.utc) - self.older_than
+            found = xcom_storage.list_folder(folder)
+            old = [one.uri for one in found if before is None or (one.modified is not None and one.modified < before)]
+            gone = delete_tables(old) if old else 0
+            xcom_storage.remove_empty_folders(settings.folder(), old)
+        self.log.info(f"{gone} of {len(old)} tables below {folder} are deleted")
         return gone
