@@ -33,7 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "namespace": {
                         "label": "Namespace",
-                        "description": "Begins the submission ids of this Airflow. Default: airflow. Airflows that share a cluster need several.",
+                        "description": "Begins submission ids. Default: airflow. Airflows that share a cluster need one each.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "tls": {

@@ -1,0 +1,68 @@
+"""Submission ids: by which a task finds its job again, whatever became of the process that submitted it.
+
+An id is NAMESPACE/DAG/TASK/RUN[/MAP INDEX]@GENERATION. All tries of a generation have the same one, so a retry attaches to the job of the
+try before. Clearing a task that has ended, or is deferred, begins a new generation, and so a new job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+MAX_LENGTH = 200
+"""How many characters the engine takes as a submission id."""
+
+_OTHER = re.compile(r"[^A-Za-z0-9._:/+-]")  # The engine takes @ too, which separates the generation here.
+
+
+def generation(max_tries: int, retries: int, try_number: int) -> int:
+    """Return a number that is the same for all tries between two clearings, and grows with each clearing.
+
+    Airflow gives a task that is cleared as many tries more as it has retries, counted from the last try; so what is left of `max_tries`
+    is the number of the try before which the generation began, from 0.
+
+    Args:
+        max_tries: the number of the last try but one that the task instance may have.
+        retries: the task's own.
+        try_number: the number of this try, from 1.
+
+    """
+    return min(max(0, max_tries - retries), max(0, try_number - 1))
+
+
+def generation_of(ti: RuntimeTaskInstanceProtocol, retries: int) -> int:
+    """Return the generation of a running task instance."""
+    return generation(ti.max_tries, retries, ti.try_number)
+
+
+def submission_id(namespace: str, dag_id: str, task_id: str, run_id: str, map_index: int, generation: int) -> str:
+    """Return the submission id of a task instance.
+
+    Args:
+        namespace: tells Airflows apart that share a cluster.
+        dag_id: the DAG's.
+        task_id: the task's, with those of its groups.
+        run_id: the DAG run's.
+        map_index: of a mapped task, from 0; -1 for others.
+        generation: see `generation`.
+
+    What an id cannot hold is replaced, and what is too long is cut; then a hash of the whole keeps different tasks apart.
+
+    """
+    parts = [namespace, dag_id, task_id, run_id, *([str(map_index)] if map_index is not None and map_index >= 0 else [])]
+    whole = "/".join(parts)
+    suffix = f"@{generation}"
+    text = _OTHER.sub("_", whole)
+    if text != whole or len(text) + len(suffix) > MAX_LENGTH or any("/" in part for part in parts):
+        mark = "." + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        text = text[: MAX_LENGTH - len(suffix) - len(mark)] + mark
+    return text + suffix
+
+
+def submission_id_of(ti: RuntimeTaskInstanceProtocol, namespace: str, generation: int) -> str:
+    """Return the submission id of a running task instance in a generation."""
+    return submission_id(namespace, ti.dag_id, ti.task_id, ti.run_id, ti.map_index if ti.map_index is not None else -1, generation)

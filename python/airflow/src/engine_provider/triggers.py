@@ -1,0 +1,159 @@
+"""The trigger of deferred tasks: it follows a job in the triggerer, and writes the job's lines into the task's log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from engine import errors
+
+from engine_provider import faults
+from engine_provider.follow import PATIENCE, PROGRESS_EVERY, Cursor, follow, to_dict
+from engine_provider.hooks import EngineHook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from engine import aio, jobs
+
+STOP_WITHIN = 25.0
+"""Seconds that stopping a job has when its task is killed; Airflow gives up after 30 by default."""
+
+
+class EngineJobTrigger(BaseTrigger):
+    """Waits until a job has ended, and fires one event.
+
+    The event has "result", how the job ended (see `engine_provider.follow.to_dict`); or "error", if it could not be followed to its end; or
+    "timeout": true. It is the same trigger whichever triggerer runs it: a new one goes on from the cursor, and writes lines that the
+    old one has written already so that Airflow shows them once.
+
+    Args:
+        engine_conn_id: the Airflow connection.
+        address: where the head is, instead.
+        job_id: the job's id or submission id.
+        cursor: how far the job's log has been read, as a dict of `engine_provider.follow.Cursor`.
+        lines: whether the job's lines go to the task's log.
+        stop_on_kill: whether the job is stopped when a user marks or clears the task.
+        resume_orphans: whether a job goes on that was stopped because nobody followed it, as when no triggerer ran.
+        await_submission: whether a job that is not known is waited for.
+        deadline: the time, in seconds since 1970, at which the wait ends with the event "timeout"; the job is stopped with
+            `stop_on_kill`. None means never.
+        progress_every: seconds between two lines that tell of progress; 0 means none.
+        patience: seconds for which a head that is away is waited for.
+        poll_interval: seconds between two questions for a job that is not known.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        engine_conn_id: str,
+        job_id: str,
+        address: str | None = None,
+        cursor: Mapping[str, int] | None = None,
+        lines: bool = True,
+        stop_on_kill: bool = True,
+        resume_orphans: bool = True,
+        await_submission: bool = False,
+        deadline: float | None = None,
+        progress_every: float = PROGRESS_EVERY,
+        patience: float = PATIENCE,
+        poll_interval: float = 5.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.engine_conn_id = engine_conn_id
+        self.job_id = job_id
+        self.address = address
+        self.cursor = Cursor(**(cursor or {}))
+        self.lines = lines
+        self.stop_on_kill = stop_on_kill
+        self.resume_orphans = resume_orphans
+        self.await_submission = await_submission
+        self.deadline = deadline
+        self.progress_every = progress_every
+        self.patience = patience
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return of what Airflow makes this trigger again."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "engine_conn_id": self.engine_conn_id,
+                "job_id": self.job_id,
+                "address": self.address,
+                "cursor": asdict(self.cursor),
+                "lines": self.lines,
+                "stop_on_kill": self.stop_on_kill,
+                "resume_orphans": self.resume_orphans,
+                "await_submission": self.await_submission,
+                "deadline": self.deadline,
+                "progress_every": self.progress_every,
+                "patience": self.patience,
+                "poll_interval": self.poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the job, and yield the event once it has ended."""
+        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        try:
+            async with await self._hook().get_async_conn() as client:
+                try:
+                    result = await asyncio.wait_for(self._follow(client), left)
+                except asyncio.TimeoutError:
+                    await self._end_in_time(client)
+                    yield TriggerEvent({"timeout": True, "job_id": self.job_id})
+                    return
+            yield TriggerEvent({"result": to_dict(result), "job_id": self.job_id})
+        except errors.EngineError as error:
+            yield TriggerEvent({"error": faults.to_dict(error), "job_id": self.job_id})
+        except AirflowFailException as error:
+            failure = errors.InvalidArgumentError(str(error), op="follow job", id=self.job_id)
+            yield TriggerEvent({"error": faults.to_dict(failure), "job_id": self.job_id})
+
+    async def _follow(self, client: aio.Client) -> jobs.JobResult:
+        while True:
+            try:
+                return await follow(
+                    client,
+                    self.job_id,
+                    self.log,
+                    self.cursor,
+                    lines=self.lines,
+                    progress_every=self.progress_every,
+                    patience=self.patience,
+                    resume_orphans=self.resume_orphans,
+                )
+            except errors.NotFoundError:
+                if not self.await_submission:
+                    raise
+            await asyncio.sleep(self.poll_interval)
+
+    async def _end_in_time(self, client: aio.Client) -> None:
+        self.log.error("the task ran out of time")
+        if self.stop_on_kill:
+            await self._stop(client)
+
+    async def on_kill(self) -> None:
+        """Stop the job, as its task was marked or cleared by a user. Airflow's own hook: no restart of a triggerer comes here."""
+        if not self.stop_on_kill:
+            return
+        async with await self._hook().get_async_conn() as client:
+            await self._stop(client)
+
+    async def _stop(self, client: aio.Client) -> None:
+        try:
+            status = await asyncio.wait_for(client.job(self.job_id).stop(), STOP_WITHIN)
+        except (errors.EngineError, asyncio.TimeoutError) as error:
+            what = faults.describe(error) if isinstance(error, errors.EngineError) else f"no answer within {STOP_WITHIN:g} s"
+            self.log.error(f"the job {self.job_id} could not be stopped, and goes on until its orphan_ttl: {what}")
+        else:
+            self.log.info(f"the job {self.job_id} was stopped: {status.state}")
+
+    def _hook(self) -> EngineHook:
+        return EngineHook(self.engine_conn_id, self.address)
