@@ -50,6 +50,8 @@ func TestProbe(t *testing.T) {
 type ignorant struct {
 	heeds  bool
 	exists bool
+	// token is what the last upload that was begun carries.
+	token string
 }
 
 // ServeHTTP implements http.Handler for the requests of a probe, which come one after the other.
@@ -59,7 +61,10 @@ func (i *ignorant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	switch {
 	case r.Method == http.MethodPost && query.Has("uploads"):
+		i.token = r.Header.Get("X-Amz-Meta-Engine-Put")
 		_, _ = fmt.Fprint(w, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+	case r.Method == http.MethodHead:
+		w.Header().Set("X-Amz-Meta-Engine-Put", i.token)
 	case r.Method == http.MethodPost:
 		_, _ = fmt.Fprint(w, `<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>`)
 	case r.Method == http.MethodDelete && query.Has("uploadId"):

@@ -131,6 +131,10 @@ func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.I
 		attempt, cancel := b.within(ctx, sizeBytes/64) // the server may copy the parts together
 		defer cancel()
 		out, err := b.client.CompleteMultipartUpload(attempt, in)
+		if err == nil && u.ifAbsent {
+			info, err = u.see(ctx)
+			return err
+		}
 		if err == nil {
 			info.ETag, info.Modified = aws.ToString(out.ETag), time.Now()
 			return nil
@@ -157,6 +161,24 @@ func (u *upload) complete(ctx context.Context, parts []part, again bool) (blob.I
 		return err
 	})
 	return info, err
+}
+
+// errUnseen says that the server has said that an object is there, and it is not.
+var errUnseen = errors.New("the server said that the upload has ended, and there is no object")
+
+// see looks at the object that the server says the upload has become. Some servers say so, too, of an upload that was aborted when there
+// is another object in its place, or that is being ended by another request which may yet fail (versitygw 1.8).
+func (u *upload) see(ctx context.Context) (blob.Info, error) {
+	out, err := u.bucket.head(ctx, "put", u.key)
+	switch {
+	case engine.KindOf(err) == engine.KindNotFound:
+		return blob.Info{}, errUnseen
+	case err != nil:
+		return blob.Info{}, err
+	case find(out.Metadata, tokenKey) != u.token:
+		return blob.Info{}, u.bucket.exists(u.key)
+	}
+	return describe(u.key, out), nil
 }
 
 // abortTries is how often an upload is aborted, at most: a server may answer that it is gone only the second time, and a part that was

@@ -89,8 +89,10 @@ func (o Output) ownPart(key string) bool { return folder.PartOf(key, o.Job) }
 // that matters.
 func (o Output) own(key string) bool {
 	note, inNotes := strings.CutPrefix(key, folder.NotesName+"/")
-	return o.ownPart(strings.TrimSuffix(note, ".json")) || key == claimKey || inNotes && folder.IsRecord(note, o.Job) ||
-		strings.HasPrefix(key, o.draftPrefix()) || strings.HasPrefix(key, o.probePrefix())
+	if !inNotes {
+		return o.ownPart(key) || strings.HasPrefix(key, o.probePrefix())
+	}
+	return key == claimKey || o.ownPart(strings.TrimSuffix(note, ".json")) || folder.IsRecord(note, o.Job) || strings.HasPrefix(key, o.draftPrefix())
 }
 
 func (o Output) draftPrefix() string {

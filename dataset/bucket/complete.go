@@ -20,7 +20,8 @@ import (
 //
 // A part that is missing or has another size is an error of kind engine.KindCorrupt; a part of this job that is not listed, and
 // for ModeError any object that is not this job's, is one of kind engine.KindConflict; so is, for ModeOverwrite, what folder.Replaceable
-// does not allow to delete. Then nothing has been deleted.
+// does not allow to delete, and except for ModeAppend the claim of another job. Then nothing has been deleted. A job that others have
+// followed is complete, and leaves alone what they wrote.
 func (o Output) Complete(ctx context.Context, success folder.Success) error {
 	b, err := o.open(ctx)
 	if err != nil {
@@ -30,6 +31,9 @@ func (o Output) Complete(ctx context.Context, success folder.Success) error {
 		return err
 	} else if done {
 		return o.tidy(ctx, b)
+	}
+	if followed, err := o.followed(ctx, b); err != nil || followed {
+		return err
 	}
 	old, err := o.verify(ctx, b, success.Parts)
 	if err != nil {
@@ -56,6 +60,22 @@ func (o Output) Complete(ctx context.Context, success folder.Success) error {
 	}
 	failpoint.Hit(failpoint.BucketSucceeded)
 	return o.unclaim(ctx, b)
+}
+
+// followed tells whether this job has completed its output before and given its claim back, so that others may have come since. The head
+// that saw it may have died before it could say so. Without a claim nothing may be deleted.
+func (o Output) followed(ctx context.Context, b blob.Bucket) (bool, error) {
+	if o.Mode == folder.ModeAppend {
+		return false, nil
+	}
+	if c, err := o.readClaim(ctx, b); err == nil && c.Job == o.Job || err != nil && engine.KindOf(err) != engine.KindNotFound {
+		return false, err
+	}
+	_, err := b.Stat(ctx, recordKey(folder.RecordName(folder.InputsRecord, o.Job, -1)))
+	if engine.KindOf(err) != engine.KindNotFound || err == nil {
+		return err == nil, err
+	}
+	return false, o.claim(ctx, b)
 }
 
 // verify compares what is there with the list of parts, and returns the keys of what ModeOverwrite deletes.
