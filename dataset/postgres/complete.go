@@ -28,7 +28,7 @@ func (t *Target) Complete(ctx context.Context, success Success) error {
 	if err != nil {
 		return engine.Errorf(engine.KindInternal, opWrite, t.String(), "%w", err)
 	}
-	return t.transact(ctx, func(s *session) error {
+	return t.again(ctx, func(s *session) error {
 		// All units are there, so what still runs has lost. Its locks would be in the way.
 		if err := t.endAttempts(ctx, s); err != nil {
 			return err
@@ -200,7 +200,7 @@ func (t *Target) indexNames(ctx context.Context, s *session) ([]string, error) {
 // Discard deletes what a job has left that did not succeed and will not be resumed: for ModeOverwrite the table that was to take the place. In
 // the other modes its rows stand among others, so if rows is set and there are some, the error is of kind engine.KindConflict.
 func (t *Target) Discard(ctx context.Context, rows bool) error {
-	return t.transact(ctx, func(s *session) error {
+	return t.again(ctx, func(s *session) error {
 		if exists, err := t.commitsExist(ctx, s); err != nil || !exists {
 			return err
 		}
@@ -216,6 +216,12 @@ func (t *Target) Discard(ctx context.Context, rows bool) error {
 				err = engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table has %d rows of the job, which cannot be told from others", copied).
 					WithHint("delete them yourself, and forget the job without --discard")
 			}
+			if err != nil {
+				return err
+			}
+			// Its end may not have been able to say so, and then others would wait for it.
+			_, err = s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3, changed = now() WHERE job = $1 AND target = $2 AND unit = -1",
+				string(t.job), t.table.sql(), stateAbandoned)
 			return err
 		}
 		if err := t.endAttempts(ctx, s); err != nil {
@@ -232,7 +238,7 @@ func (t *Target) Discard(ctx context.Context, rows bool) error {
 // Abandon tidies up after a job that did not succeed. What it has committed stays, for a resumption; if that is nothing, no trace of the job
 // stays but a table that it has created.
 func (t *Target) Abandon(ctx context.Context) error {
-	return t.transact(ctx, func(s *session) error {
+	return t.again(ctx, func(s *session) error {
 		if exists, err := t.commitsExist(ctx, s); err != nil || !exists {
 			return err
 		}

@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +27,8 @@ type session struct {
 	*pgx.Conn
 	// place is what its errors are about.
 	place string
+	// resting says that the server waits for us, and need not say anything.
+	resting *atomic.Bool
 }
 
 // connect opens a session; whoever looks at the server's sessions sees it under the name application.
@@ -43,6 +48,7 @@ func (d Database) connect(ctx context.Context, op, place, application string) (*
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
 	}
+	resting := new(atomic.Bool)
 	// A peer that is gone without a word is noticed within half a minute, also while the server thinks.
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -50,13 +56,13 @@ func (d Database) connect(ctx context.Context, op, place, application string) (*
 		if err != nil {
 			return nil, err
 		}
-		return &patientConn{Conn: conn, patience: d.timeout}, nil
+		return &patientConn{Conn: conn, patience: d.timeout, resting: resting}, nil
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, classify(ctx, op, place, err)
 	}
-	s := &session{Conn: conn, place: place}
+	s := &session{Conn: conn, place: place, resting: resting}
 	// So is a client that is gone, where the server's version knows how.
 	if err := s.run(ctx, op, "SELECT set_config(name, value, false) FROM (VALUES ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), "+
 		"('tcp_keepalives_count', '3'), ('client_connection_check_interval', '10s'), ('standard_conforming_strings', 'on')) AS wanted (name, value) "+
@@ -117,9 +123,12 @@ func (s *session) close() {
 type patientConn struct {
 	net.Conn
 	patience time.Duration
+	// resting is the session's: while it is set, a read has as long as it takes. Keepalives notice a peer that is gone.
+	resting *atomic.Bool
 
 	mu          sync.Mutex
 	read, write time.Time // the user's, zero if there is none
+	sent        time.Time // when something was sent last
 }
 
 // sooner is the earlier of a deadline, which may be none, and the end of patience.
@@ -131,15 +140,31 @@ func (c *patientConn) sooner(deadline time.Time) time.Time {
 	return end
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. What the other side has to answer may have been sent while it waits.
 func (c *patientConn) Read(p []byte) (int, error) {
-	c.mu.Lock()
-	err := c.Conn.SetReadDeadline(c.sooner(c.read))
-	c.mu.Unlock()
-	if err != nil {
-		return 0, err
+	for {
+		c.mu.Lock()
+		err := c.Conn.SetReadDeadline(c.sooner(c.read))
+		began := time.Now()
+		c.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		n, err := c.Conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.goesOn(began) {
+			return n, err
+		}
 	}
-	return c.Conn.Read(p)
+}
+
+// goesOn tells whether a read that has waited in vain since a time is not to end yet.
+func (c *patientConn) goesOn(began time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.read.IsZero() && !time.Now().Before(c.read) {
+		return false // Its user wants no more.
+	}
+	return c.resting.Load() || c.sent.After(began)
 }
 
 // Write implements net.Conn.
@@ -150,7 +175,11 @@ func (c *patientConn) Write(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	c.mu.Lock()
+	c.sent = time.Now()
+	c.mu.Unlock()
+	return n, err
 }
 
 // SetDeadline implements net.Conn.

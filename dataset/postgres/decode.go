@@ -26,7 +26,7 @@ const (
 // decoder takes a COPY apart, in pieces of any length, and appends its rows to builders. It is not safe for concurrent use.
 type decoder struct {
 	columns []columnDecoder
-	// data is what has come and is not decoded. It is the caller's until the next add, which copies what is left.
+	// data is what has come and is not decoded. It is the caller's until the next keep or add, which copy what is left to kept.
 	data []byte
 	// values are those of the row that next found, nil for nulls; rowBytes is how long the row is.
 	values   [][]byte
@@ -59,10 +59,19 @@ func newDecoder(schema *arrow.Schema, builders []array.Builder) (*decoder, error
 	return d, nil
 }
 
-// add gives the decoder the next piece. What the last one still holds is copied, so the caller may use that again.
+// keep copies what the last piece still holds, so that the caller may use that again.
+func (d *decoder) keep() {
+	if len(d.data) > 0 {
+		d.kept = append(d.kept[:0], d.data...)
+		d.data = d.kept
+	}
+}
+
+// add gives the decoder the next piece. What the last one still holds is kept.
 func (d *decoder) add(data []byte) {
 	if len(d.data) > 0 {
-		d.kept = append(append(d.kept[:0], d.data...), data...)
+		d.keep()
+		d.kept = append(d.kept, data...)
 		data = d.kept
 	}
 	d.data = data

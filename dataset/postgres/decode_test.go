@@ -51,7 +51,7 @@ func decodeAll(t testing.TB, pieces [][]byte) (rows int, complete bool, err erro
 			}
 			rows++
 		}
-		d.add(nil)
+		d.keep()
 		for i := range own {
 			own[i] = 0xaa
 		}

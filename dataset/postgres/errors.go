@@ -79,11 +79,11 @@ func fromServer(op, place string, said *pgconn.PgError) error {
 // kindOf is the kind of an SQLSTATE.
 func kindOf(code string) engine.Kind {
 	switch code {
-	case "57014": // query_canceled, which statement_timeout causes too
+	case "57014", "25P04": // query_canceled, which statement_timeout causes too, and transaction_timeout
 		return engine.KindDeadline
 	case "53100", "53200", "53300":
 		return engine.KindExhausted
-	case "40001", "40P01", "55P03", "55006", "57P01", "57P02", "57P03", "57P05":
+	case "40001", "40P01", "55P03", "55006", "57P01", "57P02", "57P03", "57P05", "25P03":
 		return engine.KindUnavailable
 	case "3D000", "3F000", "42P01", "42704", "42883":
 		return engine.KindNotFound
@@ -101,7 +101,7 @@ func kindOf(code string) engine.Kind {
 		return engine.KindExhausted
 	case "28":
 		return engine.KindUnauthenticated
-	case "22", "23", "44":
+	case "09", "22", "23", "27", "2F", "38", "39", "44", "P0": // Triggers and functions refuse rows, too.
 		return engine.KindData
 	case "0A", "25", "26", "42":
 		return engine.KindInvalidArgument

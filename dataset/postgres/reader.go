@@ -129,6 +129,7 @@ func (r *reader) release() {
 
 // receive takes the server's next message.
 func (r *reader) receive() error {
+	r.rows.keep() // The next message may be where the last one was.
 	message, err := r.conn.Frontend.Receive()
 	if err != nil {
 		return err

@@ -211,6 +211,9 @@ func (s *Source) cut(ctx context.Context, conn *session, file dataset.File, fiel
 		}
 		if lower == nil {
 			n := min(max(*low, least), most)
+			if upper != nil {
+				n = min(n, *upper) // All rows may lie above the bound that was given.
+			}
 			lower = &n
 		}
 		if upper == nil {

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -100,10 +102,40 @@ func (t *Target) transact(ctx context.Context, do func(*session) error) error {
 	return t.within(ctx, s, do)
 }
 
+// again is transact for what may be done more than once, so that a server that is restarted meanwhile, or a reply that is lost, does not end
+// a job whose rows are all there.
+func (t *Target) again(ctx context.Context, do func(*session) error) error {
+	began := time.Now()
+	for n := 1; ; n++ {
+		err := t.transact(ctx, do)
+		if engine.KindOf(err) != engine.KindUnavailable || err == nil || n == tries || time.Since(began) > againWithin {
+			return err
+		}
+		timer := time.NewTimer(firstPause << (n - 1))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+const (
+	// tries is how often again tries, firstPause is after the first time, each further one is twice as long.
+	tries      = 6
+	firstPause = 200 * time.Millisecond
+	// againWithin keeps again from waiting for a lock as often.
+	againWithin = 30 * time.Second
+)
+
+// milliseconds is a setting of Postgres, which has 32 bits.
+func milliseconds(d time.Duration) int64 { return min(max(d.Milliseconds(), 1), math.MaxInt32) }
+
 // within does something in a transaction. After an error the session is of no more use.
 func (t *Target) within(ctx context.Context, s *session, do func(*session) error) error {
-	wait := max(t.database.timeout.Milliseconds()-1000, 1000)
-	if err := s.run(ctx, opWrite, "BEGIN", "SET LOCAL client_min_messages = error", fmt.Sprintf("SET LOCAL lock_timeout = %d", wait)); err != nil {
+	wait := max(t.database.timeout-time.Second, time.Second)
+	if err := s.run(ctx, opWrite, "BEGIN", "SET LOCAL client_min_messages = error", fmt.Sprintf("SET LOCAL lock_timeout = %d", milliseconds(wait))); err != nil {
 		return err
 	}
 	if err := do(s); err != nil {
@@ -177,7 +209,10 @@ func (t *Target) allow(ctx context.Context, s *session, found bool) error {
 		if !t.create {
 			return t.missing()
 		}
-		return t.mayCreate(ctx, s)
+		if err := t.mayCreate(ctx, s); err != nil || t.mode == ModeOverwrite {
+			return err
+		}
+		return t.checkOthers(ctx, s)
 	}
 	if t.mode == ModeOverwrite {
 		if err := t.mayCreate(ctx, s); err != nil {
@@ -193,10 +228,13 @@ func (t *Target) allow(ctx context.Context, s *session, found bool) error {
 		return engine.Errorf(engine.KindPermission, opWrite, t.String(), "the user may not insert into it")
 	}
 	if t.mode != ModeError {
-		return nil
+		return t.checkOthers(ctx, s)
 	}
-	if _, err := s.row(ctx, opWrite, "SELECT EXISTS (SELECT FROM "+t.table.sql()+")", nil, &has); err != nil || !has {
+	if _, err := s.row(ctx, opWrite, "SELECT EXISTS (SELECT FROM "+t.table.sql()+")", nil, &has); err != nil {
 		return err
+	}
+	if !has {
+		return t.checkOthers(ctx, s)
 	}
 	refusal := engine.Errorf(engine.KindConflict, opWrite, t.String(), "the table has rows").WithHint("set mode: append or overwrite, or name another table")
 	var job, state string
@@ -238,7 +276,7 @@ func (t *Target) commitsExist(ctx context.Context, s *session) (exists bool, err
 // a table to replace, creates one like it. A table that is not there is created by Begin, which knows its columns. Whatever Check refuses it
 // refuses too. Calling it again does no harm, also after Complete.
 func (t *Target) Prepare(ctx context.Context) error {
-	return t.transact(ctx, func(s *session) error {
+	return t.again(ctx, func(s *session) error {
 		if err := t.findSchema(ctx, s); err != nil {
 			return err
 		}
@@ -301,9 +339,23 @@ func (t *Target) begin(ctx context.Context, s *session) error {
 		if err := s.run(ctx, opWrite, "CREATE TABLE "+t.work().sql()+" (LIKE "+t.table.sql()+" INCLUDING ALL)"); err != nil {
 			return err
 		}
+		if err := t.revokeDefaults(ctx, s); err != nil {
+			return err
+		}
 	}
-	_, err = s.exec(ctx, opWrite, "INSERT INTO "+t.commits()+" VALUES ($1, $2, -1, $3, 0, 0, 0, '{}', now())", string(t.job), t.table.sql(), stateWriting)
+	_, err = s.exec(ctx, opWrite, "INSERT INTO "+t.commits()+" VALUES ($1, $2, -1, $3, 0, 0, 0, jsonb_build_object('mode', $4::text), now())",
+		string(t.job), t.table.sql(), stateWriting, string(t.mode))
 	return err
+}
+
+// revokeDefaults takes the privileges from the new table that the schema gives to all new tables: who may read the old one, replace says.
+func (t *Target) revokeDefaults(ctx context.Context, s *session) error {
+	statements, err := s.texts(ctx, opWrite, `SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $1::text, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
+		FROM pg_catalog.pg_class, aclexplode(relacl) WHERE pg_class.oid = $1::regclass AND grantee <> relowner`, t.work().sql())
+	if err != nil || len(statements) == 0 {
+		return err
+	}
+	return s.run(ctx, opWrite, statements...)
 }
 
 // ensure creates the table that the job fills, unless it is there.
@@ -336,6 +388,23 @@ func (t *Target) ensure(ctx context.Context, s *session, schema *arrow.Schema) e
 		}
 		return t.createTable(ctx, s, schema)
 	})
+}
+
+// checkOthers refuses a table that another job is filling, if that or this one wants to be alone: mode error promises that the table had no
+// rows, and two that look at the same time both find none.
+func (t *Target) checkOthers(ctx context.Context, s *session) error {
+	exists, err := t.commitsExist(ctx, s)
+	if err != nil || !exists {
+		return err
+	}
+	var job string
+	found, err := s.row(ctx, opWrite, "SELECT job FROM "+t.commits()+" WHERE target = $1 AND unit = -1 AND state = $2 AND job <> $3 AND ($4 OR details->>'mode' = $5) LIMIT 1",
+		[]any{t.table.sql(), stateWriting, string(t.job), t.mode == ModeError, string(ModeError)}, &job)
+	if err != nil || !found {
+		return err
+	}
+	return engine.Errorf(engine.KindConflict, opWrite, t.String(), "job %s writes to it, or was cut off", job).
+		WithHint("wait for that job, or continue it with engine job resume %s; if it is gone for good, delete its rows from %s", job, TableName{t.table.Schema, CommitsTable})
 }
 
 func (t *Target) missing() error {

@@ -83,7 +83,7 @@ func (u *Unit) begin(ctx context.Context, schema *arrow.Schema) (*Commit, error)
 		return nil, err
 	}
 	if err := s.run(ctx, opWrite, "BEGIN", "SET LOCAL client_min_messages = error",
-		fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", t.database.timeout.Milliseconds())); err != nil {
+		fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", milliseconds(t.database.timeout))); err != nil {
 		return nil, err
 	}
 	var err error
@@ -98,6 +98,7 @@ func (u *Unit) begin(ctx context.Context, schema *arrow.Schema) (*Commit, error)
 	from, to := io.Pipe()
 	ctx, u.cancel = context.WithCancel(ctx)
 	u.to, u.copied = to, make(chan copyResult, 1)
+	s.resting.Store(true) // Steps may take as long as they like before they have something to copy.
 	go func() { // lifecycle: ends with the pipe, which Publish or Close ends, or with the connection.
 		tag, err := s.PgConn().CopyFrom(ctx, from, copying)
 		_ = from.CloseWithError(errCopyEnded) // never fails
@@ -190,6 +191,7 @@ func (u *Unit) Publish(ctx context.Context, details json.RawMessage, right func(
 	if err := u.flush(ctx); err != nil {
 		return Commit{}, false, err
 	}
+	u.session.resting.Store(false)
 	_ = u.to.Close() // never fails
 	copied, err := u.result(ctx)
 	if err != nil {

@@ -1,0 +1,166 @@
+package postgres_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/postgres"
+	"github.com/f708428e/engine/internal/pgtest"
+)
+
+// TestSlowSteps computes for longer than a server may give no sign of life: while it waits for rows, it need not say anything.
+func TestSlowSteps(t *testing.T) {
+	server, name, _ := database(t)
+	const patience = 200 * time.Millisecond
+	db, err := postgres.ParseURL(server.URL(name), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := target(t, db, "t", postgres.ModeAppend, "job")
+	mustPrepare(t, to)
+	u, _, err := to.Begin(t.Context(), 0, 1, abSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := abRecord(0, 2000) // more than is gathered before it is sent
+	defer record.Release()
+	for range 2 {
+		if err := u.Write(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(3 * patience) // the passing of time is what is tested
+	}
+	_, _, err = u.Publish(t.Context(), json.RawMessage("{}"), always)
+	if err != nil {
+		t.Error(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	wantTexts(t, server, name, "SELECT count(*) FROM t", "4000")
+}
+
+// TestLostReplies loses the answer to each step of the head, whose work is done all the same.
+func TestLostReplies(t *testing.T) {
+	server := shared.start(t)
+	for _, mode := range []postgres.Mode{postgres.ModeError, postgres.ModeAppend, postgres.ModeOverwrite} {
+		t.Run(string(mode), func(t *testing.T) {
+			name := server.Database(t, false)
+			proxy := pgtest.NewProxy(t, server.Address)
+			if mode == postgres.ModeOverwrite {
+				server.Exec(t, name, `CREATE TABLE t (a bigint, "B b" text); INSERT INTO t VALUES (-1, 'old')`)
+			}
+			to := target(t, open(t, pgtest.URL(proxy.Address, name)), "t", mode, "job")
+			lose := func(word string, reply bool, do func() error) {
+				t.Helper()
+				lost := proxy.LoseRequest(word, 0)
+				if reply {
+					lost = proxy.LoseReply(word, 0)
+				}
+				if err := do(); err != nil {
+					t.Errorf("%s, reply %v: %v", word, reply, err)
+				}
+				<-lost
+			}
+			for _, reply := range []bool{true, false} {
+				lose("COMMIT", reply, func() error { return to.Prepare(t.Context()) })
+			}
+			lose("COMMIT", true, func() error { return to.Abandon(t.Context()) })
+			lose("COMMIT", true, func() error { return to.Prepare(t.Context()) })
+			mustWrite(t, to, 0, 0, 10)
+			for _, reply := range []bool{false, true} {
+				lose("COMMIT", reply, func() error { return to.Complete(t.Context(), postgres.Success{Units: 1, Rows: 10}) })
+			}
+			wantTexts(t, server, name, sums, "10|10|45")
+			wantTexts(t, server, name, "SELECT unit, state FROM engine_commits ORDER BY unit", "-1|succeeded", "0|committed")
+		})
+	}
+}
+
+// TestTwoJobs lets two jobs begin before either has written a row.
+func TestTwoJobs(t *testing.T) {
+	server, name, db := database(t)
+	first, second := target(t, db, "t", postgres.ModeError, "one"), target(t, db, "t", postgres.ModeError, "two")
+	mustPrepare(t, first)
+	wantError(t, second.Prepare(t.Context()), engine.KindConflict, "job one writes to it", "resume one")
+	mustWrite(t, first, 0, 0, 10)
+	wantError(t, target(t, db, "t", postgres.ModeAppend, "two").Prepare(t.Context()), engine.KindConflict, "job one writes to it")
+	mustComplete(t, first, 1, 10)
+	added := target(t, db, "t", postgres.ModeAppend, "two")
+	mustPrepare(t, added)
+	mustWrite(t, added, 0, 10, 10)
+	// Of jobs that add rows there may be several.
+	third := target(t, db, "t", postgres.ModeAppend, "three")
+	mustPrepare(t, third)
+	mustWrite(t, third, 0, 20, 10)
+	mustComplete(t, added, 1, 10)
+	mustComplete(t, third, 1, 10)
+	wantTexts(t, server, name, sums, "30|30|435")
+}
+
+// TestForgottenJob lets others write after a job that could not say that it has ended.
+func TestForgottenJob(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, `CREATE TABLE t (a bigint, "B b" text)`)
+	killed := target(t, db, "t", postgres.ModeError, "killed")
+	mustPrepare(t, killed)
+	next := target(t, db, "t", postgres.ModeError, "next")
+	wantError(t, next.Check(t.Context()), engine.KindConflict, "job killed writes to it", "engine_commits")
+	if err := killed.Discard(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	mustPrepare(t, next)
+}
+
+// TestDefaultPrivileges replaces a table that fewer may read than new ones.
+func TestDefaultPrivileges(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, `ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; CREATE TABLE t (a bigint, "B b" text); REVOKE ALL ON t FROM PUBLIC`)
+	const query = `SELECT relname, EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = 0) FROM pg_class WHERE relkind = 'r' AND (relname = 't' OR relname LIKE '\_engine\_%') AND relname <> 'engine_commits' ORDER BY relname <> 't'`
+	to := target(t, db, "t", postgres.ModeOverwrite, "job")
+	mustPrepare(t, to)
+	for _, row := range server.Texts(t, name, query) {
+		if row[len(row)-1] != 'f' {
+			t.Errorf("everybody may read %s", row)
+		}
+	}
+	mustWrite(t, to, 0, 0, 10)
+	mustComplete(t, to, 1, 10)
+	wantTexts(t, server, name, query, "t|f")
+}
+
+// TestOneBound gives one bound of the partition column and leaves the other to the rows, all of which lie beyond it.
+func TestOneBound(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, "CREATE TABLE t AS SELECT n::int4 AS n FROM generate_series(100, 199) n")
+	for _, c := range []struct{ lower, upper string }{{"1000", ""}, {"", "10"}, {"-5", ""}, {"", "150"}, {"", ""}} {
+		source := newSource(t, postgres.SourceOptions{Database: db, Table: table(t, "t"), PartitionColumn: "n", Splits: 4, Lower: c.lower, Upper: c.upper})
+		layout := plan(t, source)
+		total := 0
+		for _, split := range layout.Splits {
+			rows, _, err := readSplit(t, source, layout, split, dataset.ReadOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += len(rows)
+		}
+		if total != 100 {
+			t.Errorf("%+v: %d rows in %d splits", c, total, len(layout.Splits))
+		}
+	}
+}
+
+// TestRefusedByTrigger is told from a fault of the server, which is tried again.
+func TestRefusedByTrigger(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, `CREATE TABLE t (a bigint, "B b" text);
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this row'; END $$;
+		CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	to := target(t, db, "t", postgres.ModeAppend, "job")
+	mustPrepare(t, to)
+	_, _, err := writeUnit(t, to, 0, 0, 10)
+	wantError(t, err, engine.KindData, "not this row", "P0001")
+}
