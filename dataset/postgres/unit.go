@@ -99,7 +99,7 @@ func (u *Unit) begin(ctx context.Context, schema *arrow.Schema) (*Commit, error)
 	ctx, u.cancel = context.WithCancel(ctx)
 	u.to, u.copied = to, make(chan copyResult, 1)
 	s.resting.Store(true) // Steps may take as long as they like before they have something to copy.
-	go func() { // lifecycle: ends with the pipe, which Publish or Close ends, or with the connection.
+	go func() {           // lifecycle: ends with the pipe, which Publish or Close ends, or with the connection.
 		tag, err := s.PgConn().CopyFrom(ctx, from, copying)
 		_ = from.CloseWithError(errCopyEnded) // never fails
 		u.copied <- copyResult{tag.RowsAffected(), err}
