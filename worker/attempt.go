@@ -211,7 +211,9 @@ func (w *Worker) open(ctx context.Context, program *jobplan.Program, split datas
 func (w *Worker) copyBatch(ctx context.Context, l *lease, steps *steps, bad *batchRejects, record arrow.Record, out draft) error {
 	defer bad.close()
 	l.counts.rowsRead.Add(record.NumRows())
-	return w.finish(ctx, l, steps, 0, passed{record: record}, bad, out)
+	err := w.finish(ctx, l, steps, 0, passed{record: record}, bad, out)
+	l.counts.rowsProcessed.Store(l.counts.rowsRead.Load())
+	return err
 }
 
 // finish moves a record batch, which it releases, through the operators from one on into the draft.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -52,6 +53,7 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 	config := embedding.Config{
 		Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
 		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows, Parallel: program.Threads,
+		Done: s.embedding.done,
 	}
 	if !onGPU {
 		request.MemoryBytes = s.place.hostBytes
@@ -86,6 +88,34 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 type embedded struct {
 	op   jobplan.EmbedOp
 	made *operator.Embed
+}
+
+// embedProgress tells an attempt's counts how far the models are with a record batch, which may take them minutes.
+type embedProgress struct {
+	mu     sync.Mutex
+	counts *counts
+	// from are the rows that were processed before the batch, to those after it.
+	from, to int64
+	// texts are those that the models have to embed, of all steps; embedded are done.
+	texts, embedded int64
+}
+
+// begin is called before a batch of so many distinct texts for each of some steps; read rows will be processed after it.
+func (p *embedProgress) begin(counts *counts, read int64, texts, steps int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts, p.from, p.to = counts, counts.rowsProcessed.Load(), read
+	p.texts, p.embedded = int64(texts)*int64(steps), 0
+}
+
+// done notes that a model has embedded so many texts more. It is safe for concurrent use.
+func (p *embedProgress) done(texts int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.embedded = min(p.embedded+int64(texts), p.texts) // a batch that is run again, without some rows, does not count twice
+	if p.texts > 0 {
+		p.counts.rowsProcessed.Store(p.from + int64(float64(p.to-p.from)*float64(p.embedded)/float64(p.texts)))
+	}
 }
 
 // tokenizer returns the tokenizer of a model, read once for all tasks of the job.
@@ -128,8 +158,9 @@ func (w *Worker) sayEmbedded(l *lease, s *steps) {
 // tokenized is a record batch on its way to the model.
 type tokenized struct {
 	batch *operator.EmbedBatch
-	// place is the record batch's in the split.
+	// place is the record batch's in the split, and read how many rows of the split were read with it.
 	place int
+	read  int64
 	// before is what was made of it before the model; its record is that of batch, and nil unless rows may be rejected.
 	before passed
 	bad    *batchRejects
@@ -185,8 +216,7 @@ func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, split dataset
 		if err != nil {
 			return err
 		}
-		l.counts.rowsRead.Add(record.NumRows())
-		next := tokenized{place: place, bad: s.rejects.batch(reader, split.File.Path, record)}
+		next := tokenized{place: place, read: l.counts.rowsRead.Add(record.NumRows()), bad: s.rejects.batch(reader, split.File.Path, record)}
 		if next.before, err = applyAll(ctx, s.operators[:s.before], passed{record: record}, next.bad, w.config.Allocator); err != nil {
 			next.close()
 			return explain(err, reader.Where)
@@ -217,6 +247,8 @@ func (w *Worker) tokenize(ctx context.Context, l *lease, s *steps, split dataset
 // copyTokenized moves one batch through the model and the steps after it into the draft.
 func (w *Worker) copyTokenized(ctx context.Context, l *lease, s *steps, next tokenized, out draft) error {
 	defer next.close()
+	defer l.counts.rowsProcessed.Store(next.read)
+	s.embedding.begin(&l.counts, next.read, next.batch.Texts(), len(s.embedded))
 	record, err := s.embed.Run(ctx, next.batch)
 	if err == nil {
 		return w.finish(ctx, l, s, s.before+1, passed{record: record, kept: next.before.kept}, next.bad, out)

@@ -26,6 +26,8 @@ type steps struct {
 	embed    *operator.Embed
 	before   int
 	embedded []embedded
+	// embedding is the record batch that the models of the steps embed work on.
+	embedding embedProgress
 	// rejects are the attempt's; nil if it fails with the first bad row.
 	rejects *rejects
 }

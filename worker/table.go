@@ -47,14 +47,14 @@ func newLease(task engine.TaskID, grant *enginev1.LeaseGrant, job *jobEntry) *le
 
 // counts is an attempt's work so far; it is read while the attempt runs.
 type counts struct {
-	rowsRead, rowsWritten, rowsRejected, bytesRead, bytesWritten, batches, textsTruncated, rowsFiltered atomic.Int64
+	rowsRead, rowsWritten, rowsRejected, bytesRead, bytesWritten, batches, textsTruncated, rowsFiltered, rowsProcessed atomic.Int64
 }
 
 func (c *counts) toProto() *enginev1.TaskCounts {
 	return &enginev1.TaskCounts{
 		RowsRead: c.rowsRead.Load(), RowsWritten: c.rowsWritten.Load(), RowsRejected: c.rowsRejected.Load(),
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(), Batches: c.batches.Load(),
-		TextsTruncated: c.textsTruncated.Load(), RowsFiltered: c.rowsFiltered.Load(),
+		TextsTruncated: c.textsTruncated.Load(), RowsFiltered: c.rowsFiltered.Load(), RowsProcessed: c.rowsProcessed.Load(),
 	}
 }
 

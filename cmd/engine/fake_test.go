@@ -284,7 +284,7 @@ func doneJob(state enginev1.JobState) *enginev1.Job {
 		JobId: testJob, Name: "wine", State: state, SubmissionId: "nightly",
 		SubmitTime: timestamppb.New(testNow.Add(-time.Minute)), StartTime: timestamppb.New(testNow.Add(-59 * time.Second)), EndTime: timestamppb.New(testNow.Add(-50 * time.Second)),
 		Progress: &enginev1.JobProgress{
-			TasksTotal: 2, TasksDone: 2, SplitsTotal: 4, SplitsDone: 4, RowsRead: 1599, RowsWritten: 1599, BytesRead: 84199, BytesTotal: 84199, BytesWritten: 40000, Batches: 4, AttemptsLost: 1,
+			TasksTotal: 2, TasksDone: 2, SplitsTotal: 4, SplitsDone: 4, RowsRead: 1599, RowsProcessed: 1599, RowsWritten: 1599, BytesRead: 84199, BytesTotal: 84199, BytesWritten: 40000, Batches: 4, AttemptsLost: 1,
 		},
 		Outputs: []*enginev1.OutputFile{{Path: "/out/wine/part-a-0.parquet", Rows: 800, SizeBytes: 20000}, {Path: "/out/wine/part-a-1.parquet", Rows: 799, SizeBytes: 20000}},
 		Labels:  map[string]string{"team": "wine", "a": "b"},

@@ -39,7 +39,8 @@ const window = 15 * time.Second
 // observe takes in the job as it is now. The counts of a job go back when an attempt is lost, and the rates begin anew then.
 func (m *meter) observe(now time.Time, job *enginev1.Job) reading {
 	p := job.GetProgress()
-	s := sample{now, p.GetRowsRead(), p.GetBytesRead()}
+	// What is read ahead of a model is not done yet.
+	s := sample{now, p.GetRowsProcessed(), int64(float64(p.GetBytesRead()) * float64(p.GetRowsProcessed()) / float64(max(1, p.GetRowsRead())))}
 	if n := len(m.samples); n > 0 && (s.rows < m.samples[n-1].rows || s.bytes < m.samples[n-1].bytes) {
 		m.samples = m.samples[:0]
 	}
@@ -63,7 +64,7 @@ func (m *meter) observe(now time.Time, job *enginev1.Job) reading {
 	return r
 }
 
-// percent is the part of the input that is read; all of it is not done until the last split is.
+// percent is the part of the input that is processed; all of it is not done until the last split is.
 func (r reading) percent() int {
 	if r.bytesTotal == 0 {
 		return 0

@@ -15,7 +15,7 @@ import (
 
 func runningJob(rows, bytes int64) *enginev1.Job {
 	return &enginev1.Job{JobId: "j", State: enginev1.JobState_JOB_STATE_RUNNING, Progress: &enginev1.JobProgress{
-		RowsRead: rows, BytesRead: bytes, BytesTotal: 10_000, SplitsTotal: 4, SplitsDone: rows / 250,
+		RowsRead: rows, RowsProcessed: rows, BytesRead: bytes, BytesTotal: 10_000, SplitsTotal: 4, SplitsDone: rows / 250,
 	}}
 }
 
@@ -41,6 +41,18 @@ func TestMeter(t *testing.T) {
 		if got := m.observe(testNow.Add(step.after), step.job).String(); got != step.want {
 			t.Errorf("after %v: %s, want %s", step.after, got, step.want)
 		}
+	}
+}
+
+// TestMeterBehindTheReader shows what the model is through with, not what is read ahead of it.
+func TestMeterBehindTheReader(t *testing.T) {
+	job := runningJob(500, 10_000)
+	job.Progress.RowsProcessed = 50
+	m := &meter{}
+	m.observe(testNow, job)
+	job.Progress.RowsProcessed = 125
+	if got, want := m.observe(testNow.Add(5*time.Second), job).String(), "RUNNING 25%, 125 rows, 15 rows/s, 2/4 splits, 25.0s left"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

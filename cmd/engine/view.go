@@ -72,15 +72,17 @@ type progressView struct {
 	SplitsTotal  int64 `json:"splits_total"`
 	SplitsDone   int64 `json:"splits_done"`
 	RowsRead     int64 `json:"rows_read"`
-	RowsWritten  int64 `json:"rows_written"`
-	RowsRejected int64 `json:"rows_rejected"`
-	RowsFiltered int64 `json:"rows_filtered"`
-	BytesTotal   int64 `json:"bytes_total"`
-	BytesRead    int64 `json:"bytes_read"`
-	BytesWritten int64 `json:"bytes_written"`
-	Batches      int64 `json:"batches"`
-	Truncated    int64 `json:"texts_truncated,omitempty"`
-	AttemptsLost int64 `json:"attempts_lost"`
+	// RowsProcessed are those that the steps are through with.
+	RowsProcessed int64 `json:"rows_processed"`
+	RowsWritten   int64 `json:"rows_written"`
+	RowsRejected  int64 `json:"rows_rejected"`
+	RowsFiltered  int64 `json:"rows_filtered"`
+	BytesTotal    int64 `json:"bytes_total"`
+	BytesRead     int64 `json:"bytes_read"`
+	BytesWritten  int64 `json:"bytes_written"`
+	Batches       int64 `json:"batches"`
+	Truncated     int64 `json:"texts_truncated,omitempty"`
+	AttemptsLost  int64 `json:"attempts_lost"`
 }
 
 type columnView struct {
@@ -229,7 +231,7 @@ func viewJob(j *enginev1.Job) jobView {
 		OnlyNew: j.GetOnlyNew(), CachedFrom: j.GetCachedFrom(), Inputs: j.GetInputs(), InputsKnown: j.GetInputsKnown(),
 		Progress: progressView{
 			TasksTotal: p.GetTasksTotal(), TasksDone: p.GetTasksDone(), TasksRunning: p.GetTasksRunning(), SplitsTotal: p.GetSplitsTotal(),
-			SplitsDone: p.GetSplitsDone(), RowsRead: p.GetRowsRead(), RowsWritten: p.GetRowsWritten(), RowsRejected: p.GetRowsRejected(),
+			SplitsDone: p.GetSplitsDone(), RowsRead: p.GetRowsRead(), RowsProcessed: p.GetRowsProcessed(), RowsWritten: p.GetRowsWritten(), RowsRejected: p.GetRowsRejected(),
 			RowsFiltered: p.GetRowsFiltered(), BytesTotal: p.GetBytesTotal(), BytesRead: p.GetBytesRead(), BytesWritten: p.GetBytesWritten(), Batches: p.GetBatches(),
 			Truncated:    p.GetTextsTruncated(),
 			AttemptsLost: p.GetAttemptsLost(),

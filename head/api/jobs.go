@@ -292,6 +292,7 @@ func (s *Jobs) progress(job *state.Job) *enginev1.JobProgress {
 		if committed := job.Committed[i]; committed != nil {
 			progress.SplitsDone += splits
 			dispatch.AddCounts(counts, committed.GetCounts())
+			counts.RowsProcessed += committed.GetCounts().GetRowsRead() - committed.GetCounts().GetRowsProcessed()
 		}
 	}
 	if view, ok := s.manager.Dispatcher().Job(job.ID); ok {
@@ -304,5 +305,6 @@ func (s *Jobs) progress(job *state.Job) *enginev1.JobProgress {
 	progress.RowsRead, progress.RowsWritten, progress.RowsRejected = counts.GetRowsRead(), counts.GetRowsWritten(), counts.GetRowsRejected()
 	progress.BytesRead, progress.BytesWritten, progress.Batches = counts.GetBytesRead(), counts.GetBytesWritten(), counts.GetBatches()
 	progress.TextsTruncated, progress.RowsFiltered = counts.GetTextsTruncated(), counts.GetRowsFiltered()
+	progress.RowsProcessed = counts.GetRowsProcessed()
 	return progress
 }

@@ -89,7 +89,8 @@ func (c *Core) reason(j *job) string {
 func sameCounts(a, b *enginev1.TaskCounts) bool {
 	return a.GetRowsRead() == b.GetRowsRead() && a.GetRowsWritten() == b.GetRowsWritten() && a.GetRowsRejected() == b.GetRowsRejected() &&
 		a.GetBytesRead() == b.GetBytesRead() && a.GetBytesWritten() == b.GetBytesWritten() && a.GetBatches() == b.GetBatches() &&
-		a.GetTextsTruncated() == b.GetTextsTruncated() && a.GetRowsFiltered() == b.GetRowsFiltered()
+		a.GetTextsTruncated() == b.GetTextsTruncated() && a.GetRowsFiltered() == b.GetRowsFiltered() &&
+		a.GetRowsProcessed() == b.GetRowsProcessed()
 }
 
 // AddCounts adds b, which may be nil, to sum.
@@ -102,6 +103,7 @@ func AddCounts(sum, b *enginev1.TaskCounts) {
 	sum.Batches += b.GetBatches()
 	sum.TextsTruncated += b.GetTextsTruncated()
 	sum.RowsFiltered += b.GetRowsFiltered()
+	sum.RowsProcessed += b.GetRowsProcessed()
 }
 
 // NodeView is what the core knows of a node.

@@ -2,6 +2,7 @@ package testcluster_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -129,4 +130,46 @@ func TestEmbedFails(t *testing.T) {
 	loader.SetFaults(fake.Faults{})
 	_, spec = embedJob(t, 100, nil)
 	wait(t, submit(t, c, spec), engine.JobSucceeded)
+}
+
+// TestEmbedProgress looks at a job whose only record batch is with the model, which has made some of its calls.
+func TestEmbedProgress(t *testing.T) {
+	loader := fake.New()
+	c := testcluster.Start(t, testcluster.Options{Workers: 1, Models: func() runtime.Loader { return loader }})
+	gate := make(chan struct{})
+	loader.SetFaults(fake.Faults{Gate: gate})
+	_, spec := embedJob(t, 2000, nil)
+	spec.Batch = &enginev1.Batch{Rows: 2000}
+	spec.GetSteps()[1].GetEmbed().Batch = &enginev1.EmbedBatch{Tokens: "32"}
+	job := submit(t, c, spec)
+	for range 3 {
+		select {
+		case gate <- struct{}{}:
+		case <-withTimeout(t).Done():
+			t.Fatal("the model is not called")
+		}
+	}
+	seen := errors.New("seen")
+	if err := job.Watch(withTimeout(t), func(status *enginev1.Job) error {
+		p := status.GetProgress()
+		if p.GetRowsRead() < 2000 || p.GetRowsProcessed() == 0 {
+			return nil
+		}
+		if p.GetRowsProcessed() >= 2000 || p.GetRowsWritten() != 0 {
+			t.Errorf("a few calls are %v", p)
+		}
+		return seen
+	}); !errors.Is(err, seen) {
+		t.Fatal(err)
+	}
+	loader.SetFaults(fake.Faults{})
+	close(gate)
+	result := wait(t, job, engine.JobSucceeded)
+	status, err := job.Status(withTimeout(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := status.GetProgress(); p.GetRowsProcessed() != result.RowsRead || result.RowsRead != 2000 {
+		t.Errorf("the job has ended with %v", p)
+	}
 }

@@ -42,6 +42,9 @@ type Config struct {
 	// Parallel is how many calls of the model run beside each other. Zero means 1. On a CPU as many calls of one thread each are
 	// faster than one call of as many threads, which wait for each other many times in each layer.
 	Parallel int
+	// Done, if not nil, is called when a call of the model has ended well, with how many texts it was for; by several goroutines if calls
+	// run beside each other.
+	Done func(texts int)
 }
 
 // Embedder embeds texts. One goroutine at a time calls Run, and may do so while others fill batches. The vectors do not depend on

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -368,8 +369,12 @@ func TestShortMemory(t *testing.T) {
 func TestParallel(t *testing.T) {
 	letters := strings.Split("a b c d e f g h i j k l m n o p q r s t u v w x y z", " ") // of three tokens each
 	g := newGraph()
-	e := newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), BatchTokens: 1000, Parallel: 3})
+	var done atomic.Int64
+	e := newEmbedder(t, embedding.Config{Model: g, Spec: spec(model.PoolMean), BatchTokens: 1000, Parallel: 3, Done: func(texts int) { done.Add(int64(texts)) }})
 	embed(t, e, letters...)
+	if done.Load() != 26 {
+		t.Errorf("told of %d of 26 texts", done.Load())
+	}
 	sizes := []int64{}
 	for _, c := range g.calls {
 		sizes = append(sizes, c[0])

@@ -209,6 +209,9 @@ func (l *lane) run(ctx context.Context, q *queue) {
 		l.e.stats.PaddedTokens += padded
 		l.e.stats.Calls++
 		q.mu.Unlock()
+		if done := l.e.config.Done; done != nil {
+			done(len(texts))
+		}
 	}
 }
 

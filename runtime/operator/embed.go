@@ -92,6 +92,9 @@ type EmbedBatch struct {
 	joined        []byte
 }
 
+// Texts is how many distinct texts the model is given.
+func (b *EmbedBatch) Texts() int { return b.texts.Len() }
+
 // Schema implements Operator.
 func (o *Embed) Schema() *arrow.Schema { return o.out }
 

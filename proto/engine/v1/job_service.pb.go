@@ -1259,7 +1259,9 @@ type JobProgress struct {
 	// Texts that steps embed have cut, because the model takes no more tokens.
 	TextsTruncated int64 `protobuf:"varint,14,opt,name=texts_truncated,json=textsTruncated,proto3" json:"texts_truncated,omitempty"`
 	// Rows that steps filter have left out. Of committed tasks, rows_read = rows_written + rows_rejected + rows_filtered.
-	RowsFiltered  int64 `protobuf:"varint,15,opt,name=rows_filtered,json=rowsFiltered,proto3" json:"rows_filtered,omitempty"`
+	RowsFiltered int64 `protobuf:"varint,15,opt,name=rows_filtered,json=rowsFiltered,proto3" json:"rows_filtered,omitempty"`
+	// Rows that the steps are through with, written or not: while a model works on a record batch, fewer than rows_read.
+	RowsProcessed int64 `protobuf:"varint,16,opt,name=rows_processed,json=rowsProcessed,proto3" json:"rows_processed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1395,6 +1397,13 @@ func (x *JobProgress) GetTextsTruncated() int64 {
 func (x *JobProgress) GetRowsFiltered() int64 {
 	if x != nil {
 		return x.RowsFiltered
+	}
+	return 0
+}
+
+func (x *JobProgress) GetRowsProcessed() int64 {
+	if x != nil {
+		return x.RowsProcessed
 	}
 	return 0
 }
@@ -1591,7 +1600,7 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\finputs_known\x18\x14 \x01(\x03R\vinputsKnown\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x04\n" +
 	"\vJobProgress\x12\x1f\n" +
 	"\vtasks_total\x18\x01 \x01(\x03R\n" +
 	"tasksTotal\x12\x1d\n" +
@@ -1613,7 +1622,8 @@ const file_engine_v1_job_service_proto_rawDesc = "" +
 	"\vsplits_done\x18\r \x01(\x03R\n" +
 	"splitsDone\x12'\n" +
 	"\x0ftexts_truncated\x18\x0e \x01(\x03R\x0etextsTruncated\x12#\n" +
-	"\rrows_filtered\x18\x0f \x01(\x03R\frowsFiltered\"\xb6\x01\n" +
+	"\rrows_filtered\x18\x0f \x01(\x03R\frowsFiltered\x12%\n" +
+	"\x0erows_processed\x18\x10 \x01(\x03R\rrowsProcessed\"\xb6\x01\n" +
 	"\n" +
 	"OutputFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +

@@ -444,7 +444,9 @@ type TaskCounts struct {
 	// Texts that steps embed have cut, because the model takes no more tokens.
 	TextsTruncated int64 `protobuf:"varint,7,opt,name=texts_truncated,json=textsTruncated,proto3" json:"texts_truncated,omitempty"`
 	// Rows that steps filter have left out. When an attempt ends, rows_read = rows_written + rows_rejected + rows_filtered.
-	RowsFiltered  int64 `protobuf:"varint,8,opt,name=rows_filtered,json=rowsFiltered,proto3" json:"rows_filtered,omitempty"`
+	RowsFiltered int64 `protobuf:"varint,8,opt,name=rows_filtered,json=rowsFiltered,proto3" json:"rows_filtered,omitempty"`
+	// Rows that the steps are through with, written or not: while a model works on a record batch, fewer than are read. Of attempts that run.
+	RowsProcessed int64 `protobuf:"varint,9,opt,name=rows_processed,json=rowsProcessed,proto3" json:"rows_processed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +533,13 @@ func (x *TaskCounts) GetTextsTruncated() int64 {
 func (x *TaskCounts) GetRowsFiltered() int64 {
 	if x != nil {
 		return x.RowsFiltered
+	}
+	return 0
+}
+
+func (x *TaskCounts) GetRowsProcessed() int64 {
+	if x != nil {
+		return x.RowsProcessed
 	}
 	return 0
 }
@@ -2368,7 +2377,7 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\x06counts\x18\x02 \x01(\v2\x15.engine.v1.TaskCountsR\x06counts\x12\x1f\n" +
 	"\vgpu_devices\x18\x03 \x03(\x05R\n" +
 	"gpuDevices\x12\x16\n" +
-	"\x06lapsed\x18\x04 \x01(\bR\x06lapsed\"\x9d\x02\n" +
+	"\x06lapsed\x18\x04 \x01(\bR\x06lapsed\"\xc4\x02\n" +
 	"\n" +
 	"TaskCounts\x12\x1b\n" +
 	"\trows_read\x18\x01 \x01(\x03R\browsRead\x12!\n" +
@@ -2379,7 +2388,8 @@ const file_engine_v1_worker_service_proto_rawDesc = "" +
 	"\rbytes_written\x18\x05 \x01(\x03R\fbytesWritten\x12\x18\n" +
 	"\abatches\x18\x06 \x01(\x03R\abatches\x12'\n" +
 	"\x0ftexts_truncated\x18\a \x01(\x03R\x0etextsTruncated\x12#\n" +
-	"\rrows_filtered\x18\b \x01(\x03R\frowsFiltered\"\x81\x03\n" +
+	"\rrows_filtered\x18\b \x01(\x03R\frowsFiltered\x12%\n" +
+	"\x0erows_processed\x18\t \x01(\x03R\rrowsProcessed\"\x81\x03\n" +
 	"\n" +
 	"TaskResult\x12)\n" +
 	"\x05lease\x18\x01 \x01(\v2\x13.engine.v1.LeaseRefR\x05lease\x12-\n" +

@@ -54,6 +54,7 @@ class Progress:
         tasks_done: tasks whose output is committed.
         tasks_running: tasks that a worker holds now.
         rows_read: rows read from the source.
+        rows_processed: rows that the steps are through with; while a model works on a record batch, fewer than rows_read.
         rows_written: rows written to the sink.
         rows_rejected: rows set aside because they do not fit.
         rows_filtered: rows that steps filter have left out.
@@ -68,6 +69,7 @@ class Progress:
     tasks_done: int = 0
     tasks_running: int = 0
     rows_read: int = 0
+    rows_processed: int = 0
     rows_written: int = 0
     rows_rejected: int = 0
     rows_filtered: int = 0
@@ -80,7 +82,8 @@ class Progress:
     def fraction(self) -> float:
         """How much is done, from 0 to 1; 0 before the job is planned."""
         if self.bytes_total > 0:
-            return min(1.0, self.bytes_read / self.bytes_total)
+            # What is read ahead of a model is not done yet.
+            return min(1.0, self.bytes_read / self.bytes_total * self.rows_processed / max(1, self.rows_read))
         return self.tasks_done / self.tasks_total if self.tasks_total else 0.0
 
 

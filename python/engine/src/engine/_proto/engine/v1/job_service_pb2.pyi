@@ -232,7 +232,7 @@ class Job(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., submission_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., submit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFile, _Mapping]]] = ..., source_columns: _Optional[_Iterable[_Union[_job_pb2.ColumnInfo, _Mapping]]] = ..., output_columns: _Optional[_Iterable[_Union[_job_pb2.ColumnInfo, _Mapping]]] = ..., resumptions: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., cached_from: _Optional[str] = ..., only_new: bool = ..., inputs: _Optional[int] = ..., inputs_known: _Optional[int] = ...) -> None: ...
 
 class JobProgress(_message.Message):
-    __slots__ = ("tasks_total", "tasks_done", "tasks_running", "rows_read", "rows_written", "rows_rejected", "bytes_read", "bytes_written", "batches", "bytes_total", "attempts_lost", "splits_total", "splits_done", "texts_truncated", "rows_filtered")
+    __slots__ = ("tasks_total", "tasks_done", "tasks_running", "rows_read", "rows_written", "rows_rejected", "bytes_read", "bytes_written", "batches", "bytes_total", "attempts_lost", "splits_total", "splits_done", "texts_truncated", "rows_filtered", "rows_processed")
     TASKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     TASKS_DONE_FIELD_NUMBER: _ClassVar[int]
     TASKS_RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +248,7 @@ class JobProgress(_message.Message):
     SPLITS_DONE_FIELD_NUMBER: _ClassVar[int]
     TEXTS_TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ROWS_FILTERED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PROCESSED_FIELD_NUMBER: _ClassVar[int]
     tasks_total: int
     tasks_done: int
     tasks_running: int
@@ -263,7 +264,8 @@ class JobProgress(_message.Message):
     splits_done: int
     texts_truncated: int
     rows_filtered: int
-    def __init__(self, tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., tasks_running: _Optional[int] = ..., rows_read: _Optional[int] = ..., rows_written: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., bytes_read: _Optional[int] = ..., bytes_written: _Optional[int] = ..., batches: _Optional[int] = ..., bytes_total: _Optional[int] = ..., attempts_lost: _Optional[int] = ..., splits_total: _Optional[int] = ..., splits_done: _Optional[int] = ..., texts_truncated: _Optional[int] = ..., rows_filtered: _Optional[int] = ...) -> None: ...
+    rows_processed: int
+    def __init__(self, tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., tasks_running: _Optional[int] = ..., rows_read: _Optional[int] = ..., rows_written: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., bytes_read: _Optional[int] = ..., bytes_written: _Optional[int] = ..., batches: _Optional[int] = ..., bytes_total: _Optional[int] = ..., attempts_lost: _Optional[int] = ..., splits_total: _Optional[int] = ..., splits_done: _Optional[int] = ..., texts_truncated: _Optional[int] = ..., rows_filtered: _Optional[int] = ..., rows_processed: _Optional[int] = ...) -> None: ...
 
 class OutputFile(_message.Message):
     __slots__ = ("path", "rows", "size_bytes", "object_id", "checkpoint", "pin", "sink")
