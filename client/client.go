@@ -23,6 +23,7 @@ import (
 type Client struct {
 	jobs    enginev1.JobServiceClient
 	cluster enginev1.ClusterServiceClient
+	access  enginev1.AccessServiceClient
 	objects *objects
 	tasks   *tasks
 	conn    io.Closer
@@ -31,7 +32,11 @@ type Client struct {
 // Option changes how Dial connects.
 type Option func(*dialOptions)
 
-type dialOptions struct{ grpc []grpc.DialOption }
+type dialOptions struct {
+	grpc []grpc.DialOption
+	// token returns the token to show; nil if the options name none.
+	token func() (string, error)
+}
 
 // WithGRPCOptions adds options of the gRPC connection, such as a dialer.
 func WithGRPCOptions(options ...grpc.DialOption) Option {
@@ -46,12 +51,17 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 	for _, option := range options {
 		option(&o)
 	}
-	conn, err := rpc.DialHeads(address, o.grpc...)
+	token, err := o.tokenOptions()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := rpc.DialHeads(address, append(token, o.grpc...)...)
 	if err != nil {
 		return nil, err
 	}
 	c := New(conn)
 	c.conn = conn
+	c.objects.farOptions = token
 	return c, nil
 }
 
@@ -59,7 +69,7 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 // connection was made by Dial or by a node.
 func New(conn grpc.ClientConnInterface) *Client {
 	objects := newObjects(conn)
-	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), objects: objects, tasks: newTasks(conn, objects)}
+	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), access: enginev1.NewAccessServiceClient(conn), objects: objects, tasks: newTasks(conn, objects)}
 }
 
 // Close ends the client's session, and with it its tasks and the references to objects that it holds, and frees the connections that the

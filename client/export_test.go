@@ -20,7 +20,7 @@ func (c *Client) ReplaceStores(host string, near func(ctx context.Context, socke
 
 // UseStores undoes ReplaceStores.
 func (c *Client) UseStores() {
-	c.objects.host, c.objects.dialNear, c.objects.dialFar = hostid.ID(), c.objects.openNear, openFar
+	c.objects.host, c.objects.dialNear, c.objects.dialFar = hostid.ID(), c.objects.openNear, c.objects.openFar
 }
 
 // PretendHost makes the client believe that it runs on another host than it does.

@@ -49,6 +49,8 @@ type objects struct {
 	host     string
 	dialNear func(ctx context.Context, socket string) (nearStore, error)
 	dialFar  func(ctx context.Context, address string) (farStore, error)
+	// farOptions are those of connections to stores over the network. They are set before the first.
+	farOptions []grpc.DialOption
 	// spread chooses among the stores of this machine, so that its clients share them.
 	spread int
 
@@ -93,7 +95,7 @@ func newObjects(conn grpc.ClientConnInterface) *objects {
 		heard: o.heard,
 	}
 	o.session.name.Store(newSessionID())
-	o.dialNear, o.dialFar = o.openNear, openFar
+	o.dialNear, o.dialFar = o.openNear, o.openFar
 	return o
 }
 
@@ -108,8 +110,8 @@ func (o *objects) openNear(ctx context.Context, socket string) (nearStore, error
 	return store, nil
 }
 
-func openFar(ctx context.Context, address string) (farStore, error) {
-	store, err := transfer.Dial(ctx, address)
+func (o *objects) openFar(ctx context.Context, address string) (farStore, error) {
+	store, err := transfer.Dial(ctx, address, o.farOptions...)
 	if err != nil {
 		return nil, err
 	}

@@ -26,11 +26,14 @@ import (
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/observe"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/head/tokens"
 	"github.com/f708428e/engine/head/web"
 	"github.com/f708428e/engine/internal/gossip"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/raftnet"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/access"
+	"github.com/f708428e/engine/internal/security/audit"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -78,6 +81,8 @@ type Config struct {
 	// taken. Empty means that it finds out by their leases alone.
 	Gossip       string
 	GossipOrFree bool
+	// Access says who may call.
+	Access AccessConfig
 	// Embedded says that the head and its only worker live and die together: nobody can hold a lease of an earlier term, and a request
 	// that the worker cannot meet fails the job at once. No other head can join.
 	Embedded bool
@@ -93,6 +98,10 @@ type Head struct {
 	logs    *joblog.Book
 	gate    *gate
 	metrics *observe.Metrics
+	// book knows the tokens, guard stands before all services, and audit, which an embedded head has not, keeps what they did.
+	book  *tokens.Book
+	guard *access.Guard
+	audit *audit.Log
 	// events is nil if no history is kept; it writes to bucket.
 	events *history.Log
 	bucket blob.Bucket
@@ -143,7 +152,7 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 	if !config.Embedded {
 		h.mux = raftnet.Split(listener, config.Logger)
 		listener = h.mux.Rest()
-		transport := raftnet.NewTransport(h.mux, h.address, h.config.CheckAddress)
+		transport := raftnet.NewTransport(h.mux, h.address, h.config.CheckAddress, nil)
 		storeConfig.Transport = transport
 		defer func() {
 			if h.store == nil {
@@ -158,6 +167,9 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 		h.mux.SetID(h.store.HeadID())
 	}
 	h.warnOfLog()
+	if err := h.openGuard(ctx); err != nil {
+		return nil, errors.Join(err, h.cleanUp(ctx))
+	}
 	h.serveAll(listener)
 	if err := h.keepHistory(ctx); err != nil {
 		return nil, errors.Join(err, h.cleanUp(ctx))
@@ -215,15 +227,19 @@ func (h *Head) keepHistory(ctx context.Context) (err error) {
 func (h *Head) serveAll(listener net.Listener) {
 	h.metrics = observe.New(h.store, h.config.Version)
 	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
-	h.grpc = rpc.NewServer(h.config.Logger, h.metrics.ServerOptions()...)
+	h.grpc = rpc.NewServer(h.config.Logger, append(h.metrics.ServerOptions(), h.guard.ServerOptions()...)...)
 	if h.config.WebListener != nil {
 		h.web = "http://" + h.config.WebListener.Addr().String()
-		h.http = web.NewServer(web.Handler(h.isReady, h.metrics.Handler(), pages{h.gate}))
+		routes := h.guard.NewWeb(h.webHosts()...)
+		web.Register(routes, h.isReady, h.metrics.Handler(), pages{h.gate})
+		h.http = web.NewServer(routes)
+		h.http.ConnContext = access.ConnContext
 	}
 	heads := api.NewHeads(h.store, h.address, h.gate.isOpen, h.config.CheckAddress)
 	h.gate.register(h.grpc, &enginev1.ClusterService_ServiceDesc, heads, "ListHeads", "AddHead", "RemoveHead")
 	for _, desc := range []*grpc.ServiceDesc{
 		&enginev1.JobService_ServiceDesc, &enginev1.TaskService_ServiceDesc, &enginev1.ObjectService_ServiceDesc, &enginev1.WorkerService_ServiceDesc,
+		&enginev1.AccessService_ServiceDesc,
 	} {
 		h.gate.register(h.grpc, desc, nil)
 	}
@@ -236,13 +252,13 @@ func (h *Head) serveAll(listener net.Listener) {
 			return nil
 		}
 	}
-	h.serve.Go("grpc", serve(listener))
+	h.serve.Go("grpc", serve(h.guard.Listen(listener)))
 	if local := h.config.LocalListener; local != nil {
 		h.serve.Go("local grpc", serve(local))
 	}
 	if h.http != nil {
 		h.serve.Go("web", func(context.Context) error {
-			if err := h.http.Serve(h.config.WebListener); !errors.Is(err, http.ErrServerClosed) {
+			if err := h.http.Serve(h.guard.Listen(h.config.WebListener)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve web port: %w", err)
 			}
 			return nil
@@ -365,11 +381,13 @@ func (h *Head) Stop(ctx context.Context) error {
 // end ends everything, in the order in which it depends on each other.
 func (h *Head) end(ctx context.Context) error {
 	err := h.reigns.Stop(ctx)
-	h.grpc.Stop()
+	if h.grpc != nil {
+		h.grpc.Stop()
+	}
 	if h.http != nil {
 		err = errors.Join(err, h.http.Close())
 	}
-	err = errors.Join(err, h.serve.Stop(ctx), h.store.Close())
+	err = errors.Join(err, h.serve.Stop(ctx), h.audit.Close(), h.store.Close())
 	if h.bucket != nil {
 		err = errors.Join(err, h.bucket.Close())
 	}

@@ -96,6 +96,7 @@ func (h *Head) newReign(term state.Term) *reign {
 	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.config.EventLog, h.started))
 	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger, h.Gossip()))
 	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
+	enginev1.RegisterAccessServiceServer(r.court, api.NewAccess(h.store, h.book))
 	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))
 	r.serve.Go("tick", dispatcher.Run)
 	r.serve.Go("objects", directory.Run)

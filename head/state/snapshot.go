@@ -33,7 +33,7 @@ func (s *State) Snapshot() *enginev1.Snapshot {
 
 // header is the part of a snapshot that is not of one job.
 func (s *State) header() *enginev1.Snapshot {
-	return &enginev1.Snapshot{Term: s.Term, ClusterId: s.ClusterID, Queues: s.Queues(), Draining: s.Draining()}
+	return &enginev1.Snapshot{Term: s.Term, ClusterId: s.ClusterID, Queues: s.Queues(), Draining: s.Draining(), Tokens: s.Tokens(), Trust: s.trust}
 }
 
 func (j *Job) snapshot() *enginev1.JobSnapshot {
@@ -72,6 +72,15 @@ func (s *State) add(part *enginev1.Snapshot) error {
 			return err
 		}
 	}
+	for _, token := range part.GetTokens() {
+		if id := token.GetToken().GetTokenId(); id == "" || s.tokens[id] != nil {
+			return contradiction("token %q is in the snapshot twice, or has no id", id)
+		}
+		s.keepToken(token)
+	}
+	if trust := part.GetTrust(); trust != nil {
+		s.trust = trust
+	}
 	for _, saved := range part.GetJobs() {
 		if err := s.addJob(saved); err != nil {
 			return err
@@ -107,6 +116,7 @@ func (s *State) clone() *State {
 		Term: s.Term, ClusterID: s.ClusterID, owner: new(owner),
 		jobs: maps.Clone(s.jobs), order: slices.Clone(s.order), bySubmission: maps.Clone(s.bySubmission),
 		queues: maps.Clone(s.queues), draining: maps.Clone(s.draining),
+		tokens: maps.Clone(s.tokens), tokenOrder: slices.Clone(s.tokenOrder), trust: s.trust,
 	}
 }
 

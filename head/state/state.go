@@ -28,6 +28,11 @@ type State struct {
 	bySubmission map[string]engine.JobID
 	queues       map[string]*enginev1.Queue
 	draining     map[string]*enginev1.NodeDraining
+	// tokens are by their ids, which tokenOrder has in the order of their creation.
+	tokens     map[string]*enginev1.TokenCreated
+	tokenOrder []string
+	// trust is nil in a cluster without an authority of its own.
+	trust *enginev1.Trust
 	// owner marks the jobs that are this state's alone; the others are shared with a clone, and are copied before they change.
 	owner *owner
 }
@@ -85,7 +90,7 @@ func New() *State {
 	return &State{
 		jobs: map[engine.JobID]*Job{}, bySubmission: map[string]engine.JobID{},
 		queues: map[string]*enginev1.Queue{}, draining: map[string]*enginev1.NodeDraining{},
-		owner: new(owner),
+		tokens: map[string]*enginev1.TokenCreated{}, owner: new(owner),
 	}
 }
 
@@ -140,6 +145,10 @@ func (s *State) Draining() []*enginev1.NodeDraining {
 	}
 	return nodes
 }
+
+// Trust is what the heads agree on about certificates; nil in a cluster without an authority of its own. It may be kept, and must not be
+// changed.
+func (s *State) Trust() *enginev1.Trust { return s.trust }
 
 // Apply takes in one entry. An entry that contradicts the state, or whose kind is unknown, is an error of kind engine.KindCorrupt
 // and changes nothing.
@@ -210,6 +219,13 @@ func (s *State) Apply(entry *enginev1.LogEntry) error {
 			return contradiction("node %q has drained but was not to", id)
 		}
 		delete(s.draining, id)
+		return nil
+	case *enginev1.LogEntry_TokenCreated:
+		return s.createToken(fact.TokenCreated, at)
+	case *enginev1.LogEntry_TokenRevoked:
+		return s.revokeToken(fact.TokenRevoked.GetTokenId(), at)
+	case *enginev1.LogEntry_Trust:
+		s.trust = fact.Trust
 		return nil
 	case *enginev1.LogEntry_Snapshot:
 		fresh := New()

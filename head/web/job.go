@@ -99,6 +99,8 @@ func refuse(w http.ResponseWriter, err error) {
 	switch engine.KindOf(err) {
 	case engine.KindNotFound:
 		status = http.StatusNotFound
+	case engine.KindPermission:
+		status = http.StatusForbidden
 	case engine.KindUnavailable, engine.KindDeadline, engine.KindCanceled:
 		status = http.StatusServiceUnavailable
 	case engine.KindInvalidArgument:

@@ -35,7 +35,8 @@ func (o one) ReadJob(_ context.Context, id string, lines int) (*enginev1.Job, []
 func get(t *testing.T, jobs web.Jobs, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	handler := web.Handler(func() bool { return true }, http.NotFoundHandler(), jobs)
+	handler := http.NewServeMux()
+	web.Register(handler, func() bool { return true }, http.NotFoundHandler(), jobs)
 	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
 	return recorder
 }

@@ -7,14 +7,20 @@ import (
 	"time"
 )
 
-// Handler answers /healthz (the process lives), /readyz (ready is true), /metrics, and /jobs/ID. Everything else is not found.
-func Handler(ready func() bool, metrics http.Handler, jobs Jobs) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, true) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
-	mux.Handle("GET /metrics", metrics)
-	mux.HandleFunc("GET /jobs/{id...}", serveJob(jobs))
-	return mux
+// Router takes routes, by the patterns of http.ServeMux. One that stands before the world, access.Web, has a rule for each.
+type Router interface {
+	Handle(pattern string, handler http.Handler)
+}
+
+// Register adds what there is to a router: /healthz (the process lives), /readyz (ready is true), /metrics, and /jobs/ID.
+func Register(router Router, ready func() bool, metrics http.Handler, jobs Jobs) {
+	probe := func(ok func() bool) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, ok()) })
+	}
+	router.Handle("GET /healthz", probe(func() bool { return true }))
+	router.Handle("GET /readyz", probe(ready))
+	router.Handle("GET /metrics", metrics)
+	router.Handle("GET /jobs/{id...}", serveJob(jobs))
 }
 
 // answer writes the probe's result. A client that has gone away cannot be told.

@@ -46,14 +46,20 @@ func (s *Service) DoAction(action *flight.Action, stream flight.FlightService_Do
 		if err != nil {
 			return err
 		}
+		info, ok := s.config.Store.Info(id)
+		if !ok {
+			return engine.Errorf(engine.KindNotFound, op, id.String(), "this node has no copy of the object")
+		}
+		if err := s.config.MayUse(stream.Context(), op, id.String(), info.Domain); err != nil {
+			return err
+		}
 		if action.GetType() == ActionChecksum {
 			if _, err := s.config.Store.Checksum(stream.Context(), id); err != nil {
 				return err
 			}
-		}
-		info, ok := s.config.Store.Info(id)
-		if !ok {
-			return engine.Errorf(engine.KindNotFound, op, id.String(), "this node has no copy of the object")
+			if info, ok = s.config.Store.Info(id); !ok {
+				return engine.Errorf(engine.KindNotFound, op, id.String(), "this node has no copy of the object any more")
+			}
 		}
 		body, err := json.Marshal(toJSON(info))
 		if err != nil {
@@ -73,6 +79,11 @@ func (s *Service) deleteObjects(ctx context.Context, op string, refs []string) e
 		var err error
 		if ids[i], err = s.parseRef(op, text); err != nil {
 			return err
+		}
+		if info, ok := s.config.Store.Info(ids[i]); ok {
+			if err := s.config.MayUse(ctx, op, text, info.Domain); err != nil {
+				return err
+			}
 		}
 	}
 	if s.config.Delete != nil {

@@ -84,7 +84,8 @@ func (s *Service) waitToPut(ctx context.Context) error {
 func (s *Service) putBatches(stream flight.FlightService_DoPutServer, source *messages, first *incoming, id engine.ObjectID) error {
 	const op = "put object"
 	ctx := stream.Context()
-	owner, err := s.newObject(ctx, id)
+	domain := s.config.Home(ctx)
+	owner, err := s.newObject(ctx, id, domain)
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (s *Service) putBatches(stream flight.FlightService_DoPutServer, source *me
 	}
 	defer encoding.Release()
 	pending, err := s.config.Store.Create(ctx, objectstore.Creation{
-		ID: id, SizeBytes: encoding.SizeBytes(), Domain: objectstore.DefaultDomain, Owner: owner,
+		ID: id, SizeBytes: encoding.SizeBytes(), Domain: domain, Owner: owner,
 	})
 	if err != nil {
 		return err
@@ -133,8 +134,11 @@ func (s *Service) putBatches(stream flight.FlightService_DoPutServer, source *me
 	return stream.Send(&flight.PutResult{AppMetadata: []byte(id.String())})
 }
 
-// newObject returns who will own an object, which must not exist.
-func (s *Service) newObject(ctx context.Context, id engine.ObjectID) (engine.ObjectOwner, error) {
+// newObject returns who will own an object of a domain, which must not exist.
+func (s *Service) newObject(ctx context.Context, id engine.ObjectID, domain string) (engine.ObjectOwner, error) {
+	if err := s.config.MayUse(ctx, "put object", id.String(), domain); err != nil {
+		return engine.ObjectOwner{}, err
+	}
 	if _, ok := s.config.Store.Info(id); ok {
 		return engine.ObjectOwner{}, engine.Errorf(engine.KindConflict, "put object", id.String(), "the object exists")
 	}
@@ -145,7 +149,10 @@ func (s *Service) newObject(ctx context.Context, id engine.ObjectID) (engine.Obj
 func (s *Service) putRaw(stream flight.FlightService_DoPutServer, source *messages, first *incoming, put rawPut) error {
 	const op = "put object"
 	id, ctx := put.id.String(), stream.Context()
-	owner, err := s.newObject(ctx, put.id)
+	if put.domain == "" {
+		put.domain = s.config.Home(ctx)
+	}
+	owner, err := s.newObject(ctx, put.id, put.domain)
 	if err != nil {
 		return err
 	}

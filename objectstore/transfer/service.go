@@ -37,6 +37,11 @@ type ServiceConfig struct {
 	// DefaultOwner says who owns what a client puts, or why nobody can; it is called before anything is received. A pin with an empty id
 	// gets the object's id. Nil means OwnerOf, which believes in every session.
 	DefaultOwner func(ctx context.Context) (engine.ObjectOwner, error)
+	// MayUse decides whether the caller of a handler may read, delete, or put an object of a security domain; op names what it does, and id
+	// the object. Nil means that everybody may.
+	MayUse func(ctx context.Context, op, id, domain string) error
+	// Home returns the security domain of what a caller puts without naming one. Nil means objectstore.DefaultDomain.
+	Home func(ctx context.Context) string
 	// MaxBytesInFlight bounds the memory outside of the store that puts of unknown size take together; such an object may have half of
 	// it. Zero means 4 GiB, or the store's capacity if that is less.
 	MaxBytesInFlight int64
@@ -84,6 +89,12 @@ func NewService(config ServiceConfig) *Service {
 	}
 	if config.DefaultOwner == nil {
 		config.DefaultOwner = OwnerOf
+	}
+	if config.MayUse == nil {
+		config.MayUse = func(context.Context, string, string, string) error { return nil }
+	}
+	if config.Home == nil {
+		config.Home = func(context.Context) string { return objectstore.DefaultDomain }
 	}
 	return &Service{
 		config: config, room: newRoom(config.MaxBytesInFlight),
@@ -147,8 +158,20 @@ func (s *Service) checkCluster(op string, ref engine.ObjectRef) error {
 	return nil
 }
 
-// get returns a handle of an object, and brings it here first if need be.
+// get returns a handle of an object that the caller may read, and brings it here first if need be.
 func (s *Service) get(ctx context.Context, id engine.ObjectID, fetch bool) (*objectstore.Handle, error) {
+	handle, err := s.find(ctx, id, fetch)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.config.MayUse(ctx, "get object", id.String(), handle.Info().Domain); err != nil {
+		handle.Release()
+		return nil, err
+	}
+	return handle, nil
+}
+
+func (s *Service) find(ctx context.Context, id engine.ObjectID, fetch bool) (*objectstore.Handle, error) {
 	handle, err := s.config.Store.Get(ctx, id)
 	if err == nil || !fetch || s.config.Fetch == nil || engine.KindOf(err) != engine.KindNotFound {
 		return handle, err
@@ -209,7 +232,7 @@ func (s *Service) ListFlights(criteria *flight.Criteria, stream flight.FlightSer
 		return engine.Errorf(engine.KindInvalidArgument, "list flights", "", "there are no criteria to list objects by; send none")
 	}
 	for _, info := range s.config.Store.List() {
-		if info.State == engine.ObjectPending {
+		if info.State == engine.ObjectPending || s.config.MayUse(stream.Context(), "list flights", info.ID.String(), info.Domain) != nil {
 			continue
 		}
 		if err := stream.Send(s.flightInfo(info, nil)); err != nil {

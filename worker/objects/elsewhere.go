@@ -2,12 +2,14 @@ package objects
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/access"
 	"github.com/f708428e/engine/objectstore/transfer"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -109,8 +111,20 @@ func (o *Objects) ownerOf(ctx context.Context) (engine.ObjectOwner, error) {
 	return owner, engine.WrapError("check session", owner.ID, err)
 }
 
-// deleteEverywhere has the head delete objects.
+// deleteEverywhere has the head delete objects. The head takes them for this worker's to delete, so whether they are the caller's is looked
+// at here.
 func (o *Objects) deleteEverywhere(ctx context.Context, ids []engine.ObjectID) error {
+	if caller := access.Of(ctx); !caller.IsZero() && !caller.IsUnrestricted() {
+		known, err := o.head.DescribeObjects(ctx, &enginev1.DescribeObjectsRequest{ObjectIds: rpc.ObjectIDsToProto(ids)})
+		if err != nil {
+			return err
+		}
+		for _, info := range known.GetObjects() {
+			if err := access.Check(ctx, "delete object", fmt.Sprintf("%x", info.GetObjectId()), info.GetDomain()); err != nil {
+				return err
+			}
+		}
+	}
 	_, err := o.head.DeleteObjects(ctx, &enginev1.DeleteObjectsRequest{ObjectIds: rpc.ObjectIDsToProto(ids)})
 	return err
 }

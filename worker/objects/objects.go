@@ -23,6 +23,8 @@ import (
 	"github.com/f708428e/engine/blob/open"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/access"
+	"github.com/f708428e/engine/internal/security/audit"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/local"
 	"github.com/f708428e/engine/objectstore/spill"
@@ -47,6 +49,8 @@ type Config struct {
 	Flight net.Listener
 	// NoSocket says that no other process of the machine uses the store.
 	NoSocket bool
+	// Audit keeps what callers of the Flight service did and were refused. Nil means that nothing is kept.
+	Audit *audit.Log
 	// HostID tells the processes that may use the socket; see internal/hostid.
 	HostID string
 	// Open opens the bucket of an address. Nil means blob/open without options.
@@ -212,7 +216,7 @@ func (o *Objects) listen(ctx context.Context) error {
 		path := filepath.Join(o.config.DataDir, "sockets", name+".sock")
 		server, err := local.Listen(context.WithoutCancel(ctx), local.ServerConfig{
 			Store: o.store, Path: path, Node: o.config.Node, Cluster: o.Cluster, Fetch: o.Fetch, WaitElsewhere: o.waitElsewhere,
-			Delete: o.deleteEverywhere, Logger: o.config.Logger,
+			Delete: o.deleteEverywhere, MayRead: anyDomain, Logger: o.config.Logger,
 		})
 		switch kind := engine.KindOf(err); {
 		case err == nil:
@@ -232,13 +236,23 @@ func (o *Objects) listen(ctx context.Context) error {
 // serveFlight begins to serve Arrow Flight.
 func (o *Objects) serveFlight() {
 	o.address = o.config.Flight.Addr().String()
-	o.flight = rpc.NewServer(o.config.Logger, transfer.ServerOptions(o.config.CapacityBytes)...)
+	guard := access.NewGuard(access.Config{
+		Credentials: access.NewRemote(enginev1.NewAccessServiceClient(o.config.Conn), nil), Audit: o.config.Audit, Logger: o.config.Logger,
+	})
+	o.flight = rpc.NewServer(o.config.Logger, append(transfer.ServerOptions(o.config.CapacityBytes), guard.ServerOptions()...)...)
 	transfer.Register(o.flight, transfer.NewService(transfer.ServiceConfig{
 		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
-		DefaultOwner: o.ownerOf, Logger: o.config.Logger,
+		DefaultOwner: o.ownerOf, MayUse: access.Check, Home: home, Logger: o.config.Logger,
 	}))
-	o.group.Go("flight", func(context.Context) error { return o.flight.Serve(o.config.Flight) })
+	listener := guard.Listen(o.config.Flight)
+	o.group.Go("flight", func(context.Context) error { return o.flight.Serve(listener) })
 }
+
+// home is the security domain of what a caller of the Flight service puts without naming one.
+func home(ctx context.Context) string { return access.Of(ctx).Home() }
+
+// anyDomain lets the clients of the socket read every object: they are processes of the user whose store it is, or of root.
+func anyDomain(local.Peer, string) error { return nil }
 
 // Store is the worker's store. It lives until Stop.
 func (o *Objects) Store() *objectstore.Store { return o.store }

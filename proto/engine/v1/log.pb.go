@@ -48,6 +48,7 @@ type LogEntry struct {
 	//	*LogEntry_JobFitted
 	//	*LogEntry_TokenCreated
 	//	*LogEntry_TokenRevoked
+	//	*LogEntry_Trust
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,6 +242,15 @@ func (x *LogEntry) GetTokenRevoked() *TokenRevoked {
 	return nil
 }
 
+func (x *LogEntry) GetTrust() *Trust {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_Trust); ok {
+			return x.Trust
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -325,6 +335,11 @@ type LogEntry_TokenRevoked struct {
 	TokenRevoked *TokenRevoked `protobuf:"bytes,21,opt,name=token_revoked,json=tokenRevoked,proto3,oneof"`
 }
 
+type LogEntry_Trust struct {
+	// What the heads agree on about certificates has changed.
+	Trust *Trust `protobuf:"bytes,22,opt,name=trust,proto3,oneof"`
+}
+
 func (*LogEntry_HeadStarted) isLogEntry_Fact() {}
 
 func (*LogEntry_JobAccepted) isLogEntry_Fact() {}
@@ -356,6 +371,8 @@ func (*LogEntry_JobFitted) isLogEntry_Fact() {}
 func (*LogEntry_TokenCreated) isLogEntry_Fact() {}
 
 func (*LogEntry_TokenRevoked) isLogEntry_Fact() {}
+
+func (*LogEntry_Trust) isLogEntry_Fact() {}
 
 // TokenCreated records a token, whose text nobody keeps.
 type TokenCreated struct {
@@ -784,7 +801,12 @@ type JobAccepted struct {
 	// Whether the job leaves out inputs that earlier jobs have read.
 	OnlyNew bool `protobuf:"varint,5,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
 	// What the references of the spec stand for. Not set if the submission brought nothing, and in a snapshot once nobody needs it any more.
-	Secrets       *SealedSecrets `protobuf:"bytes,6,opt,name=secrets,proto3" json:"secrets,omitempty"`
+	Secrets *SealedSecrets `protobuf:"bytes,6,opt,name=secrets,proto3" json:"secrets,omitempty"`
+	// The name of who submitted it. Empty in logs of before there were identities.
+	SubmittedBy string `protobuf:"bytes,10,opt,name=submitted_by,json=submittedBy,proto3" json:"submitted_by,omitempty"`
+	// The queues whose objects it may read, as in Identity: those that its submitter was granted. None in logs of before there were
+	// identities, where it may read all.
+	GrantedQueues []string `protobuf:"bytes,11,rep,name=granted_queues,json=grantedQueues,proto3" json:"granted_queues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -857,6 +879,20 @@ func (x *JobAccepted) GetOnlyNew() bool {
 func (x *JobAccepted) GetSecrets() *SealedSecrets {
 	if x != nil {
 		return x.Secrets
+	}
+	return nil
+}
+
+func (x *JobAccepted) GetSubmittedBy() string {
+	if x != nil {
+		return x.SubmittedBy
+	}
+	return ""
+}
+
+func (x *JobAccepted) GetGrantedQueues() []string {
+	if x != nil {
+		return x.GrantedQueues
 	}
 	return nil
 }
@@ -1480,7 +1516,9 @@ type Snapshot struct {
 	// Nodes that are to drain, in order of their ids.
 	Draining []*NodeDraining `protobuf:"bytes,5,rep,name=draining,proto3" json:"draining,omitempty"`
 	// The tokens, in order of their creation.
-	Tokens        []*TokenCreated `protobuf:"bytes,20,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	Tokens []*TokenCreated `protobuf:"bytes,20,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// What the heads agree on about certificates. Not set in a cluster without an authority of its own.
+	Trust         *Trust `protobuf:"bytes,21,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1553,6 +1591,13 @@ func (x *Snapshot) GetDraining() []*NodeDraining {
 func (x *Snapshot) GetTokens() []*TokenCreated {
 	if x != nil {
 		return x.Tokens
+	}
+	return nil
+}
+
+func (x *Snapshot) GetTrust() *Trust {
+	if x != nil {
+		return x.Trust
 	}
 	return nil
 }
@@ -1688,7 +1733,7 @@ var File_engine_v1_log_proto protoreflect.FileDescriptor
 
 const file_engine_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1eengine/v1/access_service.proto\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\a\n" +
+	"\x13engine/v1/log.proto\x12\tengine.v1\x1a\x1eengine/v1/access_service.proto\x1a\x1fengine/v1/cluster_service.proto\x1a\x15engine/v1/error.proto\x1a\x13engine/v1/fit.proto\x1a\x13engine/v1/job.proto\x1a\x1bengine/v1/job_service.proto\x1a\x1cengine/v1/join_service.proto\x1a\x14engine/v1/plan.proto\x1a\x1eengine/v1/worker_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\b\n" +
 	"\bLogEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12;\n" +
 	"\fhead_started\x18\x02 \x01(\v2\x16.engine.v1.HeadStartedH\x00R\vheadStarted\x12;\n" +
@@ -1711,7 +1756,8 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"job_fitted\x18\x0f \x01(\v2\x14.engine.v1.JobFittedH\x00R\tjobFitted\x12>\n" +
 	"\rtoken_created\x18\x14 \x01(\v2\x17.engine.v1.TokenCreatedH\x00R\ftokenCreated\x12>\n" +
-	"\rtoken_revoked\x18\x15 \x01(\v2\x17.engine.v1.TokenRevokedH\x00R\ftokenRevokedB\x06\n" +
+	"\rtoken_revoked\x18\x15 \x01(\v2\x17.engine.v1.TokenRevokedH\x00R\ftokenRevoked\x12(\n" +
+	"\x05trust\x18\x16 \x01(\v2\x10.engine.v1.TrustH\x00R\x05trustB\x06\n" +
 	"\x04fact\"J\n" +
 	"\fTokenCreated\x12&\n" +
 	"\x05token\x18\x01 \x01(\v2\x10.engine.v1.TokenR\x05token\x12\x12\n" +
@@ -1734,14 +1780,17 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\vHeadStarted\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xe3\x01\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xad\x02\n" +
 	"\vJobAccepted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12&\n" +
 	"\x04spec\x18\x03 \x01(\v2\x12.engine.v1.JobSpecR\x04spec\x12!\n" +
 	"\ftrace_parent\x18\x04 \x01(\tR\vtraceParent\x12\x19\n" +
 	"\bonly_new\x18\x05 \x01(\bR\aonlyNew\x122\n" +
-	"\asecrets\x18\x06 \x01(\v2\x18.engine.v1.SealedSecretsR\asecrets\">\n" +
+	"\asecrets\x18\x06 \x01(\v2\x18.engine.v1.SealedSecretsR\asecrets\x12!\n" +
+	"\fsubmitted_by\x18\n" +
+	" \x01(\tR\vsubmittedBy\x12%\n" +
+	"\x0egranted_queues\x18\v \x03(\tR\rgrantedQueues\">\n" +
 	"\rSealedSecrets\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
 	"\x06sealed\x18\x02 \x01(\fR\x06sealed\"\x81\x01\n" +
@@ -1785,7 +1834,7 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x122\n" +
 	"\asecrets\x18\x02 \x01(\v2\x18.engine.v1.SealedSecretsR\asecrets\"%\n" +
 	"\fJobForgotten\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xf9\x01\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xa1\x02\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
@@ -1793,7 +1842,8 @@ const file_engine_v1_log_proto_rawDesc = "" +
 	"\x04jobs\x18\x03 \x03(\v2\x16.engine.v1.JobSnapshotR\x04jobs\x12(\n" +
 	"\x06queues\x18\x04 \x03(\v2\x10.engine.v1.QueueR\x06queues\x123\n" +
 	"\bdraining\x18\x05 \x03(\v2\x17.engine.v1.NodeDrainingR\bdraining\x12/\n" +
-	"\x06tokens\x18\x14 \x03(\v2\x17.engine.v1.TokenCreatedR\x06tokens\"\x85\x04\n" +
+	"\x06tokens\x18\x14 \x03(\v2\x17.engine.v1.TokenCreatedR\x06tokens\x12&\n" +
+	"\x05trust\x18\x15 \x01(\v2\x10.engine.v1.TrustR\x05trust\"\x85\x04\n" +
 	"\vJobSnapshot\x122\n" +
 	"\baccepted\x18\x01 \x01(\v2\x16.engine.v1.JobAcceptedR\baccepted\x12;\n" +
 	"\vsubmit_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1848,17 +1898,18 @@ var file_engine_v1_log_proto_goTypes = []any{
 	(*JobSnapshot)(nil),           // 21: engine.v1.JobSnapshot
 	nil,                           // 22: engine.v1.Secrets.ValuesEntry
 	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*Token)(nil),                 // 24: engine.v1.Token
-	(*Queue)(nil),                 // 25: engine.v1.Queue
-	(*JobSpec)(nil),               // 26: engine.v1.JobSpec
-	(*Plan)(nil),                  // 27: engine.v1.Plan
-	(*FittedColumn)(nil),          // 28: engine.v1.FittedColumn
-	(*ColumnInfo)(nil),            // 29: engine.v1.ColumnInfo
-	(*TaskCounts)(nil),            // 30: engine.v1.TaskCounts
-	(*PartInfo)(nil),              // 31: engine.v1.PartInfo
-	(JobState)(0),                 // 32: engine.v1.JobState
-	(*Error)(nil),                 // 33: engine.v1.Error
-	(*OutputFile)(nil),            // 34: engine.v1.OutputFile
+	(*Trust)(nil),                 // 24: engine.v1.Trust
+	(*Token)(nil),                 // 25: engine.v1.Token
+	(*Queue)(nil),                 // 26: engine.v1.Queue
+	(*JobSpec)(nil),               // 27: engine.v1.JobSpec
+	(*Plan)(nil),                  // 28: engine.v1.Plan
+	(*FittedColumn)(nil),          // 29: engine.v1.FittedColumn
+	(*ColumnInfo)(nil),            // 30: engine.v1.ColumnInfo
+	(*TaskCounts)(nil),            // 31: engine.v1.TaskCounts
+	(*PartInfo)(nil),              // 32: engine.v1.PartInfo
+	(JobState)(0),                 // 33: engine.v1.JobState
+	(*Error)(nil),                 // 34: engine.v1.Error
+	(*OutputFile)(nil),            // 35: engine.v1.OutputFile
 }
 var file_engine_v1_log_proto_depIdxs = []int32{
 	23, // 0: engine.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
@@ -1878,41 +1929,43 @@ var file_engine_v1_log_proto_depIdxs = []int32{
 	13, // 14: engine.v1.LogEntry.job_fitted:type_name -> engine.v1.JobFitted
 	1,  // 15: engine.v1.LogEntry.token_created:type_name -> engine.v1.TokenCreated
 	2,  // 16: engine.v1.LogEntry.token_revoked:type_name -> engine.v1.TokenRevoked
-	24, // 17: engine.v1.TokenCreated.token:type_name -> engine.v1.Token
-	0,  // 18: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
-	25, // 19: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
-	23, // 20: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
-	26, // 21: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
-	10, // 22: engine.v1.JobAccepted.secrets:type_name -> engine.v1.SealedSecrets
-	22, // 23: engine.v1.Secrets.values:type_name -> engine.v1.Secrets.ValuesEntry
-	27, // 24: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
-	28, // 25: engine.v1.JobFitted.columns:type_name -> engine.v1.FittedColumn
-	29, // 26: engine.v1.JobFitted.output_columns:type_name -> engine.v1.ColumnInfo
-	30, // 27: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
-	31, // 28: engine.v1.TaskCommitted.parts:type_name -> engine.v1.PartInfo
-	32, // 29: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
-	33, // 30: engine.v1.JobEnded.error:type_name -> engine.v1.Error
-	17, // 31: engine.v1.JobEnded.cached:type_name -> engine.v1.CachedOutput
-	34, // 32: engine.v1.CachedOutput.outputs:type_name -> engine.v1.OutputFile
-	10, // 33: engine.v1.JobResumed.secrets:type_name -> engine.v1.SealedSecrets
-	21, // 34: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
-	25, // 35: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
-	6,  // 36: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
-	1,  // 37: engine.v1.Snapshot.tokens:type_name -> engine.v1.TokenCreated
-	9,  // 38: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
-	23, // 39: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
-	27, // 40: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
-	23, // 41: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
-	15, // 42: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
-	16, // 43: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
-	23, // 44: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
-	23, // 45: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
-	13, // 46: engine.v1.JobSnapshot.fitted:type_name -> engine.v1.JobFitted
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	24, // 17: engine.v1.LogEntry.trust:type_name -> engine.v1.Trust
+	25, // 18: engine.v1.TokenCreated.token:type_name -> engine.v1.Token
+	0,  // 19: engine.v1.LogGroup.entries:type_name -> engine.v1.LogEntry
+	26, // 20: engine.v1.QueueSet.queue:type_name -> engine.v1.Queue
+	23, // 21: engine.v1.NodeDraining.deadline:type_name -> google.protobuf.Timestamp
+	27, // 22: engine.v1.JobAccepted.spec:type_name -> engine.v1.JobSpec
+	10, // 23: engine.v1.JobAccepted.secrets:type_name -> engine.v1.SealedSecrets
+	22, // 24: engine.v1.Secrets.values:type_name -> engine.v1.Secrets.ValuesEntry
+	28, // 25: engine.v1.JobPlanned.plan:type_name -> engine.v1.Plan
+	29, // 26: engine.v1.JobFitted.columns:type_name -> engine.v1.FittedColumn
+	30, // 27: engine.v1.JobFitted.output_columns:type_name -> engine.v1.ColumnInfo
+	31, // 28: engine.v1.TaskCommitted.counts:type_name -> engine.v1.TaskCounts
+	32, // 29: engine.v1.TaskCommitted.parts:type_name -> engine.v1.PartInfo
+	33, // 30: engine.v1.JobEnded.state:type_name -> engine.v1.JobState
+	34, // 31: engine.v1.JobEnded.error:type_name -> engine.v1.Error
+	17, // 32: engine.v1.JobEnded.cached:type_name -> engine.v1.CachedOutput
+	35, // 33: engine.v1.CachedOutput.outputs:type_name -> engine.v1.OutputFile
+	10, // 34: engine.v1.JobResumed.secrets:type_name -> engine.v1.SealedSecrets
+	21, // 35: engine.v1.Snapshot.jobs:type_name -> engine.v1.JobSnapshot
+	26, // 36: engine.v1.Snapshot.queues:type_name -> engine.v1.Queue
+	6,  // 37: engine.v1.Snapshot.draining:type_name -> engine.v1.NodeDraining
+	1,  // 38: engine.v1.Snapshot.tokens:type_name -> engine.v1.TokenCreated
+	24, // 39: engine.v1.Snapshot.trust:type_name -> engine.v1.Trust
+	9,  // 40: engine.v1.JobSnapshot.accepted:type_name -> engine.v1.JobAccepted
+	23, // 41: engine.v1.JobSnapshot.submit_time:type_name -> google.protobuf.Timestamp
+	28, // 42: engine.v1.JobSnapshot.plan:type_name -> engine.v1.Plan
+	23, // 43: engine.v1.JobSnapshot.start_time:type_name -> google.protobuf.Timestamp
+	15, // 44: engine.v1.JobSnapshot.committed:type_name -> engine.v1.TaskCommitted
+	16, // 45: engine.v1.JobSnapshot.ended:type_name -> engine.v1.JobEnded
+	23, // 46: engine.v1.JobSnapshot.end_time:type_name -> google.protobuf.Timestamp
+	23, // 47: engine.v1.JobSnapshot.resume_time:type_name -> google.protobuf.Timestamp
+	13, // 48: engine.v1.JobSnapshot.fitted:type_name -> engine.v1.JobFitted
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_log_proto_init() }
@@ -1926,6 +1979,7 @@ func file_engine_v1_log_proto_init() {
 	file_engine_v1_fit_proto_init()
 	file_engine_v1_job_proto_init()
 	file_engine_v1_job_service_proto_init()
+	file_engine_v1_join_service_proto_init()
 	file_engine_v1_plan_proto_init()
 	file_engine_v1_worker_service_proto_init()
 	file_engine_v1_log_proto_msgTypes[0].OneofWrappers = []any{
@@ -1945,6 +1999,7 @@ func file_engine_v1_log_proto_init() {
 		(*LogEntry_JobFitted)(nil),
 		(*LogEntry_TokenCreated)(nil),
 		(*LogEntry_TokenRevoked)(nil),
+		(*LogEntry_Trust)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1,0 +1,190 @@
+package access
+
+import (
+	"sync"
+	"time"
+
+	"github.com/f708428e/engine"
+)
+
+// Limits bound what one identity, or one stranger, may take of a server. The zero value means the defaults, which nobody meets who works;
+// they are for what goes wrong.
+type Limits struct {
+	// RequestsPerSecond bounds the calls of one identity, and RequestBurst how many may come at once. Zero means 20,000 and twice that.
+	RequestsPerSecond float64
+	RequestBurst      float64
+	// Concurrent bounds the calls of one identity that are under way, streams included. Zero means 20,000.
+	Concurrent int
+	// Connections bounds those of one host, or of one user of this machine, and AllConnections those of a port. Zero means 4,096 and 16,384.
+	Connections    int
+	AllConnections int
+	// RefusalsPerSecond bounds the calls that one source has refused for want of an identity; what comes above that is refused unseen for
+	// the rest of the second. Zero means 50.
+	RefusalsPerSecond float64
+	// SlowClient is how long a client may leave a message unread that is for it, before its call ends. Zero means 2 minutes.
+	SlowClient time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *float64, value float64) {
+		if *v == 0 {
+			*v = value
+		}
+	}
+	count := func(v *int, value int) {
+		if *v == 0 {
+			*v = value
+		}
+	}
+	set(&l.RequestsPerSecond, 20_000)
+	set(&l.RequestBurst, 2*l.RequestsPerSecond)
+	count(&l.Concurrent, 20_000)
+	count(&l.Connections, 4_096)
+	count(&l.AllConnections, 16_384)
+	set(&l.RefusalsPerSecond, 50)
+	if l.SlowClient == 0 {
+		l.SlowClient = 2 * time.Minute
+	}
+	return l
+}
+
+// Validate returns an error of kind engine.KindInvalidArgument for limits below zero.
+func (l Limits) Validate() error {
+	if l.RequestsPerSecond < 0 || l.RequestBurst < 0 || l.Concurrent < 0 || l.Connections < 0 || l.AllConnections < 0 || l.RefusalsPerSecond < 0 || l.SlowClient < 0 {
+		return engine.Errorf(engine.KindInvalidArgument, "read limits", "", "a limit is below zero")
+	}
+	return nil
+}
+
+// usage counts what identities and strangers take. It is safe for concurrent use.
+type usage struct {
+	limits Limits
+	now    func() time.Time
+
+	mu sync.Mutex
+	// identities are those that have made a call lately, by name and method; sources by host or user.
+	identities map[string]*share
+	sources    map[string]*share
+	// connections counts those that are open, by source.
+	connections map[string]int
+	all         int
+	swept       time.Time
+}
+
+// share is what one of them takes.
+type share struct {
+	// tokens are the calls that it may make at once as of at.
+	tokens float64
+	at     time.Time
+	active int
+}
+
+func newUsage(limits Limits, now func() time.Time) *usage {
+	return &usage{limits: limits, now: now, identities: map[string]*share{}, sources: map[string]*share{}, connections: map[string]int{}, swept: now()}
+}
+
+// take takes one of what refills with perSecond up to most.
+func (s *share) take(now time.Time, perSecond, most float64) bool {
+	s.tokens = min(most, s.tokens+now.Sub(s.at).Seconds()*perSecond)
+	s.at = now
+	if s.tokens < 1 {
+		return false
+	}
+	s.tokens--
+	return true
+}
+
+func shareOf(of map[string]*share, name string, now time.Time, full float64) *share {
+	s := of[name]
+	if s == nil {
+		s = &share{tokens: full, at: now}
+		of[name] = s
+	}
+	return s
+}
+
+// begin counts a call of an identity, until done is called. The error is of kind engine.KindExhausted.
+func (u *usage) begin(identity Identity) (done func(), err error) {
+	if identity.Method == ByProcess {
+		return func() {}, nil
+	}
+	name := string(identity.Method) + " " + identity.Name
+	now := u.now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sweep(now)
+	s := shareOf(u.identities, name, now, u.limits.RequestBurst)
+	if s.active >= u.limits.Concurrent {
+		return nil, engine.Errorf(engine.KindExhausted, opCall, "", "%s has %d calls under way, which is the limit", identity, s.active)
+	}
+	if !s.take(now, u.limits.RequestsPerSecond, u.limits.RequestBurst) {
+		return nil, engine.Errorf(engine.KindExhausted, opCall, "", "%s makes more than %v calls a second, which is the limit", identity, u.limits.RequestsPerSecond)
+	}
+	s.active++
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		s.active--
+	}, nil
+}
+
+// mayTry reports whether a source may try to say who it is.
+func (u *usage) mayTry(source string) bool {
+	now := u.now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.sources[source]
+	if s == nil {
+		return true
+	}
+	s.tokens = min(u.limits.RefusalsPerSecond, s.tokens+now.Sub(s.at).Seconds()*u.limits.RefusalsPerSecond)
+	s.at = now
+	return s.tokens >= 1
+}
+
+// failed counts a call of a source that did not say who it is.
+func (u *usage) failed(source string) {
+	now := u.now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sweep(now)
+	shareOf(u.sources, source, now, u.limits.RefusalsPerSecond).take(now, u.limits.RefusalsPerSecond, u.limits.RefusalsPerSecond)
+}
+
+// sweepEvery is how often shares are forgotten that are full again. u.mu is held.
+const sweepEvery = time.Minute
+
+func (u *usage) sweep(now time.Time) {
+	if now.Sub(u.swept) < sweepEvery {
+		return
+	}
+	u.swept = now
+	for _, of := range []map[string]*share{u.identities, u.sources} {
+		for name, s := range of {
+			if s.active == 0 && now.Sub(s.at) > sweepEvery {
+				delete(of, name)
+			}
+		}
+	}
+}
+
+// connect counts a connection of a source, until it is closed; false if there are too many.
+func (u *usage) connect(source string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.all >= u.limits.AllConnections || u.connections[source] >= u.limits.Connections {
+		return false
+	}
+	u.all++
+	u.connections[source]++
+	return true
+}
+
+func (u *usage) disconnect(source string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all--
+	if u.connections[source]--; u.connections[source] == 0 {
+		delete(u.connections, source)
+	}
+}

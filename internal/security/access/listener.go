@@ -1,0 +1,57 @@
+package access
+
+import (
+	"net"
+	"sync"
+)
+
+// Listen makes the addresses of a listener's connections say where they come from, and closes those above the limits. Without it a Guard
+// knows no users of this machine. Connections through memory are left as they are.
+func (g *Guard) Listen(listener net.Listener) net.Listener {
+	if isInProcess(listener.Addr()) {
+		return listener
+	}
+	return &guardedListener{Listener: listener, usage: g.usage}
+}
+
+type guardedListener struct {
+	net.Listener
+	usage *usage
+}
+
+// Accept implements net.Listener.
+func (l *guardedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &guardedConn{Conn: conn, usage: l.usage, origin: &Origin{Addr: conn.RemoteAddr(), local: conn.LocalAddr()}}
+		c.source = source(c.origin)
+		if l.usage.connect(c.source) {
+			return c, nil
+		}
+		_ = conn.Close() // Nothing was read or written.
+	}
+}
+
+// guardedConn is a connection that is counted until it is closed.
+type guardedConn struct {
+	net.Conn
+	usage  *usage
+	origin *Origin
+	source string
+	once   sync.Once
+}
+
+// RemoteAddr implements net.Conn. It is an Origin.
+func (c *guardedConn) RemoteAddr() net.Addr { return c.origin }
+
+// NetConn returns the connection below, for those that look for TLS there.
+func (c *guardedConn) NetConn() net.Conn { return c.Conn }
+
+// Close implements net.Conn.
+func (c *guardedConn) Close() error {
+	c.once.Do(func() { c.usage.disconnect(c.source) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,173 @@
+package access
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/tap"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
+)
+
+// maxHeaderBytes bounds the headers of a call.
+const maxHeaderBytes = 32 << 10
+
+// ServerOptions make a gRPC server refuse what the table does not allow. Its listeners must come from Listen. Calls of strangers are refused
+// before anything of them is read but their headers; handlers find the caller with Of.
+func (g *Guard) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.InTapHandle(g.tap), grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream),
+	}
+}
+
+// tap looks at a call when its headers are there. gRPC holds the connection's lock meanwhile, so that nothing here may block.
+func (g *Guard) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	address, known := linkOf(ctx)
+	c := &caller{call: info.FullMethodName}
+	if err := g.look(c, info.Header.Get(header), address, known); err != nil {
+		return nil, rpc.ToStatus(g.refused(ctx, c, err))
+	}
+	return context.WithValue(ctx, callerKey{}, c), nil
+}
+
+// enter does what is left of a call's beginning. The caller calls done when the call has ended.
+func (g *Guard) enter(ctx context.Context, method string) (_ context.Context, c *caller, done func(), err error) {
+	c, ok := ctx.Value(callerKey{}).(*caller)
+	if !ok || c.call != method {
+		// Nobody has looked at it: a server that was put together wrongly must not be an open one.
+		return nil, nil, nil, engine.Errorf(engine.KindInternal, opCall, method, "the call was not looked at when it began")
+	}
+	if err := g.settle(ctx, c); err != nil {
+		return nil, nil, nil, g.refused(ctx, c, err)
+	}
+	done, err = g.usage.begin(c.identity)
+	return With(ctx, c.identity), c, done, err
+}
+
+func (g *Guard) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, c, done, err := g.enter(ctx, info.FullMethod)
+	if err != nil {
+		return nil, rpc.ToStatus(err)
+	}
+	defer done()
+	if err := g.allowed(ctx, c, c.rule, request); err != nil {
+		return nil, rpc.ToStatus(err)
+	}
+	response, err := handler(ctx, request)
+	g.ended(ctx, c, request, err)
+	return response, err
+}
+
+// allowed tells the audit log of a call that is about to be made.
+func (g *Guard) allowed(ctx context.Context, c *caller, rule Rule, request any) error {
+	if !rule.Audited {
+		return nil
+	}
+	event := g.event(c, targetOf(request), nil)
+	event.Call = rule.Name
+	return g.config.Audit.Allowed(ctx, event)
+}
+
+// ended tells the logs of a call that its handler has refused.
+func (g *Guard) ended(ctx context.Context, c *caller, request any, err error) {
+	if err == nil {
+		return
+	}
+	err = rpc.FromStatus(c.call, err)
+	kind := engine.KindOf(err)
+	if kind != engine.KindPermission && kind != engine.KindUnauthenticated {
+		return
+	}
+	g.note(ctx, c, targetOf(request), err)
+}
+
+// stream runs a stream's handler beside the goroutine that gRPC waits for, so that a client that does not read can be given up.
+func (g *Guard) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, c, done, err := g.enter(stream.Context(), info.FullMethod)
+	if err != nil {
+		return rpc.ToStatus(err)
+	}
+	defer done()
+	guarded := &guardedStream{ServerStream: stream, ctx: ctx, guard: g, caller: c, slow: make(chan struct{})}
+	if c.rule.Audited {
+		if err := g.allowed(ctx, c, c.rule, nil); err != nil {
+			return rpc.ToStatus(err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { // lifecycle: ends with the stream, which ends when this function returns.
+		ended <- rpc.Guard(g.config.Logger, info.FullMethod, func() error { return handler(server, guarded) })
+	}()
+	select {
+	case err = <-ended:
+	case <-guarded.slow:
+		return rpc.ToStatus(engine.Errorf(engine.KindDeadline, opCall, c.call, "the client has left a message unread for %s", g.config.Limits.SlowClient))
+	}
+	about, _ := guarded.first.Load().(target)
+	g.ended(ctx, c, about, err)
+	return err
+}
+
+// guardedStream is a stream whose context has the caller, whose Flight actions are looked at, and whose client must read.
+type guardedStream struct {
+	grpc.ServerStream
+	ctx    context.Context //nolint:containedctx // It is the stream's.
+	guard  *Guard
+	caller *caller
+	// first is the first message, for the audit log.
+	first atomic.Value
+	// slow is closed when the client did not read.
+	slow   chan struct{}
+	closed atomic.Bool
+}
+
+// Context implements grpc.ServerStream.
+func (s *guardedStream) Context() context.Context { return s.ctx }
+
+// action is a Flight action.
+type action interface {
+	GetType() string
+	GetBody() []byte
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (s *guardedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if s.first.Load() == nil {
+		s.first.Store(target(targetOf(m)))
+	}
+	if a, ok := m.(action); ok {
+		return s.guard.action(s.ctx, s.caller, a)
+	}
+	return nil
+}
+
+// SendMsg implements grpc.ServerStream. It gives up a client that does not read.
+func (s *guardedStream) SendMsg(m any) error {
+	timer := time.AfterFunc(s.guard.config.Limits.SlowClient, func() {
+		if s.closed.CompareAndSwap(false, true) {
+			close(s.slow)
+		}
+	})
+	defer timer.Stop()
+	return s.ServerStream.SendMsg(m)
+}
+
+// action applies the rule for a Flight action.
+func (g *Guard) action(ctx context.Context, c *caller, a action) error {
+	rule, ok := RuleFor(ActionPrefix + a.GetType())
+	if !ok {
+		// What there is not is the service's to say, to those who may make any.
+		return nil
+	}
+	if !rule.Allows(c.identity) {
+		return engine.Errorf(engine.KindPermission, opCall, rule.Name, "%s has the role %s, and needs one of %s", c.identity, c.identity.Roles, rule.Roles)
+	}
+	return g.allowed(ctx, c, rule, target(a.GetBody()))
+}
