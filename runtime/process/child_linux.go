@@ -60,6 +60,10 @@ var errDied = errors.New("the executor died")
 // start starts an executor and waits until it has its model, which it describes. errDied in its error says that it has not lived to do so.
 func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ *child, _ *enginev1.ExecutorLoaded, err error) {
 	const op = "start executor"
+	weight, err := weigh(ctx, request.Path)
+	if err != nil {
+		return nil, nil, err
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, engine.Errorf(kindOf(err), op, request.Path, "socketpair: %w", err)
@@ -73,26 +77,39 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 		config: config, model: request.Path, stream: fdstream.New(conn.(*net.UnixConn), maxMessageBytes), output: &tail{},
 		dead: make(chan struct{}), calls: map[uint64]chan *enginev1.ExecutorResult{},
 	}
-	// The link names the file that runs, also after another program was installed in its place. The process ends with its socket.
-	c.cmd = exec.Command("/proc/self/exe") //nolint:noctx // See above.
-	c.cmd.Args[0] = os.Args[0]
-	c.cmd.Env = append(append(os.Environ(), config.Environment...), variable+"=1")
-	c.cmd.ExtraFiles = []*os.File{theirs}
-	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
-	c.cmd.WaitDelay = time.Second
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // A Ctrl-C in the terminal is the worker's alone.
-	err = c.cmd.Start()
+	command := func() *exec.Cmd {
+		// The link names the file that runs, also after another program was installed in its place. The process ends with its socket.
+		cmd := exec.Command("/proc/self/exe") //nolint:noctx // See above.
+		cmd.Args[0] = os.Args[0]
+		cmd.ExtraFiles = []*os.File{theirs}
+		cmd.Stdout, cmd.Stderr = c.output, c.output
+		cmd.WaitDelay = time.Second
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // A Ctrl-C in the terminal is the worker's alone.
+		return cmd
+	}
+	c.cmd, err = launch(command, config, request.Device, weight.files)
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		return nil, nil, errors.Join(engine.Errorf(kindOf(err), op, request.Path, "%w", err), conn.Close())
 	}
-	ctx, cancel := context.WithTimeout(ctx, config.LoadTimeout)
+	limit := config.loadLimits(weight.bytes)
+	loading, cancel := context.WithTimeoutCause(ctx, limit.time, errTooSlow)
 	defer cancel()
+	loading, excess := context.WithCancelCause(loading)
+	watching := make(chan struct{})
+	go c.watch(loading, limit.memoryBytes, excess, watching) // lifecycle: ends with loading, which excess ends; it is awaited.
 	loaded := &enginev1.ExecutorLoaded{}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(loading, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	err = c.load(request, loaded)
-	if !stop() {
+	stopped := !stop()
+	why := context.Cause(loading)
+	excess(nil)
+	<-watching
+	if stopped {
 		c.end(true)
-		return nil, nil, engine.WrapError(op, request.Path, ctx.Err())
+		if ctx.Err() != nil {
+			return nil, nil, engine.WrapError(op, request.Path, ctx.Err())
+		}
+		return nil, nil, limit.refuse(op, request.Path, why)
 	}
 	if err != nil {
 		c.end(false)
@@ -102,6 +119,7 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 		}
 		return nil, nil, engine.Errorf(kind, op, request.Path, "%w while it loaded the model: %s", errDied, c.death.cause)
 	}
+	config.tell(reportFromProto(loaded.GetMeasures()))
 	if refused := rpc.FromProto(loaded.GetError()); refused != nil {
 		c.stopped = true // It ends by itself, and nobody else knows it.
 		c.end(false)
@@ -112,7 +130,7 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 }
 
 func (c *child) load(request runtime.LoadRequest, loaded *enginev1.ExecutorLoaded) error {
-	if err := c.stream.Send(loadToProto(request)); err != nil {
+	if err := c.stream.Send(loadToProto(request, c.config.Sandbox == SandboxRequire)); err != nil {
 		return err
 	}
 	message, err := c.stream.Receive()

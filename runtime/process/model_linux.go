@@ -24,16 +24,21 @@ var _ runtime.Loader = (*Loader)(nil)
 
 // New returns a Loader whose models are evaluated by copies of this program, whose main function must look at IsExecutor.
 func New(config Config) (*Loader, error) {
-	if config.LoadTimeout < 0 || config.StopTimeout < 0 || config.Logger == nil {
-		return nil, engine.Errorf(engine.KindInvalidArgument, "configure executors", "", "timeouts must not be negative, and a logger is required")
-	}
-	if config.LoadTimeout == 0 {
-		config.LoadTimeout = 10 * time.Minute
+	const op = "configure executors"
+	switch {
+	case config.LoadTimeout < 0 || config.StopTimeout < 0 || config.Logger == nil:
+		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "timeouts must not be negative, and a logger is required")
+	case config.LoadMemoryBytes < -1:
+		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "%d bytes for loading a model: expected at least -1", config.LoadMemoryBytes)
+	case config.Sandbox == "":
+		config.Sandbox = SandboxAuto
+	case config.Sandbox != SandboxAuto && config.Sandbox != SandboxRequire && config.Sandbox != SandboxOff:
+		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "sandbox: %q is none of auto, require, off", config.Sandbox)
 	}
 	if config.StopTimeout == 0 {
 		config.StopTimeout = 5 * time.Second
 	}
-	config.keepBytes = keepBytes
+	config.keepBytes, config.said = keepBytes, &sync.Once{}
 	return &Loader{config: config}, nil
 }
 

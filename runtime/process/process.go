@@ -9,7 +9,10 @@ package process
 import (
 	"log/slog"
 	"os"
+	"sync"
 	"time"
+
+	"github.com/f708428e/engine/internal/security/sandbox"
 )
 
 // variable is set in the environment of an executor.
@@ -28,12 +31,32 @@ const maxCrashes = 3
 // keepBytes is how much memory the slots of an executor keep between calls: what four calls of a large model for texts have on a GPU.
 const keepBytes = 256 << 20
 
+// What Config.Sandbox may be.
+const (
+	// SandboxAuto confines executors as far as the system permits, and logs once what it does not permit.
+	SandboxAuto = "auto"
+	// SandboxRequire starts no executor that is not confined in all ways.
+	SandboxRequire = "require"
+	// SandboxOff confines executors in no way but their environment.
+	SandboxOff = "off"
+)
+
 // Config is how executors are run. The zero value is ready for use but for Logger.
+//
+// An executor is confined: of the environment it has what sandbox.Environment leaves, of files the system's programs and libraries, those of
+// its model, and what Read and Write name, and it reaches neither the network nor other processes.
 type Config struct {
-	// Environment is what executors have beside this process's own, as "NAME=value".
+	// Environment is what executors have beside what is left of this process's own, as "NAME=value".
 	Environment []string
-	// LoadTimeout bounds the start of an executor with its model. Zero means 10 minutes.
+	// Read are further files and folders that executors may read, such as libraries, Write folders in which they may make files.
+	Read, Write []string
+	// Sandbox is SandboxAuto, SandboxRequire, or SandboxOff. Empty means SandboxAuto.
+	Sandbox string
+	// LoadTimeout bounds the start of an executor with its model. Zero means 5 minutes, and one more for each GiB of the model.
 	LoadTimeout time.Duration
+	// LoadMemoryBytes bounds the memory that an executor takes until it has its model, mapped files left out. Zero means 4 GiB and four
+	// times the size of the model; -1 that there is no bound.
+	LoadMemoryBytes int64
 	// StopTimeout is how long a call may go on that was told to end, and an executor that is closed, before its process is killed. Zero
 	// means 5 s.
 	StopTimeout time.Duration
@@ -41,6 +64,9 @@ type Config struct {
 	Logger *slog.Logger
 
 	keepBytes int64 // keepBytes but in tests
+	said      *sync.Once
+	// told hears how an executor is confined; nil if the log does.
+	told func(sandbox.Report)
 }
 
 // IsExecutor reports whether this process was started as an executor. It must then call Serve, and end when that returns.

@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,12 +53,19 @@ func TestMain(m *testing.M) {
 
 type brittleLoader struct{ runtime.Loader }
 
+var eaten [][]byte
+
 func (l brittleLoader) Load(ctx context.Context, request runtime.LoadRequest) (runtime.Model, error) {
 	if path := os.Getenv("ENGINE_TEST_LOAD_HANGS"); path != "" {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			return nil, err
 		}
 		select {}
+	}
+	if os.Getenv("ENGINE_TEST_LOAD_EATS") != "" {
+		for {
+			eaten = append(eaten, bytes.Repeat([]byte{1}, 1<<20))
+		}
 	}
 	if path := os.Getenv("ENGINE_TEST_LOAD_DIES"); path != "" && os.Remove(path) == nil {
 		signal, _ := strconv.Atoi(os.Getenv("ENGINE_TEST_SIGNAL"))
@@ -105,7 +113,12 @@ func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []run
 
 func newLoader(t *testing.T, environment ...string) runtime.Loader {
 	t.Helper()
-	loader, err := process.New(process.Config{Environment: append(environment, "GORACE=atexit_sleep_ms=0"), Logger: slog.New(slog.DiscardHandler), StopTimeout: time.Second})
+	return newLoaderOf(t, process.Config{Environment: append(environment, "GORACE=atexit_sleep_ms=0"), Write: []string{os.TempDir()}, Logger: slog.New(slog.DiscardHandler), StopTimeout: time.Second})
+}
+
+func newLoaderOf(t *testing.T, config process.Config) runtime.Loader {
+	t.Helper()
+	loader, err := process.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

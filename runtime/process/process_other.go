@@ -3,7 +3,10 @@
 package process
 
 import (
+	"context"
+
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/security/sandbox"
 	"github.com/f708428e/engine/runtime"
 )
 
@@ -17,3 +20,6 @@ func New(Config) (runtime.Loader, error) { return nil, errUnsupported }
 
 // Serve returns an error: this system does not have what executors need.
 func Serve(runtime.Loader) error { return errUnsupported }
+
+// Probe returns an error: this system does not have what executors need.
+func Probe(context.Context, Config) (sandbox.Report, error) { return nil, errUnsupported }

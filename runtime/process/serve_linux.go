@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	osruntime "runtime"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -17,12 +18,14 @@ import (
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/fdstream"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/sandbox"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
 )
 
 // executor is the child's side.
 type executor struct {
+	report sandbox.Report // constant
 	stream *fdstream.Stream
 	slots  map[int32]*slot // of the reading goroutine; a slot itself belongs to its run
 	work   map[int32]chan func()
@@ -39,6 +42,10 @@ func Serve(loader runtime.Loader) error {
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	// When memory is short the kernel takes the executor, which can be started again, and not the worker with its objects.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
+	report, err := sandbox.Confine(descriptor + 1)
+	if err != nil {
+		return err
+	}
 	file := os.NewFile(descriptor, "executor")
 	conn, err := net.FileConn(file)
 	if err = errors.Join(err, file.Close()); err != nil {
@@ -48,7 +55,7 @@ func Serve(loader runtime.Loader) error {
 	if !ok {
 		return errors.Join(engine.Errorf(engine.KindInvalidArgument, "serve executor", "", "descriptor %d is no unix socket", descriptor), conn.Close())
 	}
-	e := &executor{stream: fdstream.New(socket, maxMessageBytes), slots: map[int32]*slot{}, work: map[int32]chan func(){}, cancels: map[uint64]context.CancelFunc{}}
+	e := &executor{report: report, stream: fdstream.New(socket, maxMessageBytes), slots: map[int32]*slot{}, work: map[int32]chan func(){}, cancels: map[uint64]context.CancelFunc{}}
 	err = e.serve(context.Background(), loader)
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return nil
@@ -65,7 +72,7 @@ func (e *executor) serve(ctx context.Context, loader runtime.Loader) error {
 	if err := proto.Unmarshal(message, load); err != nil {
 		return err
 	}
-	go e.load(ctx, loader, loadFromProto(load)) // lifecycle: ends when the model is there, or with the process.
+	go e.load(ctx, loader, load) // lifecycle: ends when the model is there, or with the process.
 	for {
 		message, err := e.stream.Receive()
 		if err != nil {
@@ -82,10 +89,15 @@ func (e *executor) serve(ctx context.Context, loader runtime.Loader) error {
 }
 
 // load loads the model and answers. Meanwhile the end of the worker is heard.
-func (e *executor) load(ctx context.Context, loader runtime.Loader, request runtime.LoadRequest) {
-	answer := &enginev1.ExecutorLoaded{}
+func (e *executor) load(ctx context.Context, loader runtime.Loader, wire *enginev1.ExecutorLoad) {
+	request := loadFromProto(wire)
+	answer := &enginev1.ExecutorLoaded{Measures: reportToProto(e.report)}
 	failpoint.Hit(failpoint.ExecutorLoading)
-	model, err := loader.Load(ctx, request)
+	var model runtime.Model
+	err := e.check(wire)
+	if err == nil {
+		model, err = loader.Load(ctx, request)
+	}
 	failpoint.Hit(failpoint.ExecutorLoaded)
 	if err != nil {
 		answer.Error = rpc.ToProto(err)
@@ -98,6 +110,20 @@ func (e *executor) load(ctx context.Context, loader runtime.Loader, request runt
 	if err := e.stream.Send(answer); err != nil && e.stream.Failed() == nil {
 		refused := engine.Errorf(engine.KindModel, "load model", request.Path, "its inputs and outputs cannot be described: %w", err)
 		_ = e.stream.Send(&enginev1.ExecutorLoaded{Error: rpc.ToProto(refused)}) // If that fails, reading does too.
+	}
+}
+
+// check refuses what is not to be loaded: nothing, which is asked for to see how an executor is confined, and any model if it is not as it
+// has to be.
+func (e *executor) check(wire *enginev1.ExecutorLoad) error {
+	switch {
+	case wire.GetConfined() && !e.report.Complete():
+		return engine.Errorf(engine.KindUnavailable, "load model", wire.GetPath(), "the executor is not confined as it has to be: %s", strings.Join(missing(e.report), "; ")).
+			WithHint("see engine doctor; --sandbox auto does without what the system does not permit")
+	case wire.GetPath() == "":
+		return engine.Errorf(engine.KindInvalidArgument, "load model", "", "no path is given")
+	default:
+		return nil
 	}
 }
 

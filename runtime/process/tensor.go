@@ -122,10 +122,10 @@ func specsFromProto(wire []*enginev1.ExecutorTensorSpec) []engine.TensorSpec {
 	return out
 }
 
-func loadToProto(r runtime.LoadRequest) *enginev1.ExecutorLoad {
+func loadToProto(r runtime.LoadRequest, confined bool) *enginev1.ExecutorLoad {
 	load := &enginev1.ExecutorLoad{
 		Path: r.Path, Digest: r.Digest, Threads: int32(min(r.Threads, math.MaxInt32)), //nolint:gosec // See min.
-		Outputs: r.Outputs, AllOutputs: r.Outputs == nil, GpuMemoryBytes: r.GPUMemoryBytes,
+		Outputs: r.Outputs, AllOutputs: r.Outputs == nil, GpuMemoryBytes: r.GPUMemoryBytes, Confined: confined,
 	}
 	if gpu, ok := r.Device.GPU(); ok {
 		number := int32(gpu) //nolint:gosec // A machine has fewer.

@@ -46,8 +46,10 @@ type ExecutorLoad struct {
 	Gpu *int32 `protobuf:"varint,6,opt,name=gpu,proto3,oneof" json:"gpu,omitempty"`
 	// How much of the GPU's memory the model may take. 0: as much as there is.
 	GpuMemoryBytes int64 `protobuf:"varint,7,opt,name=gpu_memory_bytes,json=gpuMemoryBytes,proto3" json:"gpu_memory_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether the model is to be refused by an executor that is not confined in all ways.
+	Confined      bool `protobuf:"varint,8,opt,name=confined,proto3" json:"confined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutorLoad) Reset() {
@@ -129,6 +131,13 @@ func (x *ExecutorLoad) GetGpuMemoryBytes() int64 {
 	return 0
 }
 
+func (x *ExecutorLoad) GetConfined() bool {
+	if x != nil {
+		return x.Confined
+	}
+	return false
+}
+
 // ExecutorLoaded describes the model.
 type ExecutorLoaded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -137,7 +146,9 @@ type ExecutorLoaded struct {
 	// The model's inputs and outputs in the order of the graph.
 	Inputs []*ExecutorTensorSpec `protobuf:"bytes,2,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// See inputs.
-	Outputs       []*ExecutorTensorSpec `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	Outputs []*ExecutorTensorSpec `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	// How the executor is confined; none if it was told not to be.
+	Measures      []*ExecutorMeasure `protobuf:"bytes,4,rep,name=measures,proto3" json:"measures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +204,68 @@ func (x *ExecutorLoaded) GetOutputs() []*ExecutorTensorSpec {
 	return nil
 }
 
+func (x *ExecutorLoaded) GetMeasures() []*ExecutorMeasure {
+	if x != nil {
+		return x.Measures
+	}
+	return nil
+}
+
+// ExecutorMeasure is one way in which an executor is confined, or is not.
+type ExecutorMeasure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As package sandbox names it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why it is not in force; empty if it is.
+	Missing       string `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecutorMeasure) Reset() {
+	*x = ExecutorMeasure{}
+	mi := &file_engine_v1_executor_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecutorMeasure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecutorMeasure) ProtoMessage() {}
+
+func (x *ExecutorMeasure) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_executor_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecutorMeasure.ProtoReflect.Descriptor instead.
+func (*ExecutorMeasure) Descriptor() ([]byte, []int) {
+	return file_engine_v1_executor_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExecutorMeasure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExecutorMeasure) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
 // ExecutorTensorSpec is an input or an output of the model.
 type ExecutorTensorSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -210,7 +283,7 @@ type ExecutorTensorSpec struct {
 
 func (x *ExecutorTensorSpec) Reset() {
 	*x = ExecutorTensorSpec{}
-	mi := &file_engine_v1_executor_proto_msgTypes[2]
+	mi := &file_engine_v1_executor_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -222,7 +295,7 @@ func (x *ExecutorTensorSpec) String() string {
 func (*ExecutorTensorSpec) ProtoMessage() {}
 
 func (x *ExecutorTensorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_executor_proto_msgTypes[2]
+	mi := &file_engine_v1_executor_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -235,7 +308,7 @@ func (x *ExecutorTensorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorTensorSpec.ProtoReflect.Descriptor instead.
 func (*ExecutorTensorSpec) Descriptor() ([]byte, []int) {
-	return file_engine_v1_executor_proto_rawDescGZIP(), []int{2}
+	return file_engine_v1_executor_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExecutorTensorSpec) GetName() string {
@@ -283,7 +356,7 @@ type ExecutorTensor struct {
 
 func (x *ExecutorTensor) Reset() {
 	*x = ExecutorTensor{}
-	mi := &file_engine_v1_executor_proto_msgTypes[3]
+	mi := &file_engine_v1_executor_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +368,7 @@ func (x *ExecutorTensor) String() string {
 func (*ExecutorTensor) ProtoMessage() {}
 
 func (x *ExecutorTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_executor_proto_msgTypes[3]
+	mi := &file_engine_v1_executor_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +381,7 @@ func (x *ExecutorTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorTensor.ProtoReflect.Descriptor instead.
 func (*ExecutorTensor) Descriptor() ([]byte, []int) {
-	return file_engine_v1_executor_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_executor_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExecutorTensor) GetType() uint32 {
@@ -352,7 +425,7 @@ type ExecutorOutput struct {
 
 func (x *ExecutorOutput) Reset() {
 	*x = ExecutorOutput{}
-	mi := &file_engine_v1_executor_proto_msgTypes[4]
+	mi := &file_engine_v1_executor_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +437,7 @@ func (x *ExecutorOutput) String() string {
 func (*ExecutorOutput) ProtoMessage() {}
 
 func (x *ExecutorOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_executor_proto_msgTypes[4]
+	mi := &file_engine_v1_executor_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +450,7 @@ func (x *ExecutorOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorOutput.ProtoReflect.Descriptor instead.
 func (*ExecutorOutput) Descriptor() ([]byte, []int) {
-	return file_engine_v1_executor_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_executor_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExecutorOutput) GetIndex() int32 {
@@ -415,7 +488,7 @@ type ExecutorRequest struct {
 
 func (x *ExecutorRequest) Reset() {
 	*x = ExecutorRequest{}
-	mi := &file_engine_v1_executor_proto_msgTypes[5]
+	mi := &file_engine_v1_executor_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +500,7 @@ func (x *ExecutorRequest) String() string {
 func (*ExecutorRequest) ProtoMessage() {}
 
 func (x *ExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_executor_proto_msgTypes[5]
+	mi := &file_engine_v1_executor_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +513,7 @@ func (x *ExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorRequest.ProtoReflect.Descriptor instead.
 func (*ExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_executor_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_executor_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExecutorRequest) GetNumber() uint64 {
@@ -502,7 +575,7 @@ type ExecutorResult struct {
 
 func (x *ExecutorResult) Reset() {
 	*x = ExecutorResult{}
-	mi := &file_engine_v1_executor_proto_msgTypes[6]
+	mi := &file_engine_v1_executor_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +587,7 @@ func (x *ExecutorResult) String() string {
 func (*ExecutorResult) ProtoMessage() {}
 
 func (x *ExecutorResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_executor_proto_msgTypes[6]
+	mi := &file_engine_v1_executor_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +600,7 @@ func (x *ExecutorResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorResult.ProtoReflect.Descriptor instead.
 func (*ExecutorResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_executor_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_executor_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExecutorResult) GetNumber() uint64 {
@@ -562,7 +635,7 @@ var File_engine_v1_executor_proto protoreflect.FileDescriptor
 
 const file_engine_v1_executor_proto_rawDesc = "" +
 	"\n" +
-	"\x18engine/v1/executor.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\"\xd8\x01\n" +
+	"\x18engine/v1/executor.proto\x12\tengine.v1\x1a\x15engine/v1/error.proto\"\xf4\x01\n" +
 	"\fExecutorLoad\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x18\n" +
@@ -571,12 +644,17 @@ const file_engine_v1_executor_proto_rawDesc = "" +
 	"\vall_outputs\x18\x05 \x01(\bR\n" +
 	"allOutputs\x12\x15\n" +
 	"\x03gpu\x18\x06 \x01(\x05H\x00R\x03gpu\x88\x01\x01\x12(\n" +
-	"\x10gpu_memory_bytes\x18\a \x01(\x03R\x0egpuMemoryBytesB\x06\n" +
-	"\x04_gpu\"\xa8\x01\n" +
+	"\x10gpu_memory_bytes\x18\a \x01(\x03R\x0egpuMemoryBytes\x12\x1a\n" +
+	"\bconfined\x18\b \x01(\bR\bconfinedB\x06\n" +
+	"\x04_gpu\"\xe0\x01\n" +
 	"\x0eExecutorLoaded\x12&\n" +
 	"\x05error\x18\x01 \x01(\v2\x10.engine.v1.ErrorR\x05error\x125\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x1d.engine.v1.ExecutorTensorSpecR\x06inputs\x127\n" +
-	"\aoutputs\x18\x03 \x03(\v2\x1d.engine.v1.ExecutorTensorSpecR\aoutputs\"o\n" +
+	"\aoutputs\x18\x03 \x03(\v2\x1d.engine.v1.ExecutorTensorSpecR\aoutputs\x126\n" +
+	"\bmeasures\x18\x04 \x03(\v2\x1a.engine.v1.ExecutorMeasureR\bmeasures\"?\n" +
+	"\x0fExecutorMeasure\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amissing\x18\x02 \x01(\tR\amissing\"o\n" +
 	"\x12ExecutorTensorSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\rR\x04type\x12\x14\n" +
@@ -617,31 +695,33 @@ func file_engine_v1_executor_proto_rawDescGZIP() []byte {
 	return file_engine_v1_executor_proto_rawDescData
 }
 
-var file_engine_v1_executor_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_engine_v1_executor_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_engine_v1_executor_proto_goTypes = []any{
 	(*ExecutorLoad)(nil),       // 0: engine.v1.ExecutorLoad
 	(*ExecutorLoaded)(nil),     // 1: engine.v1.ExecutorLoaded
-	(*ExecutorTensorSpec)(nil), // 2: engine.v1.ExecutorTensorSpec
-	(*ExecutorTensor)(nil),     // 3: engine.v1.ExecutorTensor
-	(*ExecutorOutput)(nil),     // 4: engine.v1.ExecutorOutput
-	(*ExecutorRequest)(nil),    // 5: engine.v1.ExecutorRequest
-	(*ExecutorResult)(nil),     // 6: engine.v1.ExecutorResult
-	(*Error)(nil),              // 7: engine.v1.Error
+	(*ExecutorMeasure)(nil),    // 2: engine.v1.ExecutorMeasure
+	(*ExecutorTensorSpec)(nil), // 3: engine.v1.ExecutorTensorSpec
+	(*ExecutorTensor)(nil),     // 4: engine.v1.ExecutorTensor
+	(*ExecutorOutput)(nil),     // 5: engine.v1.ExecutorOutput
+	(*ExecutorRequest)(nil),    // 6: engine.v1.ExecutorRequest
+	(*ExecutorResult)(nil),     // 7: engine.v1.ExecutorResult
+	(*Error)(nil),              // 8: engine.v1.Error
 }
 var file_engine_v1_executor_proto_depIdxs = []int32{
-	7, // 0: engine.v1.ExecutorLoaded.error:type_name -> engine.v1.Error
-	2, // 1: engine.v1.ExecutorLoaded.inputs:type_name -> engine.v1.ExecutorTensorSpec
-	2, // 2: engine.v1.ExecutorLoaded.outputs:type_name -> engine.v1.ExecutorTensorSpec
-	3, // 3: engine.v1.ExecutorOutput.into:type_name -> engine.v1.ExecutorTensor
-	3, // 4: engine.v1.ExecutorRequest.inputs:type_name -> engine.v1.ExecutorTensor
-	4, // 5: engine.v1.ExecutorRequest.outputs:type_name -> engine.v1.ExecutorOutput
-	7, // 6: engine.v1.ExecutorResult.error:type_name -> engine.v1.Error
-	3, // 7: engine.v1.ExecutorResult.outputs:type_name -> engine.v1.ExecutorTensor
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	8, // 0: engine.v1.ExecutorLoaded.error:type_name -> engine.v1.Error
+	3, // 1: engine.v1.ExecutorLoaded.inputs:type_name -> engine.v1.ExecutorTensorSpec
+	3, // 2: engine.v1.ExecutorLoaded.outputs:type_name -> engine.v1.ExecutorTensorSpec
+	2, // 3: engine.v1.ExecutorLoaded.measures:type_name -> engine.v1.ExecutorMeasure
+	4, // 4: engine.v1.ExecutorOutput.into:type_name -> engine.v1.ExecutorTensor
+	4, // 5: engine.v1.ExecutorRequest.inputs:type_name -> engine.v1.ExecutorTensor
+	5, // 6: engine.v1.ExecutorRequest.outputs:type_name -> engine.v1.ExecutorOutput
+	8, // 7: engine.v1.ExecutorResult.error:type_name -> engine.v1.Error
+	4, // 8: engine.v1.ExecutorResult.outputs:type_name -> engine.v1.ExecutorTensor
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_executor_proto_init() }
@@ -657,7 +737,7 @@ func file_engine_v1_executor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_executor_proto_rawDesc), len(file_engine_v1_executor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
