@@ -118,6 +118,18 @@ func (o Output) Records(ctx context.Context, kind string) ([]string, error) {
 	return names, nil
 }
 
+// RemoveRecord implements folder.Place.
+func (o Output) RemoveRecord(ctx context.Context, name string) error {
+	if !folder.IsRecord(name, o.Job) {
+		return engine.Errorf(engine.KindInternal, op, name, "is not a record of job %s", o.Job)
+	}
+	b, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	return b.Delete(ctx, recordKey(name))
+}
+
 // Look implements folder.Place.
 func (o Output) Look(ctx context.Context, part string) (sizeBytes int64, err error) {
 	b, err := o.open(ctx)

@@ -39,6 +39,8 @@ type Place interface {
 	Record(ctx context.Context, name string) ([]byte, error)
 	// Records lists the names of this job's records of a kind.
 	Records(ctx context.Context, kind string) ([]string, error)
+	// RemoveRecord deletes a record of this job that nobody is to act on. One that is gone is no error.
+	RemoveRecord(ctx context.Context, name string) error
 	// Complete ends the output.
 	Complete(ctx context.Context, success Success) error
 	// Abandon deletes what attempts of this job have left that nobody sees. Sealed parts that are to be revealed must have been.

@@ -154,6 +154,21 @@ func (o Output) Records(ctx context.Context, kind string) ([]string, error) {
 	return names, nil
 }
 
+// RemoveRecord implements Place.
+func (o Output) RemoveRecord(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	path := o.recordPath(name)
+	if !o.ownRecord(name) {
+		return engine.Errorf(engine.KindInternal, op, path, "is not a record of job %s", o.Job)
+	}
+	if err := removeIfThere(path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
 // Look returns the size of a published part. One that is not there is the error fs.ErrNotExist.
 func (o Output) Look(ctx context.Context, part string) (sizeBytes int64, err error) {
 	if err := ctx.Err(); err != nil {

@@ -3,6 +3,8 @@ package jobplan
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -80,7 +82,19 @@ func (r *TaskRecord) Reveal(ctx context.Context, folders []Folder) error {
 	return nil
 }
 
-// RevealAll makes all files visible that the records of a job's tasks name. No part may be in the making.
+// void tells whether of a record's files none is there, neither seen nor unseen. An attempt whose job had ended may have put the record after
+// its files were swept: then its task has no result, and is done again.
+func (r *TaskRecord) void(ctx context.Context, folders []Folder) (bool, error) {
+	for _, p := range r.Parts {
+		if _, err := folders[p.Folder].Place.Look(ctx, p.Part); !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// RevealAll makes all files visible that the records of a job's tasks name, and deletes records of which every file is gone. No part may be
+// in the making.
 func RevealAll(ctx context.Context, folders []Folder) error {
 	if !SeveralParts(folders) {
 		return nil
@@ -98,7 +112,15 @@ func RevealAll(ctx context.Context, folders []Folder) error {
 		if err != nil {
 			return engine.WrapError("", name, err)
 		}
-		if err := record.Reveal(ctx, folders); err != nil {
+		err = record.Reveal(ctx, folders)
+		if engine.KindOf(err) == engine.KindCorrupt && err != nil {
+			gone, lookErr := record.void(ctx, folders)
+			if lookErr != nil || !gone {
+				return errors.Join(err, lookErr)
+			}
+			err = folders[0].Place.RemoveRecord(ctx, name)
+		}
+		if err != nil {
 			return err
 		}
 	}
