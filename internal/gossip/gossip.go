@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -60,6 +61,10 @@ type Config struct {
 	// Events hears that another member seems to be there, or not to be any more, one call after the other. If it is slow, of several
 	// changes of a member it hears the last. Nil means that nobody wants to know.
 	Events func(name string, alive bool)
+	// Keys returns the keys of AES by which everything is encrypted, and what is closed when there may be others: the first is used, all are
+	// understood, and what was encrypted by none of them, or not at all, is not heard. While there are none the member hears nobody. It must
+	// not block. Nil means clear text.
+	Keys func() (keys [][]byte, changed <-chan struct{})
 	// Logger is required.
 	Logger *slog.Logger
 	// RejoinEvery replaces how often seeds are looked at. Zero means 10 s.
@@ -80,7 +85,9 @@ type Member struct {
 	config Config
 	addr   string
 	list   *memberlist.Memberlist
-	group  *lifecycle.Group
+	// keyring is nil for clear text.
+	keyring *memberlist.Keyring
+	group   *lifecycle.Group
 	// look makes the seeds be looked at, news makes events be passed on.
 	look, news chan struct{}
 	// ending serializes the ends.
@@ -91,6 +98,8 @@ type Member struct {
 	// changed are the members of which there is news, in the order of the first that was not passed on.
 	changed []string
 	alive   map[string]bool
+	// peers are the other members that seem to be there.
+	peers map[string]Peer
 }
 
 // Start makes a process take part until Leave or Shutdown. It does not wait for others. The error is of kind engine.KindInvalidArgument, or
@@ -119,7 +128,13 @@ func Start(config Config) (*Member, error) {
 	}
 	m := &Member{
 		config: config, group: lifecycle.NewGroup(context.Background(), "gossip"),
-		look: make(chan struct{}, 1), news: make(chan struct{}, 1), alive: map[string]bool{},
+		look: make(chan struct{}, 1), news: make(chan struct{}, 1), alive: map[string]bool{}, peers: map[string]Peer{},
+	}
+	var changed <-chan struct{}
+	if config.Keys != nil {
+		if changed, err = m.openKeyring(); err != nil {
+			return nil, invalid("keys: %w", err)
+		}
 	}
 	m.list, err = m.create(host, int(port))
 	if err != nil && port != 0 && config.OrFree {
@@ -131,6 +146,9 @@ func Start(config Config) (*Member, error) {
 	m.addr = m.list.LocalNode().Address()
 	config.Logger.Info("the node gossips", "address", m.addr, "name", config.Name)
 	m.group.Go("rejoin", m.rejoin)
+	if config.Keys != nil {
+		m.group.Go("keys", func(ctx context.Context) error { return m.followKeys(ctx, changed) })
+	}
 	if config.Events != nil {
 		m.group.Go("events", m.tell)
 	}
@@ -143,7 +161,8 @@ func (m *Member) create(host string, port int) (*memberlist.Memberlist, error) {
 	c.AdvertiseAddr, c.AdvertisePort = host, port
 	c.ProbeInterval, c.ProbeTimeout, c.SuspicionMult, c.AwarenessMaxMultiplier = probeInterval, probeTimeout, suspicionMult, awareness
 	c.GossipInterval, c.RetransmitMult, c.TCPTimeout = gossipInterval, retransmitMult, streamTimeout
-	c.Logger = log.New(&logWriter{m.config.Logger}, "", 0)
+	c.Logger = log.New(&logWriter{logger: m.config.Logger}, "", 0)
+	c.Keyring = m.keyring
 	c.Delegate, c.Events = meta(m.config.Meta), (*events)(m)
 	return memberlist.Create(c)
 }
@@ -153,12 +172,9 @@ func (m *Member) Addr() string { return m.addr }
 
 // Peers returns the other members that seem to be there, in order of their names.
 func (m *Member) Peers() []Peer {
-	var peers []Peer
-	for _, n := range m.list.Members() {
-		if n.Name != m.config.Name {
-			peers = append(peers, Peer{Name: n.Name, Addr: n.Address(), Meta: n.Meta})
-		}
-	}
+	m.mu.Lock()
+	peers := slices.Collect(maps.Values(m.peers))
+	m.mu.Unlock()
 	slices.SortFunc(peers, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
 	return peers
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/security/pki"
 )
 
 // magic begins a connection between heads. It is followed by the length of the id, one byte, and the id.
@@ -130,7 +131,11 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 		m.untrack(conn)
 		_ = conn.Close() // It is of no use.
 		if err != nil && ctx.Err() == nil {
-			m.logger.DebugContext(ctx, "a connection was refused", "from", conn.RemoteAddr().String(), "error", err)
+			level := slog.LevelDebug
+			if engine.KindOf(err) == engine.KindUnauthenticated {
+				level = slog.LevelWarn
+			}
+			m.logger.Log(ctx, level, "a connection was refused", "link", "raft", "from", conn.RemoteAddr().String(), "error", err)
 		}
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(greetWithin)); err != nil {
@@ -153,6 +158,9 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 				err = ctx.Err()
 			}
 		}
+		if err == nil {
+			err = checkRaft(conn)
+		}
 		if err == nil && id != m.id {
 			err = engine.Errorf(engine.KindConflict, "accept", id, "a message for another head than this one, %s", m.id)
 		}
@@ -168,6 +176,14 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 	if err := conn.SetReadDeadline(time.Time{}); err != nil || !to.deliver(handed) {
 		refuse(err)
 	}
+}
+
+// checkRaft refuses a connection of TLS that was not made for raft: only those for raft were asked for a head's certificate.
+func checkRaft(conn net.Conn) error {
+	if state, secured := pki.StateOf(conn); secured && state.NegotiatedProtocol != pki.ProtocolRaft {
+		return engine.Errorf(engine.KindUnauthenticated, "accept", "", "a message for a head on a connection for %q", state.NegotiatedProtocol)
+	}
+	return nil
 }
 
 // readGreeting reads what follows the first byte of magic, and returns the id of the head that is meant.
@@ -263,6 +279,9 @@ func (c *begunConn) Read(p []byte) (int, error) {
 	}
 	return c.Conn.Read(p)
 }
+
+// NetConn returns the connection itself, for those that look for TLS there.
+func (c *begunConn) NetConn() net.Conn { return c.Conn }
 
 // raftConn is a connection of raft's, which the Mux knows of until it is closed.
 type raftConn struct {

@@ -75,7 +75,7 @@ func TestOtherConnectionsPass(t *testing.T) {
 func TestWrongGreetingsAreClosed(t *testing.T) {
 	mux, address := split(t)
 	mux.SetID("head-1")
-	transport := raftnet.NewTransport(mux, address, allow)
+	transport := raftnet.NewTransport(mux, address, allow, nil)
 	defer transport.Close()
 	for _, text := range []string{"engine-raft 1\n\x06head-2rest", "engine-raft 2\n\x06head-1rest", "exx\n             ", "engine-raft 1\n\x07head-1x"} {
 		conn := dial(t, address, text)
@@ -123,7 +123,7 @@ func TestRaftOverTheSharedPort(t *testing.T) {
 		config.Logger = quiet()
 		m := &machine{applied: make(chan string, 10)}
 		store := raft.NewInmemStore()
-		transport := raftnet.NewTransport(muxes[i], string(servers[i].Address), allow)
+		transport := raftnet.NewTransport(muxes[i], string(servers[i].Address), allow, nil)
 		if err := raft.BootstrapCluster(config, store, store, raft.NewInmemSnapshotStore(), transport, raft.Configuration{Servers: servers}); err != nil {
 			t.Fatal(err)
 		}

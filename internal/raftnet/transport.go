@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/security/pki"
 )
 
 const (
@@ -28,11 +29,11 @@ const (
 type Transport struct{ *raft.NetworkTransport }
 
 // NewTransport makes the transport of a head that others reach at address, "host:port". check is asked about an address before anything
-// is sent there. Close of the transport leaves the Mux open.
-func NewTransport(mux *Mux, address string, check func(ctx context.Context, address string) error) *Transport {
+// is sent there. identity is the head's, for connections of TLS; nil means clear text. Close of the transport leaves the Mux open.
+func NewTransport(mux *Mux, address string, check func(ctx context.Context, address string) error, identity *pki.Identity) *Transport {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "raft-net", Level: hclog.Info, DisableTime: true, Output: &logWriter{mux.logger}})
 	return &Transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: &layer{Listener: mux.raft, address: address, check: check}, Logger: logger, MaxPool: maxIdle, Timeout: callTimeout,
+		Stream: &layer{Listener: mux.raft, address: address, check: check, identity: identity}, Logger: logger, MaxPool: maxIdle, Timeout: callTimeout,
 	})}
 }
 
@@ -41,6 +42,8 @@ type layer struct {
 	net.Listener
 	address string
 	check   func(ctx context.Context, address string) error
+	// identity is nil for connections in clear text.
+	identity *pki.Identity
 }
 
 // Addr returns where others reach this head, which need not be what it listens on.
@@ -57,7 +60,7 @@ func (l *layer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn
 	if err := l.check(ctx, address); err != nil {
 		return nil, err
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	conn, err := l.connect(ctx, address)
 	if err != nil {
 		return nil, engine.Errorf(engine.KindUnavailable, opConnect, address, "%w", err)
 	}
@@ -65,6 +68,13 @@ func (l *layer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn
 		return nil, errors.Join(engine.Errorf(engine.KindUnavailable, opConnect, address, "%w", err), conn.Close())
 	}
 	return conn, nil
+}
+
+func (l *layer) connect(ctx context.Context, address string) (net.Conn, error) {
+	if l.identity != nil {
+		return l.identity.Dial(ctx, address, pki.ProtocolRaft, pki.RoleHead)
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 }
 
 // address is a "host:port" as net.Addr.

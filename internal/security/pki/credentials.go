@@ -43,25 +43,29 @@ func LinkOfConn(conn net.Conn) (Link, error) {
 	return link, err
 }
 
-func linkOf(conn net.Conn) (Link, tls.ConnectionState, error) {
+// StateOf returns the state of the TLS below a connection; false if there is none.
+func StateOf(conn net.Conn) (tls.ConnectionState, bool) {
 	for {
 		if secured, ok := conn.(*tls.Conn); ok {
-			state := secured.ConnectionState()
-			link := Link{Encrypted: true}
-			if len(state.PeerCertificates) > 0 {
-				peer, err := PeerOf(state)
-				if err != nil {
-					return Link{}, state, err
-				}
-				link.Peer = &peer
-			}
-			return link, state, nil
+			return secured.ConnectionState(), true
 		}
 		wrapped, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
-			break
+			return tls.ConnectionState{}, false
 		}
 		conn = wrapped.NetConn()
+	}
+}
+
+func linkOf(conn net.Conn) (Link, tls.ConnectionState, error) {
+	if state, secured := StateOf(conn); secured {
+		link := Link{Encrypted: true}
+		if len(state.PeerCertificates) == 0 {
+			return link, state, nil
+		}
+		peer, err := PeerOf(state)
+		link.Peer = &peer
+		return link, state, err
 	}
 	remote := conn.RemoteAddr()
 	if address, err := netip.ParseAddrPort(remote.String()); err == nil && !address.Addr().Unmap().IsLoopback() {

@@ -120,24 +120,27 @@ func (f Files) Reload(ctx context.Context, i *Identity, interval time.Duration) 
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	known, err := f.load(i, nil)
-	trouble, warned := err, time.Time{}
-	for {
+	var known []byte
+	var trouble error
+	var warned time.Time
+	for first := true; ; first = false {
+		sum, err := f.load(i, known)
+		switch {
+		case err != nil && (trouble == nil || trouble.Error() != err.Error()):
+			i.logger.WarnContext(ctx, "the certificates cannot be read again; those from before stay", "error", err)
+		case err == nil && !bytes.Equal(sum, known):
+			known = sum
+			if !first {
+				i.logger.InfoContext(ctx, "the certificates were read again", "peer", i.Peer().String(), "serial", i.Peer().Serial, "ends", i.Ends())
+			}
+		}
+		trouble = err
+		warned = i.warnOfEnd(ctx, warned)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return nil
 		}
-		sum, err := f.load(i, known)
-		switch {
-		case err == nil && !bytes.Equal(sum, known):
-			known = sum
-			i.logger.InfoContext(ctx, "the certificates were read again", "peer", i.Peer().String(), "serial", i.Peer().Serial, "ends", i.Ends())
-		case err != nil && (trouble == nil || trouble.Error() != err.Error()):
-			i.logger.WarnContext(ctx, "the certificates cannot be read again; those from before stay", "error", err)
-		}
-		trouble = err
-		warned = i.warnOfEnd(ctx, warned)
 	}
 }
 

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
@@ -43,6 +44,19 @@ func (a *Authority) Head(request Request, options Options) (*Identity, error) {
 		return nil, err
 	}
 	return NewIdentity(cert, key, a.cert, options)
+}
+
+// Renewal is Identity.Renew's function for a node that has the authority itself.
+func (a *Authority) Renewal(request Request, now func() time.Time) func(context.Context, []byte) (Issued, error) {
+	return func(_ context.Context, csr []byte) (Issued, error) {
+		next := request
+		next.CSR = csr
+		cert, err := a.Sign(next, now())
+		if err != nil {
+			return Issued{}, err
+		}
+		return Issued{Certificate: encodeCertificates(cert)}, nil
+	}
 }
 
 // WriteAdmin writes a certificate for whoever may read the head's data folder.
