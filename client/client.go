@@ -9,12 +9,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -95,6 +97,26 @@ func WithSubmissionID(id string) SubmitOption {
 // it succeeds without rows.
 func WithOnlyNew() SubmitOption {
 	return func(r *enginev1.SubmitJobRequest) { r.OnlyNew = true }
+}
+
+// WithSecrets gives the values of the references ${secret:…} in the job, by what stands behind "secret:": NAME, env:NAME, or file:PATH. They are
+// kept encrypted until the job has succeeded or is forgotten, and are in no answer of the head. What the job does not refer to is dropped. A
+// submission that attaches to a job changes nothing in it.
+func WithSecrets(values map[string][]byte) SubmitOption {
+	return func(r *enginev1.SubmitJobRequest) { r.Secrets = values }
+}
+
+// FindSecrets returns the values that go with a job, for WithSecrets and ResumeWith: of what it refers to, those that are given, and those of
+// the variables and files of this process that it names. So spec must come from somebody who may have those. A variable that is not set and a file
+// that is not there are left to heads and workers. Errors are of kind engine.KindInvalidArgument for a secret that is not given, and
+// engine.KindPermission for a file that others may read.
+func FindSecrets(spec *enginev1.JobSpec, given map[string][]byte) (map[string][]byte, error) {
+	values, err := secret.ValuesOf(given)
+	if err != nil {
+		return nil, err
+	}
+	found, err := secret.Collect(spec, values, true, func(_ string, known []string) string { return "; given are " + strings.Join(known, ", ") })
+	return found.Message(), err
 }
 
 // Submit hands a job to the head. When it returns, the job is durable. All paths in spec must be absolute. Errors are of kind

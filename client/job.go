@@ -86,7 +86,12 @@ func (j *Job) Forget(ctx context.Context, discard bool) (*enginev1.Job, error) {
 // Resume makes a failed or stopped job run again where it stood. It is a conflict if the job has succeeded, or if its inputs or
 // models have changed; the error says which.
 func (j *Job) Resume(ctx context.Context) (*enginev1.Job, error) {
-	response, err := j.client.jobs.ResumeJob(ctx, &enginev1.ResumeJobRequest{JobId: string(j.id)})
+	return j.ResumeWith(ctx, nil)
+}
+
+// ResumeWith is Resume with secrets, by what stands behind "secret:" in the job, that replace those that the job has; others stay.
+func (j *Job) ResumeWith(ctx context.Context, secrets map[string][]byte) (*enginev1.Job, error) {
+	response, err := j.client.jobs.ResumeJob(ctx, &enginev1.ResumeJobRequest{JobId: string(j.id), Secrets: secrets})
 	if err != nil {
 		return nil, err
 	}

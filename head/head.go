@@ -32,6 +32,7 @@ import (
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/raftnet"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/internal/security/access"
 	"github.com/f708428e/engine/internal/security/audit"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -77,6 +78,9 @@ type Config struct {
 	// means 30 days, less than zero for ever.
 	EventLog     string
 	EventLogKeep time.Duration
+	// SecretsKey is the file of the key with which secrets of jobs are sealed in the log; heads of one cluster need the same. Empty means secrets.key
+	// in DataDir, which is made when it is needed.
+	SecretsKey string
 	// Gossip is the "IP:port" at which the head hears, while it leads, that workers may be gone; GossipOrFree takes a free port if that is
 	// taken. Empty means that it finds out by their leases alone.
 	Gossip       string
@@ -140,6 +144,9 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 			err = errors.Join(err, h.closeListeners())
 		}
 	}()
+	if err := h.openVault(); err != nil {
+		return nil, err
+	}
 	join, err := h.joining(ctx)
 	if err != nil {
 		return nil, err
@@ -195,6 +202,19 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 		return nil, errors.Join(err, h.cleanUp(ctx))
 	}
 	return h, nil
+}
+
+// keyFile is the key of secrets in a data folder.
+const keyFile = "secrets.key"
+
+// openVault reads the key of secrets, if there is one.
+func (h *Head) openVault() (err error) {
+	path, given := h.config.SecretsKey, true
+	if path == "" {
+		path, given = filepath.Join(h.config.DataDir, keyFile), false
+	}
+	h.config.Jobs.Vault, err = secret.NewVault(path, given)
+	return err
 }
 
 // warnOfLog says what was found when the state was read.

@@ -94,7 +94,7 @@ func (h *Head) newReign(term state.Term) *reign {
 	h.gossip.Store(r.gossip)
 	enginev1.RegisterJobServiceServer(r.court, jobsServer)
 	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.config.EventLog, h.started))
-	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger, h.Gossip()))
+	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger, h.Gossip()).HandOut(r.manager.HandOut))
 	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
 	enginev1.RegisterAccessServiceServer(r.court, api.NewAccess(h.store, h.book))
 	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))

@@ -1,9 +1,14 @@
 package node
 
 import (
+	"context"
+
+	"github.com/f708428e/engine/blob"
 	"github.com/f708428e/engine/blob/open"
 	"github.com/f708428e/engine/blob/s3"
+	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/storage"
+	"github.com/f708428e/engine/internal/jobplan"
 )
 
 // A file that a task writes to a bucket holds up to writesAtOnce pieces and one more in memory, and there are as many tasks as CPUs.
@@ -25,3 +30,30 @@ func newBuckets() *buckets {
 }
 
 func (b *buckets) close() error { return b.pool.Close() }
+
+var _ jobplan.Keyed = (*buckets)(nil)
+
+// WithKeys implements jobplan.Keyed.
+func (b *buckets) WithKeys(keys func() (s3.Credentials, error)) jobplan.Storage {
+	return keyedBuckets{b, keys}
+}
+
+// keyedBuckets are buckets that are reached with the keys of a job.
+type keyedBuckets struct {
+	from *buckets
+	keys func() (s3.Credentials, error)
+}
+
+// Bucket implements jobplan.Storage.
+func (k keyedBuckets) Bucket(ctx context.Context, uri string) (blob.Bucket, error) {
+	keys, err := k.keys()
+	if err != nil {
+		return nil, err
+	}
+	return k.from.pool.BucketWith(ctx, uri, keys)
+}
+
+// Open implements dataset.Storage.
+func (k keyedBuckets) Open(ctx context.Context, op string, file dataset.File) (dataset.Input, error) {
+	return k.from.OpenFrom(ctx, op, file, k.Bucket)
+}

@@ -43,19 +43,24 @@ const embeddedBuffer = 1 << 20
 
 // StartEmbedded starts the cluster and returns when the worker has joined. It runs until Stop.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err error) {
+	allowed, held, err := config.Worker.Secrets.parse()
+	if err != nil {
+		return nil, err
+	}
 	listener := bufconn.Listen(embeddedBuffer)
 	e := &Embedded{buckets: newBuckets()}
 	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
 	e.head, err = head.Start(ctx, head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
-		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, Operators: stepOperators(config.Worker.Operators), OpenStores: func(ctx context.Context) error {
-			select {
-			case <-working:
-				return e.worker.objects.open(ctx)
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}},
+		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, Operators: stepOperators(config.Worker.Operators),
+			AllowedSecrets: allowed, SecretsHeld: held, OpenStores: func(ctx context.Context) error {
+				select {
+				case <-working:
+					return e.worker.objects.open(ctx)
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}},
 	})
 	if err != nil {
 		return nil, err

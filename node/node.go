@@ -59,6 +59,10 @@ type HeadConfig struct {
 	// EventLogKeep is how long it is kept; zero means 30 days, less than zero for ever.
 	EventLog     string
 	EventLogKeep time.Duration
+	// Secrets is how the head deals with the secrets of jobs. SecretsKey is the file of the key with which it seals them in its log: 32 random bytes in
+	// base64, with mode 0600; heads of one cluster need the same. Empty means secrets.key in DataDir, which is made when it is needed.
+	Secrets    SecretsConfig
+	SecretsKey string
 	// Version is the program's version, for people.
 	Version string
 	// Logger is required.
@@ -98,6 +102,8 @@ type WorkerConfig struct {
 	ObjectStore ObjectStoreConfig
 	// Gossip is how its head hears early that it may be gone. One beside its head in a process takes part when another head leads.
 	Gossip GossipConfig
+	// Secrets is how the worker deals with the secrets of jobs.
+	Secrets SecretsConfig
 	// ProtocolVersion replaces the protocol's version, for tests of what happens when they differ.
 	ProtocolVersion uint32
 
@@ -147,6 +153,10 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if err := CheckHost(ctx, config.Host); err != nil {
 		return nil, err
 	}
+	allowed, held, err := config.Secrets.parse()
+	if err != nil {
+		return nil, err
+	}
 	listener := config.Listener
 	if listener != nil {
 		if err := CheckAddress(ctx, listener.Addr().String()); err != nil {
@@ -176,7 +186,9 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{
 			TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets, Operators: stepOperators(config.Operators),
+			AllowedSecrets: allowed, SecretsHeld: held,
 		},
+		SecretsKey: config.SecretsKey,
 	}
 	if !config.Gossip.Disabled {
 		headConfig.Gossip, headConfig.GossipOrFree = config.Gossip.address(host)
@@ -251,6 +263,10 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	if isZero(config.Resources) {
 		config.Resources = DefaultResources()
 	}
+	allowed, held, err := config.Secrets.parse()
+	if err != nil {
+		return nil, err
+	}
 	p := &workerParts{}
 	if config.buckets == nil {
 		p.buckets = newBuckets() // They hold nothing before they are used.
@@ -265,7 +281,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	workerConfig := worker.Config{
 		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models.here, Isolated: p.models.isolated, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
-		Operators: config.Operators, Storage: config.buckets,
+		Operators: config.Operators, Storage: config.buckets, AllowedSecrets: allowed, SecretsHeld: held,
 	}
 	if p.models.executors != nil {
 		workerConfig.Executors = p.models.executors

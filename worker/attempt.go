@@ -21,6 +21,7 @@ import (
 	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/tokenizer"
@@ -29,6 +30,8 @@ import (
 // jobEntry is what the worker keeps of a job: the assignment and, once a task has needed it, the program.
 type jobEntry struct {
 	assignment *enginev1.JobAssignment
+	// secrets are the job's. What leaves the worker is free of them.
+	secrets *secret.Set
 
 	mu      sync.Mutex
 	program *jobplan.Program
@@ -44,11 +47,11 @@ func (w *Worker) compile(ctx context.Context, j *jobEntry) (*jobplan.Program, ou
 	if j.program != nil {
 		return j.program, j.output, nil
 	}
-	program, err := w.compiler().Compile(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
+	program, err := w.compiler(j).Compile(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
 	if err != nil {
 		return nil, nil, err
 	}
-	if j.output, err = w.newOutput(j.assignment, program); err != nil {
+	if j.output, err = w.newOutput(j, program); err != nil {
 		return nil, nil, err
 	}
 	j.program = program
@@ -73,12 +76,13 @@ func (w *Worker) attempt(ctx context.Context, l *lease) (result *enginev1.TaskRe
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			w.config.Logger.ErrorContext(ctx, "attempt panicked", "task", l.task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			result = &enginev1.TaskResult{Lease: l.ref(), Error: rpc.ToProto(engine.Errorf(engine.KindInternal, "run task", l.task.String(), "panic: %v", p))}
+			said := l.job.secrets.Redact(fmt.Sprint(p))
+			w.config.Logger.ErrorContext(ctx, "attempt panicked", "task", l.task, "panic", said, "stack", l.job.secrets.Redact(string(debug.Stack())))
+			result = &enginev1.TaskResult{Lease: l.ref(), Error: rpc.ToProto(engine.Errorf(engine.KindInternal, "run task", l.task.String(), "panic: %s", said))}
 		}
 		result.Elapsed = durationpb.New(time.Since(began))
 	}()
-	err := w.run(ctx, l, result)
+	err := l.job.secrets.RedactError(w.run(ctx, l, result))
 	if err != nil {
 		result.Error = rpc.ToProto(err)
 		if ctx.Err() == nil {
@@ -93,7 +97,7 @@ func (w *Worker) line(l *lease, level, message string, attributes map[string]str
 		attributes = map[string]string{}
 	}
 	for name, text := range attributes {
-		attributes[name] = rpc.Text(text)
+		attributes[name] = l.job.secrets.Redact(rpc.Text(text))
 	}
 	attributes["task"] = strconv.Itoa(l.task.Index)
 	w.table.addLine(l.task.Job, &enginev1.LogLine{
@@ -175,7 +179,7 @@ func (w *Worker) stepsOf(ctx context.Context, program *jobplan.Program, l *lease
 
 // copySplit moves one split through the steps into the draft.
 func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split, out draft) (err error) {
-	reader, err := w.open(ctx, program, split, steps.rejects, &l.counts)
+	reader, err := w.open(ctx, program, l.job, split, steps.rejects, &l.counts)
 	if err != nil {
 		return err
 	}
@@ -199,11 +203,12 @@ func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lea
 	}
 }
 
-func (w *Worker) open(ctx context.Context, program *jobplan.Program, split dataset.Split, bad *rejects, counts *counts) (dataset.Reader, error) {
+func (w *Worker) open(ctx context.Context, program *jobplan.Program, j *jobEntry, split dataset.Split, bad *rejects, counts *counts) (dataset.Reader, error) {
 	return program.Source.Open(ctx, split, dataset.ReadOptions{
 		Schema: program.SourceSchema, Columns: program.Columns,
-		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator, Storage: w.config.Storage,
-		BadRow: bad.reader(ctx), Prune: prune(program, counts),
+		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator,
+		Storage: jobplan.SourceStorage(j.assignment.GetSpec(), w.storage(j)),
+		BadRow:  bad.reader(ctx), Prune: prune(program, counts),
 	})
 }
 

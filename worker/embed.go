@@ -193,7 +193,7 @@ func (w *Worker) copyAhead(ctx context.Context, program *jobplan.Program, l *lea
 			return failed
 		}
 		if err := w.copyTokenized(ctx, l, s, next, out); err != nil {
-			return explain(err, func(row int64) string { return w.where(ctx, program, split, next.place, row) })
+			return explain(err, func(row int64) string { return w.where(ctx, program, l.job, split, next.place, row) })
 		}
 	}
 }
@@ -286,9 +286,9 @@ func explain(err error, where func(row int64) string) error {
 
 // where finds out where a row came from that lies in a record batch which the reader has left behind: the split is read again, up to
 // that batch.
-func (w *Worker) where(ctx context.Context, program *jobplan.Program, split dataset.Split, batch int, row int64) string {
+func (w *Worker) where(ctx context.Context, program *jobplan.Program, j *jobEntry, split dataset.Split, batch int, row int64) string {
 	unknown := fmt.Sprintf("%s, record batch %d, row %d", split.File.Path, batch, row)
-	reader, err := w.open(ctx, program, split, nil, nil)
+	reader, err := w.open(ctx, program, j, split, nil, nil)
 	if err != nil {
 		return unknown
 	}

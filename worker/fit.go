@@ -39,9 +39,9 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	return err
 }
 
-// compiler has what programs need of this worker.
-func (w *Worker) compiler() jobplan.Compiler {
-	return jobplan.Compiler{Open: object.FromStore(w.config.Store, w.config.Fetch), Operators: w.registry().StepSchema}
+// compiler has what the programs of a job need of this worker.
+func (w *Worker) compiler(j *jobEntry) jobplan.Compiler {
+	return jobplan.Compiler{Secrets: j.secrets, Open: object.FromStore(w.config.Store, w.config.Fetch), Operators: w.registry().StepSchema}
 }
 
 // registry has the operators of the program.
@@ -57,7 +57,7 @@ func (w *Worker) compileFit(ctx context.Context, j *jobEntry) (*jobplan.Program,
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.program == nil {
-		program, err := w.compiler().CompileFit(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
+		program, err := w.compiler(j).CompileFit(ctx, j.assignment.GetSpec(), j.assignment.GetPlan())
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (w *Worker) compileFit(ctx context.Context, j *jobEntry) (*jobplan.Program,
 
 // fitSplit gives one split to the steps.
 func (w *Worker) fitSplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split) (err error) {
-	reader, err := w.open(ctx, program, split, steps.rejects, &l.counts)
+	reader, err := w.open(ctx, program, l.job, split, steps.rejects, &l.counts)
 	if err != nil {
 		return err
 	}

@@ -44,13 +44,14 @@ type part struct {
 }
 
 // newOutput returns the output of a job.
-func (w *Worker) newOutput(assignment *enginev1.JobAssignment, program *jobplan.Program) (output, error) {
+func (w *Worker) newOutput(j *jobEntry, program *jobplan.Program) (output, error) {
+	assignment := j.assignment
 	job := engine.JobID(assignment.GetJobId())
 	if assignment.GetSpec().GetSink().GetPostgres() != nil {
-		target, err := jobplan.PostgresTarget(assignment.GetSpec(), job)
+		target, err := jobplan.PostgresTarget(assignment.GetSpec(), job, j.secrets)
 		return &postgresOutput{target: target, schema: program.OutputSchema}, err
 	}
-	folders, err := jobplan.Folders(assignment.GetSpec(), job, w.config.Storage)
+	folders, err := jobplan.Folders(assignment.GetSpec(), job, w.storage(j))
 	if err != nil {
 		return nil, err
 	}

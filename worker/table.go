@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -91,6 +92,8 @@ type table struct {
 	sentAt map[uint64]time.Time
 	// changed is closed, and another one made, when leases or results become fewer.
 	changed chan struct{}
+	// secrets takes those of a job out of its assignment. It must not block.
+	secrets func(*enginev1.JobAssignment) *secret.Set
 }
 
 // maxLines bounds the lines that wait for the head; the oldest are dropped above it.
@@ -101,6 +104,7 @@ func newTable() *table {
 		wake: make(chan struct{}, 1), leases: map[engine.TaskID]*lease{}, results: map[engine.TaskID]*enginev1.TaskResult{},
 		jobs: map[engine.JobID]*jobEntry{}, saidGoodbye: make(chan struct{}), renewed: make(chan struct{}),
 		sentAt: map[uint64]time.Time{}, changed: make(chan struct{}),
+		secrets: func(*enginev1.JobAssignment) *secret.Set { return nil },
 	}
 }
 
@@ -190,7 +194,7 @@ func (t *table) take(answer *enginev1.SyncResponse) []*lease {
 	}
 	for _, assignment := range answer.GetJobs() {
 		if id := engine.JobID(assignment.GetJobId()); t.jobs[id] == nil {
-			t.jobs[id] = &jobEntry{assignment: assignment}
+			t.jobs[id] = &jobEntry{secrets: t.secrets(assignment), assignment: assignment}
 		}
 	}
 	close(t.changed)

@@ -22,6 +22,7 @@ import (
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/objectstore"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 	"github.com/f708428e/engine/runtime"
@@ -54,6 +55,10 @@ type Config struct {
 	// Storage has the buckets that jobs read from and write to; its owner closes it after the worker has stopped. Nil means that there are
 	// none: tasks that use one fail here.
 	Storage jobplan.Storage
+	// AllowedSecrets are the variables and files of this process that jobs may use as secrets.
+	AllowedSecrets secret.Allowed
+	// SecretsHeld is called before the worker holds a secret. It may be called often, and must not block. Nil means that nobody wants to know.
+	SecretsHeld func()
 	// ModelFolder is where graphs are kept that are made of models which have weights alone. Empty means the folder engine/models in
 	// the user's cache folder.
 	ModelFolder string
@@ -104,6 +109,9 @@ func Start(config Config) (*Worker, error) {
 	if config.Isolated && config.Executors == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", string(config.ID), "models are to run in executors, and there are none")
 	}
+	if config.SecretsHeld == nil {
+		config.SecretsHeld = func() {}
+	}
 	if config.Allocator == nil {
 		config.Allocator = memory.DefaultAllocator
 	}
@@ -126,6 +134,7 @@ func Start(config Config) (*Worker, error) {
 		group:  lifecycle.NewGroup(context.Background(), "worker"), tasks: lifecycle.NewGroup(context.Background(), "tasks"),
 		table: newTable(), joined: make(chan struct{}),
 	}
+	w.table.secrets = w.secretsOf
 	hello := &enginev1.WorkerHello{
 		ProtocolVersion: config.ProtocolVersion, NodeId: string(w.id), Host: host, Pid: int64(os.Getpid()),
 		Total: rpc.ResourcesToProto(config.Resources), Labels: config.Labels, Version: config.Version,

@@ -131,10 +131,13 @@ func (f startFlags) arguments(address string) []string {
 		args = append(args, "--gossip-port", strconv.Itoa(f.gossipPort))
 	}
 	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime, "--isolation": f.isolation,
-		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep} {
+		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep, "--secrets-key": f.secretsKey} {
 		if value != "" {
 			args = append(args, name+"="+value)
 		}
+	}
+	for _, allowed := range f.allowSecrets {
+		args = append(args, "--allow-secret="+allowed)
 	}
 	for key, value := range f.labels {
 		// The flag reads its value as one CSV record.

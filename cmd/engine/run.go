@@ -18,7 +18,7 @@ import (
 
 type runFlags struct {
 	submissionID, dataDir, onnxRuntime, logLevel string
-	sets                                         []string
+	sets, secrets                                []string
 	onlyNew                                      bool
 }
 
@@ -42,6 +42,9 @@ With --only-new the job reads the inputs alone that have come since earlier jobs
 append. What those have read stands beside their rows. An input that has changed since is an error, and so are rows of a job that has
 not finished. If nothing is new, the job succeeds without rows.
 
+A credential field of the job file names a secret. ${secret:env:NAME} is a variable of this process, and ${secret:file:PATH} a file; --secret
+gives those that have names of their own. Their values are kept encrypted until the job has succeeded.
+
 An interrupt (Ctrl-C) stops the job, a second one ends the process at once.`,
 		Example: `  engine run job.yaml
   engine run job.yaml --set source.csv.paths='[more/*.csv]' --set sink.parquet.path=out/more
@@ -61,6 +64,7 @@ An interrupt (Ctrl-C) stops the job, a second one ends the process at once.`,
 	cmd.Flags().StringVar(&f.submissionID, "submission-id", "", "an `ID` of your own, under which the run can be repeated and resumed")
 	cmd.Flags().BoolVar(&f.onlyNew, "only-new", false, onlyNewUsage)
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, setUsage)
+	cmd.Flags().StringArrayVar(&f.secrets, "secret", nil, secretUsage)
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` that keeps the job's record; default: a folder in the user's cache")
 	cmd.Flags().StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
 	cmd.Flags().StringVar(&f.logLevel, "log-level", "warn", "log to standard error from this `LEVEL` on: debug, info, warn, error")
@@ -80,6 +84,10 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 	if err != nil {
 		return result, err
 	}
+	secrets, err := findSecrets(spec, f.secrets)
+	if err != nil {
+		return result, err
+	}
 	folder, err := a.claimRunFolder(ctx, f)
 	if err != nil {
 		return result, err
@@ -94,6 +102,7 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 		DataDir: folder.path, Version: version, Logger: logger,
 		Worker: node.WorkerConfig{
 			Resources: node.DefaultResources(), ONNXRuntime: f.onnxRuntime, Version: version, Logger: logger,
+			Secrets: node.SecretsConfig{KeepFromDumps: true},
 		},
 	})
 	if err != nil {
@@ -106,12 +115,12 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 			logger.WarnContext(ctx, "the embedded cluster did not end cleanly", "error", stopErr)
 		}
 	}()
-	job, err := cluster.Client().Submit(ctx, spec, submitOptions(f.submissionID, f.onlyNew)...)
+	job, err := cluster.Client().Submit(ctx, spec, submitOptions(f.submissionID, f.onlyNew, secrets)...)
 	if err != nil {
 		return result, err
 	}
 	if job.Attached() {
-		if err := a.takeUp(ctx, job); err != nil {
+		if err := a.takeUp(ctx, job, secrets); err != nil {
 			return result, err
 		}
 	}
@@ -119,7 +128,7 @@ func (a *app) runJob(ctx context.Context, path string, f runFlags) (result clien
 }
 
 // takeUp goes on with a job of an earlier run.
-func (a *app) takeUp(ctx context.Context, job *client.Job) error {
+func (a *app) takeUp(ctx context.Context, job *client.Job, secrets map[string][]byte) error {
 	status, err := job.Status(ctx)
 	if err != nil {
 		return err
@@ -130,7 +139,7 @@ func (a *app) takeUp(ctx context.Context, job *client.Job) error {
 		return nil
 	case engine.JobFailed, engine.JobStopped:
 		a.notef("job %s is %s; it goes on where it stood", job.ID(), state)
-		_, err := job.Resume(ctx)
+		_, err := job.ResumeWith(ctx, secrets)
 		return err
 	default:
 		a.notef("job %s was cut off; it goes on where it stood", job.ID())

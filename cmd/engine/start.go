@@ -40,6 +40,8 @@ type startFlags struct {
 	flightPortGiven        bool
 	gossipPort             int
 	gossipPortGiven        bool
+	secretsKey             string
+	allowSecrets           []string
 	readyDescriptor        int
 	lockDescriptor         int
 	cpusChanged, gpusGiven bool
@@ -88,6 +90,8 @@ Until identity exists on every link, the engine serves loopback only: another --
 				return usagef("start: --head and --address exclude each other")
 			case !f.head && f.join != "":
 				return usagef("start: --join is for a head; a worker says --address %s", f.join)
+			case !f.head && f.secretsKey != "":
+				return usagef("start: --secrets-key is for a head")
 			case !f.head && !addressGiven:
 				return usagef("start: say --head for a head or --address HOST:PORT for a worker")
 			}
@@ -113,6 +117,8 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.IntVar(&f.gossipPort, "gossip-port", node.DefaultGossipPort, "the `PORT` by which a head hears early that a worker may be gone, UDP and TCP; 0 picks a free one, as does the default if it is taken, -1 means none")
 	flags.StringVar(&f.eventLog, "event-log", "", "where a head keeps the history of the cluster, a folder or s3://bucket/prefix as `URI`; none keeps none; default: the folder events in the data folder")
 	flags.StringVar(&f.eventLogKeep, "event-log-keep", "30d", "how long it is kept, a `DURATION` such as 12h or 30d; 0 means for ever")
+	flags.StringArrayVar(&f.allowSecrets, "allow-secret", nil, allowSecretUsage)
+	flags.StringVar(&f.secretsKey, "secrets-key", "", secretsKeyUsage)
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
 	flags.StringVar(&f.isolation, "isolation", node.DefaultIsolation(), "where models run of jobs that do not say, `process|none`: in executors, processes of their own, or in the worker's")
 	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
@@ -245,6 +251,9 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 		return err
 	}
 	if _, err := f.gossip(); err != nil {
+		return err
+	}
+	if f, err = f.checkSecrets(); err != nil {
 		return err
 	}
 	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
@@ -415,7 +424,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 	}
 	w := node.WorkerConfig{
 		Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
-		Version: version, Logger: logger, ObjectStore: objects,
+		Version: version, Logger: logger, ObjectStore: objects, Secrets: f.secrets(),
 	}
 	if f.head {
 		events, keep, err := f.history(dataDir)
@@ -428,6 +437,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 		}
 		return node.StartHead(ctx, node.HeadConfig{
 			Host: f.host, Port: f.port, WebPort: f.webPort, Gossip: gossip, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
+			Secrets: f.secrets(), SecretsKey: f.secretsKey,
 		}, worker)
 	}
 	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.

@@ -22,7 +22,7 @@ type submitView struct {
 
 func (a *app) submitCommand() *cobra.Command {
 	var submissionID string
-	var sets []string
+	var sets, secretFlags []string
 	var wait, logs, onlyNew bool
 	cmd := &cobra.Command{
 		Use:   "submit JOB.yaml",
@@ -36,7 +36,11 @@ or models have changed since; the error shows what differs.
 
 With --only-new the job reads the inputs alone that have come since earlier jobs wrote to its output folders, whose mode must be
 append. What those have read stands beside their rows, so it is known to every head and to engine run. An input that has changed
-since is an error, and so are rows of a job that has not finished. If nothing is new, the job succeeds without rows.`,
+since is an error, and so are rows of a job that has not finished. If nothing is new, the job succeeds without rows.
+
+A credential field of the job file names a secret. Of ${secret:env:NAME} and ${secret:file:PATH} this command sends its own variable and file,
+if it has them; otherwise head and workers look for theirs, where --allow-secret allows it. --secret gives those that have names of their
+own. The head keeps them encrypted until the job has succeeded or is forgotten, and shows them to nobody.`,
 		Example: `  engine submit job.yaml
   engine submit job.yaml --wait -o json
   engine submit job.yaml --set source.csv.paths='[data/2026-11-22/*.csv]' --submission-id nightly-2026-11-22`,
@@ -57,17 +61,21 @@ since is an error, and so are rows of a job that has not finished. If nothing is
 			if err != nil {
 				return refuse(err)
 			}
+			secrets, err := findSecrets(spec, secretFlags)
+			if err != nil {
+				return refuse(err)
+			}
 			c, err := a.connect(ctx)
 			if err != nil {
 				return refuse(err)
 			}
 			defer func() { _ = c.Close() }() // all calls have returned
-			job, err := c.Submit(ctx, spec, submitOptions(submissionID, onlyNew)...)
+			job, err := c.Submit(ctx, spec, submitOptions(submissionID, onlyNew, secrets)...)
 			if err != nil {
 				return refuse(err)
 			}
 			if job.Attached() {
-				if err := a.attachTo(ctx, job); err != nil {
+				if err := a.attachTo(ctx, job, secrets); err != nil {
 					return refuse(err)
 				}
 			}
@@ -86,6 +94,7 @@ since is an error, and so are rows of a job that has not finished. If nothing is
 	}
 	cmd.Flags().StringVar(&submissionID, "submission-id", "", "an `ID` of your own that makes submitting idempotent")
 	cmd.Flags().StringArrayVar(&sets, "set", nil, setUsage)
+	cmd.Flags().StringArrayVar(&secretFlags, "secret", nil, secretUsage)
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the job has ended; the exit code says how")
 	cmd.Flags().BoolVar(&onlyNew, "only-new", false, onlyNewUsage)
 	cmd.Flags().BoolVar(&logs, "follow", false, "wait, and print the job's log on standard error")
@@ -107,8 +116,8 @@ func checkSubmissionID(cmd *cobra.Command, id string) error {
 
 const onlyNewUsage = "read the inputs alone that earlier jobs with the same output folder have not read; needs mode: append"
 
-func submitOptions(submissionID string, onlyNew bool) []client.SubmitOption {
-	var options []client.SubmitOption
+func submitOptions(submissionID string, onlyNew bool, secrets map[string][]byte) []client.SubmitOption {
+	options := []client.SubmitOption{client.WithSecrets(secrets)}
 	if submissionID != "" {
 		options = append(options, client.WithSubmissionID(submissionID))
 	}
@@ -119,7 +128,7 @@ func submitOptions(submissionID string, onlyNew bool) []client.SubmitOption {
 }
 
 // attachTo says what an earlier submission of the same id has become, and lets its job go on if it failed or was stopped.
-func (a *app) attachTo(ctx context.Context, job *client.Job) error {
+func (a *app) attachTo(ctx context.Context, job *client.Job, secrets map[string][]byte) error {
 	status, err := job.Status(ctx)
 	if err != nil {
 		return err
@@ -127,7 +136,7 @@ func (a *app) attachTo(ctx context.Context, job *client.Job) error {
 	switch state := rpc.JobStateFromProto(status.GetState()); state {
 	case engine.JobFailed, engine.JobStopped:
 		a.notef("job %s of this submission id is %s; it goes on where it stood", job.ID(), state)
-		_, err := job.Resume(ctx)
+		_, err := job.ResumeWith(ctx, secrets)
 		return err
 	default:
 		a.notef("job %s exists with this submission id and is the same; nothing new was submitted", job.ID())

@@ -37,6 +37,11 @@ func (d Database) connect(ctx context.Context, op, place, application string) (*
 	if err != nil {
 		return nil, classify(ctx, op, place, err)
 	}
+	if d.password != nil {
+		if config.Password, err = d.password(); err != nil {
+			return nil, classify(ctx, op, place, err)
+		}
+	}
 	if !strings.Contains(d.url, "connect_timeout") {
 		config.ConnectTimeout = connectTimeout
 	}

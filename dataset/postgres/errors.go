@@ -65,7 +65,7 @@ func fromServer(op, place string, said *pgconn.PgError) error {
 	e := engine.Errorf(kindOf(said.Code), op, place, "%s (SQLSTATE %s)", clip(text), said.Code)
 	switch {
 	case strings.HasPrefix(said.Code, "28"):
-		return e.WithHint("put the password into ~/.pgpass, PGPASSFILE, or PGPASSWORD on the node that connects")
+		return e.WithHint("name the password as a secret in the field password, or put it into ~/.pgpass, PGPASSFILE, or PGPASSWORD on the node that connects")
 	case said.Code == "53300":
 		return e.WithHint("every task that runs has a connection: let fewer run, or raise max_connections")
 	case said.Code == "25006":

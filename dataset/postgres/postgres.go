@@ -4,8 +4,8 @@
 // task copies its rows in one transaction, which also inserts a row into the table engine_commits beside it, so that a task whose reply
 // was lost is not done twice.
 //
-// Nothing here knows a password: what a URL leaves out, the process that connects finds as every client of Postgres does, in PGPASSWORD,
-// PGPASSFILE, ~/.pgpass, a service file, or a client certificate. No error of this package holds one.
+// No URL holds a password: Database.WithPassword says who knows it, or else the process that connects finds it as every client of Postgres
+// does, in PGPASSWORD, PGPASSFILE, ~/.pgpass, a service file, or a client certificate. No error of this package holds one.
 //
 // Errors say what they are about as "postgres://host:port/database" with the table: engine.KindUnavailable if the server went away or takes
 // no connections, engine.KindDeadline if it gave no sign of life for too long, engine.KindNotFound for a database, table, or schema that
@@ -35,6 +35,8 @@ const DefaultTimeout = 10 * time.Minute
 type Database struct {
 	url  string
 	name string
+	// password is asked for at each connection; nil leaves it to what pgx finds.
+	password func() (string, error)
 	// timeout bounds each wait for the server.
 	timeout time.Duration
 }
@@ -65,7 +67,7 @@ func ParseURL(text string, timeout time.Duration) (Database, error) {
 	}
 	if password != "" {
 		return Database{}, engine.Errorf(engine.KindInvalidArgument, "", "url", "it holds a password, which would be kept and shown with the job").
-			WithHint("leave it out, and put it into ~/.pgpass, PGPASSFILE, or PGPASSWORD on the nodes that connect")
+			WithHint("leave it out, and name a secret in the field password, or put it into ~/.pgpass, PGPASSFILE, or PGPASSWORD on the nodes that connect")
 	}
 	host := u.Host
 	if host == "" {
@@ -84,6 +86,12 @@ func ParseURL(text string, timeout time.Duration) (Database, error) {
 		timeout = DefaultTimeout
 	}
 	return Database{url: text, name: Scheme + strings.ToLower(host) + "/" + database, timeout: timeout}, nil
+}
+
+// WithPassword returns the database with somebody who knows the password, and is asked for each connection. Its error is that of the connection.
+func (d Database) WithPassword(password func() (string, error)) Database {
+	d.password = password
+	return d
 }
 
 // String names the database in messages, as "postgres://host:port/database".

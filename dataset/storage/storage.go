@@ -69,12 +69,19 @@ func (s *Storage) Bucket(ctx context.Context, uri string) (blob.Bucket, error) {
 
 // Open implements dataset.Storage. It sends no request for what is in a bucket.
 func (s *Storage) Open(ctx context.Context, op string, file dataset.File) (dataset.Input, error) {
+	return s.OpenFrom(ctx, op, file, s.bucket)
+}
+
+// OpenFrom is Open for somebody who has buckets of its own. What is read ahead counts with all else.
+func (s *Storage) OpenFrom(
+	ctx context.Context, op string, file dataset.File, open func(ctx context.Context, uri string) (blob.Bucket, error),
+) (dataset.Input, error) {
 	if !Remote(file) {
 		return openLocal(op, file)
 	}
 	scheme, rest, _ := strings.Cut(file.Path, "://")
 	name, key, _ := strings.Cut(rest, "/")
-	bucket, err := s.bucket(ctx, BucketURI(scheme, name, file.Settings))
+	bucket, err := open(ctx, BucketURI(scheme, name, file.Settings))
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -43,8 +44,13 @@ func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest
 	if request.GetSpec() == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "the request carries no spec")
 	}
+	secrets, err := secret.ValuesOf(request.GetSecrets())
+	if err != nil {
+		return nil, engine.WrapError("submit job", "", err)
+	}
 	id, attached, err := s.manager.Submit(telemetry.FromCall(ctx), jobs.Submission{
 		ID: engine.JobID(request.GetJobId()), SubmissionID: request.GetSubmissionId(), Spec: request.GetSpec(), OnlyNew: request.GetOnlyNew(),
+		Secrets: secrets,
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +164,11 @@ func (s *Jobs) ResumeJob(ctx context.Context, request *enginev1.ResumeJobRequest
 	if err != nil {
 		return nil, err
 	}
-	if err := s.manager.Resume(ctx, known.ID); err != nil {
+	secrets, err := secret.ValuesOf(request.GetSecrets())
+	if err != nil {
+		return nil, engine.WrapError("resume job", string(known.ID), err)
+	}
+	if err := s.manager.Resume(ctx, known.ID, secrets); err != nil {
 		return nil, err
 	}
 	job, err := s.describe("resume job", string(known.ID))

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -27,6 +28,8 @@ type Workers struct {
 	directory  *objects.Directory
 	// gossip is where the head gossips; empty if it does not.
 	gossip string
+	// secrets returns those of a job; nil if there are none.
+	secrets func(context.Context, engine.JobID) map[string][]byte
 
 	mu sync.Mutex
 	// troubled holds the jobs whose lines cannot be kept.
@@ -42,6 +45,12 @@ func NewWorkers(
 	return &Workers{
 		store: store, dispatcher: dispatcher, directory: directory, logs: logs, logger: logger, gossip: gossip, troubled: map[string]bool{},
 	}
+}
+
+// HandOut has workers get the secrets of a job with its first task. It must be called before anything is served.
+func (s *Workers) HandOut(secrets func(context.Context, engine.JobID) map[string][]byte) *Workers {
+	s.secrets = secrets
+	return s
 }
 
 // Sync implements enginev1.WorkerServiceServer.
@@ -71,6 +80,11 @@ func (s *Workers) Sync(stream grpc.BidiStreamingServer[enginev1.SyncRequest, eng
 			}
 			if welcome := answer.GetWelcome(); welcome != nil {
 				welcome.GossipAddress = s.gossip
+			}
+			for _, job := range answer.GetJobs() {
+				if s.secrets != nil {
+					job.Secrets = s.secrets(stream.Context(), engine.JobID(job.GetJobId()))
+				}
 			}
 			if err := stream.Send(answer); err != nil {
 				return err

@@ -42,7 +42,7 @@ func (m *Manager) drive(id engine.JobID, a *active) {
 func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			m.logger.ErrorContext(ctx, "driving a job panicked", "job", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			m.logger.ErrorContext(ctx, "driving a job panicked", "job", id, "panic", m.redact(a, fmt.Sprint(p)), "stack", m.redact(a, string(debug.Stack())))
 			err = engine.Errorf(engine.KindInternal, "run job", string(id), "panic: %v", p)
 		}
 	}()
@@ -77,7 +77,7 @@ func (m *Manager) bring(ctx context.Context, id engine.JobID, a *active) (err er
 			stage = m.stage(a)
 		}
 		if job := m.job(id); len(job.Plan.GetTasks()) == 0 {
-			m.endWithoutWork(id, job)
+			m.endWithoutWork(a, job)
 			return nil
 		}
 		m.setPhase(a, "")
@@ -131,8 +131,11 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	}
 	m.setPhase(a, "planning")
 	plan := job.Plan
-	options := jobplan.Options{TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(job.ID), Storage: m.config.Storage, Operators: m.config.Operators}
-	var err error
+	secrets, err := m.secretsOf(job)
+	if err != nil {
+		return err
+	}
+	options := m.planningOptions(job.ID, secrets)
 	if job.OnlyNew {
 		if options.Known, err = m.claimNew(ctx, job); err != nil {
 			return err
@@ -150,7 +153,7 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	if err := m.holdInputs(ctx, job, plan); err != nil {
 		return err
 	}
-	output, err := m.output(job.Spec, job.ID)
+	output, err := m.output(job.Spec, job.ID, secrets)
 	if err != nil {
 		return err
 	}
@@ -232,6 +235,9 @@ func (m *Manager) run(job *state.Job, a *active, assignAfter time.Time) error {
 	if len(job.Plan.GetTasks()) == 0 {
 		return nil
 	}
+	if _, err := m.secretsOf(job); err != nil {
+		return err // Its tasks would not get them.
+	}
 	request, err := jobplan.Resources(job.Spec)
 	if err != nil {
 		return err
@@ -258,11 +264,15 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 		return context.Cause(ctx)
 	}
 	job := m.job(id)
-	output, err := m.output(job.Spec, id)
+	secrets, err := m.secretsOf(job)
 	if err != nil {
 		return err
 	}
-	if err := m.checkNew(ctx, job); err != nil {
+	output, err := m.output(job.Spec, id, secrets)
+	if err != nil {
+		return err
+	}
+	if err := m.checkNew(ctx, job, secrets); err != nil {
 		return err
 	}
 	if err := checkShare(job); err != nil {
@@ -278,6 +288,7 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.JobView) {
 	id := a.id
 	job := m.job(id) // It is known until its end is recorded.
+	err = m.redactError(a, err)
 	ended := &enginev1.JobEnded{JobId: string(id), State: enginev1.JobState_JOB_STATE_SUCCEEDED, AttemptsLost: last.Lost}
 	level, message, attributes := "INFO", "job succeeded", map[string]string{}
 	switch {
@@ -311,7 +322,7 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 	failpoint.Hit(failpoint.HeadEndRecorded)
 	if err != nil {
 		// Only now: a job whose end is not recorded is taken up again by the next head and needs its folder.
-		m.abandon(id, job.Spec)
+		m.abandon(a, job)
 	}
 	m.freeInputs(context.WithoutCancel(ctx), id, job.Plan)
 	m.remove(a)
@@ -322,15 +333,15 @@ func (m *Manager) end(ctx context.Context, a *active, err error, last dispatch.J
 const endRetry = time.Second
 
 // abandon removes the staging files of a job that did not succeed. What it published stays for a resumption.
-func (m *Manager) abandon(id engine.JobID, spec *enginev1.JobSpec) {
+func (m *Manager) abandon(a *active, job *state.Job) {
 	failpoint.Hit(failpoint.HeadAbandoning)
-	output, err := m.output(spec, id)
+	output, err := m.outputOf(job)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		err = output.Abandon(ctx)
 	}
 	if err != nil {
-		m.logger.Warn("staging files stay behind", "job", id, "error", err)
+		m.logger.Warn("staging files stay behind", "job", job.ID, "error", m.redactError(a, err))
 	}
 }

@@ -163,7 +163,7 @@ func (m *Manager) endFit(ctx context.Context, a *active) error {
 	found := &enginev1.JobFitted{JobId: string(a.id), Columns: columns}
 	all := append(fittedOf(job), columns...)
 	if spec := jobplan.Resolve(job.Spec, all...); jobplan.IsFitted(spec) {
-		if found.OutputColumns, err = jobplan.Fitted(ctx, a.id, spec, job.Plan, m.config.Operators); err != nil {
+		if found.OutputColumns, err = m.outputColumns(ctx, job, spec); err != nil {
 			return err
 		}
 		// Before it is recorded: a job that is fitted has its file, too.
@@ -180,6 +180,15 @@ func (m *Manager) endFit(ctx context.Context, a *active) error {
 	a.fit = nil
 	m.mu.Unlock()
 	return m.run(m.job(a.id), a, time.Time{})
+}
+
+// outputColumns returns the columns of a job's output, once its steps are fitted: spec has all values.
+func (m *Manager) outputColumns(ctx context.Context, job *state.Job, spec *enginev1.JobSpec) ([]*enginev1.ColumnInfo, error) {
+	secrets, err := m.secretsOf(job)
+	if err != nil {
+		return nil, err
+	}
+	return jobplan.Fitted(ctx, job.ID, spec, job.Plan, m.planningOptions(job.ID, secrets))
 }
 
 // recordFit makes what a pass has found durable; see recordPlan.
@@ -216,7 +225,7 @@ func (m *Manager) keepFitted(ctx context.Context, job *state.Job, columns []*eng
 	if err != nil {
 		return err
 	}
-	output, err := m.output(job.Spec, job.ID)
+	output, err := m.outputOf(job)
 	if err != nil {
 		return err
 	}

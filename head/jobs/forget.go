@@ -10,6 +10,7 @@ import (
 	"github.com/f708428e/engine/dataset/folder"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -54,14 +55,22 @@ func (m *Manager) discard(ctx context.Context, job *state.Job, published bool) e
 	if job.State() == engine.JobSucceeded {
 		return nil
 	}
+	secrets, err := m.secretsOf(job)
+	if err != nil {
+		secrets = secret.NewSet(nil, m.config.AllowedSecrets) // Perhaps it is done without.
+	}
+	return secrets.RedactError(m.discardWith(ctx, job, published, secrets))
+}
+
+func (m *Manager) discardWith(ctx context.Context, job *state.Job, published bool, secrets *secret.Set) error {
 	if job.Spec.GetSink().GetPostgres() != nil {
-		target, err := jobplan.PostgresTarget(job.Spec, job.ID)
+		target, err := jobplan.PostgresTarget(job.Spec, job.ID, secrets)
 		if err != nil {
 			return err
 		}
 		return target.Discard(ctx, published)
 	}
-	folders, err := jobplan.Folders(job.Spec, job.ID, m.config.Storage)
+	folders, err := jobplan.Folders(job.Spec, job.ID, m.storageOf(secrets))
 	for _, f := range folders {
 		if ledger, ok := f.Place.(folder.Ledger); ok {
 			err = errors.Join(err, ledger.Discard(ctx, published))

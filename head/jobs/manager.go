@@ -20,6 +20,7 @@ import (
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -50,6 +51,13 @@ type Config struct {
 	Operators jobplan.Operators
 	// Storage has the buckets that jobs read from and write to. Nil means that there are none: jobs that use one are refused.
 	Storage jobplan.Storage
+	// Vault seals the secrets that come with jobs. Nil means that none may come.
+	Vault *secret.Vault
+	// AllowedSecrets are the variables and files of this process that jobs may use as secrets.
+	AllowedSecrets secret.Allowed
+	// SecretsHeld is called before this process holds a secret in the clear. It may be called often, and must not block. Nil means that nobody wants
+	// to know.
+	SecretsHeld func()
 }
 
 func (c Config) withDefaults() Config {
@@ -67,6 +75,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepEndedMax == 0 {
 		c.KeepEndedMax = 30 * 24 * time.Hour
+	}
+	if c.SecretsHeld == nil {
+		c.SecretsHeld = func() {}
 	}
 	if c.Objects != nil && c.OpenStores != nil {
 		c.Objects = opening{c.Objects, c.OpenStores}
@@ -119,6 +130,8 @@ type active struct {
 	fit *fitPass
 	// phase is what happens outside of tasks, in words; guarded by the manager's lock.
 	phase string
+	// secrets are the job's; nil until somebody has asked for them. Guarded by the manager's lock.
+	secrets *secret.Set
 	// leash stops the job when nobody follows it.
 	leash leash
 }
@@ -314,7 +327,7 @@ func (m *Manager) addLocked(id engine.JobID, outputs []string, submission string
 // activate is reserve for a job that was accepted long ago.
 func (m *Manager) activate(job *state.Job) *active {
 	places := []string{job.Plan.GetOutput().GetFolder()}
-	if output, err := m.output(job.Spec, job.ID); err == nil {
+	if output, err := m.output(job.Spec, job.ID, nil); err == nil {
 		places = output.places()
 	}
 	m.mu.Lock()

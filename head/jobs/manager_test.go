@@ -244,7 +244,7 @@ func TestStopAndResumeInTheInstantOfTheEnd(t *testing.T) {
 		for !ended(r.job(string(id))) {
 			runtime.Gosched() // The instant in which the end becomes visible is meant.
 		}
-		if err := r.manager.Resume(ctx, id); err != nil {
+		if err := r.manager.Resume(ctx, id, nil); err != nil {
 			t.Fatalf("resume: %v", err)
 		}
 		cancel()
@@ -340,7 +340,7 @@ func TestRepeatedCallsDoNotWaitForTheJob(t *testing.T) {
 	}
 	for range calls {
 		go func() {
-			err := r.manager.Resume(t.Context(), id)
+			err := r.manager.Resume(t.Context(), id, nil)
 			if engine.KindOf(err) == engine.KindConflict {
 				err = nil // Somebody else was quicker.
 			}

@@ -500,7 +500,7 @@ func TestResumedJobRevivesItsMissingOutputs(t *testing.T) {
 	if len(missing) < 2 || len(d.revived) != 0 {
 		t.Fatalf("%d outputs, and before they are made again %v are revived", len(missing), d.revived)
 	}
-	if err := r.manager.Resume(t.Context(), id); err != nil {
+	if err := r.manager.Resume(t.Context(), id, nil); err != nil {
 		t.Fatal(err)
 	}
 	d.await(t, "revived", func() bool { return slices.Equal(d.revived, missing) })

@@ -4,16 +4,20 @@ import (
 	"context"
 	"strconv"
 
-	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // claimNew makes a job that leaves out what earlier jobs have read the only one that writes its output, and returns what those have read.
 // The order matters: what another job records after that cannot be.
 func (m *Manager) claimNew(ctx context.Context, job *state.Job) (jobplan.Known, error) {
-	folders, err := jobplan.Folders(job.Spec, job.ID, m.config.Storage)
+	secrets, err := m.secretsOf(job)
+	if err != nil {
+		return nil, err
+	}
+	folders, err := jobplan.Folders(job.Spec, job.ID, m.storageOf(secrets))
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +48,11 @@ func (m *Manager) stillNew(ctx context.Context, job *state.Job, folders []jobpla
 // checkNew refuses a job that leaves out what earlier jobs have read if its output holds rows of which nobody knows what they are made of, or
 // if another job has read its inputs since it was planned. It is asked before the job begins or is resumed, so that it is refused then. It is
 // asked again before the job ends well: a task of another job may have come late, after that job had failed and given its claim back.
-func (m *Manager) checkNew(ctx context.Context, job *state.Job) error {
+func (m *Manager) checkNew(ctx context.Context, job *state.Job, secrets *secret.Set) error {
 	if !job.OnlyNew {
 		return nil
 	}
-	folders, err := jobplan.Folders(job.Spec, job.ID, m.config.Storage)
+	folders, err := jobplan.Folders(job.Spec, job.ID, m.storageOf(secrets))
 	if err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func (m *Manager) planNothing(ctx context.Context, job *state.Job, plan *enginev
 }
 
 // endWithoutWork ends a job for which no input is left. Its output stays as it is, also in what _SUCCESS says.
-func (m *Manager) endWithoutWork(id engine.JobID, job *state.Job) {
-	m.abandon(id, job.Spec)
-	m.log(id, "INFO", "nothing is new: earlier jobs have read all inputs", map[string]string{"inputs": strconv.FormatInt(job.Plan.GetInputsKnown(), 10)})
+func (m *Manager) endWithoutWork(a *active, job *state.Job) {
+	m.abandon(a, job)
+	m.log(job.ID, "INFO", "nothing is new: earlier jobs have read all inputs", map[string]string{"inputs": strconv.FormatInt(job.Plan.GetInputsKnown(), 10)})
 }

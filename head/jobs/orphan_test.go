@@ -35,7 +35,7 @@ func TestJobThatNobodyFollowsIsStopped(t *testing.T) {
 
 	first()
 	first() // Once more does nothing: the second one still follows.
-	if err := r.manager.Resume(context.Background(), alone); err != nil {
+	if err := r.manager.Resume(context.Background(), alone, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.await(alone, "stopped again", ended)
@@ -48,7 +48,7 @@ func TestJobThatNobodyFollowsIsStopped(t *testing.T) {
 
 	held := r.manager.Follow(alone)
 	defer held()
-	if err := r.manager.Resume(context.Background(), alone); err != nil {
+	if err := r.manager.Resume(context.Background(), alone, nil); err != nil {
 		t.Fatal(err)
 	}
 	other := engine.NewJobID(time.Now())

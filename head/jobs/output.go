@@ -7,6 +7,7 @@ import (
 	"github.com/f708428e/engine/dataset/folder"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -27,18 +28,18 @@ type output interface {
 	checkResume(ctx context.Context, job *state.Job) error
 }
 
-// output returns the output of a job.
-func (m *Manager) output(spec *enginev1.JobSpec, id engine.JobID) (output, error) {
+// output returns the output of a job, which is reached with secrets; they may be nil where it is not to be reached.
+func (m *Manager) output(spec *enginev1.JobSpec, id engine.JobID, secrets *secret.Set) (output, error) {
 	if spec.GetSink().GetObject() != nil {
 		kept, err := jobplan.NewObjectOutput(spec, id)
 		again := func(ctx context.Context, ids []engine.ObjectID) error { return m.recover(ctx, ids, 0) }
 		return objectOutput{ObjectOutput: kept, objects: m.config.Objects, ephemeral: m.config.Ephemeral, recover: again}, err
 	}
 	if spec.GetSink().GetPostgres() != nil {
-		target, err := jobplan.PostgresTarget(spec, id)
+		target, err := jobplan.PostgresTarget(spec, id, secrets)
 		return postgresOutput{target}, err
 	}
-	folders, err := jobplan.Folders(spec, id, m.config.Storage)
+	folders, err := jobplan.Folders(spec, id, m.storageOf(secrets))
 	return foldersOutput{job: id, folders: folders}, err
 }
 

@@ -230,7 +230,11 @@ func (m *Manager) rerun(ctx context.Context, id engine.TaskID, depth int) error 
 		defer cancel()
 	}
 	read := inputsOf(job.Plan, id.Index)
-	if err := jobplan.CheckInputs(ctx, m.config.Storage, read); err != nil {
+	secrets, err := m.secretsOf(job)
+	if err != nil {
+		return err
+	}
+	if err := jobplan.CheckInputs(ctx, m.storageOf(secrets), job.Spec, read); err != nil {
 		return err
 	}
 	if err := m.bringInputs(ctx, job, jobplan.InputObjects(read), depth); err != nil {

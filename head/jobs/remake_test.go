@@ -219,7 +219,7 @@ func TestOutputsThatAreLostBeforeTheEnd(t *testing.T) {
 	if err := rpc.FromProto(job.Ended.GetError()); job.State() != engine.JobFailed || err.Kind != engine.KindData || !strings.Contains(err.Error(), "a number is none") {
 		t.Fatalf("%s: %v", job.State(), err)
 	}
-	err := r.manager.Resume(t.Context(), id)
+	err := r.manager.Resume(t.Context(), id, nil)
 	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "what it has done is gone") {
 		t.Errorf("%v", err)
 	}
@@ -227,7 +227,7 @@ func TestOutputsThatAreLostBeforeTheEnd(t *testing.T) {
 		t.Errorf("%s", end)
 	}
 	d.change(func() { delete(d.lost, outputOf(id, 0)) })
-	if err := r.manager.Resume(t.Context(), id); err != nil {
+	if err := r.manager.Resume(t.Context(), id, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.await(id, "ended", func(job *state.Job) bool { return job.State() == engine.JobSucceeded })

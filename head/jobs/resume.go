@@ -8,14 +8,15 @@ import (
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // differences says how what a planned job works on differs from its plan, one line for each difference. It lists the inputs, of which it opens
 // none, and reads the models. gone counts the inputs that are not needed any more and are gone.
-func (m *Manager) differences(ctx context.Context, job *state.Job) (gone int, lines []string, err error) {
+func (m *Manager) differences(ctx context.Context, job *state.Job, secrets *secret.Set) (gone int, lines []string, err error) {
 	done := func(task int) bool { return job.Committed[task] != nil }
-	inputs, err := jobplan.CompareInputs(ctx, m.config.Storage, job.Spec, job.Plan, job.OnlyNew, done)
+	inputs, err := jobplan.CompareInputs(ctx, m.storageOf(secrets), job.Spec, job.Plan, job.OnlyNew, done)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -24,8 +25,9 @@ func (m *Manager) differences(ctx context.Context, job *state.Job) (gone int, li
 }
 
 // Resume makes a failed or stopped job run again. One that is active is left alone; one that succeeded is a conflict, and so is one whose
-// inputs or models have changed, with an error that says which. No input is opened of which every row is committed; it may be gone.
-func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
+// inputs or models have changed, with an error that says which. No input is opened of which every row is committed; it may be gone. What is given replaces secrets of the job; others
+// stay.
+func (m *Manager) Resume(ctx context.Context, id engine.JobID, given secret.Values) (err error) {
 	job := m.job(id)
 	switch {
 	case job == nil:
@@ -36,21 +38,26 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 	case job.State() == engine.JobSucceeded:
 		return engine.Errorf(engine.KindConflict, "resume job", string(id), "it has succeeded: nothing is left to do")
 	}
+	values, err := m.replaceSecrets(job, given)
+	if err != nil {
+		return engine.WrapError("resume job", string(id), err)
+	}
+	secrets := secret.NewSet(values, m.config.AllowedSecrets)
+	defer func() { err = secrets.RedactError(err) }()
 	gone := 0
 	if job.Plan != nil {
 		var lines []string
-		var err error
-		if gone, lines, err = m.differences(ctx, job); err != nil {
+		if gone, lines, err = m.differences(ctx, job, secrets); err != nil {
 			return engine.WrapError("resume job", string(id), err)
 		}
 		if err := jobplan.Changed("resume job", string(id), "what it works on has changed since it was planned:", lines); err != nil {
 			return err.WithHint("put the old files back, or submit the job again as a new one")
 		}
 	}
-	if err := m.checkNew(ctx, job); err != nil {
+	if err := m.checkNew(ctx, job, secrets); err != nil {
 		return engine.WrapError("resume job", string(id), err)
 	}
-	output, err := m.output(job.Spec, id)
+	output, err := m.output(job.Spec, id, secrets)
 	if err != nil {
 		return err
 	}
@@ -72,6 +79,14 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 		return err
 	}
 	a.run = job.Resumptions + 1
+	m.setSecrets(a, secrets)
+	var sealed *enginev1.SealedSecrets
+	if len(given) > 0 {
+		if sealed, err = m.sealSecrets(id, values); err != nil {
+			m.remove(a)
+			return err
+		}
+	}
 	failpoint.Hit(failpoint.HeadResuming)
 	// The caller may go away meanwhile: what becomes durable is driven all the same.
 	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
@@ -79,7 +94,7 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID) error {
 			return engine.Errorf(engine.KindConflict, "resume job", string(id), "somebody else has resumed it")
 		}
 		return nil
-	}, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: string(id)}}})
+	}, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: string(id), Secrets: sealed}}})
 	if err != nil {
 		m.remove(a)
 		return err

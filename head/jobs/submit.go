@@ -11,6 +11,7 @@ import (
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -26,6 +27,8 @@ type Submission struct {
 	Spec *enginev1.JobSpec
 	// OnlyNew leaves out the inputs that earlier jobs with the same output have read.
 	OnlyNew bool
+	// Secrets are the values of what the job refers to. What it does not refer to is dropped, and so are all if the submission attaches to a job.
+	Secrets secret.Values
 }
 
 // Submit accepts a job, or finds the one that the submission id names. When it returns, the job is durable.
@@ -83,7 +86,13 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	if id = submission.ID; id == "" {
 		id = engine.NewJobID(time.Now())
 	}
-	output, err := m.output(spec, id)
+	values, err := secret.Select(spec, submission.Secrets, jobplan.Suggestion)
+	if err != nil {
+		return "", nil, err
+	}
+	secrets := secret.NewSet(values, m.config.AllowedSecrets)
+	defer func() { err = secrets.RedactError(err) }()
+	output, err := m.output(spec, id, secrets)
 	if err != nil {
 		return "", nil, err
 	}
@@ -91,24 +100,30 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	if err != nil || wait != nil {
 		return "", wait, err
 	}
+	m.setSecrets(a, secrets)
 	var cached jobplan.Cached
 	if !submission.OnlyNew {
-		cached, err = jobplan.FindCached(ctx, id, spec, time.Now(), jobplan.Options{Objects: m.planningObjects(id), Storage: m.config.Storage})
+		cached, err = jobplan.FindCached(ctx, id, spec, time.Now(), m.planningOptions(id, secrets))
 	}
 	if err == nil && cached.Output == nil {
 		err = output.Check(ctx)
 	}
 	if err == nil {
-		err = m.checkNew(ctx, &state.Job{ID: id, Spec: spec, OnlyNew: submission.OnlyNew})
+		err = m.checkNew(ctx, &state.Job{ID: id, Spec: spec, OnlyNew: submission.OnlyNew}, secrets)
+	}
+	var sealed *enginev1.SealedSecrets
+	if err == nil && cached.Output == nil {
+		sealed, err = m.sealSecrets(id, values)
 	}
 	if err != nil {
 		m.remove(a)
 		return "", nil, err
 	}
 	ctx, end := telemetry.Begin(ctx, "submit job", attribute.String("engine.job", string(id)), attribute.String("engine.job.name", spec.GetName()))
-	defer func() { end(err) }()
+	defer func() { end(secrets.RedactError(err)) }()
 	entries := []*enginev1.LogEntry{{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
 		JobId: string(id), SubmissionId: submission.SubmissionID, Spec: spec, TraceParent: telemetry.Parent(ctx), OnlyNew: submission.OnlyNew,
+		Secrets: sealed,
 	}}}}
 	if cached.Output != nil {
 		entries = append(entries, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobEnded{JobEnded: &enginev1.JobEnded{
@@ -192,7 +207,11 @@ func (m *Manager) checkAttached(ctx context.Context, id engine.JobID, submission
 	if job == nil || job.Ended == nil || job.Plan == nil {
 		return nil
 	}
-	_, lines, err := m.differences(ctx, job)
+	secrets, err := m.secretsOf(job)
+	if err != nil {
+		return err
+	}
+	_, lines, err := m.differences(ctx, job, secrets)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,8 @@ type Job struct {
 	SubmissionID string
 	// OnlyNew says that the job leaves out inputs that earlier jobs have read.
 	OnlyNew bool
+	// Secrets are what the references of Spec stand for, sealed; nil if there are none, or if nobody needs them any more.
+	Secrets *enginev1.SealedSecrets
 	// TraceParent is the span of its submission as a W3C traceparent. It may be empty.
 	TraceParent string
 	// Plan is nil until the job is planned.
@@ -71,6 +73,12 @@ type Job struct {
 	ResumeTime  time.Time
 
 	owner *owner
+}
+
+// needsSecrets tells whether a job that has ended may need its secrets again. One that failed or was stopped can be resumed, and objects that
+// are lost are made again as long as the job is known; a job that has written files or a table is over once it has succeeded.
+func (j *Job) needsSecrets() bool {
+	return j.State() != engine.JobSucceeded || j.Spec.GetSink().GetObject() != nil
 }
 
 // State returns where the job stands.
@@ -189,6 +197,9 @@ func (s *State) Apply(entry *enginev1.LogEntry) error {
 				return contradiction("job %s ends twice", job.ID)
 			}
 			job.Ended, job.EndTime = fact.JobEnded, at
+			if !job.needsSecrets() {
+				job.Secrets = nil
+			}
 			return nil
 		})
 	case *enginev1.LogEntry_JobResumed:
@@ -198,6 +209,9 @@ func (s *State) Apply(entry *enginev1.LogEntry) error {
 			}
 			job.Ended, job.StartTime, job.EndTime, job.ResumeTime = nil, time.Time{}, time.Time{}, at
 			job.Resumptions++
+			if sealed := fact.JobResumed.GetSecrets(); sealed != nil {
+				job.Secrets = sealed
+			}
 			return nil
 		})
 	case *enginev1.LogEntry_JobForgotten:
@@ -285,7 +299,7 @@ func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
 		s.bySubmission[name] = id
 	}
 	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), TraceParent: accepted.GetTraceParent(), Spec: accepted.GetSpec(), SubmitTime: at,
-		OnlyNew: accepted.GetOnlyNew(), owner: s.owner}
+		OnlyNew: accepted.GetOnlyNew(), Secrets: accepted.GetSecrets(), owner: s.owner}
 	s.order = append(s.order, id)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -29,8 +30,11 @@ type Options struct {
 	Objects Objects
 	// Operators are those that steps map may name. Nil means that there are none.
 	Operators Operators
-	// Storage has the buckets that a job reads from. Nil means that there are none: a job that reads from one is refused.
+	// Storage has the buckets that a job reads from. Nil means that there are none: a job that reads from one is refused. For a job that names
+	// keys it is ForJob's.
 	Storage Storage
+	// Secrets are those of the job; nil means that it has none.
+	Secrets *secret.Set
 	// Known are the inputs that earlier jobs have read, which are left out. Nil means that all are read. If nothing is left, the plan has no
 	// inputs and no tasks.
 	Known Known
@@ -48,7 +52,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 	if err := Validate(spec); err != nil {
 		return nil, err
 	}
-	output, err := newOutput(spec, job)
+	output, err := newOutput(spec, job, options.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +88,7 @@ func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, option
 		return nil, err
 	}
 	fileCount := output.count()
-	layout, err := layOut(ctx, source, files, dataset.PlanOptions{TargetSplitBytes: options.TargetSplitBytes, WantedTypes: wanted, Storage: options.Storage}, fileCount)
+	layout, err := layOut(ctx, source, files, dataset.PlanOptions{TargetSplitBytes: options.TargetSplitBytes, WantedTypes: wanted, Storage: SourceStorage(spec, options.Storage)}, fileCount)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -24,6 +25,8 @@ type Compiler struct {
 	Open object.Opener
 	// Operators are those that steps map may name; nil means that there are none.
 	Operators Operators
+	// Secrets are those of the job; nil means that it has none.
+	Secrets *secret.Set
 }
 
 // Compile is the function Compile, with what the Compiler has.
@@ -34,7 +37,7 @@ func (c Compiler) Compile(ctx context.Context, spec *enginev1.JobSpec, plan *eng
 	if len(plan.GetInputs()) == 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, opCompile, "", "the plan has no inputs")
 	}
-	source, err := newSource(spec, nil, c.Open)
+	source, err := newSource(spec, nil, c.Open, c.Secrets)
 	if err != nil {
 		return nil, err
 	}

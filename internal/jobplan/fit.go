@@ -126,7 +126,7 @@ func (c Compiler) CompileFit(ctx context.Context, spec *enginev1.JobSpec, plan *
 	if err != nil {
 		return nil, err
 	}
-	source, err := newSource(spec, nil, c.Open)
+	source, err := newSource(spec, nil, c.Open, c.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -206,13 +206,13 @@ func (s step) need(live map[int]bool) {
 }
 
 // Fitted returns the columns of a job's output, once nothing is left to be fitted. It binds the steps that could not be bound before, and
-// makes sure that the output can be written; so its errors are those of Build.
-func Fitted(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, plan *enginev1.Plan, operators Operators) ([]*enginev1.ColumnInfo, error) {
-	output, err := newOutput(spec, job)
+// makes sure that the output can be written; so its errors are those of Build. Of options Operators and Secrets count.
+func Fitted(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, plan *enginev1.Plan, options Options) ([]*enginev1.ColumnInfo, error) {
+	output, err := newOutput(spec, job, options.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	bound, err := bindPlanned(ctx, spec, plan, operators)
+	bound, err := bindPlanned(ctx, spec, plan, options.Operators)
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func TestPasses(t *testing.T) {
 			if !slices.Equal(passes, test.want) {
 				t.Errorf("got\n%s\nexpected\n%s", strings.Join(passes, "\n"), strings.Join(test.want, "\n"))
 			}
-			columns, err := jobplan.Fitted(t.Context(), testJob, resolved, plan, nil)
+			columns, err := jobplan.Fitted(t.Context(), testJob, resolved, plan, jobplan.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func TestFittedIsRefusedLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	resolved := jobplan.Resolve(spec, found(fit.Target{Column: "s", Kind: fit.Categories}))
-	_, err = jobplan.Fitted(t.Context(), testJob, resolved, plan, nil)
+	_, err = jobplan.Fitted(t.Context(), testJob, resolved, plan, jobplan.Options{})
 	wantError(t, err, engine.KindInvalidArgument, dir, `"s_p" would be a second column of that name`)
 }
 

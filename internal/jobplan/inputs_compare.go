@@ -47,7 +47,7 @@ func CompareInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec,
 	now := map[inputName]dataset.File{}
 	var listed []dataset.File
 	for i, entry := range entries {
-		files, err := listAny(ctx, storage, indexed(field, i), entry)
+		files, err := listAny(ctx, SourceStorage(spec, storage), indexed(field, i), entry)
 		if err != nil && engine.KindOf(err) != engine.KindNotFound {
 			return changes, err
 		}
@@ -83,7 +83,7 @@ func CompareInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec,
 // CheckInputs looks at every file of a plan by itself, before tasks that read them run again. The error, of kind engine.KindConflict, names
 // those that are gone or have changed. No file is opened, objects never change, and of a
 // database nobody knows.
-func CheckInputs(ctx context.Context, storage Storage, plan *enginev1.Plan) error {
+func CheckInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec, plan *enginev1.Plan) error {
 	var changes InputChanges
 	for _, input := range plan.GetInputs() {
 		if len(input.GetObjectId()) > 0 || isPostgres(input.GetPath()) {
@@ -94,7 +94,7 @@ func CheckInputs(ctx context.Context, storage Storage, plan *enginev1.Plan) erro
 		if before.Settings != "" {
 			entry += "?" + before.Settings
 		}
-		files, err := listAny(ctx, storage, "", entry)
+		files, err := listAny(ctx, SourceStorage(spec, storage), "", entry)
 		switch {
 		case engine.KindOf(err) == engine.KindNotFound && err != nil, err == nil && (len(files) != 1 || files[0].Path != before.Path):
 			changes.Removed = append(changes.Removed, before)

@@ -175,7 +175,7 @@ func TestCheckInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := jobplan.CheckInputs(t.Context(), nil, plan); err != nil {
+	if err := jobplan.CheckInputs(t.Context(), nil, nil, plan); err != nil {
 		t.Error(err)
 	}
 	if err := os.Remove(paths[0]); err != nil {
@@ -190,7 +190,7 @@ func TestCheckInputs(t *testing.T) {
 	was := func(i int) string {
 		return time.Unix(0, plan.GetInputs()[i].GetModifiedUnixNanos()).UTC().Format(time.RFC3339Nano)
 	}
-	err = jobplan.CheckInputs(t.Context(), nil, plan)
+	err = jobplan.CheckInputs(t.Context(), nil, nil, plan)
 	wantError(t, err, engine.KindConflict, dir, "check inputs: inputs have changed since the job was planned:\n"+
 		"  removed  DIR/in/00.csv: 4 bytes, modified "+was(0)+"\n"+
 		"  changed  DIR/in/01.csv: 4 -> 5 bytes, modified "+was(1)+" -> 1970-01-01T00:00:01.000000005Z\n"+
@@ -200,7 +200,7 @@ func TestCheckInputs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = jobplan.CheckInputs(t.Context(), nil, plan)
+	err = jobplan.CheckInputs(t.Context(), nil, nil, plan)
 	wantError(t, err, engine.KindConflict, dir, "removed  DIR/in/11.csv: 4 bytes")
 	wantError(t, err, engine.KindConflict, dir, "\n  removed  and 1 more\n")
 }

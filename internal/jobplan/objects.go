@@ -50,19 +50,19 @@ func validateRefs(field string, refs []string) error {
 // findInputs returns the source of a job that passed Validate, and its files or objects.
 func findInputs(ctx context.Context, spec *enginev1.JobSpec, options Options) (dataset.Source, []dataset.File, error) {
 	if kind := spec.GetSource().GetPostgres(); kind != nil {
-		source, err := newPostgresSource(kind)
+		source, err := newPostgresSource(kind, options.Secrets)
 		if err != nil {
 			return nil, nil, err
 		}
 		return source, []dataset.File{source.File()}, nil
 	}
 	if spec.GetSource().GetObject() == nil {
-		source, err := newSource(spec, nil, nil)
+		source, err := newSource(spec, nil, nil, nil)
 		if err != nil {
 			return nil, nil, err
 		}
 		field, paths := sourcePaths(spec)
-		files, err := listInputs(ctx, options.Storage, field, paths)
+		files, err := listInputs(ctx, SourceStorage(spec, options.Storage), field, paths)
 		return source, files, err
 	}
 	described, err := describe(ctx, spec.GetSource().GetObject().GetRefs(), options.Objects)

@@ -66,7 +66,7 @@ func TestBuildOfObjects(t *testing.T) {
 	if input := plan.GetInputs()[0]; input.GetPath() != (engine.ObjectID{1}).String() || input.GetSizeBytes() != 4000 {
 		t.Errorf("input %v", input)
 	}
-	if err := jobplan.CheckInputs(t.Context(), nil, plan); err != nil {
+	if err := jobplan.CheckInputs(t.Context(), nil, nil, plan); err != nil {
 		t.Errorf("objects do not change: %v", err)
 	}
 	program, err := jobplan.Compile(t.Context(), spec, plan, nil)

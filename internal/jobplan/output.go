@@ -11,6 +11,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/storage"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -31,12 +32,12 @@ type output interface {
 }
 
 // newOutput returns the output of a job's sink.
-func newOutput(spec *enginev1.JobSpec, job engine.JobID) (output, error) {
+func newOutput(spec *enginev1.JobSpec, job engine.JobID, secrets *secret.Set) (output, error) {
 	if spec.GetSink().GetObject() != nil {
 		return NewObjectOutput(spec, job)
 	}
 	if spec.GetSink().GetPostgres() != nil {
-		target, err := PostgresTarget(spec, job)
+		target, err := PostgresTarget(spec, job, secrets)
 		return postgresOutput{target}, err
 	}
 	folders, err := Folders(spec, job, nil) // Planning looks at no output

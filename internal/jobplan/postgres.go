@@ -10,33 +10,49 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/postgres"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// newDatabase understands the fields by which a source or a sink names its database.
-func newDatabase(field, url, timeoutText string) (postgres.Database, error) {
-	database, err := postgres.ParseURL(url, 0)
+// databaseFields are the fields by which a source or a sink names its database.
+type databaseFields interface {
+	GetUrl() string
+	GetTimeout() string
+	GetPassword() string
+}
+
+// newDatabase understands those fields. The password is looked for among the secrets when somebody connects.
+func newDatabase(field string, spec databaseFields, secrets *secret.Set) (postgres.Database, error) {
+	database, err := postgres.ParseURL(spec.GetUrl(), 0)
 	if err != nil {
 		return database, underField(field+".url", err)
 	}
-	if timeoutText == "" {
-		return database, nil
+	if text := spec.GetTimeout(); text != "" {
+		timeout, err := ParseDuration(text)
+		if err != nil || timeout <= 0 {
+			return database, invalid(field+".timeout", "%q is not a duration: write numbers with ms, s, m, h, or d, such as 90s or 1h30m", text)
+		}
+		if database, err = postgres.ParseURL(spec.GetUrl(), timeout); err != nil {
+			return database, err
+		}
 	}
-	timeout, err := ParseDuration(timeoutText)
-	if err != nil || timeout <= 0 {
-		return database, invalid(field+".timeout", "%q is not a duration: write numbers with ms, s, m, h, or d, such as 90s or 1h30m", timeoutText)
+	if reference := spec.GetPassword(); reference != "" {
+		database = database.WithPassword(func() (string, error) {
+			password, err := secrets.Value(reference)
+			return password, engine.WrapError("connect", field+".password", err)
+		})
 	}
-	return postgres.ParseURL(url, timeout)
+	return database, nil
 }
 
 // newPostgresSource makes the source of a job that reads from Postgres.
-func newPostgresSource(spec *enginev1.PostgresSource) (*postgres.Source, error) {
+func newPostgresSource(spec *enginev1.PostgresSource, secrets *secret.Set) (*postgres.Source, error) {
 	const field = "source.postgres"
 	options := postgres.SourceOptions{
 		Query: spec.GetQuery(), PartitionColumn: spec.GetPartitionColumn(), Splits: int(spec.GetSplits()), Lower: spec.GetLower(), Upper: spec.GetUpper(),
 	}
 	var err error
-	if options.Database, err = newDatabase(field, spec.GetUrl(), spec.GetTimeout()); err != nil {
+	if options.Database, err = newDatabase(field, spec, secrets); err != nil {
 		return nil, err
 	}
 	if spec.GetTable() != "" {
@@ -68,11 +84,12 @@ func newPostgresSource(spec *enginev1.PostgresSource) (*postgres.Source, error) 
 	return source, nil
 }
 
-// PostgresTarget returns the table that a job writes. It looks at nothing. Errors are of kind engine.KindInvalidArgument and name the field.
-func PostgresTarget(spec *enginev1.JobSpec, job engine.JobID) (*postgres.Target, error) {
+// PostgresTarget returns the table that a job writes, whose password is among secrets; they may be nil where nobody connects. It looks at
+// nothing. Errors are of kind engine.KindInvalidArgument and name the field.
+func PostgresTarget(spec *enginev1.JobSpec, job engine.JobID, secrets *secret.Set) (*postgres.Target, error) {
 	const field = "sink.postgres"
 	sink := spec.GetSink().GetPostgres()
-	database, err := newDatabase(field, sink.GetUrl(), sink.GetTimeout())
+	database, err := newDatabase(field, sink, secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +121,7 @@ func validatePostgres(spec *enginev1.JobSpec) error {
 		return invalid("on_bad_row.action", "dead_letter does not go with sink.postgres: rows and rejected rows would not be committed together").
 			WithHint("write Parquet first, or skip the rows")
 	}
-	_, err := PostgresTarget(spec, "")
+	_, err := PostgresTarget(spec, "", nil)
 	return err
 }
 

@@ -243,7 +243,7 @@ type Folder struct {
 
 // Folders returns the folders of a job that writes files, in the order of Plan.output and Plan.further_outputs. It looks at nothing but, in
 // mode overwrite, whether a folder is a symbolic link. A job whose rows go elsewhere has at most that of rejected rows. Folders in buckets
-// are reached through storage; where they will not be, it may be nil.
+// are reached through storage, which is ForJob's for a job that names keys; where they will not be, it may be nil.
 func Folders(spec *enginev1.JobSpec, job engine.JobID, storage Storage) ([]Folder, error) {
 	var folders []Folder
 	for _, s := range sinksOf(spec) {
@@ -255,7 +255,7 @@ func Folders(spec *enginev1.JobSpec, job engine.JobID, storage Storage) ([]Folde
 		if err != nil {
 			return nil, err
 		}
-		place, err := newPlace(field, files.GetPath(), files.GetMode(), job, storage)
+		place, err := newPlace(field, files.GetPath(), files.GetMode(), job, withKeys(storage, s.field+".s3", s.sink.GetS3()))
 		if err != nil {
 			return nil, err
 		}
@@ -266,7 +266,7 @@ func Folders(spec *enginev1.JobSpec, job engine.JobID, storage Storage) ([]Folde
 		folders = append(folders, Folder{Name: s.name, Field: field, Place: place, Sink: sink, PartitionBy: files.GetPartitionBy(), FileSizeBytes: most})
 	}
 	if spec.GetOnBadRow().GetAction() == deadLetter {
-		place, err := newPlace(RejectsName, spec.GetOnBadRow().GetPath(), string(folder.ModeAppend), job, storage)
+		place, err := newPlace(RejectsName, spec.GetOnBadRow().GetPath(), string(folder.ModeAppend), job, withKeys(storage, RejectsName+".s3", spec.GetOnBadRow().GetS3()))
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/f708428e/engine/dataset/ipc"
 	"github.com/f708428e/engine/dataset/object"
 	"github.com/f708428e/engine/dataset/parquet"
+	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -36,13 +37,14 @@ func sourcePaths(spec *enginev1.JobSpec) (field string, paths []string) {
 	}
 }
 
-// newSource makes the job's source, which knows the columns of its files' folders. What is given of objects is for a source of them.
-func newSource(spec *enginev1.JobSpec, described []object.Description, open object.Opener) (dataset.Source, error) {
+// newSource makes the job's source, which knows the columns of its files' folders. What is given of objects is for a source of them, and
+// secrets are for one of a database.
+func newSource(spec *enginev1.JobSpec, described []object.Description, open object.Opener, secrets *secret.Set) (dataset.Source, error) {
 	if spec.GetSource().GetObject() != nil {
 		return object.NewSource(described, open), nil
 	}
 	if kind := spec.GetSource().GetPostgres(); kind != nil {
-		return newPostgresSource(kind)
+		return newPostgresSource(kind, secrets)
 	}
 	if _, err := newFileSource(spec, nil); err != nil {
 		return nil, err

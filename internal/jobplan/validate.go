@@ -49,7 +49,7 @@ func Validate(spec *enginev1.JobSpec) error {
 		return invalid("job", "a text is not UTF-8: %w", err)
 	}
 	for _, check := range []func(*enginev1.JobSpec) error{
-		validateHead, validateSource, validateBatch, validateSteps, validateSinks, validateLimits, validateQueue,
+		validateHead, validateSource, validateBatch, validateSteps, validateSinks, validateCredentials, validateLimits, validateQueue,
 	} {
 		if err := check(spec); err != nil {
 			return err
@@ -119,7 +119,7 @@ func validateSource(spec *enginev1.JobSpec) error {
 		return validateRefs("source.object.refs", source.GetRefs())
 	}
 	if source := spec.GetSource().GetPostgres(); source != nil {
-		_, err := newPostgresSource(source)
+		_, err := newPostgresSource(source, nil)
 		return err
 	}
 	field, paths := sourcePaths(spec)
@@ -137,7 +137,7 @@ func validateSource(spec *enginev1.JobSpec) error {
 			return invalid(indexed(field, i), "%q stands in %s already", path, indexed(field, j))
 		}
 	}
-	_, err := newSource(spec, nil, nil)
+	_, err := newSource(spec, nil, nil, nil)
 	return err
 }
 

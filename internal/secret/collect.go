@@ -68,13 +68,13 @@ func Select(job proto.Message, given Values, nearest func(name string, known []s
 	return Collect(job, given, false, nearest)
 }
 
-// ParseAssignment understands NAME=env:VARIABLE and NAME=file:PATH, by which a command line gives a secret without showing it, and reads its
+// ParseAssignment understands NAME=env:VARIABLE and NAME=file:PATH, where NAME is any reference without ${secret: and }, by which a command line gives a secret without showing it, and reads its
 // value. An error never repeats what stands behind the =, which may be a secret by mistake.
 func ParseAssignment(text string) (Reference, []byte, error) {
 	name, from, ok := strings.Cut(text, "=")
 	r := Reference(name)
-	if !r.valid() || !ok || r.Kind() != Named {
-		return "", nil, engine.Errorf(engine.KindInvalidArgument, "", name, "expected NAME=env:VARIABLE or NAME=file:PATH")
+	if !r.valid() || !ok {
+		return "", nil, engine.Errorf(engine.KindInvalidArgument, "", "", "expected NAME=env:VARIABLE or NAME=file:PATH")
 	}
 	switch kind, where := Reference(from).split(); kind {
 	case Env:

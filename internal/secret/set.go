@@ -66,6 +66,9 @@ func (s *Set) Value(text string) (string, error) {
 	return string(value), nil
 }
 
+// Values returns what the job brought, which must not be changed.
+func (s *Set) Values() Values { return s.values }
+
 // minRedacted is how long a secret must be to be redacted: shorter ones stand in every text.
 const minRedacted = 4
 
