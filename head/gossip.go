@@ -16,7 +16,7 @@ func (h *Head) startGossip(term uint64, cluster string, dispatcher *dispatch.Dis
 	member, err := gossip.Start(gossip.Config{
 		// One that led before under the same name is dead to the others, perhaps at another address.
 		Name: fmt.Sprintf("%s-%d", h.store.HeadID(), term), Cluster: cluster, Addr: h.config.Gossip, OrFree: h.config.GossipOrFree,
-		Meta: []byte("head"), Logger: h.config.Logger,
+		Meta: []byte("head"), Keys: h.gossipKeys(), Logger: h.config.Logger,
 		Events: func(name string, alive bool) { dispatcher.Suspect(engine.NodeID(name), !alive) },
 	})
 	if err != nil {

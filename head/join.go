@@ -123,7 +123,7 @@ func (h *Head) clusterID() (id string) {
 
 // introduce has the leader of the heads at addresses add this head, or change its address.
 func (h *Head) introduce(ctx context.Context, addresses []string) error {
-	conn, err := rpc.DialHeads(strings.Join(addresses, ","))
+	conn, err := rpc.DialHeads(strings.Join(addresses, ","), h.config.Security.dialOptions()...)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,9 @@ import (
 
 // JoinConfig is what the JoinService of a head is made of.
 type JoinConfig struct {
-	// Store, Watch, and Logger are required.
-	Store  *state.Store
+	// Store and Logger are required.
+	Store *state.Store
+	// Watch is the head's; nil for one without TLS.
 	Watch  *TrustWatch
 	Logger *slog.Logger
 	// Authority signs. Nil means that the cluster's certificates come from elsewhere: nobody can join by a token, and nothing is revoked.
@@ -68,7 +69,11 @@ const (
 
 // signs refuses what only a head with the authority can do.
 func (s *Join) signs(operation string) error {
-	if s.authority == nil {
+	switch {
+	case s.watch == nil:
+		return engine.Errorf(engine.KindInvalidArgument, operation, "", "the links of this cluster are in clear text, on this machine alone: nodes need no certificates").
+			WithHint("`engine start --head --host ADDRESS` starts a head that other machines can join")
+	case s.authority == nil:
 		return engine.Errorf(engine.KindInvalidArgument, operation, "", "the certificates of this cluster come from an authority of its own").
 			WithHint("start nodes with --tls-ca, --tls-cert, and --tls-key")
 	}
@@ -161,6 +166,9 @@ func (s *Join) RenewCertificate(ctx context.Context, request *enginev1.RenewCert
 // WatchTrust implements enginev1.JoinServiceServer.
 func (s *Join) WatchTrust(_ *enginev1.WatchTrustRequest, stream grpc.ServerStreamingServer[enginev1.WatchTrustResponse]) error {
 	ctx := stream.Context()
+	if s.watch == nil {
+		return s.signs("watch trust")
+	}
 	if _, err := s.node(ctx, "watch trust"); err != nil {
 		if link, _ := pki.LinkOf(ctx); !link.InProcess {
 			return err

@@ -102,6 +102,17 @@ var rules = table(
 		rule("Sync", workers, wholeCluster, audited),
 		rule("SyncObjects", workers, wholeCluster, audited),
 	),
+	service("engine.v1.JoinService",
+		// The call carries a token of its own.
+		Rule{Name: "Join", Open: true, Audited: audited},
+		rule("RenewCertificate", workers, wholeCluster, audited),
+		rule("WatchTrust", workers, wholeCluster, unaudited),
+		rule("CreateJoinToken", admins, wholeCluster, audited),
+		rule("ListJoinTokens", admins, wholeCluster, unaudited),
+		rule("RevokeJoinToken", admins, wholeCluster, audited),
+		rule("ListCertificates", operators, wholeCluster, unaudited),
+		rule("RevokeCertificates", admins, wholeCluster, audited),
+	),
 	service("arrow.flight.protocol.FlightService",
 		// The service has no handshake of its own, and says so.
 		rule("Handshake", anyone, wholeCluster, unaudited),

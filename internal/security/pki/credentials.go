@@ -13,14 +13,17 @@ import (
 )
 
 // ServerCredentials tell the handlers of a gRPC server what is known of their callers by their connections; LinkOf returns it. They do no
-// handshakes: Listen has done them. Connections that are not TLS are accepted from this machine alone.
-func ServerCredentials() credentials.TransportCredentials { return serverCredentials{} }
+// handshakes: Listen has done them. Connections that are not TLS are accepted from this machine alone, unless exposed says that they may come
+// from anywhere.
+func ServerCredentials(exposed bool) credentials.TransportCredentials {
+	return serverCredentials{exposed: exposed}
+}
 
-type serverCredentials struct{}
+type serverCredentials struct{ exposed bool }
 
 // ServerHandshake implements credentials.TransportCredentials.
-func (serverCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	link, state, err := linkOf(conn)
+func (c serverCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	link, state, err := linkOf(conn, c.exposed)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,7 +42,7 @@ func newLinkInfo(link Link, state tls.ConnectionState) LinkInfo {
 // LinkOfConn says what is known of whoever is at the other end of a connection: one that Listen has accepted, or one in clear text, which must
 // come from this machine.
 func LinkOfConn(conn net.Conn) (Link, error) {
-	link, _, err := linkOf(conn)
+	link, _, err := linkOf(conn, false)
 	return link, err
 }
 
@@ -57,7 +60,7 @@ func StateOf(conn net.Conn) (tls.ConnectionState, bool) {
 	}
 }
 
-func linkOf(conn net.Conn) (Link, tls.ConnectionState, error) {
+func linkOf(conn net.Conn, exposed bool) (Link, tls.ConnectionState, error) {
 	if state, secured := StateOf(conn); secured {
 		link := Link{Encrypted: true}
 		if len(state.PeerCertificates) == 0 {
@@ -68,7 +71,7 @@ func linkOf(conn net.Conn) (Link, tls.ConnectionState, error) {
 		return link, state, err
 	}
 	remote := conn.RemoteAddr()
-	if address, err := netip.ParseAddrPort(remote.String()); err == nil && !address.Addr().Unmap().IsLoopback() {
+	if address, err := netip.ParseAddrPort(remote.String()); err == nil && !exposed && !address.Addr().Unmap().IsLoopback() {
 		return Link{}, tls.ConnectionState{}, engine.Errorf(engine.KindUnauthenticated, "accept", remote.String(), "a connection in clear text from another machine")
 	}
 	return Link{InProcess: isInProcess(remote)}, tls.ConnectionState{}, nil
