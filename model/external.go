@@ -28,6 +28,7 @@ func externalFiles(onnxPath string, external []ExternalData) ([]string, error) {
 		return nil, fileError(onnxPath, err)
 	}
 	files := make([]string, 0, len(external))
+	total := int64(0)
 	for _, data := range external {
 		refuse := func(format string, args ...any) error {
 			return engine.Errorf(engine.KindModel, op, onnxPath, "external data %q "+format, append([]any{data.Location}, args...)...)
@@ -57,6 +58,9 @@ func externalFiles(onnxPath string, external []ExternalData) ([]string, error) {
 			return nil, refuse("is not a regular file")
 		case info.Size() < data.MinSizeBytes:
 			return nil, refuse("is truncated: found %d bytes, expected at least %d", info.Size(), data.MinSizeBytes)
+		}
+		if total += info.Size(); total > maxExternalBytes {
+			return nil, refuse("makes it more than %s, which is the limit", engine.FormatSize(maxExternalBytes))
 		}
 		files = append(files, path)
 	}

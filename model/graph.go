@@ -44,7 +44,7 @@ var integerOperators = []string{
 	"MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm", "QAttention", "ConvInteger", "QLinearConv",
 }
 
-// Limits on what one file may make us remember or do.
+// Limits on what one file may make us remember or do. For what it may make a runtime do see limits.go.
 const (
 	maxNesting   = 32
 	maxValues    = 10_000
@@ -56,13 +56,18 @@ const (
 )
 
 // ReadONNX reads the graph of an ONNX file of sizeBytes bytes. It skips the weights: they are neither read nor kept. name stands
-// in errors, which are of kind engine.KindModel: not an ONNX model, truncated, damaged, or with operators of an unknown domain.
+// in errors, which are of kind engine.KindModel: not an ONNX model, truncated, damaged, with operators of an unknown domain, or above a
+// limit: loading it might take a runtime hours, or more memory than there is.
 func ReadONNX(ctx context.Context, name string, r io.ReaderAt, sizeBytes int64) (*Graph, error) {
 	g := &graphReader{
 		wire:  wire{r: r, sizeBytes: sizeBytes},
 		graph: &Graph{Opsets: map[string]int64{}}, functions: map[operator]bool{}, foreign: map[operator]bool{}, external: map[string]int64{},
+		bodies: map[operator]*body{}, body: newBody(),
 	}
-	err := g.read(ctx)
+	err := checkFileSize(sizeBytes)
+	if err == nil {
+		err = g.read(ctx)
+	}
 	var refusal *engine.Error
 	switch {
 	case err == nil:
@@ -93,6 +98,11 @@ type graphReader struct {
 	// foreign are the operators of unknown domains that nodes use. Functions of the model may define them.
 	foreign  map[operator]bool
 	external map[string]int64
+	counts
+	// body is what is being read: the main graph, or a function.
+	body *body
+	// bodies are the functions.
+	bodies map[operator]*body
 }
 
 // read reads the ModelProto.
@@ -137,7 +147,7 @@ func (g *graphReader) read(ctx context.Context) error {
 	if producer != "" && version != "" {
 		g.graph.Producer += " " + version
 	}
-	if err := g.checkDomains(); err != nil {
+	if err := errors.Join(g.checkDomains(), g.checkExpansion()); err != nil {
 		return err
 	}
 	for location, size := range g.external {
@@ -197,6 +207,9 @@ func (g *graphReader) readOpset(ctx context.Context, f field) error {
 
 func (g *graphReader) readFunction(ctx context.Context, f field) error {
 	var id operator
+	outer := g.body
+	g.body = newBody()
+	defer func() { g.body = outer }()
 	err := g.each(ctx, f.start, f.end, func(f field) (err error) {
 		switch f.number {
 		case 1:
@@ -210,6 +223,7 @@ func (g *graphReader) readFunction(ctx context.Context, f field) error {
 		}
 		return err
 	})
+	g.bodies[id] = g.body
 	if g.functions[id] = true; len(g.functions) > maxFunctions {
 		return fmt.Errorf("%w: over %d functions", errDamaged, maxFunctions)
 	}
@@ -229,24 +243,28 @@ func message(f field, depth int) error {
 
 // walkGraph collects operators and external data of a GraphProto and the graphs within it.
 func (g *graphReader) walkGraph(ctx context.Context, f field, depth int) error {
-	if err := message(f, depth); err != nil {
+	if err := errors.Join(g.countGraph(depth), message(f, depth)); err != nil {
 		return err
 	}
 	return g.each(ctx, f.start, f.end, func(f field) error {
 		switch f.number {
 		case 1:
 			return g.walkNode(ctx, f, depth)
-		case 5:
+		case 5, 15:
+			if err := g.countInitializer(); err != nil {
+				return err
+			}
+			if f.number == 15 {
+				return g.walkSparseTensor(ctx, f)
+			}
 			return g.walkTensor(ctx, f)
-		case 15:
-			return g.walkSparseTensor(ctx, f)
 		}
 		return nil
 	})
 }
 
 func (g *graphReader) walkNode(ctx context.Context, f field, depth int) error {
-	if err := message(f, depth); err != nil {
+	if err := errors.Join(g.countNode(), message(f, depth)); err != nil {
 		return err
 	}
 	var id operator
@@ -264,6 +282,7 @@ func (g *graphReader) walkNode(ctx context.Context, f field, depth int) error {
 	if err != nil {
 		return err
 	}
+	g.body.calls[id]++
 	g.graph.Quantized = g.graph.Quantized || slices.Contains(integerOperators, id.name)
 	if !slices.Contains(knownDomains, id.domain) {
 		if g.foreign[id] = true; len(g.foreign) > maxForeign {

@@ -250,8 +250,13 @@ func (g *graphReader) walkTensor(ctx context.Context, f field) error {
 	}
 	name, location, external := "", "", false
 	var offset, length int64
+	content := extent{elements: 1}
 	err := g.each(ctx, f.start, f.end, func(f field) (err error) {
 		switch f.number {
+		case 1:
+			err = g.readDims(f, &content)
+		case 4, 5, 6, 7, 9, 10, 11:
+			content.add(f)
 		case 8:
 			name, err = g.text(f)
 		case 13:
@@ -287,8 +292,11 @@ func (g *graphReader) walkTensor(ctx context.Context, f field) error {
 		}
 		return err
 	})
-	if err != nil || !external {
+	if err != nil {
 		return err
+	}
+	if !external {
+		return content.check(name)
 	}
 	if location == "" {
 		return engine.Errorf(engine.KindModel, op, "", "tensor %q: external data has no location", name)
