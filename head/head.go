@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -87,6 +88,8 @@ type Config struct {
 	GossipOrFree bool
 	// Access says who may call.
 	Access AccessConfig
+	// Security says how links are encrypted.
+	Security Security
 	// Embedded says that the head and its only worker live and die together: nobody can hold a lease of an earlier term, and a request
 	// that the worker cannot meet fails the job at once. No other head can join.
 	Embedded bool
@@ -106,6 +109,8 @@ type Head struct {
 	book  *tokens.Book
 	guard *access.Guard
 	audit *audit.Log
+	// trust is nil without TLS.
+	trust *api.TrustWatch
 	// events is nil if no history is kept; it writes to bucket.
 	events *history.Log
 	bucket blob.Bucket
@@ -159,7 +164,7 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 	if !config.Embedded {
 		h.mux = raftnet.Split(listener, config.Logger)
 		listener = h.mux.Rest()
-		transport := raftnet.NewTransport(h.mux, h.address, h.config.CheckAddress, nil)
+		transport := raftnet.NewTransport(h.mux, h.address, h.config.CheckAddress, config.Security.Identity)
 		storeConfig.Transport = transport
 		defer func() {
 			if h.store == nil {
@@ -177,6 +182,7 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 	if err := h.openGuard(ctx); err != nil {
 		return nil, errors.Join(err, h.cleanUp(ctx))
 	}
+	h.keepTrust()
 	h.serveAll(listener)
 	if err := h.keepHistory(ctx); err != nil {
 		return nil, errors.Join(err, h.cleanUp(ctx))
@@ -247,9 +253,9 @@ func (h *Head) keepHistory(ctx context.Context) (err error) {
 func (h *Head) serveAll(listener net.Listener) {
 	h.metrics = observe.New(h.store, h.config.Version)
 	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
-	h.grpc = rpc.NewServer(h.config.Logger, append(h.metrics.ServerOptions(), h.guard.ServerOptions()...)...)
+	h.grpc = rpc.NewServer(h.config.Logger, slices.Concat(h.config.Security.serverOptions(), h.metrics.ServerOptions(), h.guard.ServerOptions())...)
 	if h.config.WebListener != nil {
-		h.web = "http://" + h.config.WebListener.Addr().String()
+		h.web = h.config.Security.webScheme() + h.config.WebListener.Addr().String()
 		routes := h.guard.NewWeb(h.webHosts()...)
 		web.Register(routes, h.isReady, h.metrics.Handler(), pages{h.gate})
 		h.http = web.NewServer(routes)
@@ -259,7 +265,7 @@ func (h *Head) serveAll(listener net.Listener) {
 	h.gate.register(h.grpc, &enginev1.ClusterService_ServiceDesc, heads, "ListHeads", "AddHead", "RemoveHead")
 	for _, desc := range []*grpc.ServiceDesc{
 		&enginev1.JobService_ServiceDesc, &enginev1.TaskService_ServiceDesc, &enginev1.ObjectService_ServiceDesc, &enginev1.WorkerService_ServiceDesc,
-		&enginev1.AccessService_ServiceDesc,
+		&enginev1.AccessService_ServiceDesc, &enginev1.JoinService_ServiceDesc,
 	} {
 		h.gate.register(h.grpc, desc, nil)
 	}

@@ -98,6 +98,7 @@ func (h *Head) newReign(term state.Term) *reign {
 	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
 	enginev1.RegisterAccessServiceServer(r.court, api.NewAccess(h.store, h.book))
 	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))
+	h.serveJoins(r)
 	r.serve.Go("tick", dispatcher.Run)
 	r.serve.Go("objects", directory.Run)
 	r.serve.Go("confirm", leads.run)
