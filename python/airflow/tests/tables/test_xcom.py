@@ -27,6 +27,8 @@ from engine_provider.xcom_cleanup import EngineXComCleanupOperator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.live
+
 WHERE = {"key": "return_value", "dag_id": "dag", "run_id": "manual__2026-11-27T00:00:00+00:00", "task_id": "make", "map_index": -1}
 TABLES = {
     "pyarrow": pa.table({"n": [1, 2, None], "s": ["a", "ä", None], "v": pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2))}),
@@ -291,7 +293,7 @@ def test_damaged_checkpoints(folder, tmp_path):
 @pytest.fixture
 def bucket(tmp_path, monkeypatch) -> Iterator[str]:
     """A bucket of a real S3 server, with the environment that leads to it."""
-    server = os.environ.get("ENGINE_VERSITYGW") or str(Path(__file__).parents[3] / ".tools" / "versitygw")
+    server = os.environ.get("ENGINE_VERSITYGW") or str(Path(__file__).parents[4] / ".tools" / "versitygw")
     if not os.access(server, os.X_OK):
         if os.environ.get("CI") == "true":
             pytest.fail(f"missing: {server}, an S3 server (`make .tools/versitygw`)")
@@ -328,7 +330,7 @@ def bucket(tmp_path, monkeypatch) -> Iterator[str]:
 
 
 def test_checkpoints_on_s3(bucket, start_head, monkeypatch):
-    head = start_head("s3")
+    head = start_head("head")
     monkeypatch.setenv("AIRFLOW_CONN_ENGINE_DEFAULT", f"engine://{head.address}")
     monkeypatch.setenv("AIRFLOW__ENGINE__XCOM_CHECKPOINT", bucket)
     row, other = stored(TABLES["polars"]), stored(TABLES["pyarrow"], run_id="other")
