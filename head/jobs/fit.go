@@ -188,7 +188,7 @@ func (m *Manager) outputColumns(ctx context.Context, job *state.Job, spec *engin
 	if err != nil {
 		return nil, err
 	}
-	return jobplan.Fitted(ctx, job.ID, spec, job.Plan, m.planningOptions(job.ID, secrets))
+	return jobplan.Fitted(ctx, job.ID, spec, job.Plan, m.planningOptions(nil, secrets))
 }
 
 // recordFit makes what a pass has found durable; see recordPlan.

@@ -90,10 +90,10 @@ func (m *Manager) storageOf(secrets *secret.Set) jobplan.Storage {
 	return jobplan.ForJob(m.config.Storage, secrets)
 }
 
-// planningOptions are what a job that has these secrets is planned with.
-func (m *Manager) planningOptions(id engine.JobID, secrets *secret.Set) jobplan.Options {
+// planningOptions are what a job that has these secrets is planned with, and that may read some objects.
+func (m *Manager) planningOptions(objects jobplan.Objects, secrets *secret.Set) jobplan.Options {
 	return jobplan.Options{
-		TargetSplitBytes: m.config.TargetSplitBytes, Objects: m.planningObjects(id), Storage: m.storageOf(secrets), Secrets: secrets,
+		TargetSplitBytes: m.config.TargetSplitBytes, Objects: objects, Storage: m.storageOf(secrets), Secrets: secrets,
 		Operators: m.config.Operators,
 	}
 }

@@ -103,7 +103,7 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	m.setSecrets(a, secrets)
 	var cached jobplan.Cached
 	if !submission.OnlyNew {
-		cached, err = jobplan.FindCached(ctx, id, spec, time.Now(), m.planningOptions(id, secrets))
+		cached, err = jobplan.FindCached(ctx, id, spec, time.Now(), m.planningOptions(m.planningObjects(id), secrets))
 	}
 	if err == nil && cached.Output == nil {
 		err = output.Check(ctx)
