@@ -107,6 +107,10 @@ test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VE
 test-python: build ## Ruff, mypy, and the tests of the Python client against bin/engine; PYTHON=python3.13 chooses another
 	@$(ort); scripts/python-test.sh bin/engine
 
+.PHONY: test-airflow
+test-airflow: build ## The Airflow provider, with a real Airflow and bin/engine; PYTHON=python3.13 chooses another
+	@$(ort); scripts/airflow-test.sh bin/engine
+
 .PHONY: soak
 soak: need-go need-cc onnxruntime venv $(GOTESTSUM) $(VERSITYGW) ## The tests that run for hours
 	@$(ort); $(FETCH_POSTGRES) >/dev/null; ENGINE_TEST=soak $(GOTESTSUM) --format standard-verbose -- -race -count=1 -timeout $(SOAK_TIMEOUT) $(PKGS)
