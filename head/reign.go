@@ -15,6 +15,7 @@ import (
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/gossip"
 	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -82,7 +83,7 @@ func (h *Head) newReign(term state.Term) *reign {
 		watch := history.Sources{
 			Store: h.store, Dispatcher: dispatcher, Term: term.Number, Logger: h.config.Logger,
 			Job: func(ctx context.Context, id engine.JobID) (*enginev1.Job, error) {
-				response, err := jobsServer.GetJob(ctx, &enginev1.GetJobRequest{JobId: string(id)})
+				response, err := jobsServer.GetJob(access.With(ctx, access.Internal), &enginev1.GetJobRequest{JobId: string(id)})
 				return response.GetJob(), err
 			},
 		}
@@ -95,9 +96,10 @@ func (h *Head) newReign(term state.Term) *reign {
 	enginev1.RegisterJobServiceServer(r.court, jobsServer)
 	enginev1.RegisterClusterServiceServer(r.court, api.NewCluster(h.store, dispatcher, h.config.Version, h.web, h.config.EventLog, h.started))
 	enginev1.RegisterWorkerServiceServer(r.court, api.NewWorkers(h.store, dispatcher, directory, h.logs, h.config.Logger, h.Gossip()).HandOut(r.manager.HandOut))
-	enginev1.RegisterObjectServiceServer(r.court, api.NewObjects(directory))
+	objectsServer := api.NewObjects(directory)
+	enginev1.RegisterObjectServiceServer(r.court, objectsServer)
 	enginev1.RegisterAccessServiceServer(r.court, api.NewAccess(h.store, h.book))
-	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, directory))
+	enginev1.RegisterTaskServiceServer(r.court, api.NewTasks(dispatcher, objectsServer))
 	h.serveJoins(r)
 	r.serve.Go("tick", dispatcher.Run)
 	r.serve.Go("objects", directory.Run)

@@ -35,6 +35,7 @@ type app struct {
 	cacheDir func() (string, error)
 
 	address string
+	token   string
 	output  string
 	quiet   bool
 	// begun is set once flags and arguments are accepted: errors before that are the user's.
@@ -48,9 +49,6 @@ func newApp() *app {
 		stderr: os.Stderr,
 		env:    os.LookupEnv,
 		now:    time.Now,
-		dial: func(ctx context.Context, address string) (*client.Client, error) {
-			return client.Dial(ctx, address)
-		},
 		signals: func() (<-chan os.Signal, func()) {
 			c := make(chan os.Signal, 2)
 			signal.Notify(c, os.Interrupt, syscall.SIGTERM)
@@ -58,6 +56,16 @@ func newApp() *app {
 		},
 		exitNow:  os.Exit,
 		cacheDir: os.UserCacheDir,
+	}
+	a.dial = func(ctx context.Context, address string) (*client.Client, error) {
+		if a.token == "" {
+			return client.Dial(ctx, address)
+		}
+		token, err := tokenOption(a.token)
+		if err != nil {
+			return nil, err
+		}
+		return client.Dial(ctx, address, token)
 	}
 	noColor, _ := os.LookupEnv("NO_COLOR")
 	a.fancy = term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb" && noColor == ""
@@ -102,10 +110,11 @@ head cannot be reached; 5 if the head refused; 130 if it was interrupted.`,
 	root.SetErr(a.stderr)
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.address, "address", defaultAddress, "the head's `HOST:PORT`, or that of several heads, separated by commas; the environment variable "+addressEnv+" sets the default")
+	flags.StringVar(&a.token, "token", "", "say who you are by this `TOKEN`, or by @FILE with one; the environment variables "+client.TokenEnv+" and "+client.TokenFileEnv+" set the default, which other users cannot see")
 	flags.StringVarP(&a.output, "output", "o", "table", "print data in this `FORMAT`: table, json, or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no summary on standard error")
 	root.AddCommand(a.runCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.submitCommand(), a.jobCommand(), a.listCommand(),
-		a.getCommand(), a.headCommand(), a.nodeCommand(), a.queueCommand(), a.taskCommand(), a.summaryCommand(), a.timelineCommand(), a.memoryCommand(), a.objectCommand(), a.modelCommand(), a.doctorCommand(), a.versionCommand(), a.docsCommand())
+		a.getCommand(), a.headCommand(), a.nodeCommand(), a.queueCommand(), a.taskCommand(), a.summaryCommand(), a.timelineCommand(), a.memoryCommand(), a.objectCommand(), a.modelCommand(), a.tokenCommand(), a.whoamiCommand(), a.auditCommand(), a.doctorCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

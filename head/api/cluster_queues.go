@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -29,6 +30,9 @@ const (
 func (s *Cluster) SetQueue(ctx context.Context, request *enginev1.SetQueueRequest) (*enginev1.SetQueueResponse, error) {
 	queue := request.GetQueue()
 	if err := checkQueue(queue); err != nil {
+		return nil, err
+	}
+	if err := checkOwn(ctx, "set queue", queue.GetName()); err != nil {
 		return nil, err
 	}
 	entry := &enginev1.LogEntry{Fact: &enginev1.LogEntry_QueueSet{QueueSet: &enginev1.QueueSet{Queue: queue}}}
@@ -51,6 +55,9 @@ func (s *Cluster) DeleteQueue(ctx context.Context, request *enginev1.DeleteQueue
 	if name == dispatch.DefaultQueue {
 		return nil, engine.Errorf(engine.KindInvalidArgument, operation, name, "the default queue is always there")
 	}
+	if err := checkOwn(ctx, operation, name); err != nil {
+		return nil, err
+	}
 	for _, view := range s.dispatcher.Queues() {
 		if view.Queue.GetName() == name && view.Pending+view.Running+view.Jobs+view.Groups > 0 {
 			return nil, engine.Errorf(engine.KindConflict, operation, name, "%d tasks wait and %d run in it, and it has %d placement groups", view.Pending, view.Running, view.Groups).
@@ -71,9 +78,13 @@ func (s *Cluster) DeleteQueue(ctx context.Context, request *enginev1.DeleteQueue
 }
 
 // ListQueues implements enginev1.ClusterServiceServer.
-func (s *Cluster) ListQueues(context.Context, *enginev1.ListQueuesRequest) (*enginev1.ListQueuesResponse, error) {
+func (s *Cluster) ListQueues(ctx context.Context, _ *enginev1.ListQueuesRequest) (*enginev1.ListQueuesResponse, error) {
 	response := &enginev1.ListQueuesResponse{}
+	caller := access.Of(ctx)
 	for _, view := range s.dispatcher.Queues() {
+		if !caller.MayUse(view.Queue.GetName()) {
+			continue
+		}
 		response.Queues = append(response.Queues, &enginev1.QueueStatus{
 			Queue: view.Queue, Used: rpc.ResourcesToProto(view.Used), TasksPending: view.Pending, TasksRunning: view.Running, Jobs: view.Jobs,
 			Share: view.Share, FairShare: view.FairShare,
@@ -130,6 +141,9 @@ func checkQueue(queue *enginev1.Queue) error {
 func (s *Cluster) DrainNode(ctx context.Context, request *enginev1.DrainNodeRequest) (*enginev1.DrainNodeResponse, error) {
 	const operation = "drain node"
 	id := engine.NodeID(request.GetNodeId())
+	if err := checkWhole(ctx, operation); err != nil {
+		return nil, err
+	}
 	if len(request.GetReason()) > maxReasonBytes {
 		return nil, engine.Errorf(engine.KindInvalidArgument, operation, string(id), "the reason has %d bytes, at most %d are allowed", len(request.GetReason()), maxReasonBytes)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/secret"
+	"github.com/f708428e/engine/internal/security/access"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -44,18 +45,22 @@ func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest
 	if request.GetSpec() == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "submit job", "", "the request carries no spec")
 	}
+	if err := checkOwn(ctx, "submit job", request.GetSpec().GetQueue()); err != nil {
+		return nil, err
+	}
 	secrets, err := secret.ValuesOf(request.GetSecrets())
 	if err != nil {
 		return nil, engine.WrapError("submit job", "", err)
 	}
+	caller := access.Of(ctx)
 	id, attached, err := s.manager.Submit(telemetry.FromCall(ctx), jobs.Submission{
-		ID: engine.JobID(request.GetJobId()), SubmissionID: request.GetSubmissionId(), Spec: request.GetSpec(), OnlyNew: request.GetOnlyNew(),
+		SubmittedBy: caller.Name, GrantedQueues: caller.Queues, ID: engine.JobID(request.GetJobId()), SubmissionID: request.GetSubmissionId(), Spec: request.GetSpec(), OnlyNew: request.GetOnlyNew(),
 		Secrets: secrets,
 	})
 	if err != nil {
 		return nil, err
 	}
-	job, err := s.describe("submit job", string(id))
+	job, err := s.describe(ctx, "submit job", string(id))
 	if err != nil {
 		return nil, err
 	}
@@ -63,13 +68,13 @@ func (s *Jobs) SubmitJob(ctx context.Context, request *enginev1.SubmitJobRequest
 }
 
 // GetJob implements enginev1.JobServiceServer.
-func (s *Jobs) GetJob(_ context.Context, request *enginev1.GetJobRequest) (*enginev1.GetJobResponse, error) {
-	job, err := s.describe("get job", request.GetJobId())
+func (s *Jobs) GetJob(ctx context.Context, request *enginev1.GetJobRequest) (*enginev1.GetJobResponse, error) {
+	job, err := s.describe(ctx, "get job", request.GetJobId())
 	return &enginev1.GetJobResponse{Job: job}, err
 }
 
 // ListJobs implements enginev1.JobServiceServer.
-func (s *Jobs) ListJobs(_ context.Context, request *enginev1.ListJobsRequest) (*enginev1.ListJobsResponse, error) {
+func (s *Jobs) ListJobs(ctx context.Context, request *enginev1.ListJobsRequest) (*enginev1.ListJobsResponse, error) {
 	limit := int(request.GetLimit())
 	switch {
 	case limit < 0 || limit > 10_000:
@@ -82,17 +87,18 @@ func (s *Jobs) ListJobs(_ context.Context, request *enginev1.ListJobsRequest) (*
 		wanted[rpc.JobStateFromProto(state)] = true
 	}
 	var ids []string
+	caller := access.Of(ctx)
 	s.store.View(func(st *state.State) {
 		all := st.Jobs()
 		for i := len(all) - 1; i >= 0 && len(ids) < limit; i-- {
-			if len(wanted) == 0 || wanted[all[i].State()] {
+			if (len(wanted) == 0 || wanted[all[i].State()]) && caller.MayUse(all[i].Spec.GetQueue()) {
 				ids = append(ids, string(all[i].ID))
 			}
 		}
 	})
 	response := &enginev1.ListJobsResponse{}
 	for _, id := range ids {
-		job, err := s.describe("list jobs", id)
+		job, err := s.describe(ctx, "list jobs", id)
 		if engine.KindOf(err) == engine.KindNotFound && err != nil {
 			continue // Forgotten in between.
 		}
@@ -111,7 +117,7 @@ func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStr
 	defer ticker.Stop()
 	var sent *enginev1.Job
 	for {
-		known, err := find(s.store, "watch job", request.GetJobId())
+		known, err := findGranted(stream.Context(), s.store, "watch job", request.GetJobId())
 		if err != nil {
 			return err
 		}
@@ -119,7 +125,7 @@ func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStr
 			defer s.manager.Follow(known.ID)()
 		}
 		changed := s.manager.Changed(known.ID)
-		job, err := s.describe("watch job", string(known.ID))
+		job, err := s.describe(stream.Context(), "watch job", string(known.ID))
 		if err != nil {
 			return err
 		}
@@ -147,20 +153,20 @@ func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStr
 
 // StopJob implements enginev1.JobServiceServer.
 func (s *Jobs) StopJob(ctx context.Context, request *enginev1.StopJobRequest) (*enginev1.StopJobResponse, error) {
-	known, err := find(s.store, "stop job", request.GetJobId())
+	known, err := findGranted(ctx, s.store, "stop job", request.GetJobId())
 	if err != nil {
 		return nil, err
 	}
 	if err := s.manager.Stop(ctx, known.ID); err != nil {
 		return nil, err
 	}
-	job, err := s.describe("stop job", string(known.ID))
+	job, err := s.describe(ctx, "stop job", string(known.ID))
 	return &enginev1.StopJobResponse{Job: job}, err
 }
 
 // ResumeJob implements enginev1.JobServiceServer.
 func (s *Jobs) ResumeJob(ctx context.Context, request *enginev1.ResumeJobRequest) (*enginev1.ResumeJobResponse, error) {
-	known, err := find(s.store, "resume job", request.GetJobId())
+	known, err := findGranted(ctx, s.store, "resume job", request.GetJobId())
 	if err != nil {
 		return nil, err
 	}
@@ -171,13 +177,13 @@ func (s *Jobs) ResumeJob(ctx context.Context, request *enginev1.ResumeJobRequest
 	if err := s.manager.Resume(ctx, known.ID, secrets); err != nil {
 		return nil, err
 	}
-	job, err := s.describe("resume job", string(known.ID))
+	job, err := s.describe(ctx, "resume job", string(known.ID))
 	return &enginev1.ResumeJobResponse{Job: job}, err
 }
 
 // ForgetJob implements enginev1.JobServiceServer.
 func (s *Jobs) ForgetJob(ctx context.Context, request *enginev1.ForgetJobRequest) (*enginev1.ForgetJobResponse, error) {
-	job, err := s.describe("forget job", request.GetJobId())
+	job, err := s.describe(ctx, "forget job", request.GetJobId())
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +195,7 @@ func (s *Jobs) ForgetJob(ctx context.Context, request *enginev1.ForgetJobRequest
 
 // ReadJobLog implements enginev1.JobServiceServer.
 func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.ServerStreamingServer[enginev1.ReadJobLogResponse]) error {
-	job, err := find(s.store, "read job log", request.GetJobId())
+	job, err := findGranted(stream.Context(), s.store, "read job log", request.GetJobId())
 	if err != nil {
 		return err
 	}
@@ -211,7 +217,7 @@ func (s *Jobs) ReadJobLog(request *enginev1.ReadJobLogRequest, stream grpc.Serve
 
 // Describe returns a job by its id or submission id, with the last lines of its log, at most that many, and how many came before them.
 func (s *Jobs) Describe(ctx context.Context, id string, lines int) (job *enginev1.Job, log []*enginev1.LogLine, earlier int, err error) {
-	if job, err = s.describe("show job", id); err != nil {
+	if job, err = s.describe(ctx, "show job", id); err != nil {
 		return nil, nil, 0, err
 	}
 	err = s.manager.ReadLog(ctx, engine.JobID(job.GetJobId()), 0, nil, func(more []*enginev1.LogLine) error {
@@ -240,9 +246,9 @@ func (s *Jobs) awaitEnd(ctx context.Context, id engine.JobID) {
 	}
 }
 
-// describe makes the message of a job from its durable state and, while it runs, from what the dispatcher knows.
-func (s *Jobs) describe(operation, id string) (*enginev1.Job, error) {
-	job, err := find(s.store, operation, id)
+// describe makes the message of a job that the caller may see from its durable state and, while it runs, from what the dispatcher knows.
+func (s *Jobs) describe(ctx context.Context, operation, id string) (*enginev1.Job, error) {
+	job, err := findGranted(ctx, s.store, operation, id)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/objects"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -29,10 +31,13 @@ const (
 type Objects struct {
 	enginev1.UnimplementedObjectServiceServer
 	directory *objects.Directory
+	sessions  *sessions
 }
 
 // NewObjects makes the server of a directory.
-func NewObjects(directory *objects.Directory) *Objects { return &Objects{directory: directory} }
+func NewObjects(directory *objects.Directory) *Objects {
+	return &Objects{directory: directory, sessions: &sessions{directory: directory, by: map[string]string{}}}
+}
 
 // OpenSession implements enginev1.ObjectServiceServer.
 func (s *Objects) OpenSession(stream grpc.BidiStreamingServer[enginev1.OpenSessionRequest, enginev1.OpenSessionResponse]) error {
@@ -41,6 +46,9 @@ func (s *Objects) OpenSession(stream grpc.BidiStreamingServer[enginev1.OpenSessi
 		return err
 	}
 	id := first.GetSessionId()
+	if err := s.sessions.claim(stream.Context(), id); err != nil {
+		return err
+	}
 	number, err := s.directory.OpenSession(id)
 	if err != nil {
 		return err
@@ -80,7 +88,14 @@ func (s *Objects) PutObject(ctx context.Context, request *enginev1.PutObjectRequ
 	if len(request.GetData()) == 0 {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "put object", id.String(), "it has no data; even a table without rows is an Arrow IPC stream")
 	}
-	info, err := s.directory.Put(ctx, id, request.GetData(), request.GetDomain(), owner)
+	domain, err := checkDomain(ctx, "put object", request.GetDomain())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sessions.check(ctx, "put object", owner.ID); err != nil {
+		return nil, err
+	}
+	info, err := s.directory.Put(ctx, id, request.GetData(), domain, owner)
 	return &enginev1.PutObjectResponse{Object: info}, err
 }
 
@@ -97,13 +112,22 @@ func (s *Objects) GetObject(ctx context.Context, request *enginev1.GetObjectRequ
 		defer cancel()
 	}
 	data, info, err := s.directory.Get(ctx, id, wait)
-	return &enginev1.GetObjectResponse{Data: data, Object: info}, err
+	if err == nil {
+		err = access.Check(ctx, "get object", id.String(), info.GetDomain())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &enginev1.GetObjectResponse{Data: data, Object: info}, nil
 }
 
 // WaitObjects implements enginev1.ObjectServiceServer.
 func (s *Objects) WaitObjects(ctx context.Context, request *enginev1.WaitObjectsRequest) (*enginev1.WaitObjectsResponse, error) {
 	ids, err := objectIDs("wait for objects", request.GetObjectIds())
 	if err != nil {
+		return nil, err
+	}
+	if err := checkObjects(ctx, s.directory, "wait for objects", ids); err != nil {
 		return nil, err
 	}
 	count := int(request.GetCount())
@@ -138,11 +162,13 @@ func (s *Objects) DescribeObjects(ctx context.Context, request *enginev1.Describ
 		return nil, engine.Errorf(engine.KindInvalidArgument, "describe objects", "", "%d names, at most %d are allowed", n, maxObjectIDs)
 	}
 	found, err := s.directory.Describe(ctx, ids, request.GetNames())
+	caller := access.Of(ctx)
+	found = slices.DeleteFunc(found, func(info *enginev1.ObjectInfo) bool { return !caller.MayUse(info.GetDomain()) })
 	return &enginev1.DescribeObjectsResponse{Objects: found}, err
 }
 
 // ListObjects implements enginev1.ObjectServiceServer.
-func (s *Objects) ListObjects(_ context.Context, request *enginev1.ListObjectsRequest) (*enginev1.ListObjectsResponse, error) {
+func (s *Objects) ListObjects(ctx context.Context, request *enginev1.ListObjectsRequest) (*enginev1.ListObjectsResponse, error) {
 	limit := int(request.GetLimit())
 	switch {
 	case limit < 0:
@@ -152,6 +178,9 @@ func (s *Objects) ListObjects(_ context.Context, request *enginev1.ListObjectsRe
 	}
 	filter := objects.Filter{
 		OwnerKind: engine.OwnerKind(request.GetOwnerKind()), OwnerID: request.GetOwnerId(), Node: engine.NodeID(request.GetNodeId()),
+	}
+	if caller := access.Of(ctx); !caller.IsUnrestricted() {
+		filter.Granted = caller.MayUse
 	}
 	switch filter.OwnerKind {
 	case "", engine.OwnerSession, engine.OwnerTask, engine.OwnerJob, engine.OwnerPin:
@@ -168,6 +197,9 @@ func (s *Objects) DeleteObjects(ctx context.Context, request *enginev1.DeleteObj
 	if err != nil {
 		return nil, err
 	}
+	if err := checkObjects(ctx, s.directory, "delete objects", ids); err != nil {
+		return nil, err
+	}
 	return &enginev1.DeleteObjectsResponse{}, s.directory.Delete(ctx, ids)
 }
 
@@ -177,6 +209,9 @@ func (s *Objects) HoldObjects(ctx context.Context, request *enginev1.HoldObjects
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkHold(ctx, "hold objects", ids, owner); err != nil {
+		return nil, err
+	}
 	return &enginev1.HoldObjectsResponse{}, s.directory.Hold(ctx, ids, owner)
 }
 
@@ -184,6 +219,9 @@ func (s *Objects) HoldObjects(ctx context.Context, request *enginev1.HoldObjects
 func (s *Objects) ReleaseObjects(ctx context.Context, request *enginev1.ReleaseObjectsRequest) (*enginev1.ReleaseObjectsResponse, error) {
 	ids, owner, err := idsAndSession("release objects", request.GetObjectIds(), request.GetSessionId())
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkHold(ctx, "release objects", ids, owner); err != nil {
 		return nil, err
 	}
 	return &enginev1.ReleaseObjectsResponse{}, s.directory.Release(ctx, ids, owner)
@@ -209,6 +247,9 @@ func (s *Objects) PinObject(ctx context.Context, request *enginev1.PinObjectRequ
 		}
 		pin.Expires = time.Now().Add(ttl)
 	}
+	if err := checkObjects(ctx, s.directory, "pin object", []engine.ObjectID{id}, pin.ID); err != nil {
+		return nil, err
+	}
 	info, err := s.directory.Pin(ctx, id, pin)
 	return &enginev1.PinObjectResponse{Object: info}, err
 }
@@ -216,6 +257,9 @@ func (s *Objects) PinObject(ctx context.Context, request *enginev1.PinObjectRequ
 // UnpinObject implements enginev1.ObjectServiceServer.
 func (s *Objects) UnpinObject(ctx context.Context, request *enginev1.UnpinObjectRequest) (*enginev1.UnpinObjectResponse, error) {
 	if err := checkPin("unpin object", request.GetName()); err != nil {
+		return nil, err
+	}
+	if err := checkObjects(ctx, s.directory, "unpin object", nil, request.GetName()); err != nil {
 		return nil, err
 	}
 	return &enginev1.UnpinObjectResponse{}, s.directory.Unpin(ctx, request.GetName())
@@ -228,6 +272,9 @@ func (s *Objects) CheckpointObject(ctx context.Context, request *enginev1.Checkp
 		return nil, err
 	}
 	if err := checkPlace("checkpoint object", "folder", request.GetFolder()); err != nil {
+		return nil, err
+	}
+	if err := checkObjects(ctx, s.directory, "checkpoint object", []engine.ObjectID{id}); err != nil {
 		return nil, err
 	}
 	uri, info, err := s.directory.Checkpoint(ctx, id, request.GetFolder())
@@ -243,13 +290,40 @@ func (s *Objects) RestoreObject(ctx context.Context, request *enginev1.RestoreOb
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.directory.Restore(ctx, request.GetUri(), request.GetDomain(), owner)
-	return &enginev1.RestoreObjectResponse{Object: info}, err
+	domain, err := checkDomain(ctx, "restore object", request.GetDomain())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sessions.check(ctx, "restore object", owner.ID); err != nil {
+		return nil, err
+	}
+	info, err := s.directory.Restore(ctx, request.GetUri(), domain, owner)
+	if err == nil { // The cluster may have it already, in its own domain.
+		err = access.Check(ctx, "restore object", request.GetUri(), info.GetDomain())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &enginev1.RestoreObjectResponse{Object: info}, nil
 }
 
 // GetObjectStoreUsage implements enginev1.ObjectServiceServer.
-func (s *Objects) GetObjectStoreUsage(context.Context, *enginev1.GetObjectStoreUsageRequest) (*enginev1.GetObjectStoreUsageResponse, error) {
-	return &enginev1.GetObjectStoreUsageResponse{Stores: s.directory.Usage()}, nil
+func (s *Objects) GetObjectStoreUsage(ctx context.Context, _ *enginev1.GetObjectStoreUsageRequest) (*enginev1.GetObjectStoreUsageResponse, error) {
+	stores := s.directory.Usage()
+	if !access.Of(ctx).IsUnrestricted() {
+		for _, store := range stores {
+			store.Owners = nil // They are of all queues.
+		}
+	}
+	return &enginev1.GetObjectStoreUsageResponse{Stores: stores}, nil
+}
+
+// checkHold refuses objects that the caller may not use, and a session that is another's.
+func (s *Objects) checkHold(ctx context.Context, operation string, ids []engine.ObjectID, owner engine.ObjectOwner) error {
+	if err := s.sessions.check(ctx, operation, owner.ID); err != nil {
+		return err
+	}
+	return checkObjects(ctx, s.directory, operation, ids)
 }
 
 func objectID(operation string, wire []byte) (engine.ObjectID, error) {

@@ -31,7 +31,7 @@ func serveObjects(t *testing.T, lease time.Duration) *objectServer {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
 	directory := objects.NewDirectory(objects.Config{ClusterID: "c", Term: 1, LeaseTime: lease}, logger, nil)
-	server := rpc.NewServer(logger)
+	server := rpc.NewServer(logger, asOwner()...)
 	enginev1.RegisterObjectServiceServer(server, api.NewObjects(directory))
 	enginev1.RegisterWorkerServiceServer(server, api.NewWorkers(nil, nil, directory, nil, logger, ""))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,6 +13,7 @@ import (
 	"github.com/f708428e/engine/head/api"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/objects"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -30,6 +31,10 @@ func (s *shortStream) Recv() (*enginev1.RunTasksRequest, error) {
 	return first, nil
 }
 
+func (s *shortStream) Context() context.Context {
+	return access.With(context.Background(), access.Internal)
+}
+
 func (s *shortStream) Send(*enginev1.RunTasksResponse) error { return nil }
 
 // TestSessionEndsMeanwhile ends a session after it was checked and before the dispatcher acts, which has heard of that end already: nothing
@@ -41,7 +46,7 @@ func TestSessionEndsMeanwhile(t *testing.T) {
 		},
 		"placement group": func(s *api.Tasks) error {
 			id, cpu := engine.NewPlacementGroupID(), 1.0
-			_, err := s.CreatePlacementGroup(context.Background(), &enginev1.CreatePlacementGroupRequest{
+			_, err := s.CreatePlacementGroup(access.With(context.Background(), access.Internal), &enginev1.CreatePlacementGroupRequest{
 				PlacementGroupId: id[:], SessionId: sessionID, Bundles: []*enginev1.Resources{{Cpu: &cpu}},
 			})
 			return err
@@ -61,7 +66,7 @@ func TestSessionEndsMeanwhile(t *testing.T) {
 				return time.Now()
 			})
 			armed = true
-			if err := call(api.NewTasks(dispatcher, directory)); err == nil {
+			if err := call(api.NewTasks(dispatcher, api.NewObjects(directory))); err == nil {
 				t.Error("the call is answered as if the session were open")
 			}
 			if armed {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/objects"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -28,12 +30,14 @@ type Tasks struct {
 	enginev1.UnimplementedTaskServiceServer
 	dispatcher *dispatch.Dispatcher
 	directory  *objects.Directory
+	// sessions are those of the service of objects.
+	sessions *sessions
 }
 
 // NewTasks makes the server of the tasks of clients, whose sessions and objects the directory knows. What the directory tells must reach
 // the dispatcher; see dispatch.Dispatcher.HearObjects.
-func NewTasks(dispatcher *dispatch.Dispatcher, directory *objects.Directory) *Tasks {
-	return &Tasks{dispatcher: dispatcher, directory: directory}
+func NewTasks(dispatcher *dispatch.Dispatcher, objects *Objects) *Tasks {
+	return &Tasks{dispatcher: dispatcher, directory: objects.directory, sessions: objects.sessions}
 }
 
 // RunTasks implements enginev1.TaskServiceServer. One goroutine takes in what the client sends, this one sends what has gathered
@@ -44,6 +48,9 @@ func (s *Tasks) RunTasks(stream grpc.BidiStreamingServer[enginev1.RunTasksReques
 		return err
 	}
 	session := first.GetSessionId()
+	if err := s.sessions.check(stream.Context(), "run tasks", session); err != nil {
+		return err
+	}
 	if err := s.directory.CheckSession(session); err != nil {
 		return engine.WrapError("run tasks", session, err)
 	}
@@ -88,6 +95,9 @@ func (s *Tasks) receiveTasks(
 	stream grpc.BidiStreamingServer[enginev1.RunTasksRequest, enginev1.RunTasksResponse], session string, number uint64, request *enginev1.RunTasksRequest,
 ) error {
 	for {
+		if err := s.checkTasks(stream.Context(), request); err != nil {
+			return err
+		}
 		if err := s.dispatcher.SubmitTasks(session, number, request); err != nil {
 			return err
 		}
@@ -99,7 +109,7 @@ func (s *Tasks) receiveTasks(
 }
 
 // CancelTasks implements enginev1.TaskServiceServer.
-func (s *Tasks) CancelTasks(_ context.Context, request *enginev1.CancelTasksRequest) (*enginev1.CancelTasksResponse, error) {
+func (s *Tasks) CancelTasks(ctx context.Context, request *enginev1.CancelTasksRequest) (*enginev1.CancelTasksResponse, error) {
 	if n := len(request.GetTasks()); n > maxCancellations {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "cancel tasks", "", "%d tasks, at most %d are allowed", n, maxCancellations)
 	}
@@ -108,21 +118,30 @@ func (s *Tasks) CancelTasks(_ context.Context, request *enginev1.CancelTasksRequ
 			return nil, err
 		}
 	}
+	if err := s.checkCancellations(ctx, "cancel tasks", request.GetTasks()); err != nil {
+		return nil, err
+	}
 	return &enginev1.CancelTasksResponse{Cancelled: s.dispatcher.CancelTasks(request.GetTasks())}, nil
 }
 
 // GetTask implements enginev1.TaskServiceServer.
-func (s *Tasks) GetTask(_ context.Context, request *enginev1.GetTaskRequest) (*enginev1.GetTaskResponse, error) {
+func (s *Tasks) GetTask(ctx context.Context, request *enginev1.GetTaskRequest) (*enginev1.GetTaskResponse, error) {
 	id, err := taskID("get task", request.GetTaskId())
 	if err != nil {
 		return nil, err
 	}
 	task, err := s.dispatcher.Task(id)
-	return &enginev1.GetTaskResponse{Task: task}, err
+	if err == nil {
+		err = access.Check(ctx, "get task", id.String(), task.GetQueue())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &enginev1.GetTaskResponse{Task: task}, nil
 }
 
 // ListTasks implements enginev1.TaskServiceServer.
-func (s *Tasks) ListTasks(_ context.Context, request *enginev1.ListTasksRequest) (*enginev1.ListTasksResponse, error) {
+func (s *Tasks) ListTasks(ctx context.Context, request *enginev1.ListTasksRequest) (*enginev1.ListTasksResponse, error) {
 	limit := int(request.GetLimit())
 	switch {
 	case limit < 0 || limit > maxListedTasks:
@@ -130,20 +149,29 @@ func (s *Tasks) ListTasks(_ context.Context, request *enginev1.ListTasksRequest)
 	case limit == 0:
 		limit = defaultListedTasks
 	}
-	found, total := s.dispatcher.ListTasks(request, limit)
+	found, total := s.dispatcher.ListTasks(request, access.Of(ctx).MayUse, limit)
 	return &enginev1.ListTasksResponse{Tasks: found, Total: total}, nil
 }
 
 // SummarizeTasks implements enginev1.TaskServiceServer.
-func (s *Tasks) SummarizeTasks(context.Context, *enginev1.SummarizeTasksRequest) (*enginev1.SummarizeTasksResponse, error) {
+func (s *Tasks) SummarizeTasks(ctx context.Context, _ *enginev1.SummarizeTasksRequest) (*enginev1.SummarizeTasksResponse, error) {
+	if err := checkWhole(ctx, "summarize tasks"); err != nil {
+		return nil, err
+	}
 	return &enginev1.SummarizeTasksResponse{Summaries: s.dispatcher.Summaries()}, nil
 }
 
 // CreatePlacementGroup implements enginev1.TaskServiceServer.
-func (s *Tasks) CreatePlacementGroup(_ context.Context, request *enginev1.CreatePlacementGroupRequest) (*enginev1.CreatePlacementGroupResponse, error) {
+func (s *Tasks) CreatePlacementGroup(ctx context.Context, request *enginev1.CreatePlacementGroupRequest) (*enginev1.CreatePlacementGroupResponse, error) {
 	const operation = "create placement group"
 	id, err := groupID(operation, request.GetPlacementGroupId())
 	if err != nil {
+		return nil, err
+	}
+	if err := checkOwn(ctx, operation, request.GetQueue()); err != nil {
+		return nil, err
+	}
+	if err := s.sessions.check(ctx, operation, request.GetSessionId()); err != nil {
 		return nil, err
 	}
 	if err := s.directory.CheckSession(request.GetSessionId()); err != nil {
@@ -172,22 +200,30 @@ func (s *Tasks) WaitPlacementGroup(ctx context.Context, request *enginev1.WaitPl
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkGroup(ctx, "wait for placement group", id[:]); err != nil {
+		return nil, err
+	}
 	group, err := s.dispatcher.WaitGroup(ctx, id)
 	return &enginev1.WaitPlacementGroupResponse{Group: group}, err
 }
 
 // RemovePlacementGroup implements enginev1.TaskServiceServer.
-func (s *Tasks) RemovePlacementGroup(_ context.Context, request *enginev1.RemovePlacementGroupRequest) (*enginev1.RemovePlacementGroupResponse, error) {
+func (s *Tasks) RemovePlacementGroup(ctx context.Context, request *enginev1.RemovePlacementGroupRequest) (*enginev1.RemovePlacementGroupResponse, error) {
 	id, err := groupID("remove placement group", request.GetPlacementGroupId())
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkGroup(ctx, "remove placement group", id[:]); err != nil {
 		return nil, err
 	}
 	return &enginev1.RemovePlacementGroupResponse{}, s.dispatcher.RemoveGroup(id)
 }
 
 // ListPlacementGroups implements enginev1.TaskServiceServer.
-func (s *Tasks) ListPlacementGroups(context.Context, *enginev1.ListPlacementGroupsRequest) (*enginev1.ListPlacementGroupsResponse, error) {
-	return &enginev1.ListPlacementGroupsResponse{Groups: s.dispatcher.Groups()}, nil
+func (s *Tasks) ListPlacementGroups(ctx context.Context, _ *enginev1.ListPlacementGroupsRequest) (*enginev1.ListPlacementGroupsResponse, error) {
+	caller := access.Of(ctx)
+	groups := slices.DeleteFunc(s.dispatcher.Groups(), func(g *enginev1.PlacementGroup) bool { return !caller.MayUse(g.GetQueue()) })
+	return &enginev1.ListPlacementGroupsResponse{Groups: groups}, nil
 }
 
 // taskID reads the id of a task.

@@ -16,8 +16,12 @@ const timelineChunk = 1_000
 // GetTimeline implements enginev1.ClusterServiceServer.
 func (s *Cluster) GetTimeline(request *enginev1.GetTimelineRequest, stream grpc.ServerStreamingServer[enginev1.GetTimelineResponse]) error {
 	var id engine.JobID
-	if request.GetJobId() != "" {
-		job, err := find(s.store, "get timeline", request.GetJobId())
+	if request.GetJobId() == "" {
+		if err := checkWhole(stream.Context(), "get timeline"); err != nil {
+			return err
+		}
+	} else {
+		job, err := findGranted(stream.Context(), s.store, "get timeline", request.GetJobId())
 		if err != nil {
 			return err
 		}

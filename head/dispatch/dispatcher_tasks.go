@@ -162,12 +162,12 @@ func (d *Dispatcher) Task(id engine.TaskUID) (*enginev1.Task, error) {
 	return d.core.tasks.Get(id)
 }
 
-// ListTasks returns at most limit tasks that match, those of clients first, the newest first, then those of jobs, of the newest
+// ListTasks returns at most limit tasks that match, of the queues for which granted is true, those of clients first, the newest first, then those of jobs, of the newest
 // job first and in order of their index, and how many there are.
-func (d *Dispatcher) ListTasks(filter *enginev1.ListTasksRequest, limit int) (found []*enginev1.Task, total int64) {
+func (d *Dispatcher) ListTasks(filter *enginev1.ListTasksRequest, granted func(queue string) bool, limit int) (found []*enginev1.Task, total int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.core.ListTasks(filter, limit)
+	return d.core.ListTasks(filter, granted, limit)
 }
 
 // Summaries counts tasks of clients and of jobs by name, in order of the names.

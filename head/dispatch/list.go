@@ -10,15 +10,18 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// ListTasks returns at most limit tasks that match, those of clients first, the newest first, then those of jobs, of the newest job
+// ListTasks returns at most limit tasks that match, of the queues for which granted is true, those of clients first, the newest first, then those of jobs, of the newest job
 // first and in order of their index, and how many there are. A job's tasks are there while the job has tasks to run.
-func (c *Core) ListTasks(filter *enginev1.ListTasksRequest, limit int) (found []*enginev1.Task, total int64) {
+func (c *Core) ListTasks(filter *enginev1.ListTasksRequest, granted func(queue string) bool, limit int) (found []*enginev1.Task, total int64) {
 	if filter.GetJobId() == "" {
-		found, total = c.tasks.List(filter, limit)
+		found, total = c.tasks.List(filter, granted, limit)
 	}
 	jobs := slices.SortedFunc(maps.Values(c.jobs), func(a, b *job) int { return cmp.Compare(b.order, a.order) })
 	for _, j := range jobs {
 		name := jobName(j)
+		if !granted(j.class.Queue) {
+			continue
+		}
 		if filter.GetJobId() != "" && filter.GetJobId() != string(j.ID) || filter.GetName() != "" && filter.GetName() != name {
 			continue
 		}

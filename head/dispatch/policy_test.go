@@ -235,7 +235,7 @@ func TestHangingTaskIsNamed(t *testing.T) {
 	if len(view.Hanging) != 1 || view.Hanging[0].Index != 0 || view.Hanging[0].Node != "w" || view.Hanging[0].Quiet < time.Minute {
 		t.Fatalf("hanging are %+v, expected task 0, which has got on once", view.Hanging)
 	}
-	found, total := b.core.ListTasks(&enginev1.ListTasksRequest{JobId: "j"}, 1)
+	found, total := b.core.ListTasks(&enginev1.ListTasksRequest{JobId: "j"}, func(string) bool { return true }, 1)
 	if total != 2 || len(found) != 1 || !found[0].GetHanging() || found[0].GetNodeId() != "w" {
 		t.Fatalf("%d tasks, of which %v", total, found)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -12,11 +13,11 @@ import (
 // describer describes objects to the planning of a job.
 type describer struct {
 	objects Objects
-	job     engine.JobID
+	job     *state.Job
 }
 
 // planningObjects returns what a job's plan is made with; nil if there is no directory.
-func (m *Manager) planningObjects(job engine.JobID) jobplan.Objects {
+func (m *Manager) planningObjects(job *state.Job) jobplan.Objects {
 	if m.config.Objects == nil {
 		return nil
 	}
@@ -79,14 +80,20 @@ func (d describer) find(ctx context.Context, names []object.Name) ([]*enginev1.O
 	for i, name := range names {
 		if name.Checkpoint != "" {
 			// The job owns it from the beginning, else it would be gone before the job begins.
-			if found[i], err = d.objects.Restore(ctx, name.Checkpoint, defaultDomain, jobplan.JobOwner(d.job)); err != nil {
+			if found[i], err = d.objects.Restore(ctx, name.Checkpoint, d.job.Queue(), jobplan.JobOwner(d.job.ID)); err != nil {
 				return nil, err
+			}
+			if !d.job.MayRead(found[i].GetDomain()) {
+				return nil, engine.Errorf(engine.KindPermission, "find object", name.Checkpoint, "it is of a queue that who submitted the job, %s, was not granted", d.job.SubmittedBy)
 			}
 			continue
 		}
 		what, why := name.Ref.ID.String(), "no such object"
 		if found[i] = byID[name.Ref.ID]; name.Pin != "" {
 			found[i], what, why = byPin[name.Pin], name.Pin, "no object is pinned under this name"
+		}
+		if found[i] != nil && !d.job.MayRead(found[i].GetDomain()) {
+			return nil, engine.Errorf(engine.KindPermission, "find object", what, "it is of a queue that who submitted the job, %s, was not granted", d.job.SubmittedBy)
 		}
 		if found[i] == nil {
 			return nil, engine.Errorf(engine.KindNotFound, "find object", what, "%s", why).

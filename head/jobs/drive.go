@@ -135,7 +135,7 @@ func (m *Manager) begin(ctx context.Context, job *state.Job, a *active) error {
 	if err != nil {
 		return err
 	}
-	options := m.planningOptions(m.planningObjects(job.ID), secrets)
+	options := m.planningOptions(m.planningObjects(job), secrets)
 	if job.OnlyNew {
 		if options.Known, err = m.claimNew(ctx, job); err != nil {
 			return err

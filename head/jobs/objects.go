@@ -89,15 +89,12 @@ func (m *Manager) holdInputs(ctx context.Context, job *state.Job, plan *enginev1
 				uris = append(uris, name.Checkpoint)
 			}
 		}
-		if err := restoreAll(ctx, m.config.Objects, uris, owner); err != nil {
+		if err := restoreAll(ctx, m.config.Objects, uris, job.Queue(), owner); err != nil {
 			return engine.WrapError("hold inputs", string(job.ID), err)
 		}
 	}
 	return engine.WrapError("hold inputs", string(job.ID), holdAll(ctx, m.config.Objects, inputs, owner))
 }
-
-// defaultDomain is the security domain of what jobs read and put out: that of the stores.
-const defaultDomain = ""
 
 // inOneCall bounds the objects of one call, each of which may be a request to the same store.
 const inOneCall = 1_000
@@ -112,10 +109,10 @@ func holdAll(ctx context.Context, directory Objects, ids []engine.ObjectID, owne
 	return nil
 }
 
-// restoreAll makes objects of checkpoints, and somebody an owner of them.
-func restoreAll(ctx context.Context, directory Objects, uris []string, owner engine.ObjectOwner) error {
+// restoreAll makes objects of checkpoints, in a security domain, and somebody an owner of them.
+func restoreAll(ctx context.Context, directory Objects, uris []string, domain string, owner engine.ObjectOwner) error {
 	return forEach(ctx, len(uris), func(ctx context.Context, i int) error {
-		_, err := directory.Restore(ctx, uris[i], defaultDomain, owner)
+		_, err := directory.Restore(ctx, uris[i], domain, owner)
 		return err
 	})
 }

@@ -162,7 +162,7 @@ func (o objectOutput) bringBack(ctx context.Context, checkpoints map[engine.Obje
 		}
 		uris = append(uris, uri)
 	}
-	return restoreAll(ctx, o.objects, uris, owner)
+	return restoreAll(ctx, o.objects, uris, o.Domain, owner)
 }
 
 // checkResume implements output.

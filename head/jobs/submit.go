@@ -27,6 +27,9 @@ type Submission struct {
 	Spec *enginev1.JobSpec
 	// OnlyNew leaves out the inputs that earlier jobs with the same output have read.
 	OnlyNew bool
+	// SubmittedBy is who has submitted it, and GrantedQueues are the queues whose objects it may read, as access.Identity has them.
+	SubmittedBy   string
+	GrantedQueues []string
 	// Secrets are the values of what the job refers to. What it does not refer to is dropped, and so are all if the submission attaches to a job.
 	Secrets secret.Values
 }
@@ -103,7 +106,7 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	m.setSecrets(a, secrets)
 	var cached jobplan.Cached
 	if !submission.OnlyNew {
-		cached, err = jobplan.FindCached(ctx, id, spec, time.Now(), m.planningOptions(m.planningObjects(id), secrets))
+		cached, err = jobplan.FindCached(ctx, id, spec, time.Now(), m.planningOptions(m.planningObjects(&state.Job{ID: id, Spec: spec, GrantedQueues: submission.GrantedQueues}), secrets))
 	}
 	if err == nil && cached.Output == nil {
 		err = output.Check(ctx)
@@ -123,6 +126,7 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	defer func() { end(secrets.RedactError(err)) }()
 	entries := []*enginev1.LogEntry{{Fact: &enginev1.LogEntry_JobAccepted{JobAccepted: &enginev1.JobAccepted{
 		JobId: string(id), SubmissionId: submission.SubmissionID, Spec: spec, TraceParent: telemetry.Parent(ctx), OnlyNew: submission.OnlyNew,
+		SubmittedBy: submission.SubmittedBy, GrantedQueues: submission.GrantedQueues,
 		Secrets: sealed,
 	}}}}
 	if cached.Output != nil {

@@ -19,6 +19,8 @@ type Filter struct {
 	OwnerKind engine.OwnerKind
 	OwnerID   string
 	Node      engine.NodeID
+	// Granted says of which security domains objects are shown. Nil means of all.
+	Granted func(domain string) bool
 }
 
 // Describe returns what is known of an object, or false.
@@ -83,6 +85,9 @@ func (c *Core) List(filter Filter, limit int) (found []*enginev1.ObjectInfo, tot
 }
 
 func (f Filter) allows(o *object) bool {
+	if f.Granted != nil && !f.Granted(o.domain) {
+		return false
+	}
 	if f.Node != "" && !slices.ContainsFunc(o.replicas, func(r *replica) bool { return r.store.id == f.Node }) {
 		return false
 	}

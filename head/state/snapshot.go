@@ -38,7 +38,8 @@ func (s *State) header() *enginev1.Snapshot {
 
 func (j *Job) snapshot() *enginev1.JobSnapshot {
 	saved := &enginev1.JobSnapshot{
-		Accepted:    &enginev1.JobAccepted{JobId: string(j.ID), SubmissionId: j.SubmissionID, Spec: j.Spec, TraceParent: j.TraceParent, OnlyNew: j.OnlyNew, Secrets: j.Secrets},
+		Accepted: &enginev1.JobAccepted{JobId: string(j.ID), SubmissionId: j.SubmissionID, Spec: j.Spec, TraceParent: j.TraceParent, OnlyNew: j.OnlyNew,
+			SubmittedBy: j.SubmittedBy, GrantedQueues: j.GrantedQueues, Secrets: j.Secrets},
 		SubmitTime:  timestamppb.New(j.SubmitTime),
 		Plan:        j.Plan,
 		Fitted:      j.Fitted,

@@ -5,6 +5,7 @@
 package state
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -50,6 +52,10 @@ type Job struct {
 	SubmissionID string
 	// OnlyNew says that the job leaves out inputs that earlier jobs have read.
 	OnlyNew bool
+	// SubmittedBy is who has submitted it, and GrantedQueues are the queues whose objects it may read, as access.Identity has them; none
+	// means all, as in logs of before there were identities.
+	SubmittedBy   string
+	GrantedQueues []string
 	// Secrets are what the references of Spec stand for, sealed; nil if there are none, or if nobody needs them any more.
 	Secrets *enginev1.SealedSecrets
 	// TraceParent is the span of its submission as a W3C traceparent. It may be empty.
@@ -91,6 +97,14 @@ func (j *Job) State() engine.JobState {
 	default:
 		return engine.JobPending
 	}
+}
+
+// Queue is the queue of the job, and the security domain of what it makes.
+func (j *Job) Queue() string { return cmp.Or(j.Spec.GetQueue(), access.DefaultQueue) }
+
+// MayRead reports whether the job may read objects of a security domain.
+func (j *Job) MayRead(domain string) bool {
+	return len(j.GrantedQueues) == 0 || access.GrantsQueue(j.GrantedQueues, domain)
 }
 
 // New returns an empty state.
@@ -299,7 +313,7 @@ func (s *State) accept(accepted *enginev1.JobAccepted, at time.Time) error {
 		s.bySubmission[name] = id
 	}
 	s.jobs[id] = &Job{ID: id, SubmissionID: accepted.GetSubmissionId(), TraceParent: accepted.GetTraceParent(), Spec: accepted.GetSpec(), SubmitTime: at,
-		OnlyNew: accepted.GetOnlyNew(), Secrets: accepted.GetSecrets(), owner: s.owner}
+		SubmittedBy: accepted.GetSubmittedBy(), GrantedQueues: accepted.GetGrantedQueues(), OnlyNew: accepted.GetOnlyNew(), Secrets: accepted.GetSecrets(), owner: s.owner}
 	s.order = append(s.order, id)
 	return nil
 }

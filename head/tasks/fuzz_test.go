@@ -60,7 +60,7 @@ func FuzzMessages(f *testing.F) {
 				return
 			}
 			c.core.Join(c.now, w.id, nil, report)
-			c.core.List(&enginev1.ListTasksRequest{}, 100)
+			c.core.List(&enginev1.ListTasksRequest{}, func(string) bool { return true }, 100)
 		}
 		c.core.EndSession(c.now, session)
 		c.now = c.now.Add(2 * time.Minute)

@@ -80,13 +80,13 @@ func (c *Core) Get(id engine.TaskUID) (*enginev1.Task, error) {
 	return c.view(t), nil
 }
 
-// List returns at most limit tasks that match, the newest first, and how many there are.
-func (c *Core) List(filter *enginev1.ListTasksRequest, limit int) (found []*enginev1.Task, total int64) {
+// List returns at most limit tasks that match, of the queues for which granted is true, the newest first, and how many there are.
+func (c *Core) List(filter *enginev1.ListTasksRequest, granted func(queue string) bool, limit int) (found []*enginev1.Task, total int64) {
 	var newest []*task
 	visit := func(l *list) {
 		taken := 0
 		for t := l.tail; t != nil; t = t.all.prev {
-			if !t.matches(filter) {
+			if !granted(t.template.queue.name) || !t.matches(filter) {
 				continue
 			}
 			total++

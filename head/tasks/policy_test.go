@@ -615,7 +615,7 @@ func TestViews(t *testing.T) {
 		{&enginev1.ListTasksRequest{States: []enginev1.TaskState{succeeded}}, 10, "", 0},
 		{&enginev1.ListTasksRequest{JobId: "x"}, 10, "", 0},
 	} {
-		found, total := c.core.List(test.filter, test.limit)
+		found, total := c.core.List(test.filter, func(string) bool { return true }, test.limit)
 		got := ""
 		for i, f := range found {
 			if i > 0 {

@@ -125,7 +125,7 @@ func (b *Book) Create(ctx context.Context, name, role string, queues []string, l
 	if _, err := access.ParseRole(role); err != nil {
 		return nil, "", engine.WrapError(operation, name, err)
 	}
-	if len(queues) == 0 {
+	if len(queues) == 0 || role == "admin" || role == "worker" { // They have all that there is.
 		queues = []string{access.Everything}
 	}
 	if err := access.CheckQueues(queues); err != nil {

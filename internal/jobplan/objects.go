@@ -1,6 +1,7 @@
 package jobplan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -143,6 +144,8 @@ type ObjectOutput struct {
 	Checkpoint string
 	// TTL is how long the outputs live after the job has succeeded; zero means no end.
 	TTL time.Duration
+	// Domain is the security domain of the outputs: the job's queue.
+	Domain string
 }
 
 var _ output = ObjectOutput{}
@@ -154,7 +157,7 @@ const maxPinPrefix = 190
 func NewObjectOutput(spec *enginev1.JobSpec, job engine.JobID) (ObjectOutput, error) {
 	const field = "sink.object"
 	sink := spec.GetSink().GetObject()
-	o := ObjectOutput{Job: job, Name: sink.GetName(), Checkpoint: sink.GetCheckpoint()}
+	o := ObjectOutput{Job: job, Name: sink.GetName(), Checkpoint: sink.GetCheckpoint(), Domain: cmp.Or(spec.GetQueue(), "default")}
 	if o.Name != "" && (len(o.Name) > maxPinPrefix || engine.CheckSubmissionID(o.Name) != nil) {
 		return o, invalid(field+".name", "%q: use 1 to %d letters, digits, and ._:/@+-", o.Name, maxPinPrefix)
 	}

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,9 @@ const opOutput = "keep output"
 
 // draft is an output that is being put into the store.
 type draft struct {
-	id      engine.ObjectID
+	id engine.ObjectID
+	// domain is its security domain: the task's queue.
+	domain  string
 	wire    *enginev1.TaskOutput
 	pending *objectstore.Pending
 	rows    objectstore.Description
@@ -54,7 +57,7 @@ func (t *Tasks) keep(ctx context.Context, r *task, results []operator.Output) (o
 		}
 	}()
 	for i := range results {
-		d := &draft{id: r.id.Output(i), wire: &enginev1.TaskOutput{}}
+		d := &draft{id: r.id.Output(i), domain: cmp.Or(r.template.wire.GetQueue(), objectstore.DefaultDomain), wire: &enginev1.TaskOutput{}}
 		outputs = append(outputs, d.wire)
 		if results[i].IsZero() {
 			continue
@@ -94,7 +97,7 @@ func (t *Tasks) write(ctx context.Context, store *objectstore.Store, d *draft, o
 		return err
 	}
 	defer encoding.Release()
-	d.pending, err = store.Create(ctx, objectstore.Creation{ID: d.id, SizeBytes: encoding.SizeBytes(), Domain: objectstore.DefaultDomain, Owner: owner})
+	d.pending, err = store.Create(ctx, objectstore.Creation{ID: d.id, SizeBytes: encoding.SizeBytes(), Domain: d.domain, Owner: owner})
 	if engine.KindOf(err) == engine.KindConflict && err != nil {
 		// Somebody brings a copy of it here at this moment: the next attempt finds that.
 		return engine.Errorf(engine.KindUnavailable, "", "", "%w", err)
@@ -148,7 +151,7 @@ func checkpoint(ctx context.Context, store *objectstore.Store, d *draft, owner e
 	uri, err := store.Checkpoint(ctx, d.id, folder)
 	if engine.KindOf(err) == engine.KindConflict && err != nil {
 		store.Delete(d.id)
-		_, err = store.Restore(ctx, jobplan.CheckpointURI(folder, d.id), objectstore.DefaultDomain, []engine.ObjectOwner{owner})
+		_, err = store.Restore(ctx, jobplan.CheckpointURI(folder, d.id), d.domain, []engine.ObjectOwner{owner})
 		if err == nil {
 			_, err = adopt(ctx, store, d, owner, inline)
 		}

@@ -119,6 +119,9 @@ type Identity struct {
 	Expires time.Time
 }
 
+// Internal is the identity of this process, for calls of services that it makes itself.
+var Internal = Identity{Name: "this process", Method: ByProcess, Roles: Admin | Worker, Queues: []string{Everything}}
+
 // IsZero reports whether it is nobody's.
 func (i Identity) IsZero() bool { return i.Method == "" }
 

@@ -105,7 +105,7 @@ func credentialIn(values []string) (string, error) {
 func (g *Guard) link(address net.Addr, known pki.Link) Identity {
 	everything := []string{Everything}
 	if known.InProcess || isInProcess(address) {
-		return Identity{Name: "this process", Method: ByProcess, Roles: Admin | Worker, Queues: everything}
+		return Internal
 	}
 	if p := known.Peer; p != nil {
 		switch p.Role {

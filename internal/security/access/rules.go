@@ -15,6 +15,8 @@ const (
 	wholeCluster Scope = ""
 	// ownQueues is refused for what is of a queue that is not granted.
 	ownQueues Scope = "refused outside the granted queues"
+	// allQueues is refused to who is not granted all queues.
+	allQueues Scope = "refused unless all queues are granted"
 	// shownQueues leaves out what is of a queue that is not granted.
 	shownQueues Scope = "shows the granted queues alone"
 )
@@ -63,7 +65,7 @@ var rules = table(
 		rule("CancelTasks", submitters, ownQueues, audited),
 		rule("GetTask", viewers, ownQueues, unaudited),
 		rule("ListTasks", viewers, shownQueues, unaudited),
-		rule("SummarizeTasks", viewers, wholeCluster, unaudited),
+		rule("SummarizeTasks", viewers, allQueues, unaudited),
 		rule("CreatePlacementGroup", submitters, ownQueues, audited),
 		rule("WaitPlacementGroup", submitters, ownQueues, unaudited),
 		rule("RemovePlacementGroup", submitters, ownQueues, audited),
@@ -89,7 +91,7 @@ var rules = table(
 	service("engine.v1.ClusterService",
 		rule("GetCluster", anyone, wholeCluster, unaudited),
 		rule("ListNodes", viewers, wholeCluster, unaudited),
-		rule("DrainNode", operators, wholeCluster, audited),
+		rule("DrainNode", operators, allQueues, audited),
 		rule("SetQueue", operators, ownQueues, audited),
 		rule("DeleteQueue", operators, ownQueues, audited),
 		rule("ListQueues", viewers, shownQueues, unaudited),
