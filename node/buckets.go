@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"path/filepath"
+	"strings"
 
 	"github.com/f708428e/engine/blob"
 	"github.com/f708428e/engine/blob/open"
@@ -9,6 +11,7 @@ import (
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/security/places"
 )
 
 // A file that a task writes to a bucket holds up to writesAtOnce pieces and one more in memory, and there are as many tasks as CPUs.
@@ -24,9 +27,21 @@ type buckets struct {
 	pool *open.Pool
 }
 
-func newBuckets() *buckets {
-	pool := open.NewPool(open.Options{S3: s3.Options{PartBytes: pieceBytes, Concurrency: writesAtOnce}})
-	return &buckets{Storage: storage.New(pool.Bucket, storage.Options{}), pool: pool}
+// newBuckets returns the buckets and files that a policy allows; nil allows all.
+func newBuckets(allowed *places.Policy) *buckets {
+	pool := open.NewPool(open.Options{S3: s3.Options{PartBytes: pieceBytes, Concurrency: writesAtOnce, Allow: allowed.Bucket}})
+	return &buckets{Storage: storage.New(pool.Bucket, storage.Options{Allow: allowed.Opened}), pool: pool}
+}
+
+// openAllowed opens a place of objects that jobs choose: a folder, or a part of a bucket.
+func openAllowed(ctx context.Context, uri string, allowed *places.Policy) (blob.Bucket, error) {
+	local, isLocal := strings.CutPrefix(uri, "file://")
+	if isLocal || filepath.IsAbs(uri) {
+		if err := allowed.Write(local); err != nil {
+			return nil, err
+		}
+	}
+	return open.Bucket(ctx, uri, open.Options{S3: s3.Options{Allow: allowed.Bucket}})
 }
 
 func (b *buckets) close() error { return b.pool.Close() }

@@ -48,11 +48,11 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 		return nil, err
 	}
 	listener := bufconn.Listen(embeddedBuffer)
-	e := &Embedded{buckets: newBuckets()}
+	e := &Embedded{buckets: newBuckets(config.Worker.Places)}
 	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
 	e.head, err = head.Start(ctx, head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,
-		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, Operators: stepOperators(config.Worker.Operators),
+		Jobs: jobs.Config{TargetSplitBytes: config.TargetSplitBytes, Storage: e.buckets, Operators: stepOperators(config.Worker.Operators), Places: config.Worker.Places,
 			AllowedSecrets: allowed, SecretsHeld: held, OpenStores: func(ctx context.Context) error {
 				select {
 				case <-working:

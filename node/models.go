@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/security/sandbox"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/onnx"
 	"github.com/f708428e/engine/runtime/process"
@@ -34,6 +36,9 @@ func RunExecutor() (code int, executed bool) {
 	return 0, true
 }
 
+// IsolationAlways is WorkerConfig.Isolation of workers that run no model in their own process, whatever a job says.
+const IsolationAlways = "always"
+
 // DefaultIsolation is the best that this system can do, for a program that calls RunExecutor.
 func DefaultIsolation() string {
 	if process.Supported {
@@ -52,9 +57,9 @@ type models struct {
 
 // newModels makes the caches. Nothing is loaded yet.
 func newModels(config WorkerConfig) (_ *models, err error) {
-	m := &models{isolated: config.Isolation == "process"}
+	m := &models{isolated: config.Isolation == "process" || config.Isolation == IsolationAlways}
 	if config.Isolation != "" && config.Isolation != "none" && !m.isolated {
-		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", config.Address, "isolation: %q is none of process, none", config.Isolation)
+		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", config.Address, "isolation: %q is none of process, always, none", config.Isolation)
 	}
 	if config.Models == nil && config.ONNXRuntime != "" {
 		// A path that the user gave is wrong now, not when the first task needs it.
@@ -78,11 +83,7 @@ func newModels(config WorkerConfig) (_ *models, err error) {
 	}
 	executors := config.Executors
 	if executors == nil && config.Models == nil && process.Supported && executes.Load() {
-		processes := process.Config{Logger: config.Logger}
-		if path, err := onnx.Find(config.ONNXRuntime); err == nil {
-			processes.Environment = []string{onnx.LibraryVariable + "=" + path}
-		}
-		if executors, err = process.New(processes); err != nil {
+		if executors, err = process.New(config.processes()); err != nil {
 			return nil, errors.Join(err, m.here.Close())
 		}
 	}
@@ -96,6 +97,25 @@ func newModels(config WorkerConfig) (_ *models, err error) {
 		return nil, errors.Join(err, m.here.Close())
 	}
 	return m, nil
+}
+
+// processes is how executors are run.
+func (c WorkerConfig) processes() process.Config {
+	p := process.Config{Logger: c.Logger, Sandbox: c.Sandbox, LoadTimeout: c.ModelLoadTimeout, LoadMemoryBytes: c.ModelLoadMemoryBytes}
+	if path, err := onnx.Find(c.ONNXRuntime); err == nil {
+		p.Environment = []string{onnx.LibraryVariable + "=" + path}
+		p.Read = []string{filepath.Dir(path)} // It loads others from there.
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			p.Read = append(p.Read, filepath.Dir(resolved))
+		}
+	}
+	return p
+}
+
+// ProbeExecutor starts an executor as a worker of this configuration would, without a model, and reports how it is confined. The program
+// must have called RunExecutor.
+func ProbeExecutor(ctx context.Context, config WorkerConfig) (sandbox.Report, error) {
+	return process.Probe(ctx, config.processes())
 }
 
 // close waits until all models have been given back, and frees them.

@@ -23,6 +23,7 @@ import (
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/places"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/operator"
 	"github.com/f708428e/engine/worker"
@@ -59,6 +60,8 @@ type HeadConfig struct {
 	// EventLogKeep is how long it is kept; zero means 30 days, less than zero for ever.
 	EventLog     string
 	EventLogKeep time.Duration
+	// Places says which files and buckets jobs may name. Nil allows all.
+	Places *places.Policy
 	// Secrets is how the head deals with the secrets of jobs. SecretsKey is the file of the key with which it seals them in its log: 32 random bytes in
 	// base64, with mode 0600; heads of one cluster need the same. Empty means secrets.key in DataDir, which is made when it is needed.
 	Secrets    SecretsConfig
@@ -85,7 +88,7 @@ type WorkerConfig struct {
 	// ONNXRuntime is the path of ONNX Runtime's shared library; empty means that it is looked for, see runtime/onnx.Find.
 	ONNXRuntime string
 	// Isolation is where models run of jobs that do not say, and of clients' tasks: "process", in executors, which needs RunExecutor, or
-	// "none", in this process. Empty means none.
+	// "none", in this process. IsolationAlways is process, and refuses jobs that ask for none. Empty means none.
 	Isolation string
 	// Models replaces ONNX Runtime, for tests, and Executors what runs it in executors. The node closes them.
 	Models, Executors runtime.Loader
@@ -98,6 +101,14 @@ type WorkerConfig struct {
 	Version string
 	// Logger is required.
 	Logger *slog.Logger
+	// Places says which files and buckets jobs and tasks may name. Nil allows all.
+	Places *places.Policy
+	// Sandbox is how far executors must be confined: process.SandboxAuto, SandboxRequire, or SandboxOff. Empty means SandboxAuto.
+	Sandbox string
+	// ModelLoadTimeout and ModelLoadMemoryBytes bound the loading of a model in an executor. Zero means that its size decides, see
+	// process.Config.
+	ModelLoadTimeout     time.Duration
+	ModelLoadMemoryBytes int64
 	// ObjectStore is how the worker keeps objects.
 	ObjectStore ObjectStoreConfig
 	// Gossip is how its head hears early that it may be gone. One beside its head in a process takes part when another head leads.
@@ -172,7 +183,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	n := &Node{address: listener.Addr().String(), buckets: newBuckets(), done: make(chan struct{})}
+	n := &Node{address: listener.Addr().String(), buckets: newBuckets(config.Places), done: make(chan struct{})}
 	var webListener net.Listener
 	if config.WebPort >= 0 {
 		if webListener, err = listen(ctx, "web", config.Host, config.WebPort); err != nil {
@@ -185,7 +196,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		DataDir: config.DataDir, Listener: listener, Address: config.Address, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
 		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{
-			TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets, Operators: stepOperators(config.Operators),
+			TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets, Operators: stepOperators(config.Operators), Places: config.Places,
 			AllowedSecrets: allowed, SecretsHeld: held,
 		},
 		SecretsKey: config.SecretsKey,
@@ -269,7 +280,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	}
 	p := &workerParts{}
 	if config.buckets == nil {
-		p.buckets = newBuckets() // They hold nothing before they are used.
+		p.buckets = newBuckets(config.Places) // They hold nothing before they are used.
 		config.buckets = p.buckets
 	}
 	if p.models, err = newModels(config); err != nil {
@@ -282,12 +293,13 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models.here, Isolated: p.models.isolated, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
 		Operators: config.Operators, Storage: config.buckets, AllowedSecrets: allowed, SecretsHeld: held,
+		Places: config.Places, OnlyIsolated: config.Isolation == IsolationAlways,
 	}
 	if p.models.executors != nil {
 		workerConfig.Executors = p.models.executors
 	}
 	if !config.ObjectStore.Disabled {
-		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Logger); err != nil {
+		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Places, config.Logger); err != nil {
 			return nil, errors.Join(err, p.conn.Close(), cleanUp(ctx, p.models.close))
 		}
 		workerConfig.Store, workerConfig.Fetch, workerConfig.Evacuate = p.objects.store, p.objects.fetch, p.objects.evacuate

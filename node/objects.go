@@ -10,7 +10,9 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
 	"github.com/f708428e/engine/internal/hostid"
+	"github.com/f708428e/engine/internal/security/places"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/worker/objects"
 )
@@ -46,9 +48,10 @@ type nodeObjects struct {
 }
 
 // startObjects opens a worker's object store, unless it is private.
-func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.NodeID, conn grpc.ClientConnInterface, logger *slog.Logger) (*nodeObjects, error) {
+func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.NodeID, conn grpc.ClientConnInterface, allowed *places.Policy, logger *slog.Logger) (*nodeObjects, error) {
 	own := objects.Config{
-		Node: node, Conn: conn, CapacityBytes: config.MemoryBytes, DataDir: config.DataDir, Spill: config.Spill, NoSocket: config.private,
+		Checkpoints: func(ctx context.Context, uri string) (blob.Bucket, error) { return openAllowed(ctx, uri, allowed) },
+		Node:        node, Conn: conn, CapacityBytes: config.MemoryBytes, DataDir: config.DataDir, Spill: config.Spill, NoSocket: config.private,
 		HostID: hostid.ID(), Logger: logger,
 	}
 	if own.CapacityBytes == 0 {

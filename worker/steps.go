@@ -104,7 +104,10 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 // loader is where the models of a job run that asks for this isolation.
 func (w *Worker) loader(isolation string) (runtime.Loader, error) {
 	switch {
-	case isolation == "none" || isolation == "" && !w.config.Isolated:
+	case isolation == "none" && w.config.OnlyIsolated:
+		return nil, engine.Errorf(engine.KindPermission, "load model", "", "isolation: none: the worker %s runs models in executors alone", w.id).
+			WithHint("leave isolation out; who runs the worker decides, by --isolation")
+	case isolation == "none" || isolation == "" && !w.config.Isolated && !w.config.OnlyIsolated:
 		return w.config.Models, nil
 	case w.config.Executors == nil:
 		return nil, engine.Errorf(engine.KindUnavailable, "load model", "", "isolation: process: the worker %s has no executors", w.id).

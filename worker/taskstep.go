@@ -24,7 +24,7 @@ import (
 
 // builtIn returns the operators that every worker has.
 func (w *Worker) builtIn() map[string]operator.Func {
-	bound := &boundSteps{}
+	bound := &boundSteps{places: w.config.Places}
 	return map[string]operator.Func{
 		operator.NameNoop: operator.NoopFunc,
 		operator.NameEcho: operator.EchoFunc,
@@ -131,9 +131,10 @@ func chooseText(embed *enginev1.EmbedStep, schema *arrow.Schema) error {
 // boundSteps remembers the programs of steps, so that not every task reads the model's files for its digest. It is safe for concurrent
 // use.
 type boundSteps struct {
-	mu    sync.Mutex
-	steps map[string]*boundStep
-	clock uint64
+	places jobplan.Places // constant
+	mu     sync.Mutex
+	steps  map[string]*boundStep
+	clock  uint64
 }
 
 // maxBoundSteps is how many are remembered.
@@ -173,6 +174,9 @@ func (s *boundSteps) get(ctx context.Context, step *enginev1.Step, schema *arrow
 	s.mu.Unlock()
 	if found != nil && !changed(found.files) {
 		return found, nil
+	}
+	if err := jobplan.CheckPlaces(&enginev1.JobSpec{Steps: []*enginev1.Step{step}}, s.places); err != nil {
+		return nil, err
 	}
 	program, paths, err := jobplan.CompileStep(ctx, step, "the argument", schema)
 	if err != nil {

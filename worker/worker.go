@@ -47,6 +47,10 @@ type Config struct {
 	Executors runtime.Loader
 	// Isolated says that models are loaded by Executors where a job does not say, and for the tasks of clients.
 	Isolated bool
+	// OnlyIsolated says that no other models are loaded: a job that asks for isolation none fails here.
+	OnlyIsolated bool
+	// Places says which places of this machine jobs and tasks may name. Nil allows all.
+	Places jobplan.Places
 	// Store returns the node's object store, whose owner closes it after the worker has stopped; it may open it first. Nil means that
 	// there is none: tasks that read or write objects fail here.
 	Store func(context.Context) (*objectstore.Store, error)
@@ -106,7 +110,7 @@ func Start(config Config) (*Worker, error) {
 	if err := config.Resources.Validate(); err != nil {
 		return nil, err
 	}
-	if config.Isolated && config.Executors == nil {
+	if (config.Isolated || config.OnlyIsolated) && config.Executors == nil {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "start worker", string(config.ID), "models are to run in executors, and there are none")
 	}
 	if config.SecretsHeld == nil {

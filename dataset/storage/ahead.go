@@ -36,7 +36,7 @@ func (a *Ahead) Open(ctx context.Context, op string, file dataset.File) (dataset
 	}
 	if !Remote(file) {
 		a.next++
-		return openLocal(op, file)
+		return Open(ctx, a.from, op, file)
 	}
 	for len(a.opened) < filesAhead && a.next+len(a.opened) < len(a.files) {
 		place := a.next + len(a.opened)

@@ -20,12 +20,18 @@ type local struct {
 
 var _ dataset.Input = (*local)(nil)
 
-// openLocal opens a file that is still what it was when it was listed. Another length or modification time is an error of kind
+// openLocal opens a file that is still what it was when it was listed, and that allow does not refuse, which may be nil. Another length or modification time is an error of kind
 // engine.KindData; others are of kind engine.KindNotFound and engine.KindPermission.
-func openLocal(op string, file dataset.File) (dataset.Input, error) {
+func openLocal(op string, file dataset.File, allow func(*os.File) error) (dataset.Input, error) {
 	opened, err := os.Open(file.Path)
 	if err != nil {
 		return nil, Error(op, file.Path, err)
+	}
+	if allow != nil {
+		if err := allow(opened); err != nil {
+			_ = opened.Close()
+			return nil, engine.WrapError(op, file.Path, err)
+		}
 	}
 	l := &local{op: op, file: file, opened: opened}
 	if err := l.Check(); err != nil {

@@ -4,6 +4,7 @@ package storage
 
 import (
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ type Options struct {
 	BufferBytes int64
 	// InputBytes is for one input; less if many are open. Zero means 32 MiB.
 	InputBytes int64
+	// Allow is asked about each file of this machine that has been opened; its error refuses it. Nil allows all.
+	Allow func(*os.File) error
 }
 
 // Storage opens files of this machine and objects in buckets. It implements dataset.Storage and is safe for concurrent use.
@@ -77,7 +80,7 @@ func (s *Storage) OpenFrom(
 	ctx context.Context, op string, file dataset.File, open func(ctx context.Context, uri string) (blob.Bucket, error),
 ) (dataset.Input, error) {
 	if !Remote(file) {
-		return openLocal(op, file)
+		return openLocal(op, file, s.options.Allow)
 	}
 	scheme, rest, _ := strings.Cut(file.Path, "://")
 	name, key, _ := strings.Cut(rest, "/")
@@ -103,8 +106,8 @@ func Remote(file dataset.File) bool { return strings.Contains(file.Path, "://") 
 // Open opens a file with s, or without if s is nil: then it must be one of this machine.
 func Open(ctx context.Context, s dataset.Storage, op string, file dataset.File) (dataset.Input, error) {
 	switch {
-	case !Remote(file):
-		return openLocal(op, file)
+	case s == nil && !Remote(file):
+		return openLocal(op, file, nil)
 	case s == nil:
 		return nil, engine.Errorf(engine.KindInternal, op, file.Path, "there is nothing here that reads from buckets")
 	}

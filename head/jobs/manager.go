@@ -47,6 +47,8 @@ type Config struct {
 	// OpenStores opens the object stores, and returns when Objects knows of them. It is called before every use of objects. Nil means
 	// that they open by themselves.
 	OpenStores func(context.Context) error
+	// Places says which places of this machine jobs may name. Nil allows all.
+	Places jobplan.Places
 	// Operators are those of the program that steps map may name. Nil means that there are none.
 	Operators jobplan.Operators
 	// Storage has the buckets that jobs read from and write to. Nil means that there are none: jobs that use one are refused.

@@ -94,7 +94,7 @@ func (m *Manager) storageOf(secrets *secret.Set) jobplan.Storage {
 func (m *Manager) planningOptions(objects jobplan.Objects, secrets *secret.Set) jobplan.Options {
 	return jobplan.Options{
 		TargetSplitBytes: m.config.TargetSplitBytes, Objects: objects, Storage: m.storageOf(secrets), Secrets: secrets,
-		Operators: m.config.Operators,
+		Operators: m.config.Operators, Places: m.config.Places,
 	}
 }
 

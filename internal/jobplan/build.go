@@ -35,6 +35,8 @@ type Options struct {
 	Storage Storage
 	// Secrets are those of the job; nil means that it has none.
 	Secrets *secret.Set
+	// Places says which places of this machine the job may name. Nil allows all.
+	Places Places
 	// Known are the inputs that earlier jobs have read, which are left out. Nil means that all are read. If nothing is left, the plan has no
 	// inputs and no tasks.
 	Known Known
@@ -50,6 +52,9 @@ type Options struct {
 // engine.KindConflict. The same job, inputs, models, and options give the same plan.
 func Build(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, options Options) (*enginev1.Plan, error) {
 	if err := Validate(spec); err != nil {
+		return nil, err
+	}
+	if err := CheckPlaces(spec, options.Places); err != nil {
 		return nil, err
 	}
 	output, err := newOutput(spec, job, options.Secrets)

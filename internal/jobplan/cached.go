@@ -63,6 +63,9 @@ func shape(spec *enginev1.JobSpec) *enginev1.JobSpec {
 // have passed Validate.
 func FindCached(ctx context.Context, job engine.JobID, spec *enginev1.JobSpec, now time.Time, options Options) (Cached, error) {
 	var none Cached
+	if err := CheckPlaces(spec, options.Places); err != nil {
+		return none, err
+	}
 	atMost, err := CacheFor(spec)
 	if err != nil || atMost == 0 {
 		return none, err

@@ -27,11 +27,16 @@ type Compiler struct {
 	Operators Operators
 	// Secrets are those of the job; nil means that it has none.
 	Secrets *secret.Set
+	// Places says which places of this machine jobs may name. Nil allows all.
+	Places Places
 }
 
 // Compile is the function Compile, with what the Compiler has.
 func (c Compiler) Compile(ctx context.Context, spec *enginev1.JobSpec, plan *enginev1.Plan) (*Program, error) {
 	if err := Validate(spec); err != nil {
+		return nil, err
+	}
+	if err := CheckPlaces(spec, c.Places); err != nil {
 		return nil, err
 	}
 	if len(plan.GetInputs()) == 0 {

@@ -55,6 +55,8 @@ type Config struct {
 	HostID string
 	// Open opens the bucket of an address. Nil means blob/open without options.
 	Open func(ctx context.Context, uri string) (blob.Bucket, error)
+	// Checkpoints is Open for the places of checkpoints, which jobs choose. Nil means Open.
+	Checkpoints func(ctx context.Context, uri string) (blob.Bucket, error)
 	// Logger is required.
 	Logger *slog.Logger
 }
@@ -105,6 +107,9 @@ func Start(ctx context.Context, config Config) (_ *Objects, err error) {
 		config.Open = func(ctx context.Context, uri string) (blob.Bucket, error) {
 			return open.Bucket(ctx, uri, open.Options{})
 		}
+	}
+	if config.Checkpoints == nil {
+		config.Checkpoints = config.Open
 	}
 	o := &Objects{
 		config: config, head: enginev1.NewObjectServiceClient(config.Conn), worker: enginev1.NewWorkerServiceClient(config.Conn),
@@ -176,7 +181,7 @@ func (o *Objects) openStore(ctx context.Context) error {
 		func(ctx context.Context) error { return errors.Join(claim.Close(ctx, bucket), bucket.Close()) },
 	}, o.cleanUp...)
 	o.store, err = objectstore.Open(ctx, objectstore.Config{
-		CapacityBytes: o.config.CapacityBytes, Spill: bucket, Open: o.config.Open, Rescue: o.rescue,
+		CapacityBytes: o.config.CapacityBytes, Spill: bucket, Open: o.config.Checkpoints, Rescue: o.rescue,
 		Node: o.config.Node, Generation: claim.Generation(), Events: o.hear,
 	})
 	if err != nil {
