@@ -41,7 +41,7 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 
 // compiler has what the programs of a job need of this worker.
 func (w *Worker) compiler(j *jobEntry) jobplan.Compiler {
-	return jobplan.Compiler{Secrets: j.secrets, Open: object.FromStore(w.config.Store, w.config.Fetch), Operators: w.registry().StepSchema}
+	return jobplan.Compiler{Secrets: j.secrets, Open: object.FromStore(w.config.Store, w.config.Fetch), Operators: w.registry().StepSchema, Places: w.config.Places}
 }
 
 // registry has the operators of the program.
