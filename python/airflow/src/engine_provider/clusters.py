@@ -53,7 +53,12 @@ class Cluster:
 
 
 class ClusterDriver(ABC):
-    """What starts and ends clusters somewhere. All calls block, and may be repeated: to do again what is done does nothing."""
+    """What starts and ends clusters somewhere. All calls block, and may be repeated: to do again what is done does nothing.
+
+    Attributes:
+        name: by which tasks choose it; constant of each class.
+
+    """
 
     name = ""
 

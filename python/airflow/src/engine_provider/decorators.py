@@ -27,6 +27,7 @@ class EngineDecoratedOperator(DecoratedOperator, EngineSubmitJobOperator):
         **EngineSubmitJobOperator.template_fields_renderers,
     }
     custom_operator_name = "@task.engine"
+    """What Airflow shows as the operator."""
     overwrite_rtif_after_execution = True
 
     def __init__(

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 DEFAULT_CONN_ID = "engine_default"
+"""The connection that is taken where none is named."""
 DEFAULT_PORT = 10001
+"""The port of a connection that names none."""
 DEFAULT_NAMESPACE = "airflow"
+"""What begins the submission ids of a connection that names no namespace."""
 CALL_TIMEOUT = 30.0
 """Seconds that a call of the hook's clients has that does not wait for a job."""
 
