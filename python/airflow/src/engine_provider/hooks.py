@@ -61,6 +61,12 @@ class EngineHook(BaseHook):
         address: where the head is, instead of the connection's host, such as the address that `EngineStartClusterOperator` returns.
             The connection need not exist then, if it is the default one.
 
+    Attributes:
+        conn_name_attr: the argument that names the connection, for Airflow.
+        default_conn_name: the connection's default id.
+        conn_type: the type of its connections.
+        hook_name: the type's name in forms.
+
     """
 
     conn_name_attr = "engine_conn_id"
