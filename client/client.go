@@ -6,9 +6,11 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/secret"
+	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -38,6 +41,9 @@ type dialOptions struct {
 	grpc []grpc.DialOption
 	// token returns the token to show; nil if the options name none.
 	token func() (string, error)
+	// identity is nil for clear text. err is the first option that cannot be used.
+	identity *pki.Identity
+	err      error
 }
 
 // WithGRPCOptions adds options of the gRPC connection, such as a dialer.
@@ -54,16 +60,16 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 		option(&o)
 	}
 	token, err := o.tokenOptions()
-	if err != nil {
+	if err = cmp.Or(o.err, err); err != nil {
 		return nil, err
 	}
-	conn, err := rpc.DialHeads(address, append(token, o.grpc...)...)
+	conn, err := rpc.DialHeads(address, slices.Concat(token, o.tlsOptions(pki.RoleHead), o.grpc)...)
 	if err != nil {
 		return nil, err
 	}
 	c := New(conn)
 	c.conn = conn
-	c.objects.farOptions = token
+	c.objects.farOptions = slices.Concat(token, o.tlsOptions(pki.RoleWorker, pki.RoleHead))
 	return c, nil
 }
 

@@ -4,6 +4,7 @@
 package head
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,8 @@ type Config struct {
 	Join string
 	// CheckAddress is asked about the address of another head before anything is sent there. Nil means that all are good.
 	CheckAddress func(ctx context.Context, address string) error
+	// Web is the address at which others reach the web port, such as "https://host:8265". Empty means the listener's.
+	Web string
 	// WebListener takes HTTP connections; the head closes it, also if Start fails. Nil means no web port.
 	WebListener net.Listener
 	// Version is the program's version, for people.
@@ -255,7 +258,7 @@ func (h *Head) serveAll(listener net.Listener) {
 	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
 	h.grpc = rpc.NewServer(h.config.Logger, slices.Concat(h.config.Security.serverOptions(), h.metrics.ServerOptions(), h.guard.ServerOptions())...)
 	if h.config.WebListener != nil {
-		h.web = h.config.Security.webScheme() + h.config.WebListener.Addr().String()
+		h.web = cmp.Or(h.config.Web, h.config.Security.webScheme()+h.config.WebListener.Addr().String())
 		routes := h.guard.NewWeb(h.webHosts()...)
 		web.Register(routes, h.isReady, h.metrics.Handler(), pages{h.gate})
 		h.http = web.NewServer(routes)

@@ -58,7 +58,9 @@ type workerGossip struct {
 	id     engine.NodeID
 	logger *slog.Logger
 	// own is the address of the head in this process, if there is one: what that head says of itself needs no hints.
-	own   func() string
+	own func() string
+	// links are nil for clear text.
+	links *links
 	group *lifecycle.Group
 	news  chan struct{}
 
@@ -71,7 +73,7 @@ type workerGossip struct {
 }
 
 // newWorkerGossip makes the part of a worker. own may be nil.
-func newWorkerGossip(config GossipConfig, id engine.NodeID, own func() string, logger *slog.Logger) *workerGossip {
+func newWorkerGossip(config GossipConfig, id engine.NodeID, own func() string, l *links, logger *slog.Logger) *workerGossip {
 	if config.Disabled {
 		return nil
 	}
@@ -79,7 +81,7 @@ func newWorkerGossip(config GossipConfig, id engine.NodeID, own func() string, l
 		own = func() string { return "" }
 	}
 	g := &workerGossip{
-		config: config, id: id, logger: logger, own: own, group: lifecycle.NewGroup(context.Background(), "gossip"), news: make(chan struct{}, 1),
+		config: config, id: id, logger: logger, own: own, links: l, group: lifecycle.NewGroup(context.Background(), "gossip"), news: make(chan struct{}, 1),
 	}
 	g.group.Go("follow", g.run)
 	return g
@@ -129,9 +131,9 @@ func (g *workerGossip) follow(ctx context.Context) {
 		}
 		g.member = nil
 	}
-	address, orFree := g.config.address(loopbackLike(seed))
+	address, orFree := g.config.address(g.links.gossipHost(loopbackLike(seed)))
 	member, err := gossip.Start(gossip.Config{
-		Name: string(g.id), Cluster: cluster, Addr: address, OrFree: orFree, Meta: []byte("worker"), Seeds: g.seeds, Logger: g.logger,
+		Name: string(g.id), Cluster: cluster, Addr: address, OrFree: orFree, Meta: []byte("worker"), Seeds: g.seeds, Keys: g.links.gossipKeys(), Logger: g.logger,
 	})
 	if err != nil {
 		g.logger.WarnContext(ctx, "the worker does not gossip, so that its head finds out later if it is gone", "error", err)

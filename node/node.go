@@ -37,11 +37,13 @@ const (
 
 // HeadConfig is what a head is made of.
 type HeadConfig struct {
-	// Host is the address to listen on. Only loopback is accepted; empty means 127.0.0.1.
+	// Host is the address to listen on; empty means 127.0.0.1. One that other machines reach has TLS, see there.
 	Host string
+	// TLS is how its links are encrypted.
+	TLS TLSConfig
 	// Port takes gRPC; zero picks a free one.
 	Port int
-	// Listener replaces Host and Port; the node closes it. It must be on loopback. Nil means that there is none.
+	// Listener replaces Host and Port; the node closes it. It must be on loopback unless there is TLS. Nil means that there is none.
 	Listener net.Listener
 	// WebPort takes HTTP; zero picks a free one, -1 means none.
 	WebPort int
@@ -90,6 +92,8 @@ type WorkerConfig struct {
 	// Isolation is where models run of jobs that do not say, and of clients' tasks: "process", in executors, which needs RunExecutor, or
 	// "none", in this process. IsolationAlways is process, and refuses jobs that ask for none. Empty means none.
 	Isolation string
+	// TLS is how its links are encrypted. A worker beside a head has the head's.
+	TLS TLSConfig
 	// Models replaces ONNX Runtime, for tests, and Executors what runs it in executors. The node closes them.
 	Models, Executors runtime.Loader
 	// Operators are those that tasks of clients and steps map may name, beside the ones that every worker has. Nil means operator.Default: what the
@@ -124,6 +128,8 @@ type WorkerConfig struct {
 	ownGossip func() string
 	// buckets are those of the head in this process, which closes them; nil if there is none.
 	buckets *buckets
+	// links are nil for clear text; whoever starts the worker stops them.
+	links *links
 }
 
 // Node is a running head, worker, or both.
@@ -134,6 +140,8 @@ type Node struct {
 	worker  *workerParts
 	// buckets are the head's; nil if there is none.
 	buckets *buckets
+	// links are nil for clear text.
+	links *links
 	done    chan struct{}
 }
 
@@ -161,16 +169,22 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if config.Host == "" {
 		config.Host = "127.0.0.1"
 	}
-	if err := CheckHost(ctx, config.Host); err != nil {
-		return nil, err
-	}
 	allowed, held, err := config.Secrets.parse()
 	if err != nil {
 		return nil, err
 	}
+	l, err := openHeadLinks(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, cleanUp(ctx, l.stop))
+		}
+	}()
 	listener := config.Listener
 	if listener != nil {
-		if err := CheckAddress(ctx, listener.Addr().String()); err != nil {
+		if err := CheckAddress(ctx, listener.Addr().String()); err != nil && l == nil {
 			return nil, errors.Join(err, listener.Close())
 		}
 	} else if listener, err = listen(ctx, "gRPC", config.Host, config.Port); err != nil {
@@ -178,22 +192,32 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	}
 	host, _, err := net.SplitHostPort(listener.Addr().String())
 	if err == nil {
+		host = l.gossipHost(host)
 		err = config.Gossip.check(ctx, host)
 	}
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	n := &Node{address: listener.Addr().String(), buckets: newBuckets(config.Places), done: make(chan struct{})}
+	n := &Node{address: l.at(listener), buckets: newBuckets(config.Places), links: l, done: make(chan struct{})}
+	check := CheckAddress
+	if l != nil || config.TLS.Insecure {
+		check = nil
+	}
+	if l != nil && config.Address == "" {
+		config.Address = n.address
+	}
 	var webListener net.Listener
 	if config.WebPort >= 0 {
 		if webListener, err = listen(ctx, "web", config.Host, config.WebPort); err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
-		n.web = "http://" + webListener.Addr().String()
+		n.web = l.webScheme() + l.at(webListener)
+		webListener = l.listen(webListener, acceptWeb)
 	}
 	var local *bufconn.Listener
 	headConfig := head.Config{
-		DataDir: config.DataDir, Listener: listener, Address: config.Address, Join: config.Join, CheckAddress: CheckAddress, WebListener: webListener,
+		DataDir: config.DataDir, Listener: l.listen(listener, acceptHead), Address: config.Address, Join: config.Join, CheckAddress: check, WebListener: webListener, Web: n.web,
+		Security: l.security(config.TLS),
 		EventLog: config.EventLog, EventLogKeep: config.EventLogKeep, Version: config.Version, Logger: config.Logger,
 		Dispatch: dispatch.Config{LeaseTime: config.LeaseTime}, Jobs: jobs.Config{
 			TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets, Operators: stepOperators(config.Operators), Places: config.Places,
@@ -215,7 +239,8 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		own := *workerConfig
 		own.Address, own.patient, own.ownGossip, own.buckets = n.address, !n.head.HasLeader(), n.head.Gossip, n.buckets
 		own.Gossip.Port = -1 // The other one is the head's.
-		if n.worker, err = startWorker(ctx, own, dialThrough(local, n.address, config.Address)); err != nil {
+		own.links = l
+		if n.worker, err = startWorker(ctx, own, dialThrough(local, l.dialOptions(), n.address, config.Address)); err != nil {
 			return nil, errors.Join(err, cleanUp(ctx, n.head.Stop))
 		}
 	}
@@ -225,36 +250,46 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 
 // StartWorker starts a worker of the head that leads, whichever that is, and returns when the head has welcomed it. The node runs until Stop, or until the head refuses it.
 func StartWorker(ctx context.Context, config WorkerConfig) (*Node, error) {
-	if err := CheckAddress(ctx, config.Address); err != nil {
-		return nil, err
-	}
-	if err := config.Gossip.check(ctx, loopbackLike(config.Address)); err != nil {
-		return nil, err
-	}
-	parts, err := startWorker(ctx, config, rpcDial(config.Address))
+	l, err := openWorkerLinks(ctx, config.Address, config.TLS, config.Logger)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{address: config.Address, worker: parts, done: make(chan struct{})}
+	config.links = l
+	n, err := startWorkerNode(ctx, config)
+	if err != nil {
+		return nil, errors.Join(err, cleanUp(ctx, l.stop))
+	}
+	return n, nil
+}
+
+func startWorkerNode(ctx context.Context, config WorkerConfig) (*Node, error) {
+	if err := config.Gossip.check(ctx, config.links.gossipHost(loopbackLike(config.Address))); err != nil {
+		return nil, err
+	}
+	parts, err := startWorker(ctx, config, rpcDial(config.Address, config.links.dialOptions()))
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{address: config.Address, worker: parts, links: config.links, done: make(chan struct{})}
 	go n.watch() // lifecycle: ends with the worker.
 	return n, nil
 }
 
-func rpcDial(address string) func() (clientConn, error) {
-	return func() (clientConn, error) { return rpc.DialHeads(address) }
+func rpcDial(address string, options []grpc.DialOption) func() (clientConn, error) {
+	return func() (clientConn, error) { return rpc.DialHeads(address, options...) }
 }
 
 // dialThrough connects a worker to the heads that it learns of from the one in its process, which it reaches through memory at that one's
 // own addresses: each way over a socket, a system call and the wake of a thread, would cost a task more than all else.
-func dialThrough(local *bufconn.Listener, own ...string) func() (clientConn, error) {
+func dialThrough(local *bufconn.Listener, options []grpc.DialOption, own ...string) func() (clientConn, error) {
 	return func() (clientConn, error) {
-		return rpc.DialHeads(own[0], grpc.WithContextDialer(func(ctx context.Context, target string) (net.Conn, error) {
+		return rpc.DialHeads(own[0], append(slices.Clone(options), grpc.WithContextDialer(func(ctx context.Context, target string) (net.Conn, error) {
 			if slices.Contains(own, target) {
 				return local.DialContext(ctx)
 			}
 			var dialer net.Dialer
 			return dialer.DialContext(ctx, "tcp", target)
-		}))
+		}))...)
 	}
 }
 
@@ -289,8 +324,9 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	if p.conn, err = dial(); err != nil {
 		return nil, errors.Join(err, cleanUp(ctx, p.models.close))
 	}
+	config.links.follow(p.conn)
 	workerConfig := worker.Config{
-		Conn: p.conn, ID: engine.NewNodeID(hostName()), Resources: config.Resources, Labels: config.Labels, Models: p.models.here, Isolated: p.models.isolated, Allocator: config.Allocator,
+		Conn: p.conn, ID: engine.NewNodeID(config.links.nodeName()), Resources: config.Resources, Labels: config.Labels, Models: p.models.here, Isolated: p.models.isolated, Allocator: config.Allocator,
 		Version: config.Version, Logger: config.Logger, ProtocolVersion: config.ProtocolVersion,
 		Operators: config.Operators, Storage: config.buckets, AllowedSecrets: allowed, SecretsHeld: held,
 		Places: config.Places, OnlyIsolated: config.Isolation == IsolationAlways,
@@ -299,12 +335,12 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 		workerConfig.Executors = p.models.executors
 	}
 	if !config.ObjectStore.Disabled {
-		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.Places, config.Logger); err != nil {
+		if p.objects, err = startObjects(ctx, config.ObjectStore, workerConfig.ID, p.conn, config.links, config.Places, config.Logger); err != nil {
 			return nil, errors.Join(err, p.conn.Close(), cleanUp(ctx, p.models.close))
 		}
 		workerConfig.Store, workerConfig.Fetch, workerConfig.Evacuate = p.objects.store, p.objects.fetch, p.objects.evacuate
 	}
-	p.gossip = newWorkerGossip(config.Gossip, workerConfig.ID, config.ownGossip, config.Logger)
+	p.gossip = newWorkerGossip(config.Gossip, workerConfig.ID, config.ownGossip, config.links, config.Logger)
 	workerConfig.Welcomed = p.gossip.welcomed
 	if config.patient {
 		workerConfig.ConnectTimeout = patience
@@ -464,7 +500,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	if n.head != nil {
 		err = errors.Join(err, n.head.Stop(ctx), n.buckets.close())
 	}
-	return err
+	return errors.Join(err, n.links.stop(ctx))
 }
 
 // Abort ends the node as its death would: without a goodbye to the head, or to other heads, which have to find out. It is for tests.
@@ -481,7 +517,7 @@ func (n *Node) Abort(ctx context.Context) error {
 		if n.worker != nil {
 			err = errors.Join(err, n.worker.stop(ctx))
 		}
-		return errors.Join(err, n.buckets.close())
+		return errors.Join(err, n.buckets.close(), n.links.stop(ctx))
 	}
 	return n.Stop(ctx)
 }
@@ -490,7 +526,12 @@ func (n *Node) Abort(ctx context.Context) error {
 func (n *Node) Leads() bool { return n.head != nil && n.head.Leads() }
 
 // Dial returns a client of the node's head.
-func (n *Node) Dial(ctx context.Context) (*client.Client, error) { return client.Dial(ctx, n.address) }
+func (n *Node) Dial(ctx context.Context) (*client.Client, error) {
+	if n.links == nil {
+		return client.Dial(ctx, n.address)
+	}
+	return client.Dial(ctx, n.address, client.WithTLS(n.links.identity))
+}
 
 // CheckAddress refuses the "host:port" of a head that is not on loopback, or a list with one, before anything is sent there. A name that
 // cannot be looked up is left to the connection, which says so.

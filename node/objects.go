@@ -48,7 +48,7 @@ type nodeObjects struct {
 }
 
 // startObjects opens a worker's object store, unless it is private.
-func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.NodeID, conn grpc.ClientConnInterface, allowed *places.Policy, logger *slog.Logger) (*nodeObjects, error) {
+func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.NodeID, conn grpc.ClientConnInterface, l *links, allowed *places.Policy, logger *slog.Logger) (*nodeObjects, error) {
 	own := objects.Config{
 		Checkpoints: func(ctx context.Context, uri string) (blob.Bucket, error) { return openAllowed(ctx, uri, allowed) },
 		Node:        node, Conn: conn, CapacityBytes: config.MemoryBytes, DataDir: config.DataDir, Spill: config.Spill, NoSocket: config.private,
@@ -62,9 +62,11 @@ func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.Nod
 		return n, nil
 	}
 	var err error
-	if own.Flight, err = listenFlight(ctx, config.FlightPort); err != nil {
+	if own.Flight, err = listenFlight(ctx, l.flightHost(), config.FlightPort); err != nil {
 		return nil, err
 	}
+	own.FlightAddress, own.DialFlight = l.at(own.Flight), l.dialFlight()
+	own.Flight = l.listen(own.Flight, acceptFlight)
 	n.opened, err = n.start(ctx)
 	return n, err
 }
@@ -79,9 +81,8 @@ func defaultStoreBytes() int64 {
 	return fallbackStoreBytes
 }
 
-// listenFlight listens for Arrow Flight, on loopback like everything else.
-func listenFlight(ctx context.Context, port int) (net.Listener, error) {
-	const host = "127.0.0.1"
+// listenFlight listens for Arrow Flight.
+func listenFlight(ctx context.Context, host string, port int) (net.Listener, error) {
 	switch {
 	case port < 0:
 		port = 0

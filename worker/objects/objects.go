@@ -4,13 +4,16 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,6 +27,7 @@ import (
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/security/access"
+	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/internal/security/audit"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/local"
@@ -47,6 +51,10 @@ type Config struct {
 	Spill string
 	// Flight takes Arrow Flight; Start or Stop closes it. Nil means no Flight service: no other node can read what is here.
 	Flight net.Listener
+	// FlightAddress is the "host:port" at which others reach Flight. Empty means that which it listens on.
+	FlightAddress string
+	// DialFlight makes connections to the Flight services of others, see transfer.PullerConfig. Nil means clear text.
+	DialFlight func(address string) (grpc.ClientConnInterface, io.Closer, error)
 	// NoSocket says that no other process of the machine uses the store.
 	NoSocket bool
 	// Audit keeps what callers of the Flight service did and were refused. Nil means that nothing is kept.
@@ -135,7 +143,7 @@ func Start(ctx context.Context, config Config) (_ *Objects, err error) {
 	if err := o.openStore(ctx); err != nil {
 		return nil, engine.WrapError("start object store", string(config.Node), err)
 	}
-	o.puller = transfer.NewPuller(transfer.PullerConfig{Store: o.store, Locate: o.locate, Self: config.Node, Logger: config.Logger})
+	o.puller = transfer.NewPuller(transfer.PullerConfig{Store: o.store, Locate: o.locate, Self: config.Node, Dial: config.DialFlight, Logger: config.Logger})
 	o.orders = newOrders(o.store, o.puller.Pull, config.Logger)
 	if !config.NoSocket {
 		if err := o.listen(ctx); err != nil {
@@ -240,11 +248,12 @@ func (o *Objects) listen(ctx context.Context) error {
 
 // serveFlight begins to serve Arrow Flight.
 func (o *Objects) serveFlight() {
-	o.address = o.config.Flight.Addr().String()
+	o.address = cmp.Or(o.config.FlightAddress, o.config.Flight.Addr().String())
 	guard := access.NewGuard(access.Config{
 		Credentials: access.NewRemote(enginev1.NewAccessServiceClient(o.config.Conn), nil), Audit: o.config.Audit, Logger: o.config.Logger,
 	})
-	o.flight = rpc.NewServer(o.config.Logger, append(transfer.ServerOptions(o.config.CapacityBytes), guard.ServerOptions()...)...)
+	o.flight = rpc.NewServer(o.config.Logger, slices.Concat(
+		[]grpc.ServerOption{grpc.Creds(pki.ServerCredentials(false))}, transfer.ServerOptions(o.config.CapacityBytes), guard.ServerOptions())...)
 	transfer.Register(o.flight, transfer.NewService(transfer.ServiceConfig{
 		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
 		DefaultOwner: o.ownerOf, MayUse: access.Check, Home: home, Logger: o.config.Logger,

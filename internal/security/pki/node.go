@@ -89,6 +89,12 @@ func SaveAuthority(dir string, cert []byte) error {
 	return writePrivate(filepath.Join(dir, CAFile), cert)
 }
 
+// HasJoined tells whether a data folder is that of a node which has joined a cluster before.
+func HasJoined(dataDir string) bool {
+	_, err := os.Stat(filepath.Join(dataDir, TLSFolder, nodeFile))
+	return err == nil
+}
+
 // LoadNode reads the identity of a node that has joined a cluster before. The error wraps fs.ErrNotExist if it has not.
 func LoadNode(dir string, options Options) (*Identity, error) {
 	return loadPair(dir, nodeFile, options)

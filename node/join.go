@@ -1,0 +1,106 @@
+package node
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/pki"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
+)
+
+const opJoin = "join cluster"
+
+// joined is what a node has got from the cluster that it has joined.
+type joined struct {
+	response *enginev1.JoinResponse
+	key      *ecdsa.PrivateKey
+}
+
+// join shows a token to the head that leads, found from those at list, and gets a certificate. Nothing is sent to one whose authority is not
+// that of the token.
+func join(ctx context.Context, list, text string, request pki.Request) (*joined, error) {
+	token, err := pki.ParseJoinToken(text)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := rpc.SplitAddresses(list)
+	if err != nil {
+		return nil, err
+	}
+	client, err := pki.NewClient(nil, token.Fingerprint(), pki.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	key, csr, err := pki.NewRequest()
+	if err != nil {
+		return nil, err
+	}
+	asked := map[string]bool{}
+	var failures []error
+	for len(addresses) > 0 {
+		address := addresses[0]
+		addresses, asked[address] = addresses[1:], true
+		response, err := joinAt(ctx, client, address, &enginev1.JoinRequest{
+			TokenId: token.ID(), Secret: token.Secret(), Csr: csr, Name: request.Name, Role: request.Role, Hosts: request.Hosts, Time: timestamppb.Now(),
+		})
+		if err == nil {
+			return &joined{response: response, key: key}, nil
+		}
+		leader := rpc.IsNotLeader(err)
+		switch {
+		case leader != nil && leader.Address != "" && !asked[leader.Address]:
+			addresses = slices.Insert(addresses, 0, leader.Address)
+		case leader == nil && engine.KindOf(err) != engine.KindUnavailable:
+			return nil, err
+		}
+		failures = append(failures, err)
+	}
+	return nil, engine.WrapError(opJoin, "", errors.Join(failures...))
+}
+
+// joinWithin is how long a head may take to answer.
+const joinWithin = 20 * time.Second
+
+func joinAt(ctx context.Context, client *pki.Identity, address string, request *enginev1.JoinRequest) (response *enginev1.JoinResponse, err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	// gRPC would say only that it could not connect.
+	probe, err := client.Dial(ctx, address, pki.ProtocolGRPC, pki.RoleHead)
+	var refusal *pki.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return nil, engine.WrapError(opJoin, address, refusal.Unwrap())
+	case err != nil:
+		return nil, engine.WrapError(opJoin, address, err)
+	}
+	if err := probe.Close(); err != nil {
+		return nil, engine.WrapError(opJoin, address, err)
+	}
+	conn, err := rpc.Dial(address, grpc.WithTransportCredentials(client.ClientCredentials(pki.RoleHead)))
+	if err != nil {
+		return nil, err
+	}
+	response, err = enginev1.NewJoinServiceClient(conn).Join(ctx, request)
+	return response, errors.Join(err, conn.Close())
+}
+
+// save keeps a worker's certificate in its folder.
+func (j *joined) save(dir string) error {
+	key, err := pki.EncodeKey(j.key)
+	if err != nil {
+		return err
+	}
+	if err := pki.SaveAuthority(dir, j.response.GetAuthority()); err != nil {
+		return err
+	}
+	return pki.SaveNode(dir, j.response.GetCertificate(), key)
+}
