@@ -13,13 +13,15 @@ import engine
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from world import SECRET, until
+from engines import until
+from world import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from world import Airflow, Engine, Processes, Run
+    from engines import Engine, Processes
+    from world import Airflow, Run
 
 pytestmark = pytest.mark.live
 

@@ -181,6 +181,31 @@ def test_purge(folder, head):
     EngineXComBackend.purge(row)  # What is gone is gone.
 
 
+def test_purge_deletes_nothing_elsewhere(folder, monkeypatch, tmp_path):
+    row = stored(TABLES["pyarrow"])
+    path = Path(reference(row).checkpoint.removeprefix("file://"))
+    monkeypatch.setenv("AIRFLOW__ENGINE__XCOM_CHECKPOINT", str(tmp_path / "kept" / "dag" / "other"))
+    EngineXComBackend.purge(row)
+    forged = f"file://{tmp_path}/kept/dag/other/../{path.relative_to(folder / 'dag')}"
+    assert xcom.delete_tables([forged, str(path), "s3://bucket/x"]) == 0
+    assert path.exists()
+    monkeypatch.setenv("AIRFLOW__ENGINE__XCOM_CHECKPOINT", str(folder))
+    assert xcom.delete_tables([reference(row).checkpoint]) == 1
+    assert not path.exists()
+
+
+def test_a_folder_with_odd_characters(folder, monkeypatch, tmp_path):
+    odd = tmp_path / "it's 100% odd ä+b"
+    for option in (str(odd), odd.as_uri()):
+        monkeypatch.setenv("AIRFLOW__ENGINE__XCOM_CHECKPOINT", option)
+        row = stored(TABLES["pandas"])
+        assert same(EngineXComBackend.deserialize_value(row), TABLES["pandas"])
+        assert xcom_storage.read(reference(row).checkpoint).num_rows == 2
+        assert len(list(odd.rglob("*.arrows"))) == 1
+        EngineXComBackend.purge(row)
+        assert not list(odd.rglob("*.arrows"))
+
+
 def test_purge_never_fails(folder, monkeypatch):
     row = stored(TABLES["pyarrow"])
     monkeypatch.setenv("AIRFLOW_CONN_ENGINE_DEFAULT", "engine://127.0.0.1:1")

@@ -1,0 +1,315 @@
+"""Operators at a real engine, without an Airflow: what a try does that finds a job of an earlier one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import engine
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from engines import until
+
+from engine_provider.clusters import ProcessDriver
+from engine_provider.follow import Cursor, follow
+from engine_provider.hooks import EngineHook
+from engine_provider.operators import EngineSubmitJobOperator, EngineTaskOperator
+from engine_provider.sensors import EngineJobSensor
+from engine_provider.triggers import EngineJobTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from engines import Engine
+
+
+class TaskInstance(SimpleNamespace):
+    """What an operator needs of one."""
+
+    def __init__(self, run_id: str, **more: Any) -> None:
+        fields = {"dag_id": "d", "task_id": "t", "map_index": -1, "try_number": 1, "max_tries": 0, "start_date": datetime.now(timezone.utc)}
+        super().__init__(run_id=run_id, xcoms={}, **{**fields, **more})
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def xcom_pull(self, key: str, **_: Any) -> Any:
+        return self.xcoms.get(key)
+
+
+@pytest.fixture
+def client(cluster: Engine) -> Iterator[engine.Client]:
+    with engine.Client(cluster.address) as client:
+        yield client
+
+
+@pytest.fixture
+def job(numbers: Path, tmp_path: Path) -> dict[str, Any]:
+    return {"source": {"csv": {"paths": [str(numbers)]}}, "sink": {"parquet": {"path": str(tmp_path / "out"), "mode": "overwrite"}}}
+
+
+def never(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the job as one that waits for a worker that there is not."""
+    return {**job, "placement": {"node_labels": {"gate": "never"}}}
+
+
+def execute(operator: Any, ti: TaskInstance, **context: Any) -> Any:
+    """Run an operator as Airflow's task runner does."""
+    ExecutorSafeguard.tracker.set(operator)
+    return operator.execute({"ti": ti, "dag": None, **context})
+
+
+def make(kind: type, cluster: Engine, **fields: Any) -> Any:
+    with DAG("d", schedule=None):
+        return kind(task_id="t", address=cluster.address, **fields)
+
+
+def submit(cluster: Engine, job: Any, **fields: Any) -> Any:
+    return make(EngineSubmitJobOperator, cluster, job=job, progress_every=0.2, **fields)
+
+
+def deferred(operator: Any, ti: TaskInstance) -> EngineJobTrigger:
+    with pytest.raises(TaskDeferred) as raised:
+        execute(operator, ti)
+    trigger: Any = raised.value.trigger
+    path, kwargs = trigger.serialize()
+    assert path.endswith("EngineJobTrigger")
+    return EngineJobTrigger(**kwargs)
+
+
+def event_of(trigger: EngineJobTrigger) -> dict[str, Any]:
+    async def first() -> Any:
+        async for event in trigger.run():
+            return event.payload
+        return None
+
+    return dict(asyncio.run(first()))
+
+
+def test_job_succeeds_and_a_second_try_takes_its_success(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    ti = TaskInstance(request.node.name)
+    first = execute(submit(cluster, job), ti)
+    assert (first["state"], first["rows_written"], first["address"]) == ("SUCCEEDED", 1000, cluster.address)
+    assert ti.xcoms["engine_job"]["submission_id"] == first["submission_id"] == f"airflow/d/t/{ti.run_id}@0"
+    assert ti.xcoms["_link_EngineJobLink"].endswith(f"/jobs/{first['job_id']}")
+    second = execute(submit(cluster, job, retries=1), TaskInstance(request.node.name, try_number=2, max_tries=1))
+    assert second["job_id"] == first["job_id"]
+    third = execute(submit(cluster, job, retries=1), TaskInstance(request.node.name, try_number=3, max_tries=3))  # Cleared.
+    assert third["job_id"] != first["job_id"]
+    assert client.job(first["job_id"]).status().state == "SUCCEEDED"
+    status = client.job(third["job_id"]).status()
+    assert status.labels == {"airflow_dag": "d", "airflow_task": "t", "airflow_run": ti.run_id}
+    assert status.spec["orphan_ttl"] == "10m"
+
+
+@pytest.mark.parametrize(("policy", "resumptions", "same"), [("resume", 1, True), ("attach", 0, True), ("restart", 0, False)])
+def test_policies_for_a_job_that_was_stopped(
+    cluster: Engine, client: engine.Client, job: Any, request: Any, policy: str, resumptions: int, same: bool
+):
+    fields: dict[str, Any] = {"deferrable": True, "retries": 1, "retry_policy": policy}
+    first = deferred(submit(cluster, never(job), **fields), TaskInstance(request.node.name, max_tries=1))
+    again = deferred(submit(cluster, never(job), **fields), TaskInstance(request.node.name, max_tries=1))
+    assert again.job_id == first.job_id  # The same try, as after a restart of the scheduler.
+    client.job(first.job_id).stop()
+    second = TaskInstance(request.node.name, try_number=2, max_tries=1)
+    if policy == "attach":
+        with pytest.raises(AirflowFailException, match="was stopped"):
+            execute(submit(cluster, never(job), **fields), second)
+        return
+    trigger = deferred(submit(cluster, never(job), **fields), second)
+    assert (trigger.job_id == first.job_id) is same
+    status = client.job(trigger.job_id).status()
+    assert (status.state, status.resumptions) == ("PENDING", resumptions)
+    if not same:
+        with pytest.raises(engine.NotFoundError):
+            client.job(first.job_id).status()
+    client.job(trigger.job_id).stop()
+
+
+def test_older_generation_that_runs_is_stopped_first(cluster: Engine, client: engine.Client, job: Any, request: Any, tmp_path: Path):
+    old = deferred(submit(cluster, never(job), deferrable=True), TaskInstance(request.node.name))
+    # Both write the same folder, so the second one could not begin beside the first.
+    new = execute(submit(cluster, job), TaskInstance(request.node.name, try_number=2, max_tries=1))
+    assert new["submission_id"].endswith("@1")
+    assert pq.read_table(tmp_path / "out").num_rows == 1000
+    with pytest.raises(engine.NotFoundError):
+        client.job(old.job_id).status()
+
+
+def test_changed_job_under_the_same_generation_is_refused(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    first = deferred(submit(cluster, never(job), deferrable=True), TaskInstance(request.node.name))
+    with pytest.raises(AirflowFailException, match=r"has another spec.*\[conflict\]"):
+        execute(submit(cluster, {**never(job), "priority": 7}), TaskInstance(request.node.name))
+    client.job(first.job_id).stop()
+
+
+def test_trigger_ends_with_the_job_and_its_error(cluster: Engine, job: Any, request: Any, tmp_path: Path):
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\nx,y\n")
+    bad = {**job, "source": {"csv": {"paths": [str(tmp_path / "bad.csv")], "columns": [{"name": "a", "type": "int64"}]}}}
+    ti = TaskInstance(request.node.name)
+    operator = submit(cluster, bad, deferrable=True)
+    try:
+        event = event_of(deferred(operator, ti))
+    except pytest.fail.Exception:
+        pytest.skip("the job had failed before the task could defer")
+    with pytest.raises(AirflowFailException, match=r"bad.csv:3.*\[data\]"):
+        operator.execute_complete({"ti": ti}, event)
+
+
+def test_trigger_stops_the_job_when_its_task_is_killed(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    trigger = deferred(submit(cluster, never(job), deferrable=True), TaskInstance(request.node.name))
+    asyncio.run(trigger.on_kill())
+    assert client.job(trigger.job_id).status().state == "STOPPED"
+    sensor = EngineJobTrigger(engine_conn_id="engine_default", address=cluster.address, job_id=trigger.job_id, stop_on_kill=False)
+    client.job(trigger.job_id).resume()
+    asyncio.run(sensor.on_kill())
+    assert client.job(trigger.job_id).status().state == "PENDING"
+    client.job(trigger.job_id).stop()
+
+
+def test_deferred_task_runs_out_of_time(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    ti = TaskInstance(request.node.name)
+    operator = submit(cluster, never(job), deferrable=True, execution_timeout=__import__("datetime").timedelta(seconds=1))
+    trigger = deferred(operator, ti)
+    assert trigger.deadline == pytest.approx(ti.start_date.timestamp() + 1)
+    event = event_of(trigger)
+    assert client.job(trigger.job_id).status().state == "STOPPED"
+    with pytest.raises(AirflowTaskTimeout, match=trigger.job_id):
+        operator.execute_complete({"ti": ti}, event)
+
+
+def test_killed_task_stops_its_job(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    operator = submit(cluster, never(job))
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            execute(operator, TaskInstance(request.node.name))
+        except AirflowException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: operator._job_id, "the job is submitted")
+    operator.on_kill()
+    thread.join(60)
+    assert client.job(operator._job_id).status().state == "STOPPED"
+    assert "was killed" in str(failures[0])
+    assert not isinstance(failures[0], AirflowFailException)  # A worker that is shut down is no reason against a retry.
+
+
+def test_orphan_goes_on_when_it_is_followed_again(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    trigger = deferred(submit(cluster, never(job), deferrable=True, orphan_ttl="50ms"), TaskInstance(request.node.name))
+    until(lambda: client.job(trigger.job_id).status().ended, "nobody follows the job, so it is stopped")
+    assert "nobody has followed" in str(client.job(trigger.job_id).status().error)
+
+    async def go_on() -> None:
+        async with await EngineHook(address=cluster.address).get_async_conn() as aclient:
+            task = asyncio.create_task(follow(aclient, trigger.job_id, trigger.log, Cursor(), progress_every=0))
+            while (await aclient.job(trigger.job_id).status()).resumptions == 0:
+                await asyncio.sleep(0.02)
+            await aclient.job(trigger.job_id).stop()  # By somebody: that is final.
+            result = await task
+            assert (result.state, result.error) == ("STOPPED", None)
+
+    asyncio.run(asyncio.wait_for(go_on(), 60))
+
+
+def test_head_that_is_away_is_waited_for_and_then_given_up(cluster: Engine):
+    async def wait() -> None:
+        hook = EngineHook(address="127.0.0.1:1")
+        async with await hook.get_async_conn() as aclient:
+            await follow(aclient, "j", SimpleNamespace(warning=said.append, info=said.append), Cursor(), progress_every=0, patience=1)
+
+    said: list[str] = []
+    with pytest.raises(engine.UnavailableError, match=r"127\.0\.0\.1:1"):
+        asyncio.run(asyncio.wait_for(wait(), 120))
+    assert len([text for text in said if "is waited for" in text]) == 1
+
+
+def test_sensor_waits_for_a_job_that_is_yet_to_come(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    name = f"sensed-{os.getpid()}"
+    sensor = make(EngineJobSensor, cluster, job_id=name, deferrable=False)
+    ti = TaskInstance(request.node.name)
+    assert sensor.poke({"ti": ti}) is False
+    client.submit(job, submission_id=name).result(timeout=60)
+    done = sensor.poke({"ti": ti})
+    assert done.is_done
+    assert done.xcom_value["rows_written"] == 1000
+    with pytest.raises(AirflowFailException, match=r"\[not_found\]"):
+        make(EngineJobSensor, cluster, job_id="never", must_exist=True).poke({"ti": ti})
+    with pytest.raises(AirflowFailException, match="renders to nothing"):
+        make(EngineJobSensor, cluster, job_id=" ").poke({"ti": ti})
+
+
+def test_task_is_run_once_a_generation(cluster: Engine, client: engine.Client, request: Any):
+    ti = TaskInstance(request.node.name)
+    table = pa.table({"x": [1, 2, 3]})
+    first = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti)
+    assert client.get(first).equals(table)
+    second = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti)
+    assert second == first
+    given = execute(make(EngineTaskOperator, cluster, operator="echo", args=[first], result="table"), TaskInstance(request.node.name + "2"))
+    assert given.equals(table)
+    with pytest.raises(AirflowException, match="nope"):
+        execute(make(EngineTaskOperator, cluster, operator="nope"), TaskInstance(request.node.name + "3"))
+
+
+def test_cluster_of_processes(tmp_path: Path):
+    small = {"object-store-memory": "64MiB"}
+    driver = ProcessDriver(folder=str(tmp_path), head_options={"num-cpus": 1, **small}, worker_options=small)
+    try:
+        started = driver.start("mine", 1, 60)
+        assert driver.start("mine", 1, 60) == started
+        with engine.Client(started.address) as client:
+            assert client.cluster()["nodes_alive"] == 2
+            assert driver.scale("mine", 0, 60).workers == 0
+            until(lambda: client.cluster()["nodes_alive"] == 1, "the worker has left")
+    finally:
+        driver.stop("mine", 30)
+    driver.stop("mine", 30)
+    with pytest.raises(engine.NotFoundError):
+        driver.scale("mine", 1, 5)
+    with pytest.raises(engine.UnavailableError), engine.Client(started.address, timeout=2) as client:
+        client.cluster()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cluster_that_never_becomes_ready_says_why(tmp_path: Path):
+    program = tmp_path / "engine"
+    program.write_text("#!/bin/sh\necho 'waiting for a licence' >&2\nexec sleep 60\n")
+    program.chmod(0o755)
+    with pytest.raises(engine.DeadlineError, match="not ready in time; it said: waiting for a licence"):
+        ProcessDriver(str(program), str(tmp_path / "clusters")).start("slow", 0, 1)
+    program.write_text("#!/bin/sh\necho 'no port left' >&2\nexit 1\n")
+    with pytest.raises(engine.UnavailableError, match="no port left"):
+        ProcessDriver(str(program), str(tmp_path / "clusters")).start("broken", 0, 10)
+    with pytest.raises(engine.NotFoundError, match="no such program"):
+        ProcessDriver(str(tmp_path / "nowhere"), str(tmp_path / "clusters")).start("none", 0, 10)
+    with pytest.raises(engine.InvalidArgumentError, match="is no name"):
+        ProcessDriver(str(program), str(tmp_path / "clusters")).start("../up", 0, 10)
+
+
+def test_wrong_addresses_are_named(cluster: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine_provider.hooks.CALL_TIMEOUT", 3.0)
+    ok, said = EngineHook(address=cluster.address).test_connection()
+    assert ok
+    assert "cluster" in said
+    for address, word in (
+        ("127.0.0.1:1", "127.0.0.1:1"),
+        ("nowhere.invalid:10001", "nowhere.invalid"),
+        (f"127.0.0.1:{cluster.web_port}", str(cluster.web_port)),
+        ("127.0.0.1", "HOST:PORT"),
+    ):
+        ok, said = EngineHook(address=address).test_connection()
+        assert not ok
+        assert word in said
