@@ -130,12 +130,16 @@ func (f startFlags) arguments(address string) []string {
 	if f.gossipPortGiven {
 		args = append(args, "--gossip-port", strconv.Itoa(f.gossipPort))
 	}
-	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime, "--isolation": f.isolation,
+	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime,
 		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep, "--secrets-key": f.secretsKey} {
 		if value != "" {
 			args = append(args, name+"="+value)
 		}
 	}
+	if f.isolationGiven {
+		args = append(args, "--isolation", f.isolation)
+	}
+	args = append(args, f.guard.arguments()...)
 	for _, allowed := range f.allowSecrets {
 		args = append(args, "--allow-secret="+allowed)
 	}

@@ -45,6 +45,8 @@ type startFlags struct {
 	readyDescriptor        int
 	lockDescriptor         int
 	cpusChanged, gpusGiven bool
+	isolationGiven         bool
+	guard                  guardFlags
 }
 
 // startView is what start prints when the node is ready, and what a node in the background tells the command that started it.
@@ -81,6 +83,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.cpusChanged, f.gpusGiven = cmd.Flags().Changed("num-cpus"), cmd.Flags().Changed("num-gpus")
 			f.flightPortGiven, f.gossipPortGiven = cmd.Flags().Changed("flight-port"), cmd.Flags().Changed("gossip-port")
+			f.isolationGiven = cmd.Flags().Changed("isolation")
 			addressGiven := cmd.Flags().Changed("address")
 			if env, ok := a.env(addressEnv); !f.head && ok && env != "" {
 				addressGiven = true
@@ -120,7 +123,8 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringArrayVar(&f.allowSecrets, "allow-secret", nil, allowSecretUsage)
 	flags.StringVar(&f.secretsKey, "secrets-key", "", secretsKeyUsage)
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
-	flags.StringVar(&f.isolation, "isolation", node.DefaultIsolation(), "where models run of jobs that do not say, `process|none`: in executors, processes of their own, or in the worker's")
+	flags.StringVar(&f.isolation, "isolation", node.DefaultIsolation(), "where models run of jobs that do not say, `process|always|none`: in executors, processes of their own; there whatever a job says, which is the default of a node that serves other machines; or in the worker's")
+	f.guard.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
 	flags.IntVar(&f.readyDescriptor, "ready-descriptor", 0, "")
 	flags.IntVar(&f.lockDescriptor, "lock-descriptor", 0, "")
@@ -254,6 +258,9 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 		return err
 	}
 	if f, err = f.checkSecrets(); err != nil {
+		return err
+	}
+	if err := f.guard.check(); err != nil {
 		return err
 	}
 	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
@@ -422,9 +429,24 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 	if err != nil {
 		return nil, err
 	}
+	// A worker serves whoever its head serves.
+	shared := isShared(ctx, a.address)
+	if f.head {
+		shared = isShared(ctx, f.host)
+	}
+	policy, err := f.places(a, shared, dataDir)
+	if err != nil {
+		return nil, err
+	}
+	if shared && !f.isolationGiven && f.isolation == "process" {
+		f.isolation = node.IsolationAlways
+	}
 	w := node.WorkerConfig{
-		Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
+		Places: policy, Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
 		Version: version, Logger: logger, ObjectStore: objects, Secrets: f.secrets(),
+	}
+	if err := f.guard.apply(&w); err != nil {
+		return nil, err
 	}
 	if f.head {
 		events, keep, err := f.history(dataDir)
@@ -437,7 +459,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 		}
 		return node.StartHead(ctx, node.HeadConfig{
 			Host: f.host, Port: f.port, WebPort: f.webPort, Gossip: gossip, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
-			Secrets: f.secrets(), SecretsKey: f.secretsKey,
+			Secrets: f.secrets(), SecretsKey: f.secretsKey, Places: policy,
 		}, worker)
 	}
 	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.

@@ -31,6 +31,8 @@ type Config struct {
 	Buckets []string
 	// Private are files and folders of the node itself, such as its data folder and its keys. If Shared, nobody may use them, whatever else is allowed.
 	Private []string
+	// Readable are folders that jobs may read wherever they lie, such as that of imported models.
+	Readable []string
 }
 
 // Policy decides about places. It is immutable; nil allows all but what never is a place for data: the addresses of metadata services.
@@ -38,6 +40,7 @@ type Policy struct {
 	shared           bool
 	paths            []string // resolved
 	refused, private []string // resolved
+	readable         []string // resolved
 	buckets          []bucket
 	endpoints        []string // of the environment
 }
@@ -62,6 +65,9 @@ func New(config Config) (*Policy, error) {
 			return nil, engine.Errorf(engine.KindInvalidArgument, "allow path", name, "not an absolute path")
 		}
 		p.paths = append(p.paths, resolve(name))
+	}
+	for _, name := range config.Readable {
+		p.readable = append(p.readable, resolve(name))
 	}
 	for _, text := range config.Buckets {
 		rule, err := parseBucket(text)
@@ -131,7 +137,14 @@ func (p *Policy) Read(name string) error {
 	if p == nil {
 		return nil
 	}
-	return p.check(name, resolve(name))
+	return p.read(name, resolve(name))
+}
+
+func (p *Policy) read(name, resolved string) error {
+	if slices.ContainsFunc(p.readable, func(f string) bool { return within(resolved, f) }) {
+		return nil
+	}
+	return p.check(name, resolved)
 }
 
 // Opened is Read for a file that is open, whatever its name leads to by now.
@@ -139,7 +152,7 @@ func (p *Policy) Opened(file *os.File) error {
 	if p == nil {
 		return nil
 	}
-	return p.check(file.Name(), opened(file))
+	return p.read(file.Name(), opened(file))
 }
 
 // Write is Read for a place that is written to, or replaced with all that it holds.

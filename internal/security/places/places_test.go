@@ -72,6 +72,8 @@ func TestPaths(t *testing.T) {
 		{"private by link", places.Config{Shared: true, Private: []string{private}}, data + "/key/secrets.key", own, own},
 		{"private by link to nothing", places.Config{Shared: true, Private: []string{private}}, data + "/up", own, own},
 		{"private though allowed", places.Config{Shared: true, Private: []string{private}, Paths: []string{root}}, private + "/secrets.key", own, own},
+		{"models in private", places.Config{Shared: true, Private: []string{private}, Readable: []string{private + "/models"}}, private + "/models/m.onnx", "", own},
+		{"beside models", places.Config{Shared: true, Private: []string{private}, Readable: []string{private + "/models"}}, private + "/models/../secrets.key", own, own},
 		{"above private", places.Config{Shared: true, Private: []string{private}}, root, "", "it holds what belongs"},
 		{"allowed", places.Config{Shared: true, Paths: []string{data}}, data + "/new/out", "", ""},
 		{"allowed by link", places.Config{Shared: true, Paths: []string{data + "/self"}}, data + "/x", "", ""},
