@@ -46,22 +46,31 @@ type part struct {
 // newOutput returns the output of a job.
 func (w *Worker) newOutput(j *jobEntry, program *jobplan.Program) (output, error) {
 	assignment := j.assignment
-	job := engine.JobID(assignment.GetJobId())
-	if assignment.GetSpec().GetSink().GetPostgres() != nil {
-		target, err := jobplan.PostgresTarget(assignment.GetSpec(), job, j.secrets)
-		return &postgresOutput{target: target, schema: program.OutputSchema}, err
-	}
-	folders, err := jobplan.Folders(assignment.GetSpec(), job, w.storage(j))
+	job, spec := engine.JobID(assignment.GetJobId()), assignment.GetSpec()
+	folders, err := jobplan.Folders(spec, job, w.storage(j))
 	if err != nil {
 		return nil, err
 	}
+	var elsewhere output
 	switch {
-	case len(folders) == 0:
-		kept, err := jobplan.NewObjectOutput(assignment.GetSpec(), job)
+	case spec.GetSink().GetPostgres() != nil:
+		target, err := jobplan.PostgresTarget(spec, job, j.secrets)
 		if err != nil {
 			return nil, err
 		}
-		return newObjectOutput(kept, program, w.config.Store), nil
+		elsewhere = &postgresOutput{target: target, schema: program.OutputSchema}
+	case spec.GetSink().GetObject() != nil:
+		kept, err := jobplan.NewObjectOutput(spec, job)
+		if err != nil {
+			return nil, err
+		}
+		elsewhere = newObjectOutput(kept, program, program.Filters() || jobplan.KeepsOn(spec.GetOnBadRow()), w.config.Store)
+	}
+	switch {
+	case elsewhere != nil && len(folders) > 0:
+		return &besideOutput{output: elsewhere, rejects: folders[0], allocator: w.config.Allocator}, nil
+	case elsewhere != nil:
+		return elsewhere, nil
 	case jobplan.SeveralParts(folders):
 		return newPartsOutput(folders, program, w.config.Allocator)
 	default:

@@ -24,9 +24,9 @@ const opObject = "publish object"
 type objectOutput struct {
 	jobplan.ObjectOutput
 	schema *arrow.Schema
-	// filters says that objects may have fewer rows than were read for them.
-	filters bool
-	store   func(context.Context) (*objectstore.Store, error)
+	// leavesOut says that objects may have fewer rows than were read for them.
+	leavesOut bool
+	store     func(context.Context) (*objectstore.Store, error)
 
 	mu sync.Mutex
 	// attempts has a channel for each task that an attempt of this worker is at, closed when it has ended: the next one then finds
@@ -34,8 +34,8 @@ type objectOutput struct {
 	attempts map[int]chan struct{}
 }
 
-func newObjectOutput(kept jobplan.ObjectOutput, program *jobplan.Program, store func(context.Context) (*objectstore.Store, error)) *objectOutput {
-	return &objectOutput{ObjectOutput: kept, schema: program.OutputSchema, filters: program.Filters(), store: store, attempts: map[int]chan struct{}{}}
+func newObjectOutput(kept jobplan.ObjectOutput, program *jobplan.Program, leavesOut bool, store func(context.Context) (*objectstore.Store, error)) *objectOutput {
+	return &objectOutput{ObjectOutput: kept, schema: program.OutputSchema, leavesOut: leavesOut, store: store, attempts: map[int]chan struct{}{}}
 }
 
 func (o *objectOutput) begin(ctx context.Context, l *lease) (draft, *part, error) {
@@ -132,45 +132,51 @@ func (d *objectDraft) adopt(ctx context.Context) (*part, error) {
 			return nil, engine.WrapError(opObject, d.id.String(), err)
 		}
 	}
-	filtered, err := d.filtered(ctx)
+	filtered, rejected, err := d.leftOut(ctx)
 	if err != nil {
 		return nil, err
 	}
 	found := &part{
 		// How many bytes the attempt read, nobody knows any more.
 		counts: &enginev1.TaskCounts{
-			RowsRead: info.Rows + filtered, RowsWritten: info.Rows, RowsFiltered: filtered, BytesWritten: info.SizeBytes, Batches: info.Batches,
+			RowsRead: info.Rows + filtered + rejected, RowsWritten: info.Rows, RowsFiltered: filtered, RowsRejected: rejected, BytesWritten: info.SizeBytes, Batches: info.Batches,
 		},
 		sizeBytes: info.SizeBytes, adopted: true,
 	}
 	return found, d.checkpoint(ctx, found)
 }
 
-// filtered returns how many rows filters left out when the object was made, which it says of itself.
-func (d *objectDraft) filtered(ctx context.Context) (int64, error) {
-	if !d.output.filters {
-		return 0, nil
+// leftOut returns how many rows were left out when the object was made, by filters and as bad ones, which it says of itself.
+func (d *objectDraft) leftOut(ctx context.Context) (filtered, rejected int64, err error) {
+	if !d.output.leavesOut {
+		return 0, 0, nil
 	}
 	opened, err := object.FromStore(d.output.store, nil)(ctx, d.id)
 	if err != nil {
-		return 0, engine.WrapError(opObject, d.id.String(), err)
+		return 0, 0, engine.WrapError(opObject, d.id.String(), err)
 	}
 	defer opened.Release()
 	metadata := opened.Schema().Metadata()
-	text, ok := metadata.GetValue(metaFiltered)
-	if !ok {
-		return 0, nil
+	number := func(key string) (n int64) {
+		text, ok := metadata.GetValue(key)
+		if !ok || err != nil {
+			return 0
+		}
+		if n, err = strconv.ParseInt(text, 10, 64); err != nil {
+			err = engine.Errorf(engine.KindCorrupt, opObject, d.id.String(), "its metadata %s is %q", key, text)
+		}
+		return n
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0, engine.Errorf(engine.KindCorrupt, opObject, d.id.String(), "its metadata %s is %q", metaFiltered, text)
-	}
-	return n, nil
+	filtered, rejected = number(metaFiltered), number(metaRejected)
+	return filtered, rejected, err
 }
 
 func (d *objectDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, right func(context.Context) error) (*part, error) {
 	if n := counts.GetRowsFiltered(); n > 0 {
 		d.writer.Annotate(metaFiltered, strconv.FormatInt(n, 10))
+	}
+	if n := counts.GetRowsRejected(); n > 0 {
+		d.writer.Annotate(metaRejected, strconv.FormatInt(n, 10))
 	}
 	encoding, err := d.writer.Encode()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // outputs lists what the committed tasks of a job have made.
 func outputs(job *state.Job, clusterID string) []*enginev1.OutputFile {
 	if job.Spec.GetSink().GetPostgres() != nil {
-		return table(job)
+		return append(table(job), furtherFiles(job)...)
 	}
 	if job.Spec.GetSink().GetObject() == nil {
 		return files(job)
@@ -27,34 +27,48 @@ func outputs(job *state.Job, clusterID string) []*enginev1.OutputFile {
 			made = append(made, out)
 		}
 	}
-	return made
+	return append(made, furtherFiles(job)...)
 }
 
 // files names files where they can be found: in the folder that the user named, or, if a job that overwrites did not succeed, in its work
 // folder. Those of a task stand together.
 func files(job *state.Job) []*enginev1.OutputFile {
-	plans := append([]*enginev1.OutputPlan{job.Plan.GetOutput()}, job.Plan.GetFurtherOutputs()...)
-	file := func(output int32, name string, rows, size int64) *enginev1.OutputFile {
-		plan := plans[output]
-		dir := plan.GetFolder()
-		if job.State() != engine.JobSucceeded {
-			dir = plan.GetWorkFolder()
-		}
-		return &enginev1.OutputFile{Path: inside(dir, name), Rows: rows, SizeBytes: size, Sink: plan.GetName()}
-	}
 	var made []*enginev1.OutputFile
 	for i, committed := range job.Committed {
-		if committed == nil {
-			continue
+		if name := job.Plan.GetTasks()[i].GetPart(); name != "" && committed != nil {
+			made = append(made, file(job, job.Plan.GetOutput(), name, committed.GetCounts().GetRowsWritten(), committed.GetPartSizeBytes()))
 		}
-		if name := job.Plan.GetTasks()[i].GetPart(); name != "" {
-			made = append(made, file(0, name, committed.GetCounts().GetRowsWritten(), committed.GetPartSizeBytes()))
-		}
-		for _, p := range committed.GetParts() {
-			made = append(made, file(p.GetOutput(), p.GetName(), p.GetRows(), p.GetSizeBytes()))
-		}
+		made = append(made, filesOf(job, committed)...)
 	}
 	return made
+}
+
+// furtherFiles are those of a job whose rows go elsewhere: of rejected rows.
+func furtherFiles(job *state.Job) (made []*enginev1.OutputFile) {
+	for _, committed := range job.Committed {
+		made = append(made, filesOf(job, committed)...)
+	}
+	return made
+}
+
+// filesOf are the files of a task that may have several, or none.
+func filesOf(job *state.Job, committed *enginev1.TaskCommitted) (made []*enginev1.OutputFile) {
+	for _, p := range committed.GetParts() {
+		plan := job.Plan.GetOutput()
+		if at := p.GetOutput(); at > 0 {
+			plan = job.Plan.GetFurtherOutputs()[at-1]
+		}
+		made = append(made, file(job, plan, p.GetName(), p.GetRows(), p.GetSizeBytes()))
+	}
+	return made
+}
+
+func file(job *state.Job, plan *enginev1.OutputPlan, name string, rows, size int64) *enginev1.OutputFile {
+	dir := plan.GetFolder()
+	if job.State() != engine.JobSucceeded {
+		dir = plan.GetWorkFolder()
+	}
+	return &enginev1.OutputFile{Path: inside(dir, name), Rows: rows, SizeBytes: size, Sink: plan.GetName()}
 }
 
 // inside is the path or URI of a name in an output folder.

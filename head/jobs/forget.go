@@ -63,14 +63,14 @@ func (m *Manager) discard(ctx context.Context, job *state.Job, published bool) e
 }
 
 func (m *Manager) discardWith(ctx context.Context, job *state.Job, published bool, secrets *secret.Set) error {
-	if job.Spec.GetSink().GetPostgres() != nil {
-		target, err := jobplan.PostgresTarget(job.Spec, job.ID, secrets)
-		if err != nil {
-			return err
-		}
-		return target.Discard(ctx, published)
-	}
 	folders, err := jobplan.Folders(job.Spec, job.ID, m.storageOf(secrets))
+	if job.Spec.GetSink().GetPostgres() != nil {
+		target, targetErr := jobplan.PostgresTarget(job.Spec, job.ID, secrets)
+		if targetErr == nil {
+			targetErr = target.Discard(ctx, published)
+		}
+		err = errors.Join(err, targetErr)
+	}
 	for _, f := range folders {
 		if ledger, ok := f.Place.(folder.Ledger); ok {
 			err = errors.Join(err, ledger.Discard(ctx, published))

@@ -30,17 +30,32 @@ type output interface {
 
 // output returns the output of a job, which is reached with secrets; they may be nil where it is not to be reached.
 func (m *Manager) output(spec *enginev1.JobSpec, id engine.JobID, secrets *secret.Set) (output, error) {
-	if spec.GetSink().GetObject() != nil {
-		kept, err := jobplan.NewObjectOutput(spec, id)
-		again := func(ctx context.Context, ids []engine.ObjectID) error { return m.recover(ctx, ids, 0) }
-		return objectOutput{ObjectOutput: kept, objects: m.config.Objects, ephemeral: m.config.Ephemeral, recover: again}, err
-	}
-	if spec.GetSink().GetPostgres() != nil {
-		target, err := jobplan.PostgresTarget(spec, id, secrets)
-		return postgresOutput{target}, err
-	}
 	folders, err := jobplan.Folders(spec, id, m.storageOf(secrets))
-	return foldersOutput{job: id, folders: folders}, err
+	if err != nil {
+		return nil, err
+	}
+	var elsewhere output
+	switch {
+	case spec.GetSink().GetObject() != nil:
+		kept, err := jobplan.NewObjectOutput(spec, id)
+		if err != nil {
+			return nil, err
+		}
+		again := func(ctx context.Context, ids []engine.ObjectID) error { return m.recover(ctx, ids, 0) }
+		elsewhere = objectOutput{ObjectOutput: kept, objects: m.config.Objects, ephemeral: m.config.Ephemeral, recover: again}
+	case spec.GetSink().GetPostgres() != nil:
+		target, err := jobplan.PostgresTarget(spec, id, secrets)
+		if err != nil {
+			return nil, err
+		}
+		elsewhere = postgresOutput{target}
+	default:
+		return foldersOutput{job: id, folders: folders}, nil
+	}
+	if len(folders) > 0 {
+		return besideOutput{output: elsewhere, rejects: folders[0].Place}, nil
+	}
+	return elsewhere, nil
 }
 
 // foldersOutput are folders of files.

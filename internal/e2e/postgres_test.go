@@ -4,18 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/f708428e/engine/examples/wine"
 	"github.com/f708428e/engine/internal/pgtest"
 	"github.com/f708428e/engine/internal/testenv"
 )
 
-// postgresJob is wineJob into a table.
-func (p *place) postgresJob(name, url, table, mode string) string {
+// postgresJob is wineJob into a table. further is added to the job file.
+func (p *place) postgresJob(name, url, table, mode, further string) string {
 	p.t.Helper()
 	return p.write(name, fmt.Sprintf(`name: wine
 source:
@@ -25,7 +27,7 @@ steps:
   - infer: {model: %s, output: prediction}
 sink:
   postgres: {url: %q, table: %s, mode: %s}
-`, filepath.Join(testenv.Root(p.t), "examples", "wine", "model"), url, table, mode))
+%s`, filepath.Join(testenv.Root(p.t), "examples", "wine", "model"), url, table, mode, further))
 }
 
 // wineSum is what a table of wine rows comes to: it differs if a row is lost, doubled, or another.
@@ -38,7 +40,7 @@ func TestPostgres(t *testing.T) {
 	p := newPlace(t)
 	p.wineFiles(2, 1000)
 	p.must("run", p.wineJob("files.yaml", "out", "error"))
-	p.must("run", p.postgresJob("job.yaml", server.URL(database), "wine", "error"))
+	p.must("run", p.postgresJob("job.yaml", server.URL(database), "wine", "error", ""))
 	if got := server.Texts(t, database, "SELECT count(*), count(prediction) FROM wine"); !slices.Equal(got, []string{"2000|2000"}) {
 		t.Errorf("the table has %q", got)
 	}
@@ -64,7 +66,7 @@ sink:
 		t.Errorf("exit code %d: %s", again.code, again.stderr)
 	}
 	const secret = "hunter2-secret"
-	refused := p.engine("run", p.postgresJob("secret.yaml", "postgres://u:"+secret+"@h/db", "t", "error"))
+	refused := p.engine("run", p.postgresJob("secret.yaml", "postgres://u:"+secret+"@h/db", "t", "error", ""))
 	if refused.code != 2 && refused.code != 1 || !strings.Contains(refused.stderr, "sink.postgres.url") || !strings.Contains(refused.stderr, ".pgpass") ||
 		strings.Contains(refused.stderr+refused.stdout, secret) {
 		t.Errorf("exit code %d: %s", refused.code, refused.stderr)
@@ -79,14 +81,20 @@ func TestRunIntoPostgresKilledAnywhere(t *testing.T) {
 	database := server.Database(t, false)
 	p := newPlace(t)
 	p.wineFiles(files, rowsOfFile)
-	p.must("run", p.postgresJob("undisturbed.yaml", server.URL(database), "undisturbed", "error"))
+	p.must("run", p.postgresJob("undisturbed.yaml", server.URL(database), "undisturbed", "error", ""))
+	const badRows = 40
+	bad := string(wine.AppendHeader(nil))
+	for i := range badRows {
+		bad += fmt.Sprintf("none%d%s\n", i, strings.Repeat(";1", strings.Count(string(wine.AppendHeader(nil)), ";")))
+	}
+	p.write("data/bad.csv", bad)
 	want := server.Texts(t, database, fmt.Sprintf(wineSum, "undisturbed"))
 	seed := uint64(time.Now().UnixNano()) //nolint:gosec // Any number will do.
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
 	for _, mode := range []string{"error", "overwrite", "append"} {
 		t.Run(mode, func(t *testing.T) {
-			job := p.postgresJob("job-"+mode+".yaml", server.URL(database), "into_"+mode, mode)
+			job := p.postgresJob("job-"+mode+".yaml", server.URL(database), "into_"+mode, mode, "on_bad_row: {action: dead_letter, path: rejects-"+mode+"}\n")
 			rounds := 0
 			for ; !p.runFor(time.Duration(20+random.IntN(60+20*rounds))*time.Millisecond, "run", job, "--submission-id", "run-"+mode); rounds++ {
 				if rounds > 200 {
@@ -108,6 +116,25 @@ func TestRunIntoPostgresKilledAnywhere(t *testing.T) {
 			}
 			if left := server.Texts(t, database, "SELECT relname FROM pg_class WHERE relname LIKE '\\_engine\\_%'"); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
+			}
+			rejected := map[string]bool{}
+			lines := 0
+			paths, err := filepath.Glob(p.path("rejects-"+mode, "part-*.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range paths {
+				content, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for line := range strings.Lines(string(content)) {
+					rejected[line] = true
+					lines++
+				}
+			}
+			if lines != badRows || len(rejected) != badRows {
+				t.Errorf("%d rejected rows are kept, %d different ones; %d were bad", lines, len(rejected), badRows)
 			}
 		})
 	}

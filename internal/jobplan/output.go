@@ -2,6 +2,7 @@ package jobplan
 
 import (
 	"context"
+	"errors"
 	"io"
 	"path/filepath"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
+	"github.com/f708428e/engine/dataset/postgres"
 	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/internal/secret"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -33,19 +35,49 @@ type output interface {
 
 // newOutput returns the output of a job's sink.
 func newOutput(spec *enginev1.JobSpec, job engine.JobID, secrets *secret.Set) (output, error) {
-	if spec.GetSink().GetObject() != nil {
-		return NewObjectOutput(spec, job)
-	}
-	if spec.GetSink().GetPostgres() != nil {
-		target, err := PostgresTarget(spec, job, secrets)
-		return postgresOutput{target}, err
-	}
 	folders, err := Folders(spec, job, nil) // Planning looks at no output
 	if err != nil {
 		return nil, err
 	}
+	var elsewhere output
+	switch {
+	case spec.GetSink().GetObject() != nil:
+		elsewhere, err = NewObjectOutput(spec, job)
+	case spec.GetSink().GetPostgres() != nil:
+		var target *postgres.Target
+		target, err = PostgresTarget(spec, job, secrets)
+		elsewhere = postgresOutput{target}
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case elsewhere != nil && len(folders) > 0:
+		return besideOutput{output: elsewhere, rejects: foldersOutput{folders: folders, job: job}}, nil
+	case elsewhere != nil:
+		return elsewhere, nil
+	}
 	_, files := fileSinkOf("", sinksOf(spec)[0].sink)
 	return foldersOutput{folders: folders, job: job, files: int(files.GetFiles())}, overlaps(folders)
+}
+
+// besideOutput is an output that is no folder, with a folder for rejected rows beside it.
+type besideOutput struct {
+	output
+	rejects foldersOutput
+}
+
+func (o besideOutput) plan(files []dataset.File, into *enginev1.Plan) error {
+	if err := o.output.plan(files, into); err != nil {
+		return err
+	}
+	beside := &enginev1.Plan{}
+	err := o.rejects.plan(files, beside)
+	into.FurtherOutputs = append(into.FurtherOutputs, beside.GetOutput())
+	return err
+}
+
+func (o besideOutput) guardModels(models models) error {
+	return errors.Join(o.output.guardModels(models), o.rejects.guardModels(models))
 }
 
 // foldersOutput are folders of files, mostly one.

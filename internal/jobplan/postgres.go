@@ -114,13 +114,8 @@ func PostgresTarget(spec *enginev1.JobSpec, job engine.JobID, secrets *secret.Se
 	return target, nil
 }
 
-// validatePostgres looks at a sink that is a table, and at what does not go with it.
+// validatePostgres looks at a sink that is a table.
 func validatePostgres(spec *enginev1.JobSpec) error {
-	if spec.GetOnBadRow().GetAction() == deadLetter {
-		// One commit cannot be in a database and in a folder.
-		return invalid("on_bad_row.action", "dead_letter does not go with sink.postgres: rows and rejected rows would not be committed together").
-			WithHint("write Parquet first, or skip the rows")
-	}
 	_, err := PostgresTarget(spec, "", nil)
 	return err
 }

@@ -34,7 +34,6 @@ func TestValidatePostgres(t *testing.T) {
 		one("sink", `{"postgres": {"url": "postgres://h/db"}}`):                                                                                           "sink.postgres.table: required",
 		one("sink", `{"postgres": {"url": "postgres://h/db", "table": "engine_commits"}}`):                                                                "sink.postgres.table:",
 		one("sink", `{"postgres": {"url": "postgres://h/db", "table": "t", "mode": "replace"}}`):                                                          "sink.postgres.mode:",
-		job(map[string]string{"sink": `{"postgres": {"url": "postgres://h/db", "table": "t"}}`, "on_bad_row": `{"action": "dead_letter", "path": "/x"}`}): "on_bad_row.action: dead_letter does not go with",
 		job(map[string]string{"sink": `{"postgres": {"url": "postgres://h/db", "table": "t"}}`, "cache": `"1d"`}):                                         "cache:",
 	} {
 		err := jobplan.Validate(parse(t, "", text))

@@ -224,6 +224,9 @@ func newSink(s namedSink) (dataset.Sink, error) {
 // RejectsName is the name of the folder of rejected rows among a job's folders.
 const RejectsName = "on_bad_row"
 
+// BesideOutput is the place among a job's outputs of the folder of rejected rows if the sink writes no files.
+const BesideOutput = 1
+
 // Folder is one folder of files that a job writes.
 type Folder struct {
 	// Name is the sink's in JobSpec.sinks; empty for the only sink, RejectsName for the folder of rejected rows.
@@ -299,8 +302,6 @@ func validateBadRows(spec *enginev1.JobSpec) error {
 	}
 	keeps := action == skipBadRows || action == deadLetter
 	switch {
-	case action == deadLetter && sinkIsElsewhere(spec):
-		return invalid(field+".action", "dead_letter needs a sink that writes files").WithHint("skip leaves bad rows out, and counts them")
 	case action == deadLetter:
 		if err := checkOutputPath(field+".path", given.GetPath()); err != nil {
 			return err
@@ -317,15 +318,6 @@ func validateBadRows(spec *enginev1.JobSpec) error {
 		return invalid(field+".share", "%v must be above 0 and at most 1", given.GetShare())
 	}
 	return nil
-}
-
-func sinkIsElsewhere(spec *enginev1.JobSpec) bool {
-	for _, s := range sinksOf(spec) {
-		if _, files := fileSinkOf(s.field, s.sink); files == nil {
-			return true
-		}
-	}
-	return false
 }
 
 // KeepsOn tells whether a job goes on when a row is bad.
