@@ -23,7 +23,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import engine
 import structlog
@@ -105,12 +105,22 @@ class Settings:
             raise engine.InvalidArgumentError(f"{ttl:g} seconds are not positive", op="read configuration", id=f"[{SECTION}] xcom_ttl")
         return cls(checkpoint, conn_id, ttl)
 
+    def holds(self, uri: str) -> bool:
+        """Return whether the URI of a checkpoint is one below the folder."""
+        place = _place(uri)
+        return place.startswith(_place(self.checkpoint) + "/") and ".." not in place.split("/")
+
     def folder(self, dag_id: str | None = None, run_id: str | None = None, task_id: str | None = None, map_index: int | None = None) -> str:
         """Return the folder of a DAG, run, task, or mapped task: of as many as are given."""
         parts = [_name(part) for part in (dag_id, run_id, task_id) if part]
         if task_id and map_index is not None and map_index >= 0:
             parts.append(str(map_index))
         return "/".join([self.checkpoint, *parts])
+
+
+def _place(uri: str) -> str:
+    """Return an address such that the same place has the same one: a path for a local file, however its URI is escaped."""
+    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
 
 
 def _name(text: str) -> str:
@@ -251,12 +261,18 @@ def delete_tables(checkpoints: Sequence[str]) -> int:
     What cannot be deleted is said in the log: an object that stays ends with its time.
 
     Args:
-        checkpoints: their URIs.
+        checkpoints: their URIs. What is not below the folder of the configuration is left alone, whatever a reference says.
 
     """
-    refs = [engine.ObjectRef.parse(xcom_storage.object_id(uri)) for uri in checkpoints]
     try:
-        with _client(Settings.read()) as client:
+        settings = Settings.read()
+        checkpoints = [uri for uri in checkpoints if settings.holds(uri)]
+        refs = [engine.ObjectRef.parse(xcom_storage.object_id(uri)) for uri in checkpoints]
+    except engine.EngineError as error:
+        log.warning("no table is deleted", error=str(error))
+        return 0
+    try:
+        with _client(settings) as client:
             client.delete(*refs)  # The ids are random, so another cluster has none of them.
     except Exception as error:  # Also what Airflow raises for a connection that is gone.
         log.warning("objects of tables are left to expire", tables=len(refs), error=str(error))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import engine
 import pytest
-from world import until
+from engines import until
 
 if TYPE_CHECKING:
     from pathlib import Path
