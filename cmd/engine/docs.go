@@ -46,5 +46,5 @@ func referencePages(root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	// A fresh app: the pages show no value that this call was given.
-	return map[string][]byte{"cli.md": docgen.CLI(newApp().root()), "job-file.md": job, "errors.md": errors, "expressions.md": docgen.Expressions()}, nil
+	return map[string][]byte{"cli.md": docgen.CLI(newApp().root()), "job-file.md": job, "errors.md": errors, "expressions.md": docgen.Expressions(), "access.md": docgen.Access()}, nil
 }

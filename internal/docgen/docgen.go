@@ -1,4 +1,4 @@
-// Package docgen writes the pages of docs/reference from what they describe: the commands, the comments of job.proto, and the
+// Package docgen writes the pages of docs/reference from what they describe: the commands, the comments of job.proto, the table of access, and the
 // comments of the error kinds. The pages are checked in; a test of cmd/engine proves that they are current.
 package docgen
 

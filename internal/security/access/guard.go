@@ -205,6 +205,7 @@ func (g *Guard) look(c *caller, values []string, address net.Addr, known pki.Lin
 	}
 	var ok bool
 	if c.rule, ok = RuleFor(c.call); !ok {
+		_ = g.identify(c, values, address, known) // For the audit log alone.
 		return engine.Errorf(engine.KindPermission, opCall, c.call, "there is no rule that allows it to anybody")
 	}
 	if err := g.identify(c, values, address, known); err != nil {

@@ -1,0 +1,4 @@
+package access
+
+// CredentialIn is credentialIn.
+func CredentialIn(values []string) (string, error) { return credentialIn(values) }
