@@ -21,6 +21,12 @@ import (
 // readAll plans and reads a file. It returns the first error.
 func readAll(t testing.TB, path string) error {
 	t.Helper()
+	return readEach(t, path, func(arrow.Record) {})
+}
+
+// readEach is readAll with a look at each record batch.
+func readEach(t testing.TB, path string, look func(arrow.Record)) error {
+	t.Helper()
 	layout, err := parquet.NewSource().Plan(t.Context(), []dataset.File{statFile(t, path)}, dataset.PlanOptions{})
 	if err != nil {
 		return err
@@ -37,6 +43,7 @@ func readAll(t testing.TB, path string) error {
 			if record, err = r.Read(t.Context()); err != nil {
 				break
 			}
+			look(record)
 			record.Release()
 		}
 		if closeErr := r.Close(); closeErr != nil {

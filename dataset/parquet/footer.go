@@ -96,10 +96,14 @@ func (in *input) readFooter() error {
 	props := pq.NewReaderProperties(memory.DefaultAllocator)
 	props.BufferedStreamEnabled = true
 	props.BufferSize = streamBufferBytes
-	if in.parquet, err = file.NewParquetReader(io.NewSectionReader(in.counter, 0, size), file.WithReadProps(props)); err != nil {
+	pages := &pageGuard{from: in.counter}
+	if in.parquet, err = file.NewParquetReader(io.NewSectionReader(pages, 0, size), file.WithReadProps(props)); err != nil {
 		return err
 	}
 	if err := checkRanges(in.parquet.MetaData(), size-footerBytes); err != nil {
+		return err
+	}
+	if err := pages.watch(in.parquet.MetaData()); err != nil {
 		return err
 	}
 	return in.readSchema()

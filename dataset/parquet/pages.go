@@ -143,9 +143,9 @@ type pageReader struct {
 	// at is where the chunk has been read to, end its end.
 	at, end int64
 	codec   compress.Codec // nil if pages are not compressed
-	// maxRatio is how many times as large as its compressed form a page can be; 0 if there is no such bound.
-	maxRatio  int
-	allocator memory.Allocator
+	// compression is that of codec.
+	compression compress.Compression
+	allocator   memory.Allocator
 
 	buffer []byte // read, of which [next:have] has not been used
 	next   int
@@ -162,13 +162,9 @@ const (
 )
 
 func newPageReader(from io.ReaderAt, start, size int64, compression compress.Compression, allocator memory.Allocator) (*pageReader, error) {
-	r := &pageReader{from: from, at: start, end: start + size, allocator: allocator}
+	r := &pageReader{from: from, at: start, end: start + size, compression: compression, allocator: allocator}
 	if compression == compress.Codecs.Uncompressed {
-		r.maxRatio = 1
 		return r, nil
-	}
-	if compression == compress.Codecs.Snappy {
-		r.maxRatio = snappyRatio
 	}
 	codec, err := compress.GetCodec(compression)
 	r.codec = codec
@@ -268,10 +264,12 @@ func (r *pageReader) header() (pageHeader, error) {
 }
 
 // maxPageRatio bounds how much larger than what is stored a page may be that has more than ratioFreeBytes, so that a few damaged bytes do
-// not make us ask for gigabytes. Pages have some MiB in practice.
+// not make us ask for gigabytes: codecs could fill any length from a few bytes, but no writer makes large pages of that kind. Pages have
+// some MiB in practice, and at most maxPageBytes are read.
 const (
 	maxPageRatio   = 1000
 	ratioFreeBytes = 64 << 20
+	maxPageBytes   = 1 << 30
 )
 
 // content decompresses a page.
@@ -289,9 +287,8 @@ func (r *pageReader) content(h pageHeader, stored []byte) ([]byte, error) {
 		}
 		return stored, nil
 	}
-	// Other codecs could fill any length from a few bytes, but no writer makes pages of that kind that are large.
-	if r.maxRatio > 0 && h.uncompressed/r.maxRatio > h.compressed || h.uncompressed > ratioFreeBytes && h.uncompressed/maxPageRatio > h.compressed {
-		return nil, fmt.Errorf("a page of %d bytes cannot have %d when decompressed", h.compressed, h.uncompressed)
+	if err := h.checkSizes(r.compression); err != nil {
+		return nil, err
 	}
 	if len(r.page) < h.uncompressed+pageSlack {
 		r.free(&r.page)
