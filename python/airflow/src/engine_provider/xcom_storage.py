@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import engine
+import google_crc32c
 import pyarrow as pa
 from pyarrow import fs
 
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "delete", "list_folder", "object_id", "read", "remove_empty_folders"]
 
 _FILE = re.compile(r"(?P<id>[0-9a-f]{32})\.arrows")
-_TRAILER = b"ENGARROW"
-_TRAILER_BYTES = 64
+_TRAILER = struct.Struct("<8sII16sqqqII")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def read(uri: str) -> pa.Table:
 
     Raises:
         NotFoundError: if there is none.
+        InvalidArgumentError: if the address is not that of a checkpoint.
         CorruptError: if it is no checkpoint, or damaged.
         UnavailableError: if the storage cannot be reached.
 
@@ -76,20 +78,42 @@ def read(uri: str) -> pa.Table:
             data = file.read_buffer()
     except OSError as error:
         raise _failed(op, uri, error) from None
-    trailer = data[max(data.size - _TRAILER_BYTES, 0) :].to_pybytes()
-    if not trailer.startswith(_TRAILER):
-        raise engine.CorruptError(f"its {data.size} bytes do not end as a checkpoint does", op=op, id=uri)
-    size, rows = (int.from_bytes(trailer[at : at + 8], "little") for at in (32, 40))
     try:
-        if size != data.size - _TRAILER_BYTES:
-            raise ValueError(f"it has {data.size} bytes, its trailer says {size + _TRAILER_BYTES}")
-        with pa.ipc.open_stream(data[:size]) as reader:
-            table = reader.read_all()
-        if table.num_rows != rows:
-            raise ValueError(f"it has {table.num_rows} rows, its trailer says {rows}")
-        table.validate(full=True)
+        table = _decode(data, bytes.fromhex(object_id(uri)))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise engine.CorruptError(str(error).splitlines()[0], op=op, id=uri) from None
+    return table
+
+
+def _decode(data: pa.Buffer, of: bytes) -> pa.Table:
+    """Return the table of a checkpoint's bytes, over which it lies. The format is that of objectstore/spill/format.go.
+
+    Raises:
+        ValueError: for what is damaged, or one of Arrow's errors.
+
+    """
+    body, trailer = data[: max(data.size - _TRAILER.size, 0)], data[max(data.size - _TRAILER.size, 0) :]
+    if trailer.size < _TRAILER.size:
+        raise ValueError(f"it has {data.size} bytes, fewer than the end of a checkpoint")
+    magic, version, _, found, size, rows, _, checksum, own_checksum = _TRAILER.unpack(trailer)
+    if magic != b"ENGARROW":
+        raise ValueError(f"its {data.size} bytes do not end as those of a checkpoint do")
+    if own_checksum != google_crc32c.value(trailer[:-4]):
+        raise ValueError("the checksum of its trailer is wrong")
+    if version != 1:
+        raise ValueError(f"it is of version {version}, this provider reads 1")
+    if found != of:
+        raise ValueError(f"it is of object {found.hex()}")
+    if size != body.size:
+        raise ValueError(f"it has {data.size} bytes, its trailer says {size + _TRAILER.size}")
+    if checksum != google_crc32c.value(body):
+        raise ValueError(f"the checksum of its {size} bytes is wrong")
+    with pa.ipc.open_stream(body) as reader:
+        table = reader.read_all()
+    if table.num_rows != rows:
+        raise ValueError(f"it has {table.num_rows} rows, its trailer says {rows}")
+    # A checksum finds what was damaged, not what was made with bad intent.
+    table.validate(full=True)
     return table
 
 

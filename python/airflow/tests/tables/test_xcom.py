@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
+import random
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,6 +111,23 @@ def test_zero_copy_on_one_machine_and_flight_from_another(folder, monkeypatch):
         assert same(EngineXComBackend.deserialize_value(row), table)
         other = stored(table)
     assert same(EngineXComBackend.deserialize_value(other), table)
+
+
+def test_a_process_that_shares_no_memory_with_the_store(folder, tmp_path):
+    """In a mount namespace of its own, and without the checkpoint, a process has the table only by way of the network."""
+    apart = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*apart, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("missing: the right to make namespaces (unshare --user --mount)")
+    row = stored(pa.table({"x": range(200_000)}))
+    Path(reference(row).checkpoint.removeprefix("file://")).unlink()
+    (tmp_path / "row.json").write_text(json.dumps(row.value))
+    script = """
+import json, sys, types
+from engine_provider.xcom import EngineXComBackend
+table = EngineXComBackend.deserialize_value(types.SimpleNamespace(value=json.load(open(sys.argv[1]))))
+assert table["x"].to_pylist() == list(range(200_000))
+"""
+    subprocess.run([*apart, sys.executable, "-c", script, str(tmp_path / "row.json")], check=True, timeout=300)
 
 
 def test_expired_object(folder, head, monkeypatch):
@@ -310,6 +330,21 @@ def test_damaged_checkpoints(folder, tmp_path):
         path.write_bytes(bad)
         with pytest.raises(engine.CorruptError, match=path.name):
             xcom_storage.read(kept.checkpoint)
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    for _ in range(200):
+        bad = bytearray(good)
+        bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bad if chance.random() < 0.7 else good[: chance.randrange(len(good))])
+        with pytest.raises(engine.CorruptError):
+            xcom_storage.read(kept.checkpoint)
+    path.write_bytes(good)
+    assert xcom_storage.read(kept.checkpoint).equals(TABLES["pyarrow"])
+    other = path.with_name(f"{7:032x}.arrows")
+    other.write_bytes(good)
+    with pytest.raises(engine.CorruptError, match=path.stem):
+        xcom_storage.read(other.as_uri())
     for uri in ("file:///etc/hostname", "s3://bucket", str(tmp_path)):
         with pytest.raises(engine.InvalidArgumentError):
             xcom_storage.delete(uri)
