@@ -223,6 +223,39 @@ func (s *Server) Exec(t testing.TB, database, sql string) {
 	}
 }
 
+// Guard makes a user that owns a database and has to give a password.
+func (s *Server) Guard(t testing.TB, database, user, password string) {
+	t.Helper()
+	s.Exec(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'; ALTER DATABASE %s OWNER TO %[1]s", user, password, database))
+	s.Exec(t, database, "ALTER SCHEMA public OWNER TO "+user)
+	rules := filepath.Join(s.folder, "pg_hba.conf")
+	before, err := os.ReadFile(rules)
+	if err == nil {
+		err = os.WriteFile(rules, append([]byte("host all "+user+" 127.0.0.1/32 scram-sha-256\n"), before...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(user, password+"-wrong"), Host: s.Address, Path: "/" + database, RawQuery: "sslmode=disable"}
+	for again := time.NewTicker(10 * time.Millisecond); ; <-again.C {
+		conn, err := pgx.Connect(t.Context(), u.String())
+		if err != nil {
+			again.Stop()
+			return // It has read the rules.
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// GuardedURL is how a job names a database for a user that Guard has made, without the password.
+func (s *Server) GuardedURL(database, user string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(user), Host: s.Address, Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
 // Texts runs a query and returns its rows, all values as texts with a bar between them; a null is "null".
 func (s *Server) Texts(t testing.TB, database, query string) []string {
 	t.Helper()
