@@ -29,6 +29,7 @@ type Client struct {
 	jobs    enginev1.JobServiceClient
 	cluster enginev1.ClusterServiceClient
 	access  enginev1.AccessServiceClient
+	join    enginev1.JoinServiceClient
 	objects *objects
 	tasks   *tasks
 	conn    io.Closer
@@ -77,7 +78,7 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 // connection was made by Dial or by a node.
 func New(conn grpc.ClientConnInterface) *Client {
 	objects := newObjects(conn)
-	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), access: enginev1.NewAccessServiceClient(conn), objects: objects, tasks: newTasks(conn, objects)}
+	return &Client{jobs: enginev1.NewJobServiceClient(conn), cluster: enginev1.NewClusterServiceClient(conn), access: enginev1.NewAccessServiceClient(conn), join: enginev1.NewJoinServiceClient(conn), objects: objects, tasks: newTasks(conn, objects)}
 }
 
 // Close ends the client's session, and with it its tasks and the references to objects that it holds, and frees the connections that the

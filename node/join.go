@@ -104,3 +104,30 @@ func (j *joined) save(dir string) error {
 	}
 	return pki.SaveNode(dir, j.response.GetCertificate(), key)
 }
+
+// JoinToken is how other nodes join the cluster of a head.
+type JoinToken struct {
+	// Token lets workers join until Ends. It is empty in a cluster without an authority of its own.
+	Token string
+	// Fingerprint is the SHA-256 of the certificate of the cluster's authority, in hexadecimal digits.
+	Fingerprint string
+	Ends        time.Time
+	// Folder has certificates of an admin.
+	Folder string
+}
+
+// JoinToken makes a token for workers to join the cluster of this node's head, which may have to wait for a head to lead.
+func (n *Node) JoinToken(ctx context.Context) (JoinToken, error) {
+	if n.head == nil || n.links == nil || n.links.authority == nil {
+		return JoinToken{}, nil
+	}
+	c, err := n.Dial(ctx)
+	if err != nil {
+		return JoinToken{}, err
+	}
+	made, err := c.CreateJoinToken(ctx, &enginev1.CreateJoinTokenRequest{Role: pki.RoleWorker})
+	if err := errors.Join(err, c.Close()); err != nil {
+		return JoinToken{}, err
+	}
+	return JoinToken{Token: made.GetToken(), Fingerprint: made.GetFingerprint(), Ends: made.GetInfo().GetExpireTime().AsTime(), Folder: n.links.dir}, nil
+}

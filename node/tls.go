@@ -60,10 +60,11 @@ type links struct {
 	host, advertise string
 	group           *lifecycle.Group
 	logger          *slog.Logger
-	// follows says that a head tells what is revoked, and renews the certificate if dir, the folder of certificates, is not empty.
+	// follows says that a head tells what is revoked, and renews the certificate if dir is not empty.
 	follows bool
-	dir     string
-	keys    gossipKeys
+	// dir is the folder of certificates; empty for a node with files.
+	dir  string
+	keys gossipKeys
 }
 
 // needsTLS tells whether a head is to have TLS, or refuses what nobody should ask for.
@@ -110,6 +111,7 @@ func (l *links) openHead(ctx context.Context, config HeadConfig) (err error) {
 	if err != nil {
 		return err
 	}
+	l.dir = dir
 	name, err := nodeName(c.Name, dir)
 	if err != nil {
 		return err
@@ -179,7 +181,7 @@ func (l *links) openFiles(c TLSConfig, role string) (err error) {
 // openWorkerLinks makes the identity of a worker of the heads at address: from files, from the folder of a worker that has joined before, or
 // by a token. It is nil for a worker in clear text.
 func openWorkerLinks(ctx context.Context, address string, c TLSConfig, logger *slog.Logger) (*links, error) {
-	if !c.workerNeedsTLS(ctx, address) {
+	if !c.ForWorker(ctx, address) {
 		return nil, nil
 	}
 	l := &links{
@@ -213,12 +215,28 @@ func (l *links) openWorker(ctx context.Context, address string, c TLSConfig) (er
 	if err != nil {
 		return err
 	}
-	l.identity, err = rejoin(ctx, l.dir, address, c.Token, pki.Request{Role: pki.RoleWorker, Name: name, Hosts: hostsOf(l.host, l.advertise)}, l.logger)
-	return err
+	request := pki.Request{Role: pki.RoleWorker, Name: name, Hosts: hostsOf(l.host, l.advertise)}
+	if l.identity, err = rejoin(ctx, l.dir, address, c.Token, request, l.logger); err != nil {
+		return err
+	}
+	return l.probe(ctx, address)
 }
 
-// workerNeedsTLS tells whether a worker of the heads at address is to have TLS.
-func (c TLSConfig) workerNeedsTLS(ctx context.Context, address string) bool {
+// probe asks the heads for something, once: a worker that runs goes on trying for ever, but at the start a wrong address, or a certificate that
+// nobody accepts, is more likely.
+func (l *links) probe(ctx context.Context, address string) error {
+	conn, err := rpc.DialHeads(address, l.dialOptions()...)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	_, err = enginev1.NewClusterServiceClient(conn).GetCluster(ctx, &enginev1.GetClusterRequest{})
+	return errors.Join(err, conn.Close())
+}
+
+// ForWorker tells whether a worker of the heads at address is to have TLS.
+func (c TLSConfig) ForWorker(ctx context.Context, address string) bool {
 	if CheckAddress(ctx, address) != nil || c.Secure || c.hasFiles() || c.Token != "" {
 		return true
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
-	"github.com/f708428e/engine/node"
 )
 
 // app is one call of the command line: its surroundings, which tests replace, and the flags that all commands have.
@@ -36,6 +35,7 @@ type app struct {
 
 	address string
 	token   string
+	tls     tlsFlags
 	output  string
 	quiet   bool
 	// begun is set once flags and arguments are accepted: errors before that are the user's.
@@ -58,14 +58,15 @@ func newApp() *app {
 		cacheDir: os.UserCacheDir,
 	}
 	a.dial = func(ctx context.Context, address string) (*client.Client, error) {
-		if a.token == "" {
-			return client.Dial(ctx, address)
+		options := a.tls.options()
+		if a.token != "" {
+			token, err := tokenOption(a.token)
+			if err != nil {
+				return nil, err
+			}
+			options = append(options, token)
 		}
-		token, err := tokenOption(a.token)
-		if err != nil {
-			return nil, err
-		}
-		return client.Dial(ctx, address, token)
+		return client.Dial(ctx, address, options...)
 	}
 	noColor, _ := os.LookupEnv("NO_COLOR")
 	a.fancy = term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb" && noColor == ""
@@ -111,6 +112,7 @@ head cannot be reached; 5 if the head refused; 130 if it was interrupted.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.address, "address", defaultAddress, "the head's `HOST:PORT`, or that of several heads, separated by commas; the environment variable "+addressEnv+" sets the default")
 	flags.StringVar(&a.token, "token", "", "say who you are by this `TOKEN`, or by @FILE with one; the environment variables "+client.TokenEnv+" and "+client.TokenFileEnv+" set the default, which other users cannot see")
+	a.tls.add(flags)
 	flags.StringVarP(&a.output, "output", "o", "table", "print data in this `FORMAT`: table, json, or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no summary on standard error")
 	root.AddCommand(a.runCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.submitCommand(), a.jobCommand(), a.listCommand(),
@@ -127,6 +129,9 @@ func (a *app) begin(cmd *cobra.Command) error {
 	}
 	if env, ok := a.env(addressEnv); ok && env != "" && !cmd.Flags().Changed("address") {
 		a.address = env
+	}
+	if err := a.tls.resolve(a.env); err != nil {
+		return err
 	}
 	a.begun = true
 	return nil
@@ -147,7 +152,7 @@ func (a *app) group(cmd *cobra.Command, args []string) error {
 
 // connect returns a client of the head at a.address.
 func (a *app) connect(ctx context.Context) (*client.Client, error) {
-	if err := node.CheckAddress(ctx, a.address); err != nil {
+	if err := a.tls.checkAddress(ctx, a.address); err != nil {
 		return nil, err
 	}
 	return a.dial(ctx, a.address)

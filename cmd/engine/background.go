@@ -50,12 +50,12 @@ func (a *app) startInBackground(ctx context.Context, f startFlags, folder *dataF
 		return engine.Errorf(engine.KindInternal, "start", "", "%w", err)
 	}
 	const firstExtra = 3 // the descriptor of ExtraFiles[0]
-	child := exec.Command(program, append(f.arguments(a.address),
+	child := exec.Command(program, append(append(f.arguments(a.address), f.links.arguments(a.tls)...),
 		"--block", "--data-dir", folder.path, "--ready-descriptor", strconv.Itoa(firstExtra), "--lock-descriptor", strconv.Itoa(firstExtra+1))...)
 	child.Stdout, child.Stderr = log, log
 	child.ExtraFiles = []*os.File{write, folder.lock}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	child.Env = os.Environ()
+	child.Env = f.links.environment()
 	err = child.Start()
 	_ = write.Close() // the child has its own
 	if err != nil {
@@ -117,6 +117,9 @@ func (f startFlags) arguments(address string) []string {
 		args = append(args, "--head", "--host", f.host, "--port", strconv.Itoa(f.port), "--web-port="+strconv.Itoa(f.webPort))
 	} else {
 		args = append(args, "--address", address)
+		if f.hostGiven {
+			args = append(args, "--host", f.host)
+		}
 	}
 	if f.cpusChanged {
 		args = append(args, "--num-cpus", number(f.cpus))

@@ -16,13 +16,13 @@ import (
 func (a *app) nodeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "node",
-		Short: "Look at the cluster's nodes, and let one leave",
+		Short: "Look at the cluster's nodes, let one join or leave",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  a.group,
 	}
 	list := a.listNodesCommand()
 	list.Use = "list"
-	cmd.AddCommand(list, a.nodeDrainCommand())
+	cmd.AddCommand(list, a.nodeDrainCommand(), a.nodeTokenCommand(), a.nodeCertificatesCommand(), a.nodeRevokeCommand())
 	return cmd
 }
 

@@ -47,6 +47,8 @@ type startFlags struct {
 	cpusChanged, gpusGiven bool
 	isolationGiven         bool
 	guard                  guardFlags
+	links                  linkFlags
+	hostGiven              bool
 }
 
 // startView is what start prints when the node is ready, and what a node in the background tells the command that started it.
@@ -56,6 +58,8 @@ type startView struct {
 	Flight  string `json:"flight"`
 	PID     int    `json:"pid"`
 	DataDir string `json:"data_dir"`
+	// Join is how other machines join a head that they reach; nil for others.
+	Join *joinView `json:"join,omitempty"`
 }
 
 func (a *app) startCommand() *cobra.Command {
@@ -74,16 +78,23 @@ With --join the head becomes one of the cluster of other heads: they keep the sa
 takes over when that ends. Three heads go on while any two of them do. The head keeps in its data folder where it belongs, so that it
 needs --join only the first time. Clients and workers find the head that leads by themselves.
 
-Until identity exists on every link, the engine serves loopback only: another --host is refused.`,
+On loopback, which is the default, a cluster needs nothing else, and is this user's alone. With another --host a head makes an authority and
+certificates in its data folder, has TLS 1.3 on every port, and prints the command by which another machine joins, with a token that ends
+after an hour; engine node token makes further ones. A worker that has joined renews its certificate by itself until engine node revoke.
+With --tls-ca, --tls-cert, and --tls-key a node has certificates of an authority of yours instead, and reads them again when they change:
+each has the name engine://cluster/NAME/role/head/name/NODE, or role/worker, among its subject alternative names.`,
 		Example: `  engine start --head
   engine start --head --port 0 --web-port 0 --data-dir state --block -o json
   engine start --head --port 10011 --web-port 0 --data-dir head-2 --join 127.0.0.1:10001
-  engine start --address 127.0.0.1:10001 --num-cpus 4 --labels zone=a`,
+  engine start --address 127.0.0.1:10001 --num-cpus 4 --labels zone=a
+  engine start --head --host 0.0.0.0
+  engine start --address head.example:10001 --token engine-join-1.…`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.cpusChanged, f.gpusGiven = cmd.Flags().Changed("num-cpus"), cmd.Flags().Changed("num-gpus")
 			f.flightPortGiven, f.gossipPortGiven = cmd.Flags().Changed("flight-port"), cmd.Flags().Changed("gossip-port")
 			f.isolationGiven = cmd.Flags().Changed("isolation")
+			f.hostGiven = cmd.Flags().Changed("host")
 			addressGiven := cmd.Flags().Changed("address")
 			if env, ok := a.env(addressEnv); !f.head && ok && env != "" {
 				addressGiven = true
@@ -104,7 +115,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags := cmd.Flags()
 	flags.BoolVar(&f.head, "head", false, "start a head")
 	flags.StringVar(&f.join, "join", "", "make the head one of the cluster of the head at `HOST:PORT`, or of several, separated by commas")
-	flags.StringVar(&f.host, "host", "127.0.0.1", "the loopback `ADDRESS` that the head listens on")
+	flags.StringVar(&f.host, "host", "127.0.0.1", "the `ADDRESS` that the node listens on: 0.0.0.0 is all of this machine's; a worker's default is that from which it reaches its head")
 	flags.IntVar(&f.port, "port", node.DefaultPort, "the head's gRPC `PORT`; 0 picks a free one")
 	flags.IntVar(&f.webPort, "web-port", node.DefaultWebPort, "the head's web `PORT`; 0 picks a free one, -1 means none")
 	flags.StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` of the node; default: a folder in the user's cache")
@@ -125,6 +136,7 @@ Until identity exists on every link, the engine serves loopback only: another --
 	flags.StringVar(&f.onnxRuntime, "onnxruntime", "", onnxRuntimeUsage)
 	flags.StringVar(&f.isolation, "isolation", node.DefaultIsolation(), "where models run of jobs that do not say, `process|always|none`: in executors, processes of their own; there whatever a job says, which is the default of a node that serves other machines; or in the worker's")
 	f.guard.add(flags)
+	f.links.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn, error")
 	flags.IntVar(&f.readyDescriptor, "ready-descriptor", 0, "")
 	flags.IntVar(&f.lockDescriptor, "lock-descriptor", 0, "")
@@ -267,15 +279,8 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 	if err != nil {
 		return usage(err)
 	}
-	if f.head {
-		if err := node.CheckHost(ctx, f.host); err != nil {
-			return usage(err)
-		}
-		if f.join != "" {
-			if err := node.CheckAddress(ctx, f.join); err != nil {
-				return usage(err)
-			}
-		}
+	if f.links, err = f.links.check(a, f.head); err != nil {
+		return err
 	}
 	folder, err := a.claimNodeFolder(ctx, f)
 	if err != nil {
@@ -326,7 +331,11 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 		}
 		return nil, &exitError{code: exitInterrupted, err: errors.New("interrupted before the node was ready")}
 	}
-	view := &startView{Address: n.Address(), Web: n.Web(), Flight: n.Flight(), PID: os.Getpid(), DataDir: folder.path}
+	join, err := joinOf(ctx, n)
+	if err != nil {
+		logger.WarnContext(ctx, "there is no token to join with yet: `engine node token` makes one", "error", err)
+	}
+	view := &startView{Join: join, Address: n.Address(), Web: n.Web(), Flight: n.Flight(), PID: os.Getpid(), DataDir: folder.path}
 	err = folder.record(f.role(), n.Address(), a.now())
 	if err == nil {
 		logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "flight", view.Flight, "node", string(n.ID()), "pid", view.PID)
@@ -441,7 +450,16 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 	if shared && !f.isolationGiven && f.isolation == "process" {
 		f.isolation = node.IsolationAlways
 	}
+	host := f.host
+	if !f.head && !f.hostGiven {
+		host = ""
+	}
+	links, err := f.links.config(a.tls, dataDir, host)
+	if err != nil {
+		return nil, err
+	}
 	w := node.WorkerConfig{
+		TLS: links,
 		Places: policy, Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
 		Version: version, Logger: logger, ObjectStore: objects, Secrets: f.secrets(),
 	}
@@ -458,18 +476,21 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 			worker = nil
 		}
 		return node.StartHead(ctx, node.HeadConfig{
+			TLS: links,
 			Host: f.host, Port: f.port, WebPort: f.webPort, Gossip: gossip, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
 			Secrets: f.secrets(), SecretsKey: f.secretsKey, Places: policy,
 		}, worker)
 	}
-	// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.
-	c, err := a.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, err = c.Cluster(ctx)
-	if err := errors.Join(err, c.Close()); err != nil {
-		return nil, err
+	if !links.ForWorker(ctx, a.address) {
+		// A worker goes on trying to reach its head, as it should once it runs. At the start a wrong address is more likely.
+		c, err := a.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		_, err = c.Cluster(ctx)
+		if err := errors.Join(err, c.Close()); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
@@ -501,6 +522,9 @@ func (a *app) printStarted(f startFlags, view startView) error {
 		if f.head && !a.quiet {
 			text += fmt.Sprintf("  submit    engine submit JOB.yaml --address %[1]s\n  a worker  engine start --address %[1]s\n  stop      engine stop --data-dir %[2]s\n",
 				view.Address, view.DataDir)
+		}
+		if view.Join != nil {
+			text += view.Join.text()
 		}
 		_, err := io.WriteString(w, text)
 		return engine.WrapError("print", "", err)

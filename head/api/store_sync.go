@@ -16,6 +16,9 @@ func (s *Workers) SyncObjects(stream grpc.BidiStreamingServer[enginev1.SyncObjec
 	if err != nil {
 		return err
 	}
+	if err := checkNode(stream.Context(), "sync objects", first.GetStore().GetNodeId()); err != nil {
+		return err
+	}
 	node, session, answers, err := s.directory.Connect(first)
 	if err != nil {
 		return err

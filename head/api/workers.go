@@ -59,6 +59,9 @@ func (s *Workers) Sync(stream grpc.BidiStreamingServer[enginev1.SyncRequest, eng
 	if err != nil {
 		return err
 	}
+	if err := checkNode(stream.Context(), "sync worker", first.GetHello().GetNodeId()); err != nil {
+		return err
+	}
 	// The lines of a report come first: when a result ends a job, the lines that the worker wrote before it are there.
 	kept := s.keepLogs(first)
 	node, session, answers, err := s.dispatcher.Connect(first)

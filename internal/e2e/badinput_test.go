@@ -161,11 +161,15 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"start", "--head", "--host", "0.0.0.0", "--port", "0"}, 2, "loopback"},
-		{[]string{"start", "--head", "--host", "192.0.2.1", "--port", "0"}, 2, "loopback"},
+		{[]string{"start", "--head", "--host", "0.0.0.0", "--port", "0", "--insecure"}, 2, "--i-understand"},
+		{[]string{"start", "--head", "--insecure", "--i-understand", "--secure", "--data-dir", "h"}, 2, "insecure and encrypted"},
+		{[]string{"start", "--head", "--host", "192.0.2.1", "--port", "0", "--data-dir", "h"}, 5, "192.0.2.1"},
 		{[]string{"start"}, 2, "--head"},
-		{[]string{"start", "--address", "192.0.2.1:10001", "--data-dir", "w"}, 2, "loopback"},
+		{[]string{"start", "--address", "192.0.2.1:10001", "--data-dir", "w"}, 5, "needs a token"},
+		{[]string{"start", "--address", "192.0.2.1:10001", "--data-dir", "w", "--token", "engine-join-1.AAAA"}, 2, "mistyped"},
 		{[]string{"status", "--address", "192.0.2.1:10001"}, 2, "loopback"},
+		{[]string{"status", "--tls-ca", "ca.pem", "--tls-fingerprint", "00"}, 2, "say one of"},
+		{[]string{"status", "--tls-fingerprint", "00"}, 2, "hexadecimal digits"},
 		{[]string{"run", "job.yaml", "--submission-id", ""}, 2, "submission"},
 		{[]string{"submit", "job.yaml", "--submission-id", "a b"}, 2, "submission"},
 		{[]string{"start", "--address", "127.0.0.1:1", "--data-dir", "w"}, 4, "127.0.0.1:1"},
