@@ -50,6 +50,7 @@ SECTION = "engine"
 _MARK = "__engine_table__"
 _VERSION = 1
 _CONTAINERS = (dict, list, tuple)
+_WAIT_FOR_ROOM = 300.0  # Seconds; a store that is full makes room as others let go of what they read.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -159,13 +160,19 @@ class TableReference:
 
         Raises:
             VersionError: for a reference that a newer version of this provider has written.
+            CorruptError: for one that lacks something.
 
         """
         if not isinstance(value, dict) or _MARK not in value:
             return None
         if value[_MARK] != _VERSION:
             raise engine.VersionError(f"the reference has version {value[_MARK]!r}, this provider reads {_VERSION}", op="read XCom")
-        return cls(**{field.name: value[field.name] for field in fields(cls)})
+        found = {field.name: value.get(field.name) for field in fields(cls)}
+        for name, one in found.items():
+            wanted = int if name in ("rows", "size_bytes") else str
+            if not isinstance(one, wanted):
+                raise engine.CorruptError(f"{name} of the reference is {one!r}", op="read XCom")
+        return cls(**found)  # type: ignore[arg-type]
 
     @classmethod
     def pull(
@@ -216,12 +223,8 @@ class EngineXComBackend(BaseXCom):
 
         """
         if _has_tables(value):
-            with faults.translated("an XCom's table cannot be kept"), _client(settings := Settings.read()) as client:
-                value = _replace(
-                    value,
-                    lambda table: _put(client, table, settings.folder(dag_id, run_id, task_id, map_index), settings.ttl).to_dict(),
-                    _library,
-                )
+            with faults.translated("an XCom's table cannot be kept"):
+                value = _keep(value, Settings.read(), dag_id, run_id, task_id, map_index)
         return BaseXCom.serialize_value(value, key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index)
 
     @staticmethod
@@ -318,10 +321,28 @@ def _replace(value: Any, make: Callable[[Any], Any], is_one: Callable[[Any], Any
     return value
 
 
+def _keep(value: Any, settings: Settings, *where: Any) -> Any:
+    """Put all tables of a value, or none: what was kept before one that cannot be is deleted."""
+    kept: list[str] = []
+
+    def keep(table: Any) -> dict[str, Any]:
+        reference = _put(client, table, settings.folder(*where), settings.ttl)
+        kept.append(reference.checkpoint)
+        return reference.to_dict()
+
+    try:
+        with _client(settings) as client:
+            return _replace(value, keep, _library)
+    except BaseException:
+        if kept:
+            delete_tables(kept)
+        raise
+
+
 def _put(client: engine.Client, value: Any, folder: str, ttl: float) -> TableReference:
     library = _library(value)
     table = to_arrow(value)
-    ref = client.put(table)
+    ref = client.put(table, timeout=_WAIT_FOR_ROOM)
     # The checkpoint comes first: an object without one would be lost with the cluster, one without a pin only with this process.
     checkpoint = client.checkpoint(ref, folder)
     client.pin(ref, ttl=ttl)

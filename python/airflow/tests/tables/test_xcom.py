@@ -305,6 +305,21 @@ def test_checkpoint_cannot_be_written(folder, head):
         stored(TABLES["pyarrow"])
 
 
+def test_all_tables_of_a_value_or_none(folder, head):
+    with pytest.raises(AirflowFailException, match="column 'bad'"):
+        stored([TABLES["pyarrow"], pandas.DataFrame({"bad": [object()]})])
+    assert not list(folder.rglob("*.arrows"))
+
+
+@pytest.mark.parametrize("change", [{"ref": 7}, {"checkpoint": None}, {"rows": "3"}, {"library": ...}, {"ref": "nonsense"}])
+def test_references_that_are_none(folder, change):
+    whole = {"__engine_table__": 1, "ref": "0" * 31 + "1", "checkpoint": f"{folder}/x", "library": "pandas", "rows": 1, "size_bytes": 1}
+    value = {name: one for name, one in {**whole, **change}.items() if one is not ...}
+    with pytest.raises(AirflowFailException):
+        EngineXComBackend.deserialize_value(SimpleNamespace(value=value))
+    EngineXComBackend.purge(SimpleNamespace(value=value))
+
+
 def test_reference_of_a_newer_version():
     with pytest.raises(AirflowFailException, match="version 2"):
         EngineXComBackend.deserialize_value(SimpleNamespace(value={"__engine_table__": 2}))
