@@ -56,7 +56,7 @@ type protoField struct {
 var (
 	messageStart = regexp.MustCompile(`^message (\w+) \{(\})?$`)
 	oneofStart   = regexp.MustCompile(`^oneof (\w+) \{$`)
-	fieldLine    = regexp.MustCompile(`^(optional |repeated )?(map<\w+, [\w.]+>|[\w.]+) (\w+) = \d+;$`)
+	fieldLine    = regexp.MustCompile(`^(optional |repeated )?(map<\w+, [\w.]+>|[\w.]+) (\w+) = \d+( \[debug_redact = true\])?;$`)
 	mapType      = regexp.MustCompile(`^map<(\w+), ([\w.]+)>$`)
 )
 
