@@ -14,7 +14,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pdoc
 import pdoc.doc
@@ -51,6 +51,8 @@ def public(member: pdoc.doc.Doc, module: pdoc.doc.Module) -> bool:
     names = member.qualname.split(".")
     if any(name.startswith("_") for name in names) or not in_all(names[0], module):
         return False
+    if isinstance(member, pdoc.doc.Variable) and isinstance(member.default_value, TypeVar):
+        return False  # It says nothing by itself.
     package, source = module.modulename.partition(".")[0], member.taken_from[0]
     if "._proto." in source or source.partition(".")[0] != package:
         return False
