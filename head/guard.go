@@ -37,6 +37,9 @@ func (h *Head) openGuard(ctx context.Context) error {
 			return err
 		}
 	}
+	if provider := h.config.Access.Provider; provider != nil {
+		h.serve.Go("identity providers", provider.Run)
+	}
 	h.book = tokens.New(h.store, h.config.Access.Provider, nil)
 	h.guard = access.NewGuard(access.Config{
 		Credentials: h.book, TokensOnly: h.config.Access.TokensOnly, Limits: h.config.Access.Limits, Audit: h.audit, Logger: h.config.Logger,

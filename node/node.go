@@ -58,6 +58,8 @@ type HeadConfig struct {
 	// Join is a list of heads, such as "a:10001,b:10001", whose cluster this head is to become a part of. Empty means that of the data
 	// folder: a new one has a cluster of its own.
 	Join string
+	// Access says who may call, beside tokens and certificates of the cluster and the user of this process.
+	Access head.AccessConfig
 	// EventLog is where the history of the cluster goes: an absolute folder, or s3://bucket/prefix. Empty means that none is kept.
 	// EventLogKeep is how long it is kept; zero means 30 days, less than zero for ever.
 	EventLog     string
@@ -142,7 +144,7 @@ type Node struct {
 	buckets *buckets
 	// links are nil for clear text.
 	links *links
-	done    chan struct{}
+	done  chan struct{}
 }
 
 // clientConn is a connection that its owner closes.
@@ -223,7 +225,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 			TargetSplitBytes: config.TargetSplitBytes, Storage: n.buckets, Operators: stepOperators(config.Operators), Places: config.Places,
 			AllowedSecrets: allowed, SecretsHeld: held,
 		},
-		SecretsKey: config.SecretsKey,
+		SecretsKey: config.SecretsKey, Access: config.Access,
 	}
 	if !config.Gossip.Disabled {
 		headConfig.Gossip, headConfig.GossipOrFree = config.Gossip.address(host)

@@ -114,7 +114,7 @@ func (a *app) awaitReady(ctx context.Context, pipe io.Reader) (line []byte, inte
 func (f startFlags) arguments(address string) []string {
 	args := []string{"start", "--log-level", f.logLevel}
 	if f.head {
-		args = append(args, "--head", "--host", f.host, "--port", strconv.Itoa(f.port), "--web-port="+strconv.Itoa(f.webPort))
+		args = append(args, "--head", "--host", f.host, "--port", strconv.Itoa(f.port), "--web-port="+strconv.Itoa(f.webPort), "--require-token="+strconv.FormatBool(f.requireToken))
 	} else {
 		args = append(args, "--address", address)
 		if f.hostGiven {
@@ -133,7 +133,7 @@ func (f startFlags) arguments(address string) []string {
 	if f.gossipPortGiven {
 		args = append(args, "--gossip-port", strconv.Itoa(f.gossipPort))
 	}
-	for name, value := range map[string]string{"--join": f.join, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime,
+	for name, value := range map[string]string{"--join": f.join, "--access": f.access, "--memory": f.memory, "--resources": f.custom, "--onnxruntime": f.onnxRuntime,
 		"--object-store-memory": f.storeMemory, "--spill": f.spill, "--event-log": f.eventLog, "--event-log-keep": f.eventLogKeep, "--secrets-key": f.secretsKey} {
 		if value != "" {
 			args = append(args, name+"="+value)

@@ -24,6 +24,8 @@ import (
 
 type startFlags struct {
 	head                   bool
+	access                 string
+	requireToken           bool
 	join                   string
 	host                   string
 	port, webPort          int
@@ -109,6 +111,9 @@ each has the name engine://cluster/NAME/role/head/name/NODE, or role/worker, amo
 			case !f.head && !addressGiven:
 				return usagef("start: say --head for a head or --address HOST:PORT for a worker")
 			}
+			if err := f.accessFile(); err != nil {
+				return err
+			}
 			return a.start(cmd.Context(), f)
 		},
 	}
@@ -118,6 +123,8 @@ each has the name engine://cluster/NAME/role/head/name/NODE, or role/worker, amo
 	flags.StringVar(&f.host, "host", "127.0.0.1", "the `ADDRESS` that the node listens on: 0.0.0.0 is all of this machine's; a worker's default is that from which it reaches its head")
 	flags.IntVar(&f.port, "port", node.DefaultPort, "the head's gRPC `PORT`; 0 picks a free one")
 	flags.IntVar(&f.webPort, "web-port", node.DefaultWebPort, "the head's web `PORT`; 0 picks a free one, -1 means none")
+	flags.StringVar(&f.access, "access", "", "a YAML `FILE` of whom the head believes beside its own tokens and certificates (oidc), and of what each caller may take (limits)")
+	flags.BoolVar(&f.requireToken, "require-token", false, "have you, too, show a token over loopback: make one for an admin first")
 	flags.StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` of the node; default: a folder in the user's cache")
 	flags.BoolVar(&f.block, "block", false, "stay in the foreground")
 	flags.Float64Var(&f.cpus, "num-cpus", 0, "the cores that the worker offers, `N`; default: those that this process may use; 0 with --head: no worker")
@@ -475,10 +482,14 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 		if f.cpusChanged && f.cpus == 0 {
 			worker = nil
 		}
+		callers, err := f.callers(ctx, logger)
+		if err != nil {
+			return nil, err
+		}
 		return node.StartHead(ctx, node.HeadConfig{
 			TLS: links,
 			Host: f.host, Port: f.port, WebPort: f.webPort, Gossip: gossip, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
-			Secrets: f.secrets(), SecretsKey: f.secretsKey, Places: policy,
+			Secrets: f.secrets(), SecretsKey: f.secretsKey, Places: policy, Access: callers,
 		}, worker)
 	}
 	if !links.ForWorker(ctx, a.address) {

@@ -18,6 +18,8 @@ import (
 type Provider interface {
 	// Identify returns whose a JWT is. It must not block. The errors are those of access.Authenticator.
 	Identify(jwt string) (access.Identity, error)
+	// Run keeps what that needs current, until ctx ends.
+	Run(ctx context.Context) error
 }
 
 const (
