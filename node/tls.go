@@ -167,6 +167,9 @@ func (l *links) openFiles(c TLSConfig, role string) (err error) {
 	if c.Token != "" {
 		return engine.Errorf(engine.KindInvalidArgument, opJoin, "", "a node with certificates of its own needs no token")
 	}
+	if c.Cert == "" || c.CA == "" {
+		return engine.Errorf(engine.KindInvalidArgument, "read certificate", "", "the authority's certificate, one of the node, and its key are required")
+	}
 	if l.identity, err = c.files().Open(pki.Options{Logger: l.logger}); err != nil {
 		return err
 	}

@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	// DefaultTokenLife is how long a token is good if nobody says, MaxTokenLife how long it may be.
+	// DefaultTokenLife is how long a token is good if nobody says.
 	DefaultTokenLife = time.Hour
-	MaxTokenLife     = 30 * 24 * time.Hour
+	// MaxTokenLife is how long it may be.
+	MaxTokenLife = 30 * 24 * time.Hour
 	// RotateEvery is how long a key of the gossip is used.
 	RotateEvery = 24 * time.Hour
 	// SecretBytes is the length of the secret from which those keys are derived.

@@ -18,8 +18,8 @@ type Files struct {
 	CA, Cert, Key string
 }
 
-// reloadEvery is how often files are looked at. Zero of Reload's interval means it.
-const reloadEvery = 10 * time.Second
+// reloadEvery is how often files are looked at if nobody says.
+const reloadEvery = 5 * time.Second
 
 // Open reads the identity. The certificate must have a name of this package's form, and not have ended. Without Cert and Key it is one of a
 // client that shows no certificate.
@@ -113,7 +113,7 @@ func readKey(path string) ([]byte, error) {
 }
 
 // Reload takes over what the files are changed to, until ctx ends, and warns of a certificate that is about to end. Files that do not fit each
-// other, as while they are being replaced, are left aside. interval is how often it looks; zero means ten seconds.
+// other, as while they are being replaced, are left aside. interval is how often it looks; zero means five seconds.
 func (f Files) Reload(ctx context.Context, i *Identity, interval time.Duration) error {
 	if interval == 0 {
 		interval = reloadEvery
