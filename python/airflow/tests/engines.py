@@ -70,7 +70,7 @@ class Processes:
         for process in self._all.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 5
         for name in list(self._all):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._all[name].wait(max(0.1, end - time.monotonic()))

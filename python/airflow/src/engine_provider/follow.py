@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import errors, jobs
 
 from engine_provider import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from engine import aio
+
+T = TypeVar("T")
 
 PROGRESS_EVERY = 10.0
 """Seconds between two lines that tell of progress."""
@@ -79,7 +83,6 @@ async def follow(
     log: Any,
     cursor: Cursor,
     *,
-    lines: bool = True,
     progress_every: float = PROGRESS_EVERY,
     patience: float = PATIENCE,
     resume_orphans: bool = True,
@@ -93,7 +96,6 @@ async def follow(
         job_id: the job's id.
         log: where lines go: what has info, warning, and error with keywords.
         cursor: after which line the log is read; it moves as lines are written.
-        lines: whether the job's own lines are written, and not progress alone.
         progress_every: seconds between two lines that tell of progress; 0 means that none does.
         patience: seconds for which a head that is away is waited for.
         resume_orphans: whether a job goes on that was stopped because nobody followed it.
@@ -109,14 +111,12 @@ async def follow(
         began = time.monotonic()
         try:
             async with _progress(job, log, progress_every):
-                if lines:
-                    async for line in job.logs(follow=True, after=cursor.sequence):
-                        log_line(log, line, cursor)
-                        pause = 0.5
-                result = await job.wait()
-            if lines:
-                async for line in job.logs(after=cursor.sequence):
+                async for line in job.logs(follow=True, after=cursor.sequence):
                     log_line(log, line, cursor)
+                    pause = 0.5
+                result = await job.wait()
+            async for line in job.logs(after=cursor.sequence):
+                log_line(log, line, cursor)
             if not (resume_orphans and is_orphan(result)):
                 return result
             log.warning("the job was stopped because nobody had followed it; it goes on")
@@ -132,6 +132,49 @@ async def follow(
                 raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(2 * pause, 5.0)
+
+
+def run_here(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also where a loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, work).result()
+
+
+async def poll(
+    client: aio.Client, job_id: str, *, every: float, patience: float = PATIENCE, await_submission: bool = True
+) -> jobs.JobResult:
+    """Ask for a job's state now and then until it has ended, and return how. It does not count as following it.
+
+    Args:
+        client: a client of the loop that runs.
+        job_id: the job's id or submission id.
+        every: seconds between two questions.
+        patience: seconds for which a head that is away is waited for.
+        await_submission: whether a job that is not known is waited for.
+
+    Raises:
+        NotFoundError: for a job that is not known, and is not waited for.
+        EngineError: if the head was away for longer.
+
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            if (await client.job(job_id).status()).ended:
+                return await client.job(job_id).wait()
+            heard = time.monotonic()
+        except errors.NotFoundError:
+            if not await_submission:
+                raise
+            heard = time.monotonic()
+        except (errors.UnavailableError, errors.DeadlineError):
+            if time.monotonic() - heard > patience:
+                raise
+        await asyncio.sleep(every)
 
 
 def is_orphan(ended: jobs.JobResult | jobs.JobStatus) -> bool:

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from engine import errors
 
 from engine_provider import faults
-from engine_provider.follow import PATIENCE, PROGRESS_EVERY, Cursor, follow, to_dict
+from engine_provider.follow import PATIENCE, PROGRESS_EVERY, Cursor, follow, poll, to_dict
 from engine_provider.hooks import EngineHook
 
 if TYPE_CHECKING:
@@ -36,15 +36,16 @@ class EngineJobTrigger(BaseTrigger):
         address: where the head is, instead.
         job_id: the job's id or submission id.
         cursor: how far the job's log has been read, as a dict of `engine_provider.follow.Cursor`.
-        lines: whether the job's lines go to the task's log.
+        lines: whether the job is followed, and its lines go to the task's log; otherwise it is asked for now and then, which does not count
+            as following it.
         stop_on_kill: whether the job is stopped when a user marks or clears the task.
         resume_orphans: whether a job goes on that was stopped because nobody followed it, as when no triggerer ran.
-        await_submission: whether a job that is not known is waited for.
+        await_submission: without lines: whether a job that is not known is waited for.
         deadline: the time, in seconds since 1970, at which the wait ends with the event "timeout"; the job is stopped with
             `stop_on_kill`. None means never.
         progress_every: seconds between two lines that tell of progress; 0 means none.
         patience: seconds for which a head that is away is waited for.
-        poll_interval: seconds between two questions for a job that is not known.
+        poll_interval: without lines: seconds between two questions.
 
     """
 
@@ -77,6 +78,7 @@ class EngineJobTrigger(BaseTrigger):
         self.progress_every = progress_every
         self.patience = patience
         self.poll_interval = poll_interval
+        self._hook = EngineHook(engine_conn_id, address)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return of what Airflow makes this trigger again."""
@@ -102,7 +104,7 @@ class EngineJobTrigger(BaseTrigger):
         """Follow the job, and yield the event once it has ended."""
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
-            async with await self._hook().get_async_conn() as client:
+            async with await self._hook.get_async_conn() as client:
                 try:
                     result = await asyncio.wait_for(self._follow(client), left)
                 except asyncio.TimeoutError:
@@ -117,22 +119,17 @@ class EngineJobTrigger(BaseTrigger):
             yield TriggerEvent({"error": faults.to_dict(failure), "job_id": self.job_id})
 
     async def _follow(self, client: aio.Client) -> jobs.JobResult:
-        while True:
-            try:
-                return await follow(
-                    client,
-                    self.job_id,
-                    self.log,
-                    self.cursor,
-                    lines=self.lines,
-                    progress_every=self.progress_every,
-                    patience=self.patience,
-                    resume_orphans=self.resume_orphans,
-                )
-            except errors.NotFoundError:
-                if not self.await_submission:
-                    raise
-            await asyncio.sleep(self.poll_interval)
+        if not self.lines:
+            return await poll(client, self.job_id, every=self.poll_interval, patience=self.patience, await_submission=self.await_submission)
+        return await follow(
+            client,
+            self.job_id,
+            self.log,
+            self.cursor,
+            progress_every=self.progress_every,
+            patience=self.patience,
+            resume_orphans=self.resume_orphans,
+        )
 
     async def _end_in_time(self, client: aio.Client) -> None:
         self.log.error("the task ran out of time")
@@ -143,7 +140,7 @@ class EngineJobTrigger(BaseTrigger):
         """Stop the job, as its task was marked or cleared by a user. Airflow's own hook: no restart of a triggerer comes here."""
         if not self.stop_on_kill:
             return
-        async with await self._hook().get_async_conn() as client:
+        async with await self._hook.get_async_conn() as client:
             await self._stop(client)
 
     async def _stop(self, client: aio.Client) -> None:
@@ -154,6 +151,3 @@ class EngineJobTrigger(BaseTrigger):
             self.log.error(f"the job {self.job_id} could not be stopped, and goes on until its orphan_ttl: {what}")
         else:
             self.log.info(f"the job {self.job_id} was stopped: {status.state}")
-
-    def _hook(self) -> EngineHook:
-        return EngineHook(self.engine_conn_id, self.address)

@@ -185,6 +185,23 @@ def test_engine_dies_in_the_middle(airflow: Airflow, cluster: Engine, tmp_path: 
     cluster.kill_worker("dies")
 
 
+def test_scheduler_and_its_workers_die(airflow: Airflow, cluster: Engine, numbers: Path, tmp_path: Path):
+    waits = airflow.trigger("deferred", input=str(numbers), out=str(tmp_path / "deferred"), gate="scheduler")
+    runs = airflow.trigger("sync", input=str(numbers), out=str(tmp_path / "sync"), gate="scheduler")
+    waits.wait("deferred")
+    runs.wait("running")
+    until(lambda: job_lines(runs), "the task follows its job")
+    airflow.kill("scheduler")  # With it go the workers of a LocalExecutor, and the tasks that they run.
+    airflow.start("scheduler")
+    cluster.start_worker("scheduler")
+    for run in (waits, runs):
+        run.wait("success")
+        (job,) = cluster.jobs(run.id)
+        assert (job.state, job.resumptions) == ("SUCCEEDED", 0)
+        assert rows(tmp_path / run.dag) == 1000
+    cluster.kill_worker("scheduler")
+
+
 def test_decorator_sensor_file_and_clusters(airflow: Airflow, cluster: Engine, numbers: Path, tmp_path: Path):
     with engine.Client(cluster.address) as client:
         ref = client.put(pa.table({"x": [1, 2, 3]}))

@@ -80,6 +80,12 @@ def test_clean_up_after_the_run(airflow: Airflow):
     assert checkpoints(airflow, run) == set()
 
 
+def test_tables_of_mapped_tasks(airflow: Airflow):
+    run = airflow.trigger("mapped_tables")
+    assert run.ended() == "success"
+    assert run.xcom(task="total") == [1, 2, 3, 10, 20]
+
+
 def test_a_column_that_cannot_be_held(airflow: Airflow):
     run = airflow.trigger("tables", rows=10, broken=True)
     assert run.wait("failed", "up_for_retry", task="make")["state"] == "failed"

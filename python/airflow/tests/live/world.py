@@ -53,6 +53,10 @@ class Airflow:
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": 2,
+            "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 5,
+            "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 15,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 20,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 2,
             "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 5,
             "DAG_PROCESSOR__REFRESH_INTERVAL": 5,
@@ -62,7 +66,6 @@ class Airflow:
             **{k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")},
             **{f"AIRFLOW__{k}": str(v) for k, v in settings.items()},
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW_CONN_ENGINE_DEFAULT": json.dumps({"conn_type": "engine", "host": "127.0.0.1", "port": cluster.port}),
             "AIRFLOW_CONN_VAULT": json.dumps({"conn_type": "generic", "password": SECRET}),
             "ENGINE_CLUSTERS": str(clusters),
             "PATH": f"{programs}:{os.environ['PATH']}",
@@ -76,6 +79,9 @@ class Airflow:
             self.start(component)
         self._token = ""
         until(self._is_ready, "Airflow is ready")
+        # In Airflow's database, from where the triggerer gets it by another way than from the environment.
+        self._connection = {"conn_type": "engine", "host": "127.0.0.1", "port": cluster.port}
+        self.api("POST", "/connections", {"connection_id": "engine_default", **self._connection})
 
     def command(self, *arguments: str) -> str:
         """Run `airflow ...` to its end, and return what it prints."""
@@ -87,7 +93,7 @@ class Airflow:
 
     def without_scheduler(self) -> dict[str, str]:
         """Return the environment of an Airflow of its own with the same DAGs, in which nothing runs."""
-        return {**self.env, "AIRFLOW_HOME": str(self._alone)}
+        return {**self.env, "AIRFLOW_HOME": str(self._alone), "AIRFLOW_CONN_ENGINE_DEFAULT": json.dumps(self._connection)}
 
     def start(self, component: str) -> None:
         self._processes.start(f"airflow-{component}", [sys.executable, "-m", "airflow", component], self.env)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -15,7 +14,7 @@ from airflow.sdk.lineage import get_hook_lineage_collector
 from engine import errors, jobs
 
 from engine_provider import faults, ids, lineage, secrets, specs
-from engine_provider.follow import Cursor, follow, from_dict, is_orphan, to_dict
+from engine_provider.follow import Cursor, follow, from_dict, is_orphan, run_here, to_dict
 from engine_provider.hooks import DEFAULT_CONN_ID, EngineHook
 from engine_provider.links import EngineJobLink, job_url
 from engine_provider.triggers import EngineJobTrigger
@@ -136,6 +135,7 @@ class EngineSubmitJobOperator(BaseOperator):
         self._template = self.job
         self._killed = False
         self._job_id = ""
+        self._made: EngineHook | None = None
         if lineage and isinstance(self.job, dict):
             inlets, outlets = _assets(self.job, base)
             self.inlets = [*self.inlets, *(asset for asset in inlets if asset not in self.inlets)]
@@ -162,7 +162,7 @@ class EngineSubmitJobOperator(BaseOperator):
         if self.deferrable and not status.ended:
             self._defer(context, cursor)
         try:
-            result = asyncio.run(self._follow(status.job_id, cursor))
+            result = run_here(self._follow(status.job_id, cursor))
         except errors.EngineError as error:
             raise faults.failure(error, f"job {status.job_id}") from None
         return self._finish(context, result)
@@ -193,7 +193,10 @@ class EngineSubmitJobOperator(BaseOperator):
     # How
 
     def _hook(self) -> EngineHook:
-        return EngineHook(self.engine_conn_id, address_of(self.address))
+        """Return the hook, of which there is one: a signal's handler must not ask Airflow for the connection."""
+        if self._made is None:
+            self._made = EngineHook(self.engine_conn_id, address_of(self.address))
+        return self._made
 
     def _load(self, context: Context) -> JobSpec:
         """Make the JobSpec of the rendered job."""

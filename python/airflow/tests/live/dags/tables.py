@@ -35,3 +35,28 @@ with DAG("tables", schedule=None, default_args={"retries": 3, "retry_delay": tim
         return total
 
     hold.override(retries=0)(add(double(make()))) >> EngineXComCleanupOperator(task_id="clean_up")
+
+
+with DAG("mapped_tables", schedule=None):
+
+    @task
+    def part(rows: int):
+        import pyarrow
+
+        return pyarrow.table({"a": range(rows)})
+
+    @task
+    def split():
+        import pyarrow
+
+        return [pyarrow.table({"a": range(rows)}) for rows in (10, 20)]
+
+    @task
+    def size(table) -> int:
+        return table.num_rows
+
+    @task
+    def total(parts, sizes) -> list[int]:
+        return [*(table.num_rows for table in parts), *sizes]
+
+    total(part.expand(rows=[1, 2, 3]), size.expand(table=split()))
