@@ -1,17 +1,22 @@
 package e2e_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/testenv"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 // inNamespaceEnv says that the test's program runs in a network namespace of its own.
@@ -143,4 +148,125 @@ func TestOneWayLossOfPackets(t *testing.T) {
 			head.kill(t)
 		})
 	}
+}
+
+// machines are network namespaces on one bridge: machines of a network, as far as programs can tell. The test's own is on it, too.
+type machines struct {
+	t      *testing.T
+	prefix string
+	bridge string
+	net    string
+}
+
+// newMachines makes n machines, or skips the test where that cannot be.
+func newMachines(t *testing.T, n int) *machines {
+	t.Helper()
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skipf("network namespaces need iproute2: %v", err)
+	}
+	id := os.Getpid() % 10_000
+	m := &machines{t: t, prefix: fmt.Sprintf("eng%d-", id), bridge: fmt.Sprintf("engb%d", id), net: fmt.Sprintf("10.%d.%d.", 100+id%100, id/100)}
+	if out, err := exec.CommandContext(t.Context(), "ip", "link", "add", m.bridge, "type", "bridge").CombinedOutput(); err != nil {
+		t.Skipf("no bridge: %v %s", err, out)
+	}
+	undo := func(args ...string) {
+		t.Cleanup(func() {
+			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+				t.Errorf("ip %s: %v %s", strings.Join(args, " "), err, out)
+			}
+		})
+	}
+	undo("link", "del", m.bridge)
+	ip(t, "addr", "add", m.net+"254/24", "dev", m.bridge)
+	ip(t, "link", "set", m.bridge, "up")
+	for i := range n {
+		name, near, far := m.name(i), fmt.Sprintf("engn%d-%d", id, i), fmt.Sprintf("engf%d-%d", id, i)
+		if out, err := exec.CommandContext(t.Context(), "ip", "netns", "add", name).CombinedOutput(); err != nil {
+			t.Skipf("no network namespace: %v %s", err, out)
+		}
+		undo("netns", "del", name)
+		ip(t, "link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
+		ip(t, "link", "set", near, "master", m.bridge, "up")
+		ip(t, "-n", name, "addr", "add", m.address(i)+"/24", "dev", far)
+		ip(t, "-n", name, "link", "set", far, "up")
+		ip(t, "-n", name, "link", "set", "lo", "up")
+	}
+	return m
+}
+
+func (m *machines) name(i int) string    { return m.prefix + strconv.Itoa(i) }
+func (m *machines) address(i int) string { return m.net + strconv.Itoa(i+1) }
+
+// on is what runs a program on a machine.
+func (m *machines) on(i int) []string { return []string{"ip", "netns", "exec", m.name(i)} }
+
+// TestMachines runs a job on three heads and two workers, each on a machine of its own, over TLS alone, while the head that leads and a worker
+// die.
+func TestMachines(t *testing.T) {
+	testenv.Full(t)
+	m := newMachines(t, 5)
+	p := newPlace(t)
+	p.env = append(p.env, "ENGINE_JOIN_TOKEN=", "ENGINE_TOKEN=")
+	p.wineFiles(files, rowsOfFile)
+	want := p.wantedRows()
+	common := []string{"--port", "10001", "--web-port", "8265", "--num-cpus", "0"}
+	heads := make([]*secured, 3)
+	heads[0] = p.startSecured(m.on(0), append(common, "--head", "--host", "0.0.0.0", "--data-dir", "head-0")...)
+	if want := m.address(0) + ":10001"; heads[0].Address != want {
+		t.Fatalf("the head says that it is at %s, and is at %s", heads[0].Address, want)
+	}
+	admin := []string{"--address", heads[0].Address, "--tls", p.path("head-0", "tls")}
+	forHeads := strings.TrimSpace(p.must(append([]string{"node", "token", "--role", "head", "-q"}, admin...)...).stdout)
+	for i := 1; i < 3; i++ {
+		heads[i] = p.startSecured(m.on(i), append(common, "--head", "--host", m.address(i), "--join", heads[0].Address, "--token", forHeads, "--data-dir", folderOf(i))...)
+	}
+	all := strings.Join([]string{heads[0].Address, heads[1].Address, heads[2].Address}, ",")
+	workers := make([]*secured, 2)
+	for i := range workers {
+		workers[i] = p.startSecured(m.on(3+i), "--address", all, "--token", heads[0].Join.Token, "--num-cpus", "1", "--data-dir", "w"+strconv.Itoa(i))
+	}
+	// A program of another machine is nobody without a token, whoever's it is.
+	ca := p.path("head-0", "tls", "ca.pem")
+	if o := p.engine("status", "--address", all, "--tls-ca", ca); o.code != 5 {
+		t.Errorf("exit code %d without a token", o.code)
+	}
+	p.must(append([]string{"token", "create", "bob", "--role", "submit", "--file", p.path("bob")}, admin...)...)
+	user := []string{"--address", all, "--tls-ca", ca, "--token", "@" + p.path("bob")}
+	id := strings.TrimSpace(p.must(append([]string{"submit", p.wineJob("job.yaml", "out", "error"), "-q"}, user...)...).stdout)
+	c, err := client.Dial(t.Context(), all, client.WithCA(ca), client.WithTokenFile(p.path("bob")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	done := func(tasks int64) {
+		t.Helper()
+		err := c.Job(id).Watch(t.Context(), func(job *enginev1.Job) error {
+			if job.GetProgress().GetTasksDone() >= tasks {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			t.Fatal(err)
+		}
+	}
+	done(3)
+	workers[0].kill(t)
+	done(5)
+	heads[0].kill(t)
+	o := p.must(append([]string{"job", "wait", id, "-o", "json"}, user...)...)
+	if r := parseResult(t, o.stdout); r.RowsWritten != files*rowsOfFile {
+		t.Errorf("result %+v", r)
+	}
+	equalRows(t, readRows(t, p.path("out")), want)
+	noLeftovers(t, p.path("out"))
+
+	// Another head knows what was revoked, and makes the tokens by which nodes join.
+	admin = []string{"--address", all, "--tls", p.path(folderOf(1), "tls"), "-q"}
+	name := strings.TrimSpace(p.must(append([]string{"node", "list", "-o", "json"}, admin...)...).stdout)
+	if !strings.Contains(name, "ALIVE") {
+		t.Fatalf("nodes %s", name)
+	}
+	token := strings.TrimSpace(p.must(append([]string{"node", "token"}, admin...)...).stdout)
+	p.startSecured(m.on(3), "--address", heads[1].Address+","+heads[2].Address, "--token", token, "--num-cpus", "1", "--data-dir", "w-new", "--name", "late")
 }
