@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // Success is what a job that has succeeded says of its output.
@@ -28,7 +29,7 @@ func (t *Target) Complete(ctx context.Context, success Success) error {
 	if err != nil {
 		return engine.Errorf(engine.KindInternal, opWrite, t.String(), "%w", err)
 	}
-	return t.again(ctx, func(s *session) error {
+	err = t.again(ctx, func(s *session) error {
 		// All units are there, so what still runs has lost. Its locks would be in the way.
 		if err := t.endAttempts(ctx, s); err != nil {
 			return err
@@ -50,9 +51,11 @@ func (t *Target) Complete(ctx context.Context, success Success) error {
 			return engine.Errorf(engine.KindCorrupt, opWrite, t.String(), "%s has %d units with %d rows, expected %d with %d", CommitsTable, units, rows, success.Units, success.Rows)
 		}
 		if t.mode == ModeOverwrite {
+			failpoint.Hit(failpoint.TableReplacing)
 			if err := t.replace(ctx, s); err != nil {
 				return err
 			}
+			failpoint.Hit(failpoint.TableReplaced)
 			if err := t.forgetAbandoned(ctx, s); err != nil {
 				return err
 			}
@@ -66,6 +69,10 @@ func (t *Target) Complete(ctx context.Context, success Success) error {
 			" j WHERE j.job = u.job AND j.target = u.target AND j.unit = -1 AND j.state = $3)", string(t.job), t.table.sql(), stateSucceeded)
 		return err
 	})
+	if err == nil {
+		failpoint.Hit(failpoint.TableSucceeded)
+	}
+	return err
 }
 
 // endAttempts ends the sessions of the job's attempts, and does not mind if it may not.
@@ -253,6 +260,7 @@ func (t *Target) Abandon(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.TableAbandoned)
 		if units > 0 {
 			_, err := s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3, changed = now() WHERE job = $1 AND target = $2 AND unit = -1",
 				string(t.job), t.table.sql(), stateAbandoned)

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 const opWrite = "write postgres"
@@ -364,7 +365,7 @@ func (t *Target) ensure(ctx context.Context, s *session, schema *arrow.Schema) e
 	if err != nil || found {
 		return err
 	}
-	return t.within(ctx, s, func(s *session) error {
+	err = t.within(ctx, s, func(s *session) error {
 		if err := t.lock(ctx, s); err != nil {
 			return err
 		}
@@ -388,6 +389,10 @@ func (t *Target) ensure(ctx context.Context, s *session, schema *arrow.Schema) e
 		}
 		return t.createTable(ctx, s, schema)
 	})
+	if err == nil {
+		failpoint.Hit(failpoint.TableCreated)
+	}
+	return err
 }
 
 // checkOthers refuses a table that another job is filling, if that or this one wants to be alone: mode error promises that the table had no

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/failpoint"
 )
 
 // Commit is what engine_commits says of a unit.
@@ -200,10 +201,12 @@ func (u *Unit) Publish(ctx context.Context, details json.RawMessage, right func(
 	if copied != u.rows {
 		return Commit{}, false, engine.Errorf(engine.KindInternal, opWrite, t.String(), "%d rows were sent, the server has copied %d", u.rows, copied)
 	}
+	failpoint.Hit(failpoint.TableCopied)
 	won, err := u.record(ctx, details)
 	if err != nil {
 		return Commit{}, false, err
 	}
+	failpoint.Hit(failpoint.TableRecorded)
 	if !won {
 		if err := u.session.run(ctx, opWrite, "ROLLBACK"); err != nil {
 			return Commit{}, false, err
@@ -227,6 +230,7 @@ func (u *Unit) Publish(ctx context.Context, details json.RawMessage, right func(
 	if tag.String() != "COMMIT" {
 		return Commit{}, false, engine.Errorf(engine.KindInternal, opWrite, t.String(), "the server answered COMMIT with %s", tag)
 	}
+	failpoint.Hit(failpoint.TableCommitted)
 	return Commit{Epoch: u.epoch, Rows: u.rows, SizeBytes: u.bytes, Details: details}, false, nil
 }
 

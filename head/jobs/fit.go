@@ -14,6 +14,7 @@ import (
 	"github.com/f708428e/engine/dataset/folder"
 	"github.com/f708428e/engine/head/dispatch"
 	"github.com/f708428e/engine/head/state"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -159,6 +160,7 @@ func (m *Manager) endFit(ctx context.Context, a *active) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.HeadFitEnded)
 	job := m.job(a.id)
 	found := &enginev1.JobFitted{JobId: string(a.id), Columns: columns}
 	all := append(fittedOf(job), columns...)
@@ -170,10 +172,12 @@ func (m *Manager) endFit(ctx context.Context, a *active) error {
 		if err := m.keepFitted(ctx, job, all); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.HeadFitKept)
 	}
 	if err := m.recordFit(ctx, a.id, pass.number, found); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.HeadFitRecorded)
 	m.logFitted(a.id, pass, columns)
 	m.dispatcher.RemoveJob(pass.id)
 	m.mu.Lock()

@@ -50,8 +50,10 @@ type killScenario struct {
 	partition string
 	// fileSize is the sink's file_size, so that tasks have several files in a row; or empty.
 	fileSize string
-	// s3 has the output in S3.
-	s3 bool
+	// s3 has the output in S3, table in a table of Postgres.
+	s3, table bool
+	// fitted has steps that are fitted to the data before.
+	fitted bool
 }
 
 var killScenarios = []killScenario{
@@ -69,6 +71,12 @@ var killScenarios = []killScenario{
 	{name: "s3, csv, error", mode: "error", format: "csv", s3: true},
 	{name: "s3, csv, overwrite", mode: "overwrite", format: "csv", old: true, s3: true},
 	{name: "s3, adopted", mode: "error", format: "csv", s3: true, before: []failpoint.Point{failpoint.BucketPut}},
+	{name: "fitted", mode: "error", format: "parquet", fitted: true},
+	{name: "postgres, error", mode: "error", format: "postgres", table: true},
+	{name: "postgres, append", mode: "append", format: "postgres", table: true, old: true},
+	{name: "postgres, overwrite", mode: "overwrite", format: "postgres", table: true, old: true},
+	{name: "postgres, adopted", mode: "append", format: "postgres", table: true, before: []failpoint.Point{failpoint.TableCommitted}},
+	{name: "postgres, resumed", mode: "overwrite", format: "postgres", table: true, old: true, resume: true},
 	{name: "s3, partitions", mode: "error", format: "parquet", partition: "quality", s3: true},
 	{name: "s3, file size", mode: "append", format: "parquet", old: true, fileSize: "4KiB", s3: true},
 }
@@ -86,10 +94,13 @@ type killer struct {
 	// reference is what undisturbed jobs have written of all rows, old those of the job before, by format.
 	reference string
 	old       map[string]string
-	runs      int
+	// fitted is what an undisturbed job with fitted steps has written.
+	fitted string
+	runs   int
 	// server is an S3 server, and bucket one of its buckets.
 	server *s3test.Server
 	bucket string
+	tables tables
 }
 
 func newKiller(t *testing.T) *killer {
@@ -118,7 +129,12 @@ func newKiller(t *testing.T) *killer {
 	if ids := slices.Compact(rows); len(ids) != killRows+killOldRows {
 		t.Fatalf("the undisturbed job wrote %d rows, of them %d different ones, want %d", len(rows), len(ids), killRows+killOldRows)
 	}
-	k.reference = k.path("reference")
+	k.reference, k.fitted = k.path("reference"), k.path("fitted")
+	fitted := killScenario{mode: "error", format: "parquet", fitted: true}
+	if result := k.await(v, k.submit(v, k.spec(fitted, k.fitted, "new/*.csv"), "")); result.Err != nil {
+		t.Fatalf("the undisturbed job with fitted steps failed: %v", result.Err)
+	}
+	k.startTables(v)
 	return k
 }
 
@@ -157,15 +173,26 @@ func (k *killer) spec(s killScenario, target string, inputs ...string) string {
 	if s.fileSize != "" {
 		further += ", file_size: " + s.fileSize
 	}
+	place := fmt.Sprintf("path: %q", target)
+	if s.table {
+		place = k.tables.place(target)
+	}
+	fit := ""
+	if s.fitted {
+		fit = `
+  - with: {columns: {level: alcohol, grade: quality}}
+  - scale: {columns: [{name: level}, {name: pH, method: min_max}]}
+  - index: {columns: [{name: grade, order: frequency}]}`
+	}
 	return fmt.Sprintf(`name: killed
 source:
   csv: {paths: ["%s"], delimiter: ";"}
 batch: {rows: 100}
 steps:
-  - infer: {model: %s, output: prediction}
+  - infer: {model: %s, output: prediction}%s
 sink:
-  %s: {path: "%s", mode: %s%s}
-`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), s.format, target, s.mode, further)
+  %s: {%s, mode: %s%s}
+`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), fit, s.format, place, s.mode, further)
 }
 
 // submit submits a job file until a head says that it has it, as who submits under an id may.
@@ -252,8 +279,14 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	target := k.path(id + "/out")
 	env := []string{}
 	watch := map[string]any{"path": target}
-	if s.s3 {
+	reference := k.reference
+	switch {
+	case s.s3:
 		target, env = k.onS3(id, watch)
+	case s.table:
+		target = k.tables.name(id)
+	case s.fitted:
+		reference = k.fitted
 	}
 	old := 0
 	if s.old {
@@ -270,9 +303,14 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	v := startVictims(t, killSplitBytes, append(env, failpoint.Variable+"="+orders, failpoint.OnceVariable+"="+marks, failpoint.TraceVariable+"="+trace)...)
 	defer v.stop()
 	maps.Copy(watch, map[string]any{
-		"command": "watch", "format": s.format, "mode": s.mode, "old": old, "new": killRows, "reference": k.reference, "partition": s.partition,
+		"command": "watch", "format": s.format, "mode": s.mode, "old": old, "new": killRows, "reference": reference, "partition": s.partition,
 	})
-	k.watcher.order(watch)
+	var reader interface{ stop() seen } = k.watcher
+	if s.table {
+		reader = k.watchTable(s, target)
+	} else {
+		k.watcher.order(watch)
+	}
 	spec := k.spec(s, target, "new/*.csv")
 	j := k.submit(v, spec, id)
 	ended := make(chan struct{})
@@ -295,7 +333,7 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	if again := k.submit(v, spec, id); again.ID() != j.ID() || !again.Attached() {
 		t.Errorf("%s: submitted again it is job %s, not %s", orders, again.ID(), j.ID())
 	}
-	answer := k.watcher.order(map[string]any{"command": "stop"})
+	answer := reader.stop()
 	want := killRows
 	if s.mode == "append" {
 		want += old
@@ -305,7 +343,11 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	} else if answer.Seen != want || answer.Reads == 0 {
 		t.Errorf("%s: in the end %d rows, want %d (%d readings)", orders, answer.Seen, want, answer.Reads)
 	}
-	k.leftovers(s, target, v)
+	if s.table {
+		k.tableLeftovers(s, target)
+	} else {
+		k.leftovers(s, target, v)
+	}
 	return passed(t, trace)
 }
 
@@ -357,6 +399,10 @@ func (k *killer) onS3(id string, watch map[string]any) (target string, env []str
 // copyOld puts the output of the job before into a place.
 func (k *killer) copyOld(s killScenario, target string) {
 	k.t.Helper()
+	if s.table {
+		k.tables.copyOld(k.t, target)
+		return
+	}
 	if !s.s3 {
 		if err := os.CopyFS(target, os.DirFS(k.old[s.format])); err != nil {
 			k.t.Fatal(err)

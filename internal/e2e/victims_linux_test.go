@@ -263,3 +263,9 @@ func (w *watcher) order(order map[string]any) (answer seen) {
 	}
 	return answer
 }
+
+// stop ends the watching.
+func (w *watcher) stop() seen {
+	w.t.Helper()
+	return w.order(map[string]any{"command": "stop"})
+}

@@ -71,8 +71,21 @@ const (
 	BucketSucceeded    Point = "bucket/success-put"
 )
 
+// The places of a table of Postgres as an output.
+const (
+	TableCreated   Point = "postgres/table-created"
+	TableCopied    Point = "postgres/copied"
+	TableRecorded  Point = "postgres/recorded"
+	TableCommitted Point = "postgres/committed"
+	TableReplacing Point = "postgres/replacing"
+	TableReplaced  Point = "postgres/replaced"
+	TableSucceeded Point = "postgres/succeeded"
+	TableAbandoned Point = "postgres/abandoned"
+)
+
 // The places of a worker.
 const (
+	WorkerFit        Point = "worker/fit"
 	WorkerBegun      Point = "worker/begun"
 	WorkerWrote      Point = "worker/batch-written"
 	WorkerPublishing Point = "worker/publishing"
@@ -90,6 +103,9 @@ const (
 	HeadPlanned       Point = "head/planned"
 	HeadPrepared      Point = "head/prepared"
 	HeadPlanRecorded  Point = "head/plan-recorded"
+	HeadFitEnded      Point = "head/fit-ended"
+	HeadFitKept       Point = "head/fit-kept"
+	HeadFitRecorded   Point = "head/fit-recorded"
 	HeadCommitting    Point = "head/committing"
 	HeadCommitted     Point = "head/committed"
 	HeadCompleting    Point = "head/completing"
@@ -116,13 +132,14 @@ const (
 func Points() []Point {
 	return []Point{
 		HeadChecked, HeadWritingLog, HeadLogWritten, HeadAccepted, HeadWritingJobLog, HeadPlanned, FolderClaiming, FolderProbing, HeadPrepared, HeadPlanRecorded,
+		WorkerFit, HeadFitEnded, HeadFitKept, HeadFitRecorded,
 		WorkerBegun, FolderCreated, ExecutorLoading, ExecutorLoaded, ExecutorCalled, ExecutorRan, WorkerWrote, WorkerPublishing,
 		FolderWritten, FolderNoteMade, FolderNoteWritten, FolderNoteDrafted, FolderSynced, FolderLinked, FolderUnlinked, FolderNoteLinked,
 		FolderNoteFinished, FolderPublished, FolderSealed, FolderRevealed, FolderRecordDrafted, FolderRecordLinked, FolderRecorded, WorkerPublished, WorkerAdopted, WorkerFinished, WorkerReported, WorkerSettled,
 		HeadCommitting, HeadCommitted, HeadCompleting, FolderVerified, FolderNotesRemoved, FolderScratchRemoved, FolderSuccessWritten,
 		FolderSuccessDrafted, FolderSuccessRenamed, FolderSuccessSynced, FolderRenaming, FolderExchanging, FolderReplaced,
 		FolderDeletingOld, FolderDeletedOld, FolderUnclaimed, BucketProbed, BucketNoteDrafted, BucketPut, BucketNoteFinished, BucketDraftRead, BucketSealed, BucketRecorded,
-		BucketRevealed, BucketVerified, BucketSwept, BucketOldDeleted, BucketAllDeleted, BucketSucceeded, HeadCompleted, HeadEndRecorded, HeadTakenUp, HeadAbandoning, HeadResuming, HeadResumed,
+		BucketRevealed, BucketVerified, BucketSwept, BucketOldDeleted, BucketAllDeleted, BucketSucceeded, TableCreated, TableCopied, TableRecorded, TableCommitted, TableReplacing, TableReplaced, TableSucceeded, TableAbandoned, HeadCompleted, HeadEndRecorded, HeadTakenUp, HeadAbandoning, HeadResuming, HeadResumed,
 	}
 }
 
