@@ -151,8 +151,17 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 	if steps.rejects, err = newRejects(l, out); err != nil {
 		return err
 	}
-	for i, split := range l.plan.GetSplits() {
-		if err := w.copySplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split), out); err != nil {
+	splits := w.splitsOf(ctx, program, l, steps.rejects)
+	defer func() { err = errors.Join(err, splits.close()) }()
+	for {
+		split, reader, more, err := splits.take()
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+		if err := w.copySplit(ctx, program, l, steps, split, reader, out); err != nil {
 			return err
 		}
 		if err := steps.rejects.flush(ctx); err != nil {
@@ -177,12 +186,8 @@ func (w *Worker) stepsOf(ctx context.Context, program *jobplan.Program, l *lease
 	return w.build(ctx, program, l.job, place, seen)
 }
 
-// copySplit moves one split through the steps into the draft.
-func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split, out draft) (err error) {
-	reader, err := w.open(ctx, program, l.job, split, steps.rejects, &l.counts)
-	if err != nil {
-		return err
-	}
+// copySplit moves one split through the steps into the draft, and closes its reader.
+func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split, reader dataset.Reader, out draft) (err error) {
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	if steps.embed != nil {
 		return w.copyAhead(ctx, program, l, steps, split, reader, out)

@@ -38,3 +38,12 @@ func (c *countedRejects) reject(_ context.Context, record arrow.Record) error {
 	c.rows += record.NumRows()
 	return nil
 }
+
+// SplitReader reads splits as a task does: take opens the next one, and close ends what was opened ahead.
+func SplitReader(ctx context.Context, splits []dataset.Split, open func(context.Context, dataset.Split) (dataset.Reader, error)) (
+	take func() (dataset.Split, dataset.Reader, bool, error), end func() error,
+) {
+	s := &splitReader{splits: splits, open: open}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	return s.take, s.close
+}

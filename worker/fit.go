@@ -7,6 +7,7 @@ import (
 
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/object"
+	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/fit"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -29,11 +30,21 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	if steps.rejects, err = newRejects(l, nil); err != nil {
 		return err
 	}
-	for i, split := range l.plan.GetSplits() {
-		if err := w.fitSplit(ctx, program, l, steps, jobplan.SplitOf(l.inputs[i], split)); err != nil {
+	splits := w.splitsOf(ctx, program, l, steps.rejects)
+	defer func() { err = errors.Join(err, splits.close()) }()
+	for {
+		split, reader, more, err := splits.take()
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+		if err := w.fitSplit(ctx, l, steps, split, reader); err != nil {
 			return err
 		}
 	}
+	failpoint.Hit(failpoint.WorkerFit)
 	result.Counts = l.counts.toProto()
 	result.Fit, err = seen.ToProto()
 	return err
@@ -66,12 +77,8 @@ func (w *Worker) compileFit(ctx context.Context, j *jobEntry) (*jobplan.Program,
 	return j.program, nil
 }
 
-// fitSplit gives one split to the steps.
-func (w *Worker) fitSplit(ctx context.Context, program *jobplan.Program, l *lease, steps *steps, split dataset.Split) (err error) {
-	reader, err := w.open(ctx, program, l.job, split, steps.rejects, &l.counts)
-	if err != nil {
-		return err
-	}
+// fitSplit gives one split to the steps, and closes its reader.
+func (w *Worker) fitSplit(ctx context.Context, l *lease, steps *steps, split dataset.Split, reader dataset.Reader) (err error) {
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	before := l.counts.bytesRead.Load()
 	for {
