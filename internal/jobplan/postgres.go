@@ -125,7 +125,14 @@ type postgresOutput struct{ target *postgres.Target }
 
 var _ output = postgresOutput{}
 
-func (o postgresOutput) plan(_ []dataset.File, into *enginev1.Plan) error {
+func (o postgresOutput) plan(files []dataset.File, into *enginev1.Plan) error {
+	for _, f := range files {
+		if f.Path == o.target.String() && o.target.WriteMode() != postgres.ModeOverwrite {
+			// Later splits, and attempts that are made again, would read what earlier ones have written.
+			return engine.Errorf(engine.KindConflict, "write postgres", f.Path, "mode %s would add the output to the job's own input", o.target.WriteMode()).
+				WithHint("write to another table, or set mode: overwrite, which reads the old rows and replaces them at the end")
+		}
+	}
 	into.Output = &enginev1.OutputPlan{Folder: o.target.String(), WorkFolder: o.target.Work(), Mode: string(o.target.WriteMode())}
 	return nil
 }
