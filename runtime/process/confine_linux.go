@@ -50,7 +50,7 @@ func launch(command func() *exec.Cmd, config *Config, device runtime.Device, fil
 		Write: slices.Concat(config.Write, testFolders()),
 	}
 	if _, gpu := device.GPU(); gpu {
-		policy.GPU = true
+		policy.GPU, policy.AnyFile = true, config.anyFile
 		if cache := computeCache(); cache != "" {
 			policy.Write = append(policy.Write, cache)
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,6 +141,44 @@ func TestSandboxModes(t *testing.T) {
 		}
 	}
 	if _, err := process.New(process.Config{Logger: logger, Sandbox: "maybe"}); engine.KindOf(err) != engine.KindInvalidArgument {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestDriverNeedsFile has a driver that needs a file of which nobody knew.
+func TestDriverNeedsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "needed")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	request := runtime.LoadRequest{Path: enginetest.WriteModel(t, enginetest.LinearModel(engine.Float32, 0.5, 2)), Digest: "test", Device: runtime.GPU(0)}
+	report, err := process.Probe(t.Context(), process.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Complete() {
+		t.Skip("executors are not confined here: ", report)
+	}
+	var log bytes.Buffer
+	config := process.Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Environment: []string{"ENGINE_TEST_NEEDS=" + path}}
+	m, err := newLoaderOf(t, config).Load(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantResult(t, m)
+	// One that dies is started again as it was.
+	for _, pid := range children(t) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	wantResult(t, m)
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "only in executors that reach all files") {
+		t.Errorf("logged %q", log.String())
+	}
+	config.Sandbox = process.SandboxRequire
+	if _, err := newLoaderOf(t, config).Load(t.Context(), request); engine.KindOf(err) != engine.KindUnavailable {
 		t.Errorf("got %v", err)
 	}
 }

@@ -50,6 +50,16 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 	m := &model{config: &l.config, request: request, gate: semaphore.NewWeighted(everybody), starting: make(chan struct{}, 1)}
 	m.file, _ = os.Stat(request.Path) // What is wrong with the file is the executor's to say.
 	c, loaded, err := start(ctx, m.config, request)
+	if l.withoutFiles(request, err) {
+		// Which files a driver of the future needs is not known here.
+		lax := l.config
+		lax.anyFile = true
+		var again error
+		if c, loaded, again = start(ctx, &lax, request); again == nil {
+			l.config.Logger.WarnContext(ctx, "a GPU works only in executors that reach all files", "model", request.Path, "device", request.Device.String(), "error", err)
+			m.config, err = &lax, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +68,12 @@ func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime
 	m.resident = c.residentBytes()
 	l.config.Logger.DebugContext(ctx, "an executor has started", "model", request.Path, "device", request.Device.String(), "pid", c.cmd.Process.Pid)
 	return m, nil
+}
+
+// withoutFiles tells whether a model that could not be loaded may be, by an executor that reaches all files.
+func (l *Loader) withoutFiles(request runtime.LoadRequest, err error) bool {
+	_, gpu := request.Device.GPU()
+	return gpu && l.config.Sandbox == SandboxAuto && engine.KindOf(err) == engine.KindUnavailable
 }
 
 // everybody is the weight of a call that runs alone.

@@ -65,6 +65,8 @@ type Config struct {
 
 	keepBytes int64 // keepBytes but in tests
 	said      *sync.Once
+	// anyFile says that executors may reach all files, because CUDA did not start otherwise.
+	anyFile bool
 	// told hears how an executor is confined; nil if the log does.
 	told func(sandbox.Report)
 }

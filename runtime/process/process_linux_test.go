@@ -62,6 +62,12 @@ func (l brittleLoader) Load(ctx context.Context, request runtime.LoadRequest) (r
 		}
 		select {}
 	}
+	if path := os.Getenv("ENGINE_TEST_NEEDS"); path != "" {
+		if _, err := os.ReadFile(path); err != nil {
+			return nil, engine.Errorf(engine.KindUnavailable, "use CUDA", request.Device.String(), "%w", err)
+		}
+		request.Device = runtime.Device{}
+	}
 	if os.Getenv("ENGINE_TEST_LOAD_EATS") != "" {
 		for {
 			eaten = append(eaten, bytes.Repeat([]byte{1}, 1<<20))

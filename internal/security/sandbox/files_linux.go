@@ -43,12 +43,15 @@ var (
 		"/proc", "/sys", "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
 	}
 	plainDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
-	gpuDevices   = []string{"/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu/*", "/dev/dxg"}
+	gpuDevices   = []string{"/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu/*", "/dev/dxg", "/proc/driver/nvidia"}
 )
 
 // limitFiles has Landlock keep the process, from execve on, from files that it does not need, from TCP, and from signalling or
 // inspecting processes outside. It needs no privileges, but no_new_privs.
 func limitFiles(p Policy) error {
+	if p.AnyFile {
+		return errors.New("they were not limited, as was asked for")
+	}
 	version, _, refused := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if refused != 0 {
 		return fmt.Errorf("the kernel has no Landlock (Linux 5.13 and later, if it is among the lsm= of its command line): %w", refused)
@@ -110,6 +113,9 @@ func (l landlock) allow(p Policy) error {
 			found, _ := filepath.Glob(pattern) // The patterns are good.
 			add(device, found...)
 		}
+		if err := l.ownProcess(); err != nil {
+			return err
+		}
 		// Where processes that share a GPU meet, and where CUDA shares memory.
 		add(readAll|change|unix.LANDLOCK_ACCESS_FS_TRUNCATE|unix.LANDLOCK_ACCESS_FS_MAKE_SOCK|unix.LANDLOCK_ACCESS_FS_MAKE_FIFO, "/tmp/nvidia-mps", "/dev/shm")
 	}
@@ -123,6 +129,10 @@ func (l landlock) beneath(path string, access uint64) error {
 		return nil //nolint:nilerr // See above; and what cannot be reached now cannot be reached later.
 	}
 	defer func() { _ = unix.Close(fd) }() // It names the file, and is not open.
+	return l.allowFile(path, fd, access)
+}
+
+func (l landlock) allowFile(path string, fd int, access uint64) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -135,6 +145,17 @@ func (l landlock) beneath(path string, access uint64) error {
 		return fmt.Errorf("landlock_add_rule %s: %w", path, refused)
 	}
 	return nil
+}
+
+// ownProcess lets the process write what /proc has of itself, without which CUDA does not start. Not in all of /proc, where root sets up
+// the machine. The folder stays open, so that it is not made anew, without the rule, when memory is short.
+func (l landlock) ownProcess() error {
+	const path = "/proc/self"
+	fd, err := unix.Open(path, unix.O_PATH, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return l.allowFile(path, fd, readAll|unix.LANDLOCK_ACCESS_FS_WRITE_FILE|unix.LANDLOCK_ACCESS_FS_TRUNCATE)
 }
 
 // mappedFiles are those that the program consists of, wherever its libraries are installed.

@@ -21,6 +21,8 @@ type Policy struct {
 	Write []string `json:"write,omitempty"`
 	// GPU lets the process use NVIDIA's devices, and the local sockets that CUDA makes.
 	GPU bool `json:"gpu,omitempty"`
+	// AnyFile leaves out the measure Files, for what does not work with it.
+	AnyFile bool `json:"any_file,omitempty"`
 }
 
 // The measures, in the order in which they are taken.

@@ -83,6 +83,21 @@ var attempts = map[string]func(path string) ([]string, error){
 	"read":  func(path string) ([]string, error) { _, err := os.ReadFile(path); return nil, err },
 	"list":  func(path string) ([]string, error) { _, err := os.ReadDir(path); return nil, err },
 	"write": func(path string) ([]string, error) { return only(os.WriteFile(path, nil, 0o600)) },
+	"name thread": func(string) ([]string, error) {
+		runtime.LockOSThread()
+		file, err := os.OpenFile(fmt.Sprintf("/proc/self/task/%d/comm", unix.Gettid()), os.O_RDWR|os.O_TRUNC, 0)
+		if err == nil {
+			_, err = file.WriteString("named")
+		}
+		return nil, err
+	},
+	"system": func(string) ([]string, error) {
+		text, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+		if err == nil {
+			err = os.WriteFile("/proc/sys/kernel/core_pattern", text, 0)
+		}
+		return nil, err
+	},
 	"library": func(string) ([]string, error) {
 		_, err := os.Open("/proc/self/exe")
 		return nil, err
@@ -211,6 +226,11 @@ func TestAttempts(t *testing.T) {
 		{"write", filepath.Join(folder, "new"), denied, sandbox.Files, confined},
 		{"write", filepath.Join(writable, "new"), "", sandbox.Files, confined},
 		{"inspect", "", denied, sandbox.Files, confined},
+		{"name thread", "", denied, sandbox.Files, confined},
+		{"name thread", "", "", sandbox.Files, sandbox.Policy{GPU: true}},
+		{"system", "", denied, sandbox.Files, confined},
+		{"system", "", denied, sandbox.Files, sandbox.Policy{GPU: true}},
+		{"read", "/etc/passwd", "", "", sandbox.Policy{AnyFile: true}},
 		{"execute", "", refused, sandbox.SystemCalls, confined},
 		{"start", "", refused, sandbox.SystemCalls, confined},
 		{"fork", "", refused, sandbox.SystemCalls, confined},
