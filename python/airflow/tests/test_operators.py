@@ -224,6 +224,41 @@ def test_orphan_goes_on_when_it_is_followed_again(cluster: Engine, client: engin
     asyncio.run(asyncio.wait_for(go_on(), 60))
 
 
+def test_progress_is_told_while_a_job_waits(cluster: Engine, client: engine.Client, job: Any):
+    handle = client.submit(never(job))
+    said: list[str] = []
+
+    def info(text: str, **_: Any) -> None:
+        said.append(text)
+        if text.startswith("PENDING: "):
+            handle.stop()
+
+    async def wait() -> str:
+        async with await EngineHook(address=cluster.address).get_async_conn() as aclient:
+            return (
+                await follow(
+                    aclient, handle.id, SimpleNamespace(debug=info, info=info, warning=info, error=info), Cursor(), progress_every=0.05
+                )
+            ).state
+
+    assert asyncio.run(asyncio.wait_for(wait(), 60)) == "STOPPED"
+    assert len([text for text in said if text.startswith("PENDING: ")]) == 1  # Once, as nothing has changed.
+    assert said[-1].startswith("job stopped")
+
+
+def test_sensor_does_not_keep_a_job_alive(cluster: Engine, client: engine.Client, job: Any):
+    handle = client.submit({**never(job), "orphan_ttl": "200ms"})
+    sensor = make(EngineJobSensor, cluster, job_id=handle.id, deferrable=True, poke_interval=0.05, timeout=60)
+    ti = TaskInstance("sensor")
+    try:
+        event = event_of(deferred(sensor, ti))
+    except AirflowFailException as error:
+        assert "nobody has followed it" in str(error)  # noqa: PT017 - it was stopped before the sensor could defer
+    else:
+        with pytest.raises(AirflowFailException, match="nobody has followed it"):
+            sensor.execute_complete({"ti": ti}, event)
+
+
 def test_head_that_is_away_is_waited_for_and_then_given_up(cluster: Engine):
     async def wait() -> None:
         hook = EngineHook(address="127.0.0.1:1")
