@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/f708428e/engine/internal/secret"
+	"github.com/f708428e/engine/internal/security/dumps"
 )
 
 // SecretsConfig is how a node deals with the secrets of jobs.
@@ -19,7 +20,7 @@ type SecretsConfig struct {
 // parse returns what a head or a worker makes of the configuration. The error is of kind engine.KindInvalidArgument.
 func (c SecretsConfig) parse() (allowed secret.Allowed, held func(), err error) {
 	if c.KeepFromDumps {
-		held = sync.OnceFunc(func() { secret.KeepFromDumps() })
+		held = sync.OnceFunc(func() { dumps.Prevent() })
 	}
 	allowed, err = secret.ParseAllowed(c.Allowed)
 	return allowed, held, err
