@@ -30,6 +30,7 @@ def reference(value: dict) -> engine.ObjectRef:
 
 def again(run: Run, task: str, *, to: str = "success") -> None:
     """Clear a task alone, and wait for its end."""
+    run.ended()  # The scheduler may be about to end the run, and would end it in spite of what is cleared now.
     before = run.instance(task)["try_number"]
     run.clear(task)
     until(lambda: run.instance(task)["try_number"] > before and run.state(task) in ("success", "failed"), f"{task} has run again")
