@@ -23,6 +23,7 @@ import (
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/internal/security/places"
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/operator"
@@ -524,6 +525,13 @@ func (n *Node) Abort(ctx context.Context) error {
 	return n.Stop(ctx)
 }
 
+// BreakConnections closes every connection of TLS that the node has, as the end of its certificate would. It is for tests.
+func (n *Node) BreakConnections() {
+	if n.links != nil {
+		n.links.identity.BreakConnections()
+	}
+}
+
 // Leads tells whether the node's head leads its cluster.
 func (n *Node) Leads() bool { return n.head != nil && n.head.Leads() }
 
@@ -533,6 +541,14 @@ func (n *Node) Dial(ctx context.Context) (*client.Client, error) {
 		return client.Dial(ctx, n.address)
 	}
 	return client.Dial(ctx, n.address, client.WithTLS(n.links.identity))
+}
+
+// DialOptions are those of connections to the Flight services of the cluster, for programs in the process of a node.
+func (n *Node) DialOptions() []grpc.DialOption {
+	if n.links == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithTransportCredentials(n.links.identity.ClientCredentials(pki.RoleWorker, pki.RoleHead))}
 }
 
 // CheckAddress refuses the "host:port" of a head that is not on loopback, or a list with one, before anything is sent there. A name that

@@ -91,7 +91,7 @@ func (c *Core) Explain(now time.Time, w scheduler.Waiting) {
 	if w.Infeasible {
 		c.unblock(k) // What is given back is of no use to it: it holds nobody up.
 		k.reason = w.Reason
-		if !k.waitForNodes && (c.config.Term <= 1 || !now.Before(c.settled)) {
+		if !k.waitForNodes && !c.awaitsNode() && (c.config.Term <= 1 || !now.Before(c.settled)) {
 			err := engine.Errorf(engine.KindInvalidArgument, "schedule task", "", "%s", w.Reason).
 				WithHint("ask for less, or set WaitForNodes to wait for a node that has it")
 			c.failWaiting(now, k, err)
@@ -103,6 +103,17 @@ func (c *Core) Explain(now time.Time, w scheduler.Waiting) {
 		k.blocked = true
 		c.blocked++
 	}
+}
+
+// awaitsNode tells whether a node may be back at any moment: its stream has ended, and its lease has not. What only it can do is not
+// impossible yet.
+func (c *Core) awaitsNode() bool {
+	for _, n := range c.nodes {
+		if !n.connected && !n.gone {
+			return true
+		}
+	}
+	return false
 }
 
 // failWaiting fails all tasks of a class that wait for a node.

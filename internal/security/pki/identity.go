@@ -181,6 +181,9 @@ func (i *Identity) Revoke(serials []string) {
 	})
 }
 
+// BreakConnections closes the connections whose other end has shown a certificate. Others can be made. It is for tests.
+func (i *Identity) BreakConnections() { i.conns.closeIf(func(Peer) bool { return true }) }
+
 // Close closes the connections. What is handshaken later is closed at once.
 func (i *Identity) Close() { i.conns.end() }
 
