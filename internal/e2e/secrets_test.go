@@ -290,6 +290,9 @@ func TestSecretsStaySecret(t *testing.T) {
 	if o := p.says("job", "wait", "middle", "--address", head.Address); o.code != 1 || !strings.Contains(o.stdout+o.stderr, "password authentication failed") {
 		t.Errorf("resumed with a wrong password: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
+	// A server that repeats the password: what leaves the worker is free of it.
+	p.postgres.Exec(t, p.database, "CREATE TABLE told (x text); INSERT INTO told VALUES ('"+canaryPassword+"'); ALTER TABLE told OWNER TO "+guardedUser)
+	fails("***", job("told.yaml", "source: {postgres: {url: %q, password: \"${secret:pg}\", query: \"select x::int as x from told\"}}\nsink: {csv: {path: told}}\n", p.url()), "--secret", "pg=file:"+p.secret("pg"))
 	// Mistakes of whoever writes the job file, or the command.
 	for says, args := range map[string][]string{
 		`"pg" does not come with the job (did you mean "pgs"?)`: {"submit", p.path("out.yaml"), "--secret", "pgs=file:" + p.secret("pg")},

@@ -85,3 +85,36 @@ def test_a_pipeline_names_secrets():
     assert spec.source.s3.secret_access_key == "${secret:in}"
     assert spec.sink.postgres.password == "${secret:pg}"
     assert _jobfile.parse("-", pipeline.to_yaml(), ".").sink == spec.sink
+
+
+def reaching(numbers, tmp_path, password="${secret:pg}"):
+    """A job whose sink is behind a password, on a server that is not there; and one that is accepted, and fails for want of a bucket."""
+    source = {"csv": {"paths": [str(numbers), "s3://bucket/none.csv?endpoint=http://127.0.0.1:1&region=us-east-1&attempts=1"]}}
+    return {
+        "source": {**source, "s3": {"access_key_id": "AKIA", "secret_access_key": password}},
+        "sink": {"csv": {"path": str(tmp_path / "o")}},
+    }
+
+
+def test_the_head_shows_no_secret(client, numbers, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRETS_TEST", "canary-of-the-environment")
+    handle = client.submit(reaching(numbers, tmp_path), secrets={"pg": "canary-of-python", "more": "unused"})
+    result = handle.wait(timeout=60)
+    assert result.state == "FAILED"
+    handle.resume(secrets={"pg": b"canary-resumed"})
+    assert handle.wait(timeout=60).state == "FAILED"
+    status = handle.status()
+    assert status.spec["source"]["s3"]["secret_access_key"] == "${secret:pg}"
+    text = repr((result, status, list(handle.logs())))
+    assert "canary" not in text
+    again = client.submit(reaching(numbers, tmp_path, "${secret:env:SECRETS_TEST}"))
+    assert again.wait(timeout=60).state == "FAILED"
+    assert "canary" not in repr((again.status(), list(again.logs())))
+    for one in (handle, again):
+        one.forget()
+
+
+def test_a_secret_that_the_head_lacks(client, numbers, tmp_path):
+    spec = _jobfile.from_dict(reaching(numbers, tmp_path))
+    with pytest.raises(engine.InvalidArgumentError, match=r'source.s3.secret_access_key: the secret "pg" is not given'):
+        client.submit(spec)
