@@ -50,6 +50,7 @@ SECTION = "engine"
 _MARK = "__engine_table__"
 _VERSION = 1
 _CONTAINERS = (dict, list, tuple)
+_TABLES = {"pyarrow": ("Table", "RecordBatch"), "pandas": ("DataFrame",), "polars": ("DataFrame",)}
 _WAIT_FOR_ROOM = 300.0  # Seconds; a store that is full makes room as others let go of what they read.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -296,12 +297,13 @@ def _client(settings: Settings) -> Iterator[engine.Client]:
 
 
 def _library(value: Any) -> str | None:
-    """Return whose table a value is, or None if it is none. It imports none of the libraries."""
-    for cls in type(value).__mro__:
-        library = cls.__module__.partition(".")[0]
-        if (library, cls.__name__) in {("pyarrow", "Table"), ("pyarrow", "RecordBatch"), ("pandas", "DataFrame"), ("polars", "DataFrame")}:
-            return library
-    return None
+    """Return whose table a value is, or None if it is none. It imports none of the libraries.
+
+    A subclass is none: it would not come back as what it was.
+    """
+    cls = type(value)
+    library = cls.__module__.partition(".")[0]
+    return library if cls.__name__ in _TABLES.get(library, ()) else None
 
 
 def _has_tables(value: Any) -> bool:

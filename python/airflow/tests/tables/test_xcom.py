@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import decimal
 import json
 import os
 import random
@@ -76,17 +77,13 @@ def test_there_and_back(folder, library):
         assert reader.read_all().num_rows == kept.rows
 
 
-def test_within_containers_and_subclasses(folder):
-    class Frame(pandas.DataFrame):
-        pass
-
+def test_within_containers(folder):
     table = TABLES["pyarrow"]
     value = {"a": [table, 1], "b": (table, {"c": table}), "d": "text"}
     found = EngineXComBackend.deserialize_value(stored(value))
     assert same(found["a"][0], table)
     assert same(found["b"][1]["c"], table)
     assert (found["a"][1], found["d"], type(found["b"])) == (1, "text", tuple)
-    assert EngineXComBackend.deserialize_value(stored(Frame({"n": [1]}))).equals(pandas.DataFrame({"n": [1]}))
     assert same(EngineXComBackend.deserialize_value(stored(table.to_batches()[0])), table)
 
 
@@ -97,6 +94,43 @@ def test_everything_else_is_the_standard_backends(monkeypatch):
         assert row.value == BaseXCom.serialize_value(value)
         assert EngineXComBackend.deserialize_value(row) == value
         EngineXComBackend.purge(row)
+
+    class Frame(pandas.DataFrame):
+        """It would come back as another type."""
+
+    with pytest.raises(TypeError, match="Frame"):
+        stored(Frame({"n": [1]}))
+
+
+def test_all_types_come_back(folder):
+    many = polars.DataFrame(
+        {
+            "enum": polars.Series(["b", "a", None], dtype=polars.Enum(["a", "b"])),
+            "categorical": polars.Series(["x", "y", None], dtype=polars.Categorical),
+            "array": polars.Series([[1, 2], [3, 4], None], dtype=polars.Array(polars.Int16, 2)),
+            "struct": [{"p": 1, "q": ["r"]}, {"p": None, "q": []}, None],
+            "binary": [b"\0", b"", None],
+            "duration": [datetime.timedelta(milliseconds=5), None, None],
+            "zoned": polars.Series([datetime.datetime(2026, 11, 27), None, None]).dt.replace_time_zone("Europe/Berlin"),
+            "decimal": polars.Series([decimal.Decimal("1.25"), None, None], dtype=polars.Decimal(10, 2)),
+            "bool": [True, False, None],
+            "small": polars.Series([1, 2, None], dtype=polars.UInt8),
+            "float": polars.Series([1.5, float("nan"), None], dtype=polars.Float32),
+            "null": [None, None, None],
+        }
+    )
+    assert same(EngineXComBackend.deserialize_value(stored(many)), many)
+    assert EngineXComBackend.deserialize_value(stored(many)).schema == many.schema
+    frame = pandas.DataFrame(
+        {1: [1, 2], ("a", 2): ["x", None]}, index=pandas.MultiIndex.from_tuples([("k", 1), ("l", 2)], names=["m", "n"])
+    )
+    pandas.testing.assert_frame_equal(EngineXComBackend.deserialize_value(stored(frame.iloc[:, :1])), frame.iloc[:, :1])
+    times = pandas.DataFrame(
+        {"t": pandas.date_range("2026-11-27", periods=2, tz="Europe/Berlin"), "i": pandas.array([1, None], dtype="Int64")}
+    )
+    pandas.testing.assert_frame_equal(EngineXComBackend.deserialize_value(stored(times)), times)
+    for empty in (pandas.DataFrame(), polars.DataFrame(), pa.table({}), many.clear()):
+        assert same(EngineXComBackend.deserialize_value(stored(empty)), empty)
 
 
 def test_zero_copy_on_one_machine_and_flight_from_another(folder, monkeypatch):
