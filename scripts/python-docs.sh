@@ -14,7 +14,7 @@ venv=.tools/python/docs-$version
 
 stamp=$venv/.installed-$(cat python/*/pyproject.toml python/requirements-docs.txt python/airflow/constraints.txt | sha256sum | cut -c1-16)
 if ! [ -f "$stamp" ]; then
-  "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || { echo "missing: Python 3.10 or newer with venv and pip ($python)" >&2; exit 1; }
+  "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or newer with venv and pip ($python)" >&2; exit 1; }
   "$python" -m venv --clear "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r python/requirements-docs.txt -c python/airflow/constraints.txt -e 'python/engine[progress,pandas,polars]' -e python/airflow
   touch "$stamp"
