@@ -87,9 +87,11 @@ func (m *module) enter(dir string) error {
 	case base[0] == '.' || base[0] == '_' || base == "testdata" || base == "vendor" || base == "node_modules":
 		return fs.SkipDir
 	}
-	// Another module.
-	if _, err := fs.Stat(m.fsys, path.Join(dir, "go.mod")); err == nil {
-		return fs.SkipDir
+	// Another module, or a virtual environment of Python.
+	for _, mark := range []string{"go.mod", "pyvenv.cfg"} {
+		if _, err := fs.Stat(m.fsys, path.Join(dir, mark)); err == nil {
+			return fs.SkipDir
+		}
 	}
 	return nil
 }

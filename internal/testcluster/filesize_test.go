@@ -152,6 +152,30 @@ func TestFileSizeGathersSmallFiles(t *testing.T) {
 	if tasks := rolledSizes(t, out, files); len(tasks) < 3 || len(tasks) > 6 || len(files) > 2*len(tasks) {
 		t.Errorf("%d tasks wrote %v", len(tasks), files)
 	}
+	// Another job takes the place of these files, which it knows to be a job's.
+	again := convert(csvSource(inputs...), sized(sinkOf("csv", out, "", 0), "10KB"))
+	again.Sink.GetCsv().Mode = "overwrite"
+	job := submit(t, c, again)
+	wait(t, job, engine.JobSucceeded)
+	for _, name := range filesIn(t, out) {
+		if folder.JobOf(name) != job.ID() {
+			t.Errorf("%s is there", name)
+		}
+	}
+	// And one that fails leaves nothing that cannot be discarded.
+	failing := convert(csvSource(inputs...), sized(sinkOf("csv", out+"-2", "", 0), "2KB"))
+	failing.Steps = []*enginev1.Step{withStep(map[string]string{"bad": "1 // (id - 3999)"})}
+	job = submit(t, c, failing)
+	wait(t, job, engine.JobFailed)
+	if files := filesIn(t, out+"-2"); len(files) == 0 {
+		t.Error("no task was done")
+	}
+	if _, err := job.Forget(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if files := filesIn(t, out+"-2"); len(files) > 0 {
+		t.Errorf("%v stay", files)
+	}
 }
 
 // TestFileSizeErrors refuses what is no size, and what does not go together.
