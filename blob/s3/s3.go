@@ -19,6 +19,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -38,6 +39,8 @@ type Bucket struct {
 	checksums bool
 	client    *sdk.Client
 	http      *http.Client
+	// buffers are whole parts of writers that have ended, as *[]byte.
+	buffers sync.Pool
 	// answered says that the bucket exists: a request to it has succeeded.
 	answered atomic.Bool
 }

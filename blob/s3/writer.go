@@ -86,10 +86,57 @@ func (w *writer) Write(p []byte) (written int, err error) {
 			}
 		}
 		n := min(len(p), w.partBytes()-len(w.buffer))
+		w.reserve(n)
 		w.buffer = append(w.buffer, p[:n]...)
 		p, written = p[n:], written+n
 	}
 	return written, nil
+}
+
+const (
+	// leastBufferBytes is the size of a writer's first buffer, wholeFromBytes that from which it takes one for a whole part: a task may have
+	// a thousand files, most of them small, and a buffer that grows by and by is copied by and by.
+	leastBufferBytes = 32 << 10
+	wholeFromBytes   = 2 << 20
+)
+
+// reserve makes room for n bytes more, which fit into the part.
+func (w *writer) reserve(n int) {
+	need := len(w.buffer) + n
+	if need <= cap(w.buffer) {
+		return
+	}
+	size := max(need, 2*cap(w.buffer), leastBufferBytes)
+	whole := w.partBytes()
+	var larger []byte
+	if size <= wholeFromBytes {
+		larger = make([]byte, 0, min(size, whole))
+	} else if pooled, ok := w.bucket.buffers.Get().(*[]byte); ok && cap(*pooled) >= whole {
+		larger = (*pooled)[:0]
+	} else {
+		larger = make([]byte, 0, whole)
+	}
+	w.buffer = append(larger, w.buffer...)
+}
+
+// recycle gives buffers to other writers. No request uses them any more.
+func (w *writer) recycle() {
+	give := func(b []byte) {
+		if int64(cap(b)) == w.bucket.options.PartBytes {
+			b = b[:0]
+			w.bucket.buffers.Put(&b)
+		}
+	}
+	give(w.buffer)
+	w.buffer = nil
+	for {
+		select {
+		case b := <-w.free:
+			give(b)
+		default:
+			return
+		}
+	}
 }
 
 // flush sends the buffer on its way.
@@ -125,7 +172,7 @@ func (w *writer) flush() (err error) {
 	select {
 	case w.buffer = <-w.free:
 	default:
-		w.buffer = make([]byte, 0, w.partBytes())
+		w.buffer = nil
 	}
 	return nil
 }
@@ -169,7 +216,7 @@ func (w *writer) finish() error {
 func (w *writer) end(err error) {
 	w.cancel(err)
 	w.ended = err == nil
-	w.buffer = nil
+	w.recycle()
 	if w.ended {
 		w.stop(nil)
 	}
@@ -183,7 +230,7 @@ func (w *writer) Abort(ctx context.Context) error {
 	w.ended = true
 	w.stop(nil)
 	w.parts.Wait()
-	w.buffer = nil
+	w.recycle()
 	if w.upload == nil {
 		return nil
 	}
