@@ -52,13 +52,16 @@ def test_success(airflow: Airflow, cluster: Engine, numbers: Path, tmp_path: Pat
     assert "1000" in page
     assert f"its page is {link}" in run.text()
     events = airflow.api("GET", f"/assets/events?source_dag_id=sync&source_run_id={urllib.request.quote(run.id, safe='')}")
-    assert events["total_entries"] == 0  # What a template names is no asset before it is rendered.
+    (event,) = events["asset_events"]
+    assert event["uri"] == f"file://{tmp_path / 'out'}"
+    assert event["extra"]["engine_job"] == job.job_id
     # A task that ended is cleared: a new generation has a new job, which replaces the output.
+    tries = run.instance()["try_number"]
     run.clear()
     until(lambda: len(cluster.jobs(run.id)) == 2, "clearing makes a new job")
     run.wait("success")
     ids = [one.submission_id for one in cluster.jobs(run.id)]
-    assert ids == [job.submission_id, job.submission_id.removesuffix("0") + "1"]
+    assert ids == [job.submission_id, job.submission_id.removesuffix("0") + str(tries)]
     assert rows(tmp_path / "out") == 1000
 
 
@@ -132,7 +135,7 @@ def test_mark_failed_and_clear_while_deferred(airflow: Airflow, cluster: Engine,
     took = time.monotonic() - began
     assert took < 10, f"the job went on for {took:.1f} s"
     cleared.clear()
-    (new,) = until(lambda: [j for j in cluster.jobs(cleared.id) if j.submission_id.endswith("@1")], "a new generation begins")
+    (new,) = until(lambda: [j for j in cluster.jobs(cleared.id) if not j.submission_id.endswith("@0")], "a new generation begins")
     assert new.state == "PENDING"
     assert len(cluster.jobs(cleared.id)) == 1  # The job before was stopped, and as it had not succeeded it is forgotten.
     until(lambda: cleared.state() == "deferred" and job_lines(cleared), "the trigger follows the new job")

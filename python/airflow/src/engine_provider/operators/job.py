@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import Asset, AssetAlias, BaseOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from airflow.sdk.lineage import get_hook_lineage_collector
 from engine import errors, jobs
@@ -65,6 +65,7 @@ class EngineSubmitJobOperator(BaseOperator):
         gpu: devices of one task.
         memory: memory of one task, a size such as "2GiB".
         lineage: whether the task's inlets and outlets get the job's inputs and outputs, as far as they are known when the DAG is read.
+            Those that are templates are known when the task runs: an `AssetAlias` among the outlets stands for them.
         deferrable: whether the triggerer follows the job, so that waiting takes no worker's slot. Default: Airflow's default_deferrable.
         progress_every: seconds between two lines that tell of progress; 0 means none.
         patience: seconds for which a head that is away is waited for before the try fails.
@@ -278,6 +279,25 @@ class EngineSubmitJobOperator(BaseOperator):
             for asset in outputs:
                 collector.add_output_asset(context=self._hook(), uri=asset.uri)
 
+    def _tell_of_assets(self, context: Context, result: jobs.JobResult) -> None:
+        """Say in the events of the task's outlets which job made them; aliases among them stand for what it has written."""
+        events: Any = context.get("outlet_events")
+        outlets = [outlet for outlet in self.outlets if isinstance(outlet, (Asset, AssetAlias))]
+        if not self.lineage or not outlets or events is None:
+            return
+        extra = {"engine_job": result.job_id, "rows_written": result.rows_written}
+        aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
+        written: list[Asset] = []
+        if aliases:
+            with contextlib.suppress(errors.EngineError), self._hook().get_conn() as client:
+                written = lineage.assets_of(client.job(result.job_id).status().spec)[1]
+        for alias in aliases:
+            for asset in written:
+                events[alias].add(asset, extra=extra)
+        for outlet in outlets:
+            if isinstance(outlet, Asset):
+                events[outlet].extra.update(extra)
+
     def _defer(self, context: Context, cursor: Cursor) -> NoReturn:
         start = context["ti"].start_date
         deadline = None
@@ -313,6 +333,7 @@ class EngineSubmitJobOperator(BaseOperator):
         filtered = f", {result.rows_filtered:,} filtered" if result.rows_filtered else ""
         counted = f"{result.rows_read:,} rows read, {result.rows_written:,} written{rejected}{filtered}"
         self.log.info(f"job {result.job_id} succeeded: {counted}, {result.seconds:.1f} s")
+        self._tell_of_assets(context, result)
         told = context["ti"].xcom_pull(key="engine_job", map_indexes=context["ti"].map_index, task_ids=context["ti"].task_id) or {}
         counts = to_dict(result)
         counts.pop("error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import engine
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, AssetAlias, task
 
 from engine_provider.operators import (
     EngineScaleClusterOperator,
@@ -32,7 +32,7 @@ COMMON = {
 }
 
 with DAG("sync", schedule=None):
-    EngineSubmitJobOperator(task_id="run", deferrable=False, retries=2, **COMMON)
+    EngineSubmitJobOperator(task_id="run", deferrable=False, retries=2, outlets=[AssetAlias("live")], **COMMON)
 
 with DAG("once", schedule=None):
     EngineSubmitJobOperator(task_id="run", deferrable=False, **COMMON)
