@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/transfer"
 )
@@ -112,7 +114,63 @@ func flightRole(ctx context.Context, _ []string) error {
 	})
 	server := grpc.NewServer(transfer.ServerOptions(store.Usage().CapacityBytes)...)
 	transfer.Register(server, service)
-	return errors.Join(serveUntilInputEnds(server, listener), store.Close(ctx))
+	secured, err := serveTLS(ctx, service, store.Usage().CapacityBytes)
+	if err != nil {
+		return err
+	}
+	err = serveUntilInputEnds(server, listener)
+	secured.Stop()
+	return errors.Join(err, store.Close(ctx))
+}
+
+// serveTLS serves the same over TLS, as a worker does, and tells its address and the authority by which the parent makes a certificate.
+func serveTLS(ctx context.Context, service *transfer.Service, capacityBytes int64) (*grpc.Server, error) {
+	authority, err := pki.NewAuthority(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	identity, err := authority.Head(pki.Request{Name: "server"}, pki.Options{})
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listenAndTell(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := authority.PEM()
+	if err != nil {
+		return nil, err
+	}
+	fmt.Println(hex.EncodeToString(text))
+	server := grpc.NewServer(append(transfer.ServerOptions(capacityBytes), grpc.Creds(pki.ServerCredentials(false)))...)
+	transfer.Register(server, service)
+	listener = identity.Listen(listener, pki.Accept{Link: "flight", Roles: []string{pki.RoleHead}, Protocols: []string{pki.ProtocolGRPC}})
+	go func() { // lifecycle: ends with Stop.
+		if err := server.Serve(listener); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return server, nil
+}
+
+// dialTLS makes connections as a node whose authority has that text does.
+func dialTLS(text string) (func(address string) (grpc.ClientConnInterface, io.Closer, error), error) {
+	decoded, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := pki.ParseAuthority(decoded)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := authority.Head(pki.Request{Name: "target"}, pki.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return func(address string) (grpc.ClientConnInterface, io.Closer, error) {
+		conn, err := grpc.NewClient(address, append(transfer.DialOptions(), grpc.WithTransportCredentials(identity.ClientCredentials(pki.RoleHead)))...)
+		return conn, conn, err
+	}, nil
 }
 
 // served is a child that serves.
@@ -155,7 +213,7 @@ func benchFlight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ours, err := serve(ctx, "flight", 2)
+	ours, err := serve(ctx, "flight", 4)
 	if err != nil {
 		return err
 	}
@@ -171,6 +229,16 @@ func benchFlight(ctx context.Context) error {
 		Store: target, Self: "target",
 		Locate: func(context.Context, engine.ObjectID) ([]transfer.Holder, error) {
 			return []transfer.Holder{{Node: "server", Address: ours.lines[0]}}, nil
+		},
+	})
+	dial, err := dialTLS(ours.lines[3])
+	if err != nil {
+		return err
+	}
+	secured := transfer.NewPuller(transfer.PullerConfig{
+		Store: target, Self: "target", Dial: dial,
+		Locate: func(context.Context, engine.ObjectID) ([]transfer.Holder, error) {
+			return []transfer.Holder{{Node: "server", Address: ours.lines[2]}}, nil
 		},
 	})
 	t := timings{}
@@ -194,6 +262,12 @@ func benchFlight(ctx context.Context) error {
 		}
 		t.add("pull", began)
 		target.Delete(id)
+		began = time.Now()
+		if err := secured.Pull(ctx, id); err != nil {
+			return fmt.Errorf("over TLS: %w", err)
+		}
+		t.add("pull over TLS", began)
+		target.Delete(id)
 	}
 	control := time.Hour
 	for _, size := range plainBatches {
@@ -203,7 +277,8 @@ func benchFlight(ctx context.Context) error {
 	line("1 GB over Flight, a plain client of our service", "%s, plain Flight at its best %s: %.2f x (goal 0.8)",
 		speed(t.median("service")), speed(control), float64(control)/float64(t.median("service")))
 	line("1 GB from store to store, verified", "%s: %.2f x plain Flight", speed(t.median("pull")), float64(control)/float64(t.median("pull")))
-	return errors.Join(puller.Close(ctx), target.Close(ctx), plain.stop(), ours.stop())
+	line("1 GB from store to store, over TLS", "%s: %.2f x without (goal 0.85)", speed(t.median("pull over TLS")), float64(t.median("pull"))/float64(t.median("pull over TLS")))
+	return errors.Join(puller.Close(ctx), secured.Close(ctx), target.Close(ctx), plain.stop(), ours.stop())
 }
 
 // plainGet reads a table with the library's client and drops it.

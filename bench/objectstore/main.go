@@ -4,7 +4,7 @@
 //	get     an object of 100 MB from another process, and the bytes of it that were copied
 //	idle    the proportional set size of an idle worker with an empty store
 //	small   objects of 1 KiB put and got through the client, pipelined and one at a time
-//	flight  1 GB over Flight on loopback against a plain DoGet of the same library
+//	flight  1 GB over Flight on loopback against a plain DoGet of the same library, and over TLS against without
 //	spill   a data set twice the store's size through spill and restore, against plain files on the same disk
 //
 // The arguments choose cases; without any, all run. It runs bin/engine, which ENGINE replaces; RUNS is the number of rounds (15).
