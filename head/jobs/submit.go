@@ -56,7 +56,7 @@ func (m *Manager) Submit(ctx context.Context, submission Submission) (id engine.
 		}
 		if id != "" && id != submission.ID {
 			m.heard(id)
-			return id, true, m.checkAttached(ctx, id, submission.SubmissionID)
+			return id, true, m.checkAttached(ctx, id, submission)
 		}
 		if id != "" {
 			return id, false, nil
@@ -206,20 +206,23 @@ func differs(known *state.Job, submission Submission) error {
 }
 
 // checkAttached refuses to hand out a job that has ended for a submission whose inputs or models are not those of the job.
-func (m *Manager) checkAttached(ctx context.Context, id engine.JobID, submissionID string) error {
+func (m *Manager) checkAttached(ctx context.Context, id engine.JobID, submission Submission) (err error) {
 	job := m.job(id)
 	if job == nil || job.Ended == nil || job.Plan == nil {
 		return nil
 	}
-	secrets, err := m.secretsOf(job)
+	// A job that has succeeded has its secrets no more.
+	values, err := m.replaceSecrets(job, submission.Secrets)
 	if err != nil {
 		return err
 	}
+	secrets := secret.NewSet(values, m.config.AllowedSecrets)
+	defer func() { err = secrets.RedactError(err) }()
 	_, lines, err := m.differences(ctx, job, secrets)
 	if err != nil {
 		return err
 	}
-	if err := jobplan.Changed("submit job", submissionID, "this submission id belongs to job "+string(id)+", and what that worked on has changed since:", lines); err != nil {
+	if err := jobplan.Changed("submit job", submission.SubmissionID, "this submission id belongs to job "+string(id)+", and what that worked on has changed since:", lines); err != nil {
 		return err.WithHint("use another submission id")
 	}
 	return nil

@@ -269,7 +269,9 @@ func TestSecretsStaySecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	succeeds(job("back.yaml", "source: {csv: {paths: [%q]}, s3: %s}\nsink: {parquet: {path: back}}\non_bad_row: {action: dead_letter, path: %q, s3: %s}\n",
-		p.key("bad.csv"), s3("s3"), p.key("rejects"), s3("s3")))
+		p.key("bad.csv"), s3("s3"), p.key("rejects"), s3("s3")), "--submission-id", "back")
+	// It has succeeded, and its secrets are gone; whether its inputs have changed is looked at with those of this submission.
+	succeeds(p.path("back.yaml"), "--submission-id", "back")
 	succeeds(job("fitted.yaml", "source: {csv: {paths: [%q]}, s3: %s}\nsteps: [{scale: {columns: [{name: alcohol}]}}]\nsink: {parquet: {path: fitted}}\n", p.key("wine/"), s3("s3")))
 
 	// Wrong ones, refused before the job is accepted.
