@@ -102,7 +102,7 @@ func newObjects(conn grpc.ClientConnInterface) *objects {
 // openNear connects to a store of this machine; what is put there belongs to the session.
 func (o *objects) openNear(ctx context.Context, socket string) (nearStore, error) {
 	store, err := local.Dial(ctx, socket, local.Options{
-		Client: o.session.client, Session: o.session.id(), Domain: objectstore.DefaultDomain,
+		Client: o.session.client, Session: o.session.id(),
 	})
 	if err != nil {
 		return nil, err

@@ -257,7 +257,8 @@ func TestDomainsHoldOnEveryNode(t *testing.T) {
 	first, second := cluster.Worker(0), cluster.Worker(1)
 	session, _ := b.openSession()
 	here := b.dialIn("red", first, session)
-	red, others := b.dialIn("red", second, session), b.dial(second, session)
+	red, others := b.dialIn("red", second, session), b.dialIn(objectstore.DefaultDomain, second, session)
+	owner := b.dial(second, session) // It is of the store's user, and has bound itself to no domain.
 	pulled, restored := b.put(here, 1, manyRows), b.put(here, 2, manyRows)
 	_, err := b.head.CheckpointObject(b.ctx, &enginev1.CheckpointObjectRequest{ObjectId: restored[:], Folder: t.TempDir()})
 	must(t, err)
@@ -271,6 +272,9 @@ func TestDomainsHoldOnEveryNode(t *testing.T) {
 		}
 		_, _, err := others.Get(b.ctx, id, local.GetOptions{Fetch: true})
 		wantKind(t, err, engine.KindPermission, "red", objectstore.DefaultDomain)
+		table, _, err := owner.Get(b.ctx, id, local.GetOptions{Fetch: true})
+		must(t, err)
+		table.Release()
 	}
 }
 

@@ -31,8 +31,10 @@ const (
 // Calls honour their context; one without a deadline has Options.Timeout. When the connection is gone, calls fail with
 // engine.KindUnavailable and Done is closed; tables that were got before stay readable.
 type Client struct {
-	stream   *fdstream.Stream
-	options  Options
+	stream  *fdstream.Stream
+	options Options
+	// named is the domain that the client says; options has the default in its place.
+	named    string
 	executor bool
 	node     engine.NodeID
 	cluster  string
@@ -119,11 +121,12 @@ func newClient(ctx context.Context, conn *net.UnixConn, options Options, executo
 	if options.Timeout <= 0 {
 		options.Timeout = defaultTimeout
 	}
-	if options.Domain == "" {
+	named := options.Domain
+	if named == "" {
 		options.Domain = objectstore.DefaultDomain
 	}
 	c := &Client{
-		stream: fdstream.New(conn, maxMessageBytes), options: options, executor: executor, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		stream: fdstream.New(conn, maxMessageBytes), options: options, named: named, executor: executor, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		calls: map[uint64]*call{}, arenas: arenas{mapped: map[arenaKey]*arena{}},
 	}
 	c.late = time.AfterFunc(time.Hour, c.failLate)
@@ -150,7 +153,7 @@ func (c *Client) greet(ctx context.Context) error {
 		}
 	}
 	err := c.stream.Send(&enginev1.StoreHello{
-		ProtocolVersion: protocolVersion, Client: rpc.Text(c.options.Client), SessionId: rpc.Text(c.options.Session), Domain: rpc.Text(c.options.Domain),
+		ProtocolVersion: protocolVersion, Client: rpc.Text(c.options.Client), SessionId: rpc.Text(c.options.Session), Domain: rpc.Text(c.named),
 	})
 	var message []byte
 	if err == nil {

@@ -156,7 +156,7 @@ func (c *conn) admit(message []byte, full bool) error {
 		return engine.Errorf(engine.KindUnauthenticated, op, "", "the system does not say who connects: %w", err)
 	}
 	peer.Client, peer.Session, peer.Domain = hello.GetClient(), hello.GetSessionId(), hello.GetDomain()
-	if peer.Domain == "" {
+	if peer.AnyDomain = peer.Domain == ""; peer.AnyDomain {
 		peer.Domain = objectstore.DefaultDomain
 	}
 	if full {

@@ -43,6 +43,8 @@ type Peer struct {
 	PID      int32
 	// Client, Session, and Domain are what it says of itself; Domain is never empty.
 	Client, Session, Domain string
+	// AnyDomain says that it has named no domain: what it may read is a matter of its user alone.
+	AnyDomain bool
 }
 
 // Options is what a client says of itself.
@@ -51,7 +53,8 @@ type Options struct {
 	Client string
 	// Session owns what is put. Empty for a client that only reads; its puts are refused.
 	Session string
-	// Domain is the security domain that objects are put into. Empty means objectstore.DefaultDomain.
+	// Domain is the security domain that objects are put into, and the only one that they are read from. Empty means that they are put into
+	// objectstore.DefaultDomain, and that the server decides which may be read.
 	Domain string
 	// Timeout bounds calls whose context has no deadline. Zero means 30 s.
 	Timeout time.Duration

@@ -27,8 +27,8 @@ import (
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/rpc"
 	"github.com/f708428e/engine/internal/security/access"
-	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/internal/security/audit"
+	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/local"
 	"github.com/f708428e/engine/objectstore/spill"
@@ -229,7 +229,7 @@ func (o *Objects) listen(ctx context.Context) error {
 		path := filepath.Join(o.config.DataDir, "sockets", name+".sock")
 		server, err := local.Listen(context.WithoutCancel(ctx), local.ServerConfig{
 			Store: o.store, Path: path, Node: o.config.Node, Cluster: o.Cluster, Fetch: o.Fetch, WaitElsewhere: o.waitElsewhere,
-			Delete: o.deleteEverywhere, MayRead: anyDomain, Logger: o.config.Logger,
+			Delete: o.deleteEverywhere, MayRead: mayRead, Logger: o.config.Logger,
 		})
 		switch kind := engine.KindOf(err); {
 		case err == nil:
@@ -265,8 +265,14 @@ func (o *Objects) serveFlight() {
 // home is the security domain of what a caller of the Flight service puts without naming one.
 func home(ctx context.Context) string { return access.Of(ctx).Home() }
 
-// anyDomain lets the clients of the socket read every object: they are processes of the user whose store it is, or of root.
-func anyDomain(local.Peer, string) error { return nil }
+// mayRead lets the clients of the socket read every object, unless they have bound themselves to a domain: they are processes of the user
+// whose store it is, or of root.
+func mayRead(peer local.Peer, domain string) error {
+	if peer.AnyDomain || peer.Domain == domain {
+		return nil
+	}
+	return engine.Errorf(engine.KindPermission, "read object", "", "the object belongs to domain %q, and this client to %q", domain, peer.Domain)
+}
 
 // Store is the worker's store. It lives until Stop.
 func (o *Objects) Store() *objectstore.Store { return o.store }
