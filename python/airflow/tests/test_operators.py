@@ -152,6 +152,30 @@ def test_changed_job_under_the_same_generation_is_refused(cluster: Engine, clien
     client.job(first.job_id).stop()
 
 
+def test_success_is_taken_although_the_inputs_have_changed(cluster: Engine, job: Any, request: Any, numbers: Path):
+    job = {**job, "labels": {"odd": "$${env:X}"}}
+    first = execute(submit(cluster, job), TaskInstance(request.node.name))
+    numbers.write_text("a,b\n1,2\n")
+    again = execute(submit(cluster, job, retries=1), TaskInstance(request.node.name, try_number=2, max_tries=1))
+    assert (again["job_id"], again["rows_written"]) == (first["job_id"], 1000)
+    with pytest.raises(AirflowFailException, match=r"\[conflict\]"):
+        execute(submit(cluster, {**job, "priority": 7}, retries=1), TaskInstance(request.node.name, try_number=2, max_tries=1))
+
+
+def test_task_that_is_killed_while_it_submits_stops_the_job(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    operator = submit(cluster, never(job))
+    tell = operator._begin
+
+    def begin(*arguments: Any) -> Any:
+        operator.on_kill()  # There is no job yet.
+        return tell(*arguments)
+
+    operator._begin = begin
+    with pytest.raises(AirflowException, match="was killed"):
+        execute(operator, TaskInstance(request.node.name))
+    assert client.job(operator._job_id).status().state == "STOPPED"
+
+
 def test_trigger_ends_with_the_job_and_its_error(cluster: Engine, job: Any, request: Any, tmp_path: Path):
     (tmp_path / "bad.csv").write_text("a,b\n1,2\nx,y\n")
     bad = {**job, "source": {"csv": {"paths": [str(tmp_path / "bad.csv")], "columns": [{"name": "a", "type": "int64"}]}}}
@@ -335,10 +359,10 @@ def test_cluster_that_never_becomes_ready_says_why(tmp_path: Path):
 
 
 def test_wrong_addresses_are_named(cluster: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("engine_provider.hooks.CALL_TIMEOUT", 3.0)
     ok, said = EngineHook(address=cluster.address).test_connection()
-    assert ok
+    assert ok, said
     assert "cluster" in said
+    monkeypatch.setattr("engine_provider.hooks.CALL_TIMEOUT", 3.0)
     for address, word in (
         ("127.0.0.1:1", "127.0.0.1:1"),
         ("nowhere.invalid:10001", "nowhere.invalid"),

@@ -158,6 +158,8 @@ class EngineSubmitJobOperator(BaseOperator):
             with hook.get_conn() as client:
                 status = self._begin(context, client, spec, values)
                 self._job_id = status.job_id
+                if self._killed:
+                    status = client.job(status.job_id).stop()
                 self._tell(context, client, status)
         cursor = Cursor()
         if self.deferrable and not status.ended:
@@ -227,7 +229,15 @@ class EngineSubmitJobOperator(BaseOperator):
             for earlier in range(max(0, now - MAX_SUPERSEDED), now):
                 self._supersede(client, ids.submission_id_of(ti, namespace, earlier))
         only_new = self.only_new in (True, "true", "True", "1")
-        handle = client.submit(spec, submission_id=submission_id, only_new=only_new, secrets=values)
+        self._job_id = submission_id  # Before it is submitted: a task that is killed meanwhile stops it.
+        try:
+            handle = client.submit(spec, submission_id=submission_id, only_new=only_new, secrets=values)
+        except errors.ConflictError:
+            succeeded = _success(client, submission_id, spec)
+            if succeeded is None:
+                raise
+            self.log.info(f"job {succeeded.job_id} of submission {submission_id} has succeeded; its inputs have changed since")
+            return succeeded
         status = handle.status()
         if not handle.attached:
             self.log.info(f"job {status.job_id} is submitted as {submission_id}")
@@ -354,6 +364,16 @@ def search_path(context: Context) -> list[str]:
     more: Any = dag.template_searchpath if dag is not None else None
     folders += [more] if isinstance(more, str) else list(more or ())
     return folders or [os.getcwd()]
+
+
+def _success(client: engine.Client, submission_id: str, spec: JobSpec) -> jobs.JobStatus | None:
+    """Return the job of a submission id if it is the same job, and has succeeded."""
+    try:
+        status = client.job(submission_id).status()
+    except errors.NotFoundError:
+        return None  # It is an output that is in conflict with another job.
+    same = status.state == jobs.SUCCEEDED and specs.load(status.spec, "/", [], str) == spec
+    return status if same else None
 
 
 def _lost(error: errors.EngineError, job_id: str) -> AirflowException:
