@@ -56,6 +56,16 @@ func (o Output) claim(ctx context.Context, b blob.Bucket) error {
 	}
 }
 
+// CheckClaim implements folder.Ledger.
+func (o Output) CheckClaim(ctx context.Context) error {
+	b, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = o.checkClaim(ctx, b, true)
+	return err
+}
+
 // checkClaim refuses a place that another job has claimed. alone says that this job wants it for itself; otherwise only the claim of a
 // job that does not want others beside it counts. claimed says that there is a claim.
 func (o Output) checkClaim(ctx context.Context, b blob.Bucket, alone bool) (claimed bool, err error) {

@@ -98,6 +98,14 @@ func readClaim(path string) (claim, error) {
 	return c, nil
 }
 
+// CheckClaim implements Ledger.
+func (o Output) CheckClaim(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return o.checkUnclaimed(true)
+}
+
 // checkUnclaimed is checkClaim for those that do not claim the folder now.
 func (o Output) checkUnclaimed(alone bool) error {
 	if err := o.checkClaim(alone); !errors.Is(err, fs.ErrNotExist) {

@@ -53,6 +53,8 @@ type History struct {
 type Ledger interface {
 	// Claim makes the job the only one that may write to the place until Complete or Abandon.
 	Claim(ctx context.Context) error
+	// CheckClaim refuses a place that another job has claimed, as Claim would.
+	CheckClaim(ctx context.Context) error
 	// History reads what the place says of earlier jobs.
 	History(ctx context.Context) (History, error)
 	// Missing returns the first of a finished job's parts that is not there any more as it was; empty if all are.

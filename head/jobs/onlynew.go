@@ -56,6 +56,19 @@ func (m *Manager) checkNew(ctx context.Context, job *state.Job, secrets *secret.
 	if err != nil {
 		return err
 	}
+	// Of two heads that race for a place, the claim at the job's beginning decides; who comes later is told at once.
+	for _, f := range folders {
+		if f.Name == jobplan.RejectsName {
+			continue // Several jobs may add to it.
+		}
+		ledger, err := jobplan.LedgerOf(f)
+		if err == nil {
+			err = ledger.CheckClaim(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	_, err = m.stillNew(ctx, job, folders)
 	return err
 }
