@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-PATIENCE = 120.0
+PATIENCE = 180.0
 """Seconds that anything may take: the machine may be loaded. Nothing waits for as long if all is well."""
 
 

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines import free_port, until
+from engines import PATIENCE, free_port, until
 
 if TYPE_CHECKING:
     from engines import Engine, Processes
@@ -78,7 +78,7 @@ class Airflow:
         for component in COMPONENTS:
             self.start(component)
         self._token = ""
-        until(self._is_ready, "Airflow is ready")
+        until(self._is_ready, "Airflow is ready", 2 * PATIENCE)
         # In Airflow's database, from where the triggerer gets it by another way than from the environment.
         self._connection = {"conn_type": "engine", "host": "127.0.0.1", "port": cluster.port}
         self.api("POST", "/connections", {"connection_id": "engine_default", **self._connection})
