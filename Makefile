@@ -79,6 +79,10 @@ build: need-go need-cc onnxruntime ## Build bin/engine
 python: ## Build the Python distributions into bin/python
 	@scripts/python-wheels.sh
 
+.PHONY: python-docs
+python-docs: ## Build the API documentation of the Python distributions into bin/python-docs
+	@scripts/python-docs.sh
+
 .PHONY: onnxruntime
 onnxruntime: ## Fetch and check ONNX Runtime, into the user's cache folder
 	@$(ort); test -f "$$ENGINE_ONNXRUNTIME" || { echo "ENGINE_ONNXRUNTIME=$$ENGINE_ONNXRUNTIME: no such file" >&2; exit 1; }
@@ -97,9 +101,9 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Eve
 	echo "make test: passed in $$((SECONDS-start)) s"
 
 .PHONY: test-full
-test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, the Python oracle
+test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, Python, Airflow, notebooks
 	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $(FETCH_POSTGRES) >/dev/null; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
-	$(MAKE) sim SEEDS=10000; $(MAKE) test-python; \
+	$(MAKE) sim SEEDS=10000; $(MAKE) test-python; $(MAKE) test-airflow; $(MAKE) test-notebooks; $(MAKE) python-docs; \
 	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
@@ -110,6 +114,15 @@ test-python: build ## Ruff, mypy, and the tests of the Python client against bin
 .PHONY: test-airflow
 test-airflow: build ## The Airflow provider, with a real Airflow and bin/engine; PYTHON=python3.13 chooses another
 	@$(ort); scripts/airflow-test.sh bin/engine
+
+.PHONY: test-notebooks
+test-notebooks: build ## Execute the notebooks of examples/notebooks with bin/engine, into bin/notebooks
+	@$(ort); scripts/fetch-minilm.sh >/dev/null; scripts/notebooks-test.sh bin/engine
+
+.PHONY: audit
+audit: need-go ## Known vulnerabilities, licences, and a bill of materials in bin/engine.cdx.json; AUDIT_OFFLINE=1 passes where the first cannot be looked up
+	@scripts/supply-chain.sh sbom bin/engine.cdx.json; scripts/supply-chain.sh licences bin/engine.cdx.json; \
+	scripts/supply-chain.sh vulnerabilities || { code=$$?; [ $$code -eq 3 ] && [ -n "$${AUDIT_OFFLINE:-}" ]; }
 
 .PHONY: soak
 soak: need-go need-cc onnxruntime venv $(GOTESTSUM) $(VERSITYGW) ## The tests that run for hours
