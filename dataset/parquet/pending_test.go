@@ -34,7 +34,7 @@ func TestPendingBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The footer and the heads of pages come at the end.
-			footer := int64(1000 * record.NumCols())
+			footer := 1000 * record.NumCols()
 			if size := int64(out.Len()); size > guess*11/10+footer || size < guess/4 || compression == "none" && size < guess*3/4 {
 				t.Errorf("%s, %d rows: %d bytes, expected were %d", compression, rows, size, guess)
 			} else {

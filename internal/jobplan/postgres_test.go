@@ -20,21 +20,21 @@ func TestValidatePostgres(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		one("source", `{"postgres": {}}`):                                                                                                                 "source.postgres.url: required",
-		one("source", `{"postgres": {"url": "postgres://u:hunter2@h/db", "table": "t"}}`):                                                                 "source.postgres.url: it holds a password",
-		one("source", `{"postgres": {"url": "postgres://h/db"}}`):                                                                                         "source.postgres.query: required",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "query": "q"}}`):                                                             "source.postgres.query: set either",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "a b"}}`):                                                                         "source.postgres.table:",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "splits": 3}}`):                                                              "source.postgres.splits:",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "partition_column": "c"}}`):                                                  "source.postgres.splits: required",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "columns": [{"name": "c"}]}}`):                                               "source.postgres.columns[0].type: required",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "columns": [{"name": "c", "type": "decimal"}]}}`):                            "source.postgres.columns[0].type:",
-		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "timeout": "soon"}}`):                                                        "source.postgres.timeout:",
-		one("sink", `{"postgres": {"url": "postgres://h/db?password=hunter2", "table": "t"}}`):                                                            "sink.postgres.url: it holds a password",
-		one("sink", `{"postgres": {"url": "postgres://h/db"}}`):                                                                                           "sink.postgres.table: required",
-		one("sink", `{"postgres": {"url": "postgres://h/db", "table": "engine_commits"}}`):                                                                "sink.postgres.table:",
-		one("sink", `{"postgres": {"url": "postgres://h/db", "table": "t", "mode": "replace"}}`):                                                          "sink.postgres.mode:",
-		job(map[string]string{"sink": `{"postgres": {"url": "postgres://h/db", "table": "t"}}`, "cache": `"1d"`}):                                         "cache:",
+		one("source", `{"postgres": {}}`):                                                                                      "source.postgres.url: required",
+		one("source", `{"postgres": {"url": "postgres://u:hunter2@h/db", "table": "t"}}`):                                      "source.postgres.url: it holds a password",
+		one("source", `{"postgres": {"url": "postgres://h/db"}}`):                                                              "source.postgres.query: required",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "query": "q"}}`):                                  "source.postgres.query: set either",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "a b"}}`):                                              "source.postgres.table:",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "splits": 3}}`):                                   "source.postgres.splits:",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "partition_column": "c"}}`):                       "source.postgres.splits: required",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "columns": [{"name": "c"}]}}`):                    "source.postgres.columns[0].type: required",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "columns": [{"name": "c", "type": "decimal"}]}}`): "source.postgres.columns[0].type:",
+		one("source", `{"postgres": {"url": "postgres://h/db", "table": "t", "timeout": "soon"}}`):                             "source.postgres.timeout:",
+		one("sink", `{"postgres": {"url": "postgres://h/db?password=hunter2", "table": "t"}}`):                                 "sink.postgres.url: it holds a password",
+		one("sink", `{"postgres": {"url": "postgres://h/db"}}`):                                                                "sink.postgres.table: required",
+		one("sink", `{"postgres": {"url": "postgres://h/db", "table": "engine_commits"}}`):                                     "sink.postgres.table:",
+		one("sink", `{"postgres": {"url": "postgres://h/db", "table": "t", "mode": "replace"}}`):                               "sink.postgres.mode:",
+		job(map[string]string{"sink": `{"postgres": {"url": "postgres://h/db", "table": "t"}}`, "cache": `"1d"`}):              "cache:",
 	} {
 		err := jobplan.Validate(parse(t, "", text))
 		if err == nil || engine.KindOf(err) != engine.KindInvalidArgument || !strings.HasPrefix(err.Error(), want) {
