@@ -170,7 +170,7 @@ def test_another_tls_is_named(head):
 
 
 def test_one_address_of_several_is_enough(head):
-    with engine.Client(f"127.0.0.1:1,{head.address}", token="x") as one:
+    with engine.Client(f"127.0.0.1:1,{head.address}") as one:
         assert one.cluster()["nodes_alive"] == 1
     assert one.address.endswith(head.address)
 
@@ -240,6 +240,26 @@ def test_what_is_no_job(client):
         client.submit("gone.yaml")
     with pytest.raises(engine.InvalidArgumentError, match="no state 'DONE'"):
         client.jobs(states=["DONE"])
+
+
+def test_a_token_says_who_calls(head, binary, tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    make = [binary, "token", "create", "python", "--role", "viewer", "--address", head.address, "--file", str(path)]
+    subprocess.run(make, check=True, capture_output=True)
+    text = path.read_text().strip()
+    spec = {"source": {"csv": {"paths": ["/a.csv"]}}, "sink": {"parquet": {"path": "/b"}}}
+    with engine.Client(head.address, token=text) as viewer:
+        viewer.jobs()
+        with pytest.raises(engine.PermissionError, match="viewer"):
+            viewer.submit(spec)
+    with engine.Client(head.address, token=text[:-1]) as mistyped, pytest.raises(engine.UnauthenticatedError, match="mistyped"):
+        mistyped.jobs()
+    monkeypatch.setenv("ENGINE_TOKEN_FILE", str(path))
+    with engine.Client(head.address) as viewer, pytest.raises(engine.PermissionError, match="viewer"):
+        viewer.submit(spec)
+    path.chmod(0o644)
+    with pytest.raises(engine.PermissionError, match="owner"):
+        engine.Client(head.address)
 
 
 def test_tokens_do_not_travel_in_clear_text():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import grpc
@@ -109,6 +111,30 @@ class TLS:
     cert: bytes | None = None
     key: bytes | None = None
     server_name: str | None = None
+
+    @classmethod
+    def from_environment(cls) -> TLS | None:
+        """Return what the environment says, or None: ENGINE_TLS_CA, and ENGINE_TLS_CERT with ENGINE_TLS_KEY, are paths of PEM files.
+
+        The server must then be a head of the cluster, wherever it is reached.
+        """
+        ca, cert, key = (os.environ.get(name) for name in ("ENGINE_TLS_CA", "ENGINE_TLS_CERT", "ENGINE_TLS_KEY"))
+        if not ca:
+            return None
+        if bool(cert) != bool(key):
+            raise errors.InvalidArgumentError("ENGINE_TLS_CERT and ENGINE_TLS_KEY go together", op=_CONNECT)
+        return cls(ca=_read(ca), cert=_read(cert) if cert else None, key=_read(key) if key else None, server_name=HEAD_SERVER_NAME)
+
+
+HEAD_SERVER_NAME = "head.engine.internal"
+"""A name in the certificate of every head of a cluster with an authority of its own, beside those of its addresses."""
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise errors.InvalidArgumentError(str(error), op=_CONNECT, id=path) from error
 
 
 class Backoff:
@@ -233,6 +259,22 @@ class _Peer:
                 method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
             )
         return self._callables[key]
+
+
+def default_token() -> str | None:
+    """Return the token of the environment: ENGINE_TOKEN, or the text of the file that ENGINE_TOKEN_FILE names; None without both."""
+    if token := os.environ.get("ENGINE_TOKEN"):
+        return token
+    path = os.environ.get("ENGINE_TOKEN_FILE")
+    if not path:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+                raise errors.PermissionError("others than its owner may read the file", op="read token", id=path, hint=f"chmod 600 {path}")
+            return file.read().strip()
+    except OSError as error:
+        raise errors.InvalidArgumentError(str(error), op="read token", id=path) from None
 
 
 class Heads:

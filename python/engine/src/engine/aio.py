@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from engine import _binary, _jobfile, _secrets, errors, jobs
 from engine._objects import Objects
 from engine._proto.engine.v1 import cluster_service_pb2, job_pb2, job_service_pb2, object_service_pb2, task_pb2, task_service_pb2
-from engine._rpc import CALL_TIMEOUT, CLUSTER, JOBS, OBJECTS, TASKS, TLS, Heads, follow
+from engine._rpc import CALL_TIMEOUT, CLUSTER, JOBS, OBJECTS, TASKS, TLS, Heads, default_token, follow
 from engine._store import MAX_INLINE_BYTES, encode
 from engine._tasks import Handle, TaskResult, Tasks, producer
 from engine.refs import ObjectRef, to_arrow
@@ -52,8 +52,10 @@ class Client:
     Args:
         address: the head's "host:port", or those of several heads, "a:10001,b:10001", of which one is enough: the others are learned from
             it. Default: the environment variable ENGINE_ADDRESS, else 127.0.0.1:10001.
-        token: what proves who you are. Default: ENGINE_TOKEN, else none.
-        tls: how the connection is encrypted. Default: not at all, as befits loopback.
+        token: what proves who you are: a token of the cluster, or a JWT of an identity provider that it trusts. Default: ENGINE_TOKEN,
+            else the file that ENGINE_TOKEN_FILE names, else none, which is enough for the user whose cluster it is on this machine.
+        tls: how the connection is encrypted. Default: as ENGINE_TLS_CA says, see `TLS.from_environment`; without that not at all, as befits
+            loopback.
         timeout: seconds that a call has which has no timeout of its own and does not wait for a job or task.
 
     Nothing is connected yet: that no head can be reached is the `UnavailableError` of the first call. Calls go to the head that leads;
@@ -70,7 +72,7 @@ class Client:
         timeout: float = CALL_TIMEOUT,
     ) -> None:
         address = address or os.environ.get("ENGINE_ADDRESS") or DEFAULT_ADDRESS
-        self._heads = Heads(address, token=token or os.environ.get("ENGINE_TOKEN"), tls=tls, timeout=timeout)
+        self._heads = Heads(address, token=token or default_token(), tls=tls or TLS.from_environment(), timeout=timeout)
         self._objects = Objects(self._heads)
         self._tasks = Tasks(self._heads, self._objects)
         self.address = address

@@ -60,8 +60,10 @@ class Client(_Face):
     Args:
         address: the head's "host:port", or those of several heads, "a:10001,b:10001", of which one is enough: the others are learned from
             it. Default: the environment variable ENGINE_ADDRESS, else 127.0.0.1:10001.
-        token: what proves who you are. Default: ENGINE_TOKEN, else none.
-        tls: how the connection is encrypted. Default: not at all, as befits loopback.
+        token: what proves who you are: a token of the cluster, or a JWT of an identity provider that it trusts. Default: ENGINE_TOKEN,
+            else the file that ENGINE_TOKEN_FILE names, else none, which is enough for the user whose cluster it is on this machine.
+        tls: how the connection is encrypted. Default: as ENGINE_TLS_CA says, see `TLS.from_environment`; without that not at all, as befits
+            loopback.
         timeout: seconds that a call has which has no timeout of its own and does not wait for a job or task. Default: 30.
 
     Nothing is connected yet: that no head can be reached is the `UnavailableError` of the first call. Calls go to the head that leads;
