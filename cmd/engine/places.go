@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/jobplan"
+	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/internal/security/places"
 	"github.com/f708428e/engine/node"
 	"github.com/f708428e/engine/runtime/process"
@@ -91,13 +93,22 @@ func (g *guardFlags) arguments() (all []string) {
 
 // places is what jobs may use of the machine. shared says that the node serves others than its user.
 func (f startFlags) places(a *app, shared bool, dataDir string) (*places.Policy, error) {
-	config := places.Config{Shared: shared, Paths: f.guard.allowPaths, Buckets: f.guard.allowBuckets, Private: []string{dataDir, f.secretsKey}}
+	config := places.Config{Shared: shared, Paths: f.guard.allowPaths, Buckets: f.guard.allowBuckets, Private: []string{dataDir, f.secretsKey, a.tls.key, a.tls.folder}}
 	config.Readable = []string{filepath.Join(dataDir, modelsFolder)}
 	if cache, err := a.cacheDir(); err == nil {
 		config.Readable = append(config.Readable, filepath.Join(cache, "engine", modelsFolder))
 	}
 	p, err := places.New(config)
 	return p, usage(err)
+}
+
+// shared tells whether the node serves others than its user: other machines, or whoever has a token. A worker serves whoever its head does.
+func (f startFlags) shared(ctx context.Context, a *app, dataDir string) bool {
+	if f.head {
+		return isShared(ctx, f.host) || f.links.secure || f.links.insecure || f.requireToken
+	}
+	_, err := os.Stat(filepath.Join(dataDir, pki.TLSFolder)) // It has joined before.
+	return isShared(ctx, a.address) || !a.tls.isZero() || f.links.token != "" || err == nil
 }
 
 // lookupWithin bounds how long isShared looks a name up.

@@ -445,11 +445,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 	if err != nil {
 		return nil, err
 	}
-	// A worker serves whoever its head serves.
-	shared := isShared(ctx, a.address)
-	if f.head {
-		shared = isShared(ctx, f.host)
-	}
+	shared := f.shared(ctx, a, dataDir)
 	policy, err := f.places(a, shared, dataDir)
 	if err != nil {
 		return nil, err
@@ -466,7 +462,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 		return nil, err
 	}
 	w := node.WorkerConfig{
-		TLS: links,
+		TLS:    links,
 		Places: policy, Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
 		Version: version, Logger: logger, ObjectStore: objects, Secrets: f.secrets(),
 	}
@@ -487,7 +483,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 			return nil, err
 		}
 		return node.StartHead(ctx, node.HeadConfig{
-			TLS: links,
+			TLS:  links,
 			Host: f.host, Port: f.port, WebPort: f.webPort, Gossip: gossip, DataDir: dataDir, Join: f.join, EventLog: events, EventLogKeep: keep, Version: version, Logger: logger,
 			Secrets: f.secrets(), SecretsKey: f.secretsKey, Places: policy, Access: callers,
 		}, worker)
