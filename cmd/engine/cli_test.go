@@ -57,7 +57,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"start", "--head", "--memory", "lots"}, "error: --memory: parse size: \"lots\" is not a size"},
 		{[]string{"start", "--head", "--num-cpus", "-1"}, "error: resources: cpu must be between 0 and 1000000, found -1\n"},
 		{[]string{"start", "--head", "--resources", "[1]"}, "error: --resources: expected a JSON object of numbers such as {\"license\": 2}, found \"[1]\"\n"},
-		{[]string{"start", "--head", "--host", "0.0.0.0"}, "error: listen: 0.0.0.0: "},
+		{[]string{"start", "--head", "--host", "0.0.0.0", "--insecure"}, "error: --insecure: whoever is on the network between your machines "},
 		{[]string{"start", "--head", "--object-store-memory", "lots"}, "error: --object-store-memory: parse size: \"lots\" is not a size"},
 		{[]string{"start", "--head", "--object-store-memory", "1KiB"}, "error: --object-store-memory 1KiB: expected at least 1MiB\n"},
 		{[]string{"start", "--head", "--flight-port", "70000"}, "error: --flight-port 70000: expected a port\n"},
@@ -109,7 +109,12 @@ func TestExitCodesOfKinds(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	c := newConsole(t, nil)
 	c.app.dial = func(ctx context.Context, address string) (*client.Client, error) { return client.Dial(ctx, address) }
-	c.app.env = func(name string) (string, bool) { return "127.0.0.1:1", name == "ENGINE_ADDRESS" }
+	c.app.env = func(name string) (string, bool) {
+		if name == "ENGINE_ADDRESS" {
+			return "127.0.0.1:1", true
+		}
+		return "", false
+	}
 	for _, args := range [][]string{{"status"}, {"submit", writeJob(t, goodJob)}, {"job", "wait", "x"}, {"job", "logs", "x"}, {"list", "nodes", "--address", "127.0.0.1:1"}, {"start", "--block"}} {
 		c.run(t, exitUnreachable, args...)
 		if got := c.stderr.String(); !strings.HasPrefix(got, "error: connect: 127.0.0.1:1: ") || !strings.Contains(got, "\n  hint: ") {

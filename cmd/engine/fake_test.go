@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ENGINE_TEST_IS_ENGINE") == "1" {
 		os.Exit(newApp().run(context.Background(), os.Args[1:]))
 	}
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		fmt.Fprintf(os.Stderr, "a test has started the tests themselves as the engine: %q\n", os.Args)
+		os.Exit(exitFailed) // They would do so again, without end.
+	}
 	os.Exit(m.Run())
 }
 
