@@ -6,7 +6,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -60,8 +59,11 @@ func Dial(_ context.Context, address string, options ...Option) (*Client, error)
 	for _, option := range options {
 		option(&o)
 	}
+	if o.err != nil {
+		return nil, o.err
+	}
 	token, err := o.tokenOptions()
-	if err = cmp.Or(o.err, err); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	conn, err := rpc.DialHeads(address, slices.Concat(token, o.tlsOptions(pki.RoleHead), o.grpc)...)

@@ -69,15 +69,15 @@ type links struct {
 
 // needsTLS tells whether a head is to have TLS, or refuses what nobody should ask for.
 func (c TLSConfig) needsTLS(ctx context.Context, host string, logger *slog.Logger) (bool, error) {
-	open := CheckHost(ctx, host)
+	exposed := CheckHost(ctx, host) != nil
 	switch {
 	case c.Insecure && (c.Secure || c.hasFiles() || c.Token != ""):
 		return false, engine.Errorf(engine.KindInvalidArgument, "listen", host, "links cannot be both insecure and encrypted")
-	case c.Insecure && open != nil:
+	case c.Insecure && exposed:
 		logger.WarnContext(ctx, "links to other machines are in clear text: whoever is in between reads and changes what they carry, tokens included", "host", host)
 		return false, nil
 	default:
-		return open != nil || c.Secure || c.hasFiles() || c.Token != "", nil
+		return exposed || c.Secure || c.hasFiles() || c.Token != "", nil
 	}
 }
 
