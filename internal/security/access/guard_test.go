@@ -429,7 +429,9 @@ func TestWeb(t *testing.T) {
 	go func() { ended <- server.Serve(g.Listen(listener)) }()
 	defer func() {
 		check(t, server.Close())
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 		http.DefaultClient.CloseIdleConnections()
 	}()
 	own := listener.Addr().String()

@@ -104,7 +104,7 @@ func TestAnyChangeIsFound(t *testing.T) {
 		last := path == files[len(files)-1]
 		i := random.IntN(len(lines))
 		var changed []byte
-		what := ""
+		var what string
 		switch random.IntN(4) {
 		case 0:
 			what = "a byte"
@@ -120,7 +120,6 @@ func TestAnyChangeIsFound(t *testing.T) {
 				continue // Only who has noted it can know.
 			}
 			if path == files[0] && i == 0 {
-				what = "first left out"
 				continue // As if it were an old file.
 			}
 			changed = bytes.Join(append(append([][]byte{}, lines[:i]...), lines[i+1:]...), nil)
