@@ -61,7 +61,7 @@ def run(head, airflow_home, tmp_path):
     def begin(dag_id: str, **conf: Any) -> dict[str, Any]:
         env = {**environment(airflow_home), "AIRFLOW_CONN_ENGINE_DEFAULT": f"engine://{head.address}"}
         command = [sys.executable, "-c", RUN, str(EXAMPLES), dag_id, json.dumps(conf), str(tmp_path / "ended.json")]
-        done = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=1800)
         print(done.stdout[-20_000:], done.stderr[-20_000:])
         assert done.returncode == 0
         ended = json.loads((tmp_path / "ended.json").read_text())
