@@ -83,6 +83,13 @@ func (m *Meter) capacity() int64 {
 	return int64(min(max(room, 1), 1<<62))
 }
 
+// Most is how many units have run at once, at most.
+func (m *Meter) Most() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.most
+}
+
 // Begin waits until a call of so many units fits beside those that run. One alone is always let through; whoever can makes calls of no more
 // than Capacity. End follows. The error says that ctx has ended.
 func (m *Meter) Begin(ctx context.Context, units int64) error {
@@ -107,14 +114,16 @@ func (m *Meter) Begin(ctx context.Context, units int64) error {
 
 // End ends a call, and measures. It blocks for no longer than reading a small file takes.
 func (m *Meter) End(units int64) {
+	// Those that begin while the memory is read may not show in it.
+	most := m.Most()
 	now := m.model.MemoryBytes()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls--
 	m.units -= units
 	// An executor keeps what its largest calls took, so that what it has now is for the most units.
-	if grown := now - m.model.ResidentBytes(); now > 0 && (m.most > m.measured || grown > m.grown) {
-		m.grown, m.measured = max(grown, m.grown), m.most
+	if grown := now - m.model.ResidentBytes(); now > 0 && (most > m.measured || grown > m.grown) {
+		m.grown, m.measured = max(grown, m.grown), max(most, m.measured)
 	}
 	m.wake()
 }

@@ -76,10 +76,20 @@ func TestMeterWithoutGrowth(t *testing.T) {
 	}
 }
 
+// proportional is a model whose process has ten bytes for each unit of the calls that ran when most did.
+type proportional struct {
+	runtime.Model
+	meter *runtime.Meter
+}
+
+func (p *proportional) ResidentBytes() int64 { return 1000 }
+func (p *proportional) MemoryBytes() int64   { return 1000 + 10*p.meter.Most() }
+
 // TestMeterHoldsBack lets many calls run, and looks at how much of them is there at once.
 func TestMeterHoldsBack(t *testing.T) {
-	s := &sized{resident: 1000}
+	s := &proportional{}
 	m := runtime.NewMeter(s)
+	s.meter = m
 	m.Join(1000 + 10*40)
 	var running, most, calls atomic.Int64
 	var group sync.WaitGroup
@@ -94,8 +104,6 @@ func TestMeterHoldsBack(t *testing.T) {
 				now := running.Add(units)
 				for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
 				}
-				for memory, old := 1000+10*now, s.now.Load(); memory > old && !s.now.CompareAndSwap(old, memory); old = s.now.Load() {
-				}
 				calls.Add(1)
 				running.Add(-units)
 				m.End(units)
@@ -103,7 +111,7 @@ func TestMeterHoldsBack(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if calls.Load() != 16*50 || most.Load() > 40 {
+	if calls.Load() != 16*50 || most.Load() > 40 || m.Most() > 40 {
 		t.Errorf("%d calls, up to %d units at once, expected at most 40", calls.Load(), most.Load())
 	}
 

@@ -459,7 +459,8 @@ func TestMeasuredMemory(t *testing.T) {
 			}
 		}
 	}
-	if m.peak > 24 || m.peak < 18 || e.Stats().Halved != 0 {
+	// A lane that has not come to its call, so quick are these, makes a unit look smaller by a third at most.
+	if m.peak > 32 || m.peak < 18 || e.Stats().Halved != 0 {
 		t.Errorf("%d tokens at once, %+v", m.peak, e.Stats())
 	}
 	m.meter.Leave(1000 + 100*24)
@@ -467,7 +468,7 @@ func TestMeasuredMemory(t *testing.T) {
 	m.calls, m.called = nil, 0
 	embed(t, e, all...)
 	for _, c := range m.calls {
-		if c[0]*c[1] > 9 {
+		if c[0]*c[1] > 12 {
 			t.Errorf("a call of %v", c)
 		}
 	}
