@@ -123,7 +123,7 @@ func (d *objectDraft) adopt(ctx context.Context) (*part, error) {
 		return nil, nil //nolint:nilnil // There is none, which is no error.
 	default:
 		var err error
-		info, err = d.store.Restore(ctx, d.output.CheckpointURI(d.task), objectstore.DefaultDomain, []engine.ObjectOwner{d.output.Owner()})
+		info, err = d.store.Restore(ctx, d.output.CheckpointURI(d.task), d.output.Domain, []engine.ObjectOwner{d.output.Owner()})
 		switch kind := engine.KindOf(err); {
 		case err == nil:
 		case kind == engine.KindNotFound, kind == engine.KindCorrupt:
@@ -184,7 +184,7 @@ func (d *objectDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, 
 	}
 	defer encoding.Release()
 	pending, err := d.store.Create(ctx, objectstore.Creation{
-		ID: d.id, SizeBytes: encoding.SizeBytes(), Domain: objectstore.DefaultDomain, Owner: d.output.Owner(),
+		ID: d.id, SizeBytes: encoding.SizeBytes(), Domain: d.output.Domain, Owner: d.output.Owner(),
 	})
 	if engine.KindOf(err) == engine.KindConflict && err != nil {
 		// Somebody brings it from a checkpoint at this moment: the next attempt finds it there.
