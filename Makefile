@@ -152,9 +152,14 @@ bench: need-go need-cc onnxruntime ## Go benchmarks; BENCH=regexp chooses
 	@$(ort); $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
 
 .PHONY: bench-score
-bench-score: build venv ## Wine rows to Parquet against a control in Python; ROWS=10000000 RUNS=3
+bench-score: build venv ## Wine rows to Parquet against a control in Python; ROWS=10000000 RUNS=3 PEERS=daft,ray,spark
 	@$(GO) build -trimpath -o bin/wine-generate ./examples/wine/generate
 	@$(ort); $(VENV)/bin/python bench/score/bench.py
+
+.PHONY: bench-memory
+bench-memory: build venv ## Peak memory at 1, 10, and 50 million wine rows, CSV and Parquet, in one file and in many; ROWS, FILES, FORMATS, LIMIT
+	@$(GO) build -trimpath -o bin/wine-generate ./examples/wine/generate
+	@$(ort); $(VENV)/bin/python bench/score/memory.py
 
 .PHONY: bench-objectstore
 bench-objectstore: build ## Puts, gets, Flight and spilling against controls; CASE="put get idle small flight spill" RUNS=15

@@ -210,8 +210,8 @@ func TestCloseWhileSpilling(t *testing.T) {
 	close(bucket.release)
 	<-bucket.stored
 	closing.Wait()
-	for info := range bucket.List(t.Context(), "") {
-		t.Errorf("the store left %s behind", info.Key)
+	for info, err := range bucket.List(t.Context(), "") {
+		t.Errorf("the store left %s behind, %v", info.Key, err)
 	}
 }
 

@@ -83,7 +83,7 @@ func (s *splitReader) close() error {
 	found := <-s.ahead
 	s.ahead = nil
 	if found.err != nil {
-		return nil // Why it could not be opened does not matter any more.
+		return nil //nolint:nilerr // Why it could not be opened does not matter any more.
 	}
 	return found.reader.Close()
 }

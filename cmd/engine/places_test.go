@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,7 +68,7 @@ func TestPlacesOfNode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for path, refused := range map[string]bool{"/etc/passwd": shared, filepath.Join(data, "secrets.key"): shared, filepath.Join(data, modelsFolder, "m.onnx"): false, filepath.Join(os.TempDir(), "x"): false} {
+		for path, refused := range map[string]bool{"/etc/passwd": shared, filepath.Join(data, "secrets.key"): shared, filepath.Join(data, modelsFolder, "m.onnx"): false, filepath.Join(t.TempDir(), "x"): false} {
 			if err := p.Read(path); (err != nil) != refused {
 				t.Errorf("shared %v, %s: %v", shared, path, err)
 			}

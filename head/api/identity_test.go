@@ -14,10 +14,11 @@ const queuesHeader = "test-queues"
 
 // granted returns the context of a call by somebody who may use some queues.
 func granted(ctx context.Context, queues ...string) context.Context {
+	var pairs []string
 	for _, q := range queues {
-		ctx = metadata.AppendToOutgoingContext(ctx, queuesHeader, q)
+		pairs = append(pairs, queuesHeader, q)
 	}
-	return ctx
+	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }
 
 func identify(ctx context.Context) context.Context {

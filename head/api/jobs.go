@@ -116,13 +116,15 @@ func (s *Jobs) WatchJob(request *enginev1.WatchJobRequest, stream grpc.ServerStr
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	var sent *enginev1.Job
+	unfollow := func() {}
+	defer func() { unfollow() }()
 	for {
 		known, err := findGranted(stream.Context(), s.store, "watch job", request.GetJobId())
 		if err != nil {
 			return err
 		}
 		if sent == nil {
-			defer s.manager.Follow(known.ID)()
+			unfollow = s.manager.Follow(known.ID)
 		}
 		changed := s.manager.Changed(known.ID)
 		job, err := s.describe(stream.Context(), "watch job", string(known.ID))

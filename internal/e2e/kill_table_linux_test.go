@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/f708428e/engine/internal/pgtest"
-	"testing"
 )
 
 // tables are those of Postgres that killed jobs write.
@@ -143,7 +143,7 @@ func (k *killer) tableLeftovers(s killScenario, table string) {
 	if left := k.tables.server.Texts(k.t, k.tables.database, `SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '\_engine\_%'`); len(left) > 0 {
 		k.t.Errorf("%s: tables stay behind: %q", s.name, left)
 	}
-	states := k.tables.server.Texts(k.t, k.tables.database, fmt.Sprintf("SELECT DISTINCT state FROM engine_commits WHERE unit = -1 AND target LIKE '%%\"%s\"'", table))
+	states := k.tables.server.Texts(k.t, k.tables.database, "SELECT DISTINCT state FROM engine_commits WHERE unit = -1 AND target LIKE '%\""+table+"\"'")
 	if !slices.Equal(states, []string{"succeeded"}) {
 		k.t.Errorf("%s: engine_commits says %q", s.name, states)
 	}

@@ -108,8 +108,8 @@ func makeKey(path string) (_ *key, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.Remove(draft.Name())) }()
-	_, err = draft.WriteString(base64.StdEncoding.EncodeToString(raw[:]) + "\n")
-	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
+	_, writeErr := draft.WriteString(base64.StdEncoding.EncodeToString(raw[:]) + "\n")
+	if err := errors.Join(writeErr, draft.Sync(), draft.Close()); err != nil {
 		return nil, err
 	}
 	if err := os.Link(draft.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {

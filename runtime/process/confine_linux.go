@@ -43,7 +43,8 @@ func launch(command func() *exec.Cmd, config *Config, device runtime.Device, fil
 	if config.Sandbox == SandboxOff {
 		cmd := command()
 		cmd.Env = append(sandbox.Environment(os.Environ()), extra...)
-		return cmd, cmd.Start()
+		err := cmd.Start()
+		return cmd, err
 	}
 	policy := sandbox.Policy{
 		Read:  slices.Concat(files, config.Read, filepath.SplitList(os.Getenv("LD_LIBRARY_PATH"))),

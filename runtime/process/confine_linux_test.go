@@ -69,7 +69,7 @@ func TestConfined(t *testing.T) {
 		case err != nil: // It has been closed.
 		case strings.HasPrefix(target, "socket:"):
 			sockets++
-		case strings.HasPrefix(target, os.TempDir()):
+		case strings.HasPrefix(target, os.TempDir()): //nolint:usetesting // The tests' own files are what must not be open.
 			t.Errorf("%s is open", target)
 		}
 	}
@@ -95,7 +95,7 @@ func TestLoadLimits(t *testing.T) {
 		want   string
 	}{
 		"memory": {process.Config{Environment: []string{"ENGINE_TEST_LOAD_EATS=1"}, LoadMemoryBytes: 64 << 20}, "over 64MiB of memory to load"},
-		"time":   {process.Config{Environment: []string{"ENGINE_TEST_LOAD_HANGS=" + filepath.Join(t.TempDir(), "hangs")}, Write: []string{os.TempDir()}, LoadTimeout: 2 * time.Second}, "2s to load"},
+		"time":   {process.Config{Environment: []string{"ENGINE_TEST_LOAD_HANGS=" + filepath.Join(t.TempDir(), "hangs")}, Write: []string{os.TempDir()}, LoadTimeout: 2 * time.Second}, "2s to load"}, //nolint:usetesting // Where the other folder is made.
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.config.Logger = slog.New(slog.DiscardHandler)

@@ -119,7 +119,7 @@ func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []run
 
 func newLoader(t *testing.T, environment ...string) runtime.Loader {
 	t.Helper()
-	return newLoaderOf(t, process.Config{Environment: append(environment, "GORACE=atexit_sleep_ms=0"), Write: []string{os.TempDir()}, Logger: slog.New(slog.DiscardHandler), StopTimeout: time.Second})
+	return newLoaderOf(t, process.Config{Environment: append(environment, "GORACE=atexit_sleep_ms=0"), Write: []string{os.TempDir()}, Logger: slog.New(slog.DiscardHandler), StopTimeout: time.Second}) //nolint:usetesting // Tests hand over files in folders of their own.
 }
 
 func newLoaderOf(t *testing.T, config process.Config) runtime.Loader {

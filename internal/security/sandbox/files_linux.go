@@ -126,7 +126,7 @@ func (l landlock) allow(p Policy) error {
 func (l landlock) beneath(path string, access uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil //nolint:nilerr // See above; and what cannot be reached now cannot be reached later.
+		return nil // See above; and what cannot be reached now cannot be reached later.
 	}
 	defer func() { _ = unix.Close(fd) }() // It names the file, and is not open.
 	return l.allowFile(path, fd, access)
