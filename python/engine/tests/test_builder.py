@@ -50,10 +50,10 @@ STEPS = {
     "split": CSV.split({"x": 0.5, "y": 0.5}, by="a", seed=7),
 }
 SINKS = {
-    "parquet": CSV.write_parquet("o", mode="append", compression="zstd", files=2, partition_by="a"),
-    "csv": CSV.write_csv("o", mode="append", files=2, delimiter=";", header=False, partition_by=["a"]),
-    "json": CSV.write_json("o", mode="append", files=2, partition_by=["a"]),
-    "arrow": CSV.write_arrow("o", mode="append", files=2, format="stream", compression="lz4", partition_by=["a"]),
+    "parquet": CSV.write_parquet("o", mode="append", compression="zstd", files=2, file_size="1MB", partition_by="a"),
+    "csv": CSV.write_csv("o", mode="append", files=2, file_size="1MB", delimiter=";", header=False, partition_by=["a"]),
+    "json": CSV.write_json("o", mode="append", files=2, file_size="1MB", partition_by=["a"]),
+    "arrow": CSV.write_arrow("o", mode="append", files=2, file_size="1MB", format="stream", compression="lz4", partition_by=["a"]),
     "object": CSV.write_objects(name="n", checkpoint="c", ttl="1h"),
     "postgres": CSV.write_postgres("postgres://h/d", "t", mode="append", create=False, timeout="1m", password="${secret:a}"),
 }
@@ -87,6 +87,7 @@ def test_every_kind_and_field_of_the_proto_is_there():
         isolation="none",
         on_bad_row="skip",
         cache="1d",
+        orphan_ttl="1m",
     )
     assert set(settings.to_dict()) | {"steps", "sink", "sinks"} == set(job_pb2.JobSpec.DESCRIPTOR.fields_by_name)
 

@@ -289,6 +289,7 @@ class Pipeline:
         mode: str | None = None,
         compression: str | None = None,
         files: int | None = None,
+        file_size: str | None = None,
         partition_by: str | Sequence[str] | None = None,
         to: str | None = None,
     ) -> Pipeline:
@@ -299,11 +300,12 @@ class Pipeline:
             mode: if it holds data: "error" (default), "overwrite", or "append".
             compression: snappy (default), zstd, gzip, lz4, brotli, or none.
             files: how many files, at most one for each split of the input (default).
+            file_size: how large a file is to be instead, such as "256MB".
             partition_by: columns whose values become folders.
             to: the part of a `split` that is written.
 
         """
-        sink = {"path": os.fspath(path), "mode": mode, "compression": compression, "files": files}
+        sink = {"path": os.fspath(path), "mode": mode, "compression": compression, "files": files, "file_size": file_size}
         return self._sink("parquet", {**sink, "partition_by": _optional_names(partition_by)}, to)
 
     def write_csv(
@@ -312,13 +314,14 @@ class Pipeline:
         *,
         mode: str | None = None,
         files: int | None = None,
+        file_size: str | None = None,
         delimiter: str | None = None,
         header: bool | None = None,
         partition_by: str | Sequence[str] | None = None,
         to: str | None = None,
     ) -> Pipeline:
         """Write a folder of delimited text files. Arguments as in `write_parquet` and `read_csv`."""
-        sink = {"path": os.fspath(path), "mode": mode, "files": files, "delimiter": delimiter, "header": header}
+        sink = {"path": os.fspath(path), "mode": mode, "files": files, "file_size": file_size, "delimiter": delimiter, "header": header}
         return self._sink("csv", {**sink, "partition_by": _optional_names(partition_by)}, to)
 
     def write_json(
@@ -327,11 +330,12 @@ class Pipeline:
         *,
         mode: str | None = None,
         files: int | None = None,
+        file_size: str | None = None,
         partition_by: str | Sequence[str] | None = None,
         to: str | None = None,
     ) -> Pipeline:
         """Write a folder of files of JSON lines. Arguments as in `write_parquet`."""
-        sink = {"path": os.fspath(path), "mode": mode, "files": files}
+        sink = {"path": os.fspath(path), "mode": mode, "files": files, "file_size": file_size}
         return self._sink("json", {**sink, "partition_by": _optional_names(partition_by)}, to)
 
     def write_arrow(
@@ -340,6 +344,7 @@ class Pipeline:
         *,
         mode: str | None = None,
         files: int | None = None,
+        file_size: str | None = None,
         format: str | None = None,
         compression: str | None = None,
         partition_by: str | Sequence[str] | None = None,
@@ -351,13 +356,14 @@ class Pipeline:
             path: as in `write_parquet`, and so are mode, files, partition_by, and to.
             mode: see there.
             files: see there.
+            file_size: see there.
             format: "file" (default) or "stream".
             compression: none (default), lz4, or zstd.
             partition_by: see there.
             to: see there.
 
         """
-        sink = {"path": os.fspath(path), "mode": mode, "files": files, "format": format, "compression": compression}
+        sink = {"path": os.fspath(path), "mode": mode, "files": files, "file_size": file_size, "format": format, "compression": compression}
         return self._sink("arrow", {**sink, "partition_by": _optional_names(partition_by)}, to)
 
     def write_objects(self, *, name: str | None = None, checkpoint: Path | None = None, ttl: str | None = None) -> Pipeline:
