@@ -83,7 +83,7 @@ func (o Output) checkContent(ctx context.Context) error {
 	}
 	var foreign []string
 	for _, name := range names {
-		if !strings.HasPrefix(name, ".") && name != SuccessName && name != NotesName && !o.ownPart(name) && !o.scratch(name) {
+		if !strings.HasPrefix(name, ".") && name != SuccessName && name != NotesName && !o.ownPart(name) && !o.scratch(name) && !strings.HasPrefix(name, probePrefix) {
 			foreign = append(foreign, name)
 		}
 	}

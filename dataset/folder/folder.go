@@ -197,7 +197,10 @@ func (o Output) scratch(name string) bool {
 	return strings.HasPrefix(name, stagingPrefix+o.partPrefix()) || strings.HasPrefix(name, o.probePrefix()) || name == o.successDraft()
 }
 
-func (o Output) probePrefix() string  { return "_probe-" + string(o.Job) + "-" }
+// probePrefix begins the names of files by which a job tries out a folder. They are gone at once, and say nothing of who has it.
+const probePrefix = "_probe-"
+
+func (o Output) probePrefix() string  { return probePrefix + string(o.Job) + "-" }
 func (o Output) successDraft() string { return SuccessName + "-" + string(o.Job) + ".tmp" }
 
 // within tells whether path is folder or below it. Both are clean and absolute.
