@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import pickle
 import random
+import time
 from datetime import datetime, timedelta, timezone
 from importlib.resources import files
+from types import SimpleNamespace
 
 import engine
 import jsonschema
 import pytest
-from airflow.sdk import DAG, Connection
+from airflow.sdk import DAG, Connection, TaskInstanceState
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from engine import errors, jobs
 
-from engine_provider import faults, ids, lineage, links, secrets, specs
+from engine_provider import faults, ids, lineage, links, secrets, specs, triggers
 from engine_provider.clusters import ClusterDriver, ProcessDriver, make_driver
 from engine_provider.follow import Cursor, from_dict, log_line, progress_text, to_dict
 from engine_provider.get_provider_info import get_provider_info
@@ -294,6 +298,104 @@ def test_trigger_is_made_again_of_what_it_serializes():
     again = EngineJobTrigger(**json.loads(json.dumps(kwargs)))
     assert again.serialize() == trigger.serialize()
     assert again.cursor == Cursor(3, 4)
+
+
+class Job:
+    """A job that takes its time to be stopped."""
+
+    def __init__(self, pause=0.0):
+        self.pause = pause
+        self.stopped = 0
+
+    def trigger(self, monkeypatch, **more):
+        @contextlib.asynccontextmanager
+        async def client():
+            yield SimpleNamespace(job=lambda _: self)
+
+        trigger = EngineJobTrigger(engine_conn_id="c", job_id="j", **more)
+        trigger.task_instance = SimpleNamespace(dag_id="d", run_id="r", task_id="g.t", map_index=-1)
+
+        async def connect():
+            return client()
+
+        monkeypatch.setattr(trigger._hook, "get_async_conn", connect)
+        return trigger
+
+    async def stop(self):
+        await asyncio.sleep(self.pause)
+        self.stopped += 1
+        return SimpleNamespace(state="STOPPED")
+
+
+def airflow_says(monkeypatch, answer):
+    def ask(**asked):
+        if isinstance(answer, Exception):
+            raise answer
+        assert (asked["dag_id"], asked["task_ids"], asked["run_ids"]) == ("d", ["g.t"], ["r"])
+        return answer
+
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", ask)
+
+
+@pytest.mark.parametrize(
+    ("answer", "map_index", "stopped"),
+    [
+        ({"r": {"g.t": "deferred"}}, -1, 0),
+        ({"r": {"g.t": TaskInstanceState.DEFERRED}}, None, 0),
+        ({"r": {"g.t_3": "deferred", "g.t_4": "failed"}}, 3, 0),
+        ({"r": {"g.t_3": "deferred", "g.t_4": "failed"}}, 4, 1),
+        ({"r": {"g.t": "failed"}}, -1, 1),
+        ({"r": {"g.t": None}}, -1, 1),
+        ({}, -1, 1),
+        (RuntimeError("the API is away"), -1, 1),
+    ],
+)
+def test_kill_spares_the_job_of_a_task_that_is_still_deferred(monkeypatch, answer, map_index, stopped):
+    airflow_says(monkeypatch, answer)
+    job = Job()
+    trigger = job.trigger(monkeypatch)
+    trigger.task_instance.map_index = map_index
+    asyncio.run(trigger.on_kill())
+    assert job.stopped == stopped
+
+
+def test_kill_goes_on_when_it_is_cancelled(monkeypatch):
+    airflow_says(monkeypatch, {"r": {"g.t": "failed"}})
+    job = Job(pause=0.2)
+    trigger = job.trigger(monkeypatch)
+
+    async def main():
+        killing = asyncio.create_task(trigger.on_kill())
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+        assert job.stopped == 0
+        (kill,) = triggers._KILLS
+        await kill
+        assert job.stopped == 1
+        await asyncio.sleep(0)
+        assert not triggers._KILLS
+
+    asyncio.run(main())
+
+
+def test_deadline_of_a_call_is_not_that_of_the_task(monkeypatch):
+    job = Job()
+    trigger = job.trigger(monkeypatch, deadline=time.time() + 600)
+
+    async def fail(client):
+        raise engine.DeadlineError("the head is slow")
+
+    monkeypatch.setattr(trigger, "_follow", fail)
+
+    async def first():
+        return [event.payload async for event in trigger.run()]
+
+    (event,) = asyncio.run(first())
+    assert event["error"]["kind"] == "deadline"
+    assert job.stopped == 0
 
 
 # Links, lineage, secrets, drivers

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import TaskInstanceState
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from engine import errors
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from engine import aio, jobs
 
 STOP_WITHIN = 25.0
-"""Seconds that stopping a job has when its task is killed; Airflow gives up after 30 by default."""
+"""Seconds that stopping a job has when its task is killed."""
+
+_ASKED_WITHIN = 5.0  # Seconds that Airflow has to say what became of the task.
+_KILLS: set[asyncio.Task[None]] = set()
+"""Kills that have begun. Airflow cancels a trigger again each second until it has ended; what it started goes on here."""
 
 
 class EngineJobTrigger(BaseTrigger):
@@ -107,6 +113,8 @@ class EngineJobTrigger(BaseTrigger):
             async with await self._hook.get_async_conn() as client:
                 try:
                     result = await asyncio.wait_for(self._follow(client), left)
+                except errors.EngineError:
+                    raise  # A DeadlineError is a TimeoutError too, and is the head's.
                 except asyncio.TimeoutError:
                     await self._end_in_time(client)
                     yield TriggerEvent({"timeout": True, "job_id": self.job_id})
@@ -137,11 +145,52 @@ class EngineJobTrigger(BaseTrigger):
             await self._stop(client)
 
     async def on_kill(self) -> None:
-        """Stop the job, as its task was marked or cleared by a user. Airflow's own hook: no restart of a triggerer comes here."""
+        """Stop the job, as its task was marked or cleared by a user. Airflow's own hook: no restart of a triggerer comes here.
+
+        It goes on when it is cancelled, as Airflow does after a second.
+        """
         if not self.stop_on_kill:
             return
-        async with await self._hook.get_async_conn() as client:
-            await self._stop(client)
+        kill = asyncio.create_task(self._kill())
+        _KILLS.add(kill)
+        kill.add_done_callback(_KILLS.discard)
+        await asyncio.shield(kill)
+
+    async def _kill(self) -> None:
+        if await self._still_deferred():
+            self.log.info(f"the task is still deferred, so the job {self.job_id} goes on: another triggerer follows it")
+            return
+        try:
+            async with await self._hook.get_async_conn() as client:
+                await self._stop(client)
+        except AirflowFailException as error:
+            self.log.error(f"the job {self.job_id} could not be stopped, and goes on until its orphan_ttl: {error}")
+
+    async def _still_deferred(self) -> bool:
+        """Tell whether the task waits still: a trigger that goes to another triggerer is cancelled just as one whose task was marked.
+
+        Where nobody can say it, it does not.
+        """
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # Where DAGs are read, nobody needs it.
+
+        ti: Any = self.task_instance
+        if ti is None:
+            return False
+        mapped = ti.map_index is not None and ti.map_index >= 0
+        ask = partial(
+            RuntimeTaskInstance.get_task_states,
+            dag_id=ti.dag_id,
+            task_ids=[ti.task_id],
+            run_ids=[ti.run_id],
+            map_index=ti.map_index if mapped else None,
+        )
+        try:
+            states = await asyncio.wait_for(asyncio.to_thread(ask), _ASKED_WITHIN)
+            state = states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
+        except Exception as error:
+            self.log.warning(f"Airflow does not say what became of the task, so its job is stopped: {error!r}")
+            return False
+        return bool(state == TaskInstanceState.DEFERRED)
 
     async def _stop(self, client: aio.Client) -> None:
         try:
