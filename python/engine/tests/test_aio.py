@@ -8,6 +8,7 @@ import time
 import pytest
 
 import engine
+from engine._rpc import follow
 
 
 def test_jobs(head, numbers, tmp_path):
@@ -45,6 +46,22 @@ def test_a_thousand_jobs_in_flight(head, tmp_path):
             print(f"1,000 jobs in flight: {time.perf_counter() - began:.1f} s")
 
     asyncio.run(main())
+
+
+def test_deadline_of_a_call_is_not_that_of_the_wait():
+    """It is told as it is, also where nothing bounds the wait."""
+
+    async def stream():
+        raise engine.DeadlineError("the head is slow", op="o")
+        yield
+
+    async def main(timeout):
+        async for _ in follow("follow job", "j", stream, timeout):
+            pass
+
+    for timeout in (None, 60.0):
+        with pytest.raises(engine.DeadlineError, match="the head is slow"):
+            asyncio.run(main(timeout))
 
 
 def test_cancelled_waits_leave_the_job(head, numbers, tmp_path):

@@ -530,6 +530,8 @@ async def follow(
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
                     item = await asyncio.wait_for(anext_(stream), left)
+                except errors.EngineError:
+                    raise  # A DeadlineError of the stream's is a TimeoutError too.
                 except asyncio.TimeoutError:
                     raise errors.DeadlineError(f"it has not ended within {timeout:g} s", op=op, id=id) from None
                 except StopAsyncIteration:
