@@ -56,7 +56,8 @@ class EngineSubmitJobOperator(BaseOperator):
         submission_id: the id instead of the task's own. The task then attaches to whatever job has it.
         retry_policy: what a try does that finds a job of an earlier try which failed or was stopped: "resume" (default) lets it go on
             where it stood, "attach" takes its failure for the task's, and with "restart" each try has a job of its own, and what the one
-            before it has written is removed. A `RetryPolicy` of Airflow's is passed on to Airflow.
+            before it has written is removed. A `RetryPolicy` of Airflow's is passed on to Airflow. Stopping the job by hand (`engine job stop`)
+            ends a try, and the next one goes on as the policy says; only with "attach" it fails the task for good.
         orphan_ttl: a duration for which the job goes on when nobody follows it; None means without limit.
         only_new: leave out the inputs that earlier jobs with the same output folders have read.
         secrets: where the values of the job's ${secret:NAME} are, by name: "connection:ID.password", "connection:ID.extra.KEY", or
@@ -223,11 +224,18 @@ class EngineSubmitJobOperator(BaseOperator):
     def _begin(self, context: Context, client: engine.Client, spec: JobSpec, values: Mapping[str, bytes]) -> jobs.JobStatus:
         """Submit the job of this generation, or find it, and do with one that did not succeed what the policy says."""
         ti, namespace = context["ti"], self._hook().settings.namespace
-        now = ids.generation_of(ti, self.retries or 0) if self.job_retry_policy != "restart" else max(0, ti.try_number - 1)
+        generation = ids.generation_of(ti, self.retries or 0)
+        now = generation if self.job_retry_policy != "restart" else max(generation, ti.try_number - 1)
         submission_id = self.submission_id or ids.submission_id_of(ti, namespace, now)
         if not self.submission_id:
             for earlier in range(max(0, now - MAX_SUPERSEDED), now):
-                self._supersede(client, ids.submission_id_of(ti, namespace, earlier))
+                earlier_id = ids.submission_id_of(ti, namespace, earlier)
+                self._supersede(client, earlier_id)
+                # A try of this generation whose process died before it could say that its job succeeded; also while it was to be stopped.
+                succeeded = _success(client, earlier_id, spec) if earlier >= generation else None
+                if succeeded is not None:
+                    self.log.info(f"job {succeeded.job_id} of an earlier try, {earlier_id}, has succeeded")
+                    return succeeded
         only_new = self.only_new in (True, "true", "True", "1")
         self._job_id = submission_id  # Before it is submitted: a task that is killed meanwhile stops it.
         try:
@@ -335,7 +343,9 @@ class EngineSubmitJobOperator(BaseOperator):
         if self._killed:
             raise AirflowException(f"the task was killed, and its job {result.job_id} was stopped")
         if result.state == jobs.STOPPED:
-            raise AirflowFailException(f"job {result.job_id} was stopped on the engine by somebody else than this task")
+            # Perhaps by the process of an older try, which was killed after this one had attached to the job.
+            kind = AirflowFailException if self.job_retry_policy == "attach" else AirflowException
+            raise kind(f"job {result.job_id} was stopped on the engine by somebody else than this task")
         if result.state != jobs.SUCCEEDED:
             error = result.error or errors.InternalError(f"it ended {result.state}", op="run job", id=result.job_id)
             raise faults.failure(error, f"job {result.job_id} failed")
