@@ -135,6 +135,33 @@ def test_policies_for_a_job_that_was_stopped(
     client.job(trigger.job_id).stop()
 
 
+@pytest.mark.parametrize(("policy", "final"), [("resume", False), ("restart", False), ("attach", True)])
+def test_job_that_somebody_else_stops_is_worth_a_retry(
+    cluster: Engine, client: engine.Client, job: Any, request: Any, policy: str, final: bool
+):
+    ti = TaskInstance(request.node.name)
+    operator = submit(cluster, never(job), deferrable=True, retry_policy=policy)
+    trigger = deferred(operator, ti)
+    client.job(trigger.job_id).stop()
+    with pytest.raises(AirflowException, match="by somebody else") as raised:
+        operator.execute_complete({"ti": ti}, event_of(trigger))
+    assert isinstance(raised.value, AirflowFailException) is final
+
+
+def test_restart_takes_the_success_of_an_earlier_try(cluster: Engine, client: engine.Client, job: Any, request: Any, tmp_path: Path):
+    job["sink"]["parquet"]["mode"] = "append"
+    name = request.node.name
+    fields: dict[str, Any] = {"retry_policy": "restart", "retries": 2}
+    first = execute(submit(cluster, job, **fields), TaskInstance(name, max_tries=2))
+    # Its process died before it could say so.
+    for attempt in (2, 3):
+        again = execute(submit(cluster, job, **fields), TaskInstance(name, try_number=attempt, max_tries=2))
+        assert again["job_id"] == first["job_id"]
+    assert pq.read_table(tmp_path / "out").num_rows == 1000
+    cleared = execute(submit(cluster, job, **fields), TaskInstance(name, try_number=4, max_tries=5))
+    assert cleared["job_id"] != first["job_id"]
+
+
 def test_older_generation_that_runs_is_stopped_first(cluster: Engine, client: engine.Client, job: Any, request: Any, tmp_path: Path):
     old = deferred(submit(cluster, never(job), deferrable=True), TaskInstance(request.node.name))
     # Both write the same folder, so the second one could not begin beside the first.
@@ -321,6 +348,19 @@ def test_task_is_run_once_a_generation(cluster: Engine, client: engine.Client, r
     assert given.equals(table)
     with pytest.raises(AirflowException, match="nope"):
         execute(make(EngineTaskOperator, cluster, operator="nope"), TaskInstance(request.node.name + "3"))
+
+
+def test_task_of_a_long_name_whose_outputs_are_gone_in_part(cluster: Engine, client: engine.Client, request: Any, monkeypatch: Any):
+    ti = TaskInstance(request.node.name + "x" * 200)
+    tables = [pa.table({"x": [i]}) for i in range(2)]
+    fields: dict[str, Any] = {"operator": "echo", "args": tables, "outputs": 2, "ttl": 60}
+    first = execute(make(EngineTaskOperator, cluster, **fields), ti)
+    assert execute(make(EngineTaskOperator, cluster, **fields), ti) == first
+    client.delete(engine.ObjectRef.parse(first[1]))  # Of this one, the name too is gone; the other's is not.
+    monkeypatch.setattr("engine_provider.operators.task._THERE_WITHIN", 0.5)
+    second = execute(make(EngineTaskOperator, cluster, **fields), ti)
+    assert not set(first) & set(second)
+    assert [client.get(ref).to_pydict() for ref in second] == [{"x": [0]}, {"x": [1]}]
 
 
 def test_cluster_of_processes(tmp_path: Path):

@@ -24,7 +24,7 @@ from engine_provider.clusters import ClusterDriver, ProcessDriver, make_driver
 from engine_provider.follow import Cursor, from_dict, log_line, progress_text, to_dict
 from engine_provider.get_provider_info import get_provider_info
 from engine_provider.hooks import EngineHook, read_settings
-from engine_provider.operators import EngineSubmitJobOperator
+from engine_provider.operators import EngineSubmitJobOperator, EngineTaskOperator
 from engine_provider.operators.job import address_of
 from engine_provider.triggers import EngineJobTrigger
 
@@ -76,6 +76,9 @@ def test_submission_ids_are_what_the_engine_takes_and_differ():
         assert all(c.isascii() and (c.isalnum() or c in "._:/@+-") for c in text)
     assert made[0] == "airflow/wine/score/manual__2026-11-27T14:00:00+00:00@0"
     assert made[3].endswith("/10@0")
+    short = [ids.submission_id(*one, max_length=192) for one in given]
+    assert len(set(short)) == len(short)
+    assert max(map(len, short)) == 192
 
 
 # Connections
@@ -476,6 +479,22 @@ def test_secrets_come_from_connections_and_variables(monkeypatch):
         secrets.resolve(spec, {"pg": "variable:key", "other": "variable:key"}, {})
     with pytest.raises(engine.InvalidArgumentError, match="pg"):
         secrets.resolve(spec, {}, {})
+
+
+def test_object_that_is_lost_is_made_again():
+    class Client:
+        def lookup(self, name):
+            return name
+
+        def wait(self, refs, timeout):
+            if "lost.1" in refs:
+                raise engine.DeadlineError("1 of 2 are there")
+            return refs
+
+    with DAG("d", schedule=None):
+        task = EngineTaskOperator(task_id="t", operator="echo", outputs=2)
+    assert task._made(Client(), "there", 2) == ["there.0", "there.1"]
+    assert task._made(Client(), "lost", 2) is None
 
 
 def test_drivers_by_name_and_path():

@@ -39,7 +39,9 @@ def generation_of(ti: RuntimeTaskInstanceProtocol, retries: int) -> int:
     return generation(ti.max_tries, retries, ti.try_number)
 
 
-def submission_id(namespace: str, dag_id: str, task_id: str, run_id: str, map_index: int, generation: int) -> str:
+def submission_id(
+    namespace: str, dag_id: str, task_id: str, run_id: str, map_index: int, generation: int, max_length: int = MAX_LENGTH
+) -> str:
     """Return the submission id of a task instance.
 
     Args:
@@ -49,6 +51,7 @@ def submission_id(namespace: str, dag_id: str, task_id: str, run_id: str, map_in
         run_id: the DAG run's.
         map_index: of a mapped task, from 0; -1 for others.
         generation: see `generation`.
+        max_length: how many characters it has at most.
 
     What an id cannot hold is replaced, and what is too long is cut; then a hash of the whole keeps different tasks apart.
 
@@ -57,12 +60,13 @@ def submission_id(namespace: str, dag_id: str, task_id: str, run_id: str, map_in
     whole = "/".join(parts)
     suffix = f"@{generation}"
     text = _OTHER.sub("_", whole)
-    if text != whole or len(text) + len(suffix) > MAX_LENGTH or any("/" in part for part in parts):
+    if text != whole or len(text) + len(suffix) > max_length or any("/" in part for part in parts):
         mark = "." + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-        text = text[: MAX_LENGTH - len(suffix) - len(mark)] + mark
+        text = text[: max_length - len(suffix) - len(mark)] + mark
     return text + suffix
 
 
-def submission_id_of(ti: RuntimeTaskInstanceProtocol, namespace: str, generation: int) -> str:
+def submission_id_of(ti: RuntimeTaskInstanceProtocol, namespace: str, generation: int, max_length: int = MAX_LENGTH) -> str:
     """Return the submission id of a running task instance in a generation."""
-    return submission_id(namespace, ti.dag_id, ti.task_id, ti.run_id, ti.map_index if ti.map_index is not None else -1, generation)
+    map_index = ti.map_index if ti.map_index is not None else -1
+    return submission_id(namespace, ti.dag_id, ti.task_id, ti.run_id, map_index, generation, max_length)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RESULTS = ("ref", "table")
 
+_THERE_WITHIN = 10.0  # Seconds in which an object that is there says so; the stores may be about to join a new head.
+
 
 class EngineTaskOperator(BaseOperator):
     """Runs one task on the cluster, and returns what it makes.
@@ -121,7 +123,8 @@ class EngineTaskOperator(BaseOperator):
         outputs = int(self.outputs)
         hook = EngineHook(self.engine_conn_id, address_of(self.address))
         ti = context["ti"]
-        pin = ids.submission_id_of(ti, hook.settings.namespace, ids.generation_of(ti, self.retries or 0))
+        generation = ids.generation_of(ti, self.retries or 0)
+        pin = ids.submission_id_of(ti, hook.settings.namespace, generation, ids.MAX_LENGTH - len(".1000000"))
         with faults.translated(f"task {self.operator}"), hook.get_conn() as client:
             refs = self._made(client, pin, outputs)
             if refs is None:
@@ -143,8 +146,9 @@ class EngineTaskOperator(BaseOperator):
     def _made(self, client: engine.Client, pin: str, outputs: int) -> list[ObjectRef] | None:
         """Return what an earlier try has made, if that is all there still."""
         try:
-            return [client.lookup(f"{pin}.{i}") for i in range(outputs)]
-        except errors.NotFoundError:
+            refs = [client.lookup(f"{pin}.{i}") for i in range(outputs)]
+            return client.wait(refs, timeout=_THERE_WITHIN)  # The name of an object that is lost lives on.
+        except (errors.NotFoundError, errors.DeadlineError):
             return None
 
     def _run(self, client: engine.Client, pin: str, outputs: int) -> list[ObjectRef]:
@@ -171,6 +175,8 @@ class EngineTaskOperator(BaseOperator):
         for i, ref in enumerate(refs):
             # The reference that the head has, which carries the cluster's id.
             client.wait([ref])
+            with contextlib.suppress(errors.NotFoundError):
+                client.unpin(f"{pin}.{i}")  # An earlier try's, some of whose outputs are gone.
             client.pin(ref, f"{pin}.{i}", ttl=None if self.ttl is None else float(self.ttl))
             refs[i] = client.lookup(f"{pin}.{i}")
         return refs
