@@ -218,7 +218,7 @@ func TestEveryRoleMayDoWhatTheTableSays(t *testing.T) {
 	}
 	s.stop()
 	// Started again, it believes in nobody but them.
-	s = startIn(t, dir, head.AccessConfig{TokensOnly: true})
+	s = startIn(t, dir, head.AccessConfig{TokensOnly: true, Limits: access.Limits{RefusalsPerSecond: 1e6}})
 	conns := map[access.Roles]*grpc.ClientConn{0: s.dial("")}
 	for _, role := range access.AllRoles() {
 		conns[role] = s.dial(texts[role.String()])
@@ -299,7 +299,9 @@ func TestTokensEnd(t *testing.T) {
 	_, err = who(s, "secret")
 	wantKind(t, err, engine.KindUnauthenticated, "begins with engt_")
 	short := token(t, owner, &enginev1.CreateTokenRequest{Name: "short", Role: "viewer", Ttl: "1ms"})
-	_, err = who(s, short)
+	for err = nil; err == nil && t.Context().Err() == nil; {
+		_, err = who(s, short)
+	}
 	wantKind(t, err, engine.KindUnauthenticated, "short has expired at", "head's clock")
 	revoked, err := admin.RevokeToken(t.Context(), &enginev1.RevokeTokenRequest{Token: "a"})
 	check(t, err)

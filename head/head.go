@@ -165,7 +165,7 @@ func Start(ctx context.Context, config Config) (_ *Head, err error) {
 		Trouble: func(err error) { config.Logger.WarnContext(ctx, "trouble with the head's log", "error", err) },
 	}
 	if !config.Embedded {
-		h.mux = raftnet.Split(listener, config.Logger)
+		h.mux = raftnet.Split(listener, config.Logger, access.CheckOwnUser)
 		listener = h.mux.Rest()
 		transport := raftnet.NewTransport(h.mux, h.address, h.config.CheckAddress, config.Security.Identity)
 		storeConfig.Transport = transport

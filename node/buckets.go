@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"net/url"
 	"path/filepath"
 	"strings"
 
+	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/blob"
 	"github.com/f708428e/engine/blob/open"
 	"github.com/f708428e/engine/blob/s3"
@@ -35,9 +37,18 @@ func newBuckets(allowed *places.Policy) *buckets {
 
 // openAllowed opens a place of objects that jobs choose: a folder, or a part of a bucket.
 func openAllowed(ctx context.Context, uri string, allowed *places.Policy) (blob.Bucket, error) {
-	local, isLocal := strings.CutPrefix(uri, "file://")
-	if isLocal || filepath.IsAbs(uri) {
-		if err := allowed.Write(local); err != nil {
+	folder := uri
+	if strings.HasPrefix(uri, "file:") {
+		u, err := url.Parse(uri)
+		if err != nil || u.Host != "" && u.Host != "localhost" {
+			return nil, engine.Errorf(engine.KindInvalidArgument, "open", uri, "not the URL of a folder on this machine: write file:///folder")
+		}
+		folder = u.Path
+	}
+	if filepath.IsAbs(folder) {
+		// What is opened is what was judged, whatever the URL said in other ways.
+		uri = filepath.Clean(folder)
+		if err := allowed.Write(uri); err != nil {
 			return nil, err
 		}
 	}

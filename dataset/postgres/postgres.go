@@ -41,6 +41,12 @@ type Database struct {
 	timeout time.Duration
 }
 
+// ofTheNode are the options that have files of a node read, and sent to the server that the job names, by the variables that a node may have
+// instead.
+var ofTheNode = map[string]string{
+	"passfile": "PGPASSFILE", "servicefile": "PGSERVICEFILE", "service": "PGSERVICE", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
+}
+
 // ParseURL understands a URL postgres://user@host:port/database?option=value, with the options of libpq. One with a password is refused,
 // without repeating it. A zero timeout means DefaultTimeout.
 func ParseURL(text string, timeout time.Duration) (Database, error) {
@@ -69,6 +75,12 @@ func ParseURL(text string, timeout time.Duration) (Database, error) {
 		return Database{}, engine.Errorf(engine.KindInvalidArgument, "", "url", "it holds a password, which would be kept and shown with the job").
 			WithHint("leave it out, and name a secret in the field password, or put it into ~/.pgpass, PGPASSFILE, or PGPASSWORD on the nodes that connect")
 	}
+	for key := range query {
+		if variable := ofTheNode[strings.ToLower(key)]; variable != "" {
+			return Database{}, engine.Errorf(engine.KindInvalidArgument, "", "url", "option %s names a file of whoever connects, which is not a job's to choose", key).
+				WithHint("set %s on the nodes that connect", variable)
+		}
+	}
 	host := u.Host
 	if host == "" {
 		if host = query.Get("host"); host != "" && query.Get("port") != "" {
@@ -78,9 +90,6 @@ func ParseURL(text string, timeout time.Duration) (Database, error) {
 	database := strings.TrimPrefix(u.Path, "/")
 	if database == "" {
 		database = query.Get("dbname")
-	}
-	if service := query.Get("service"); host == "" && service != "" {
-		host = "service " + service
 	}
 	if timeout == 0 {
 		timeout = DefaultTimeout

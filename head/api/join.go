@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -151,6 +152,10 @@ func (s *Join) RenewCertificate(ctx context.Context, request *enginev1.RenewCert
 	}
 	response := &enginev1.RenewCertificateResponse{}
 	err = s.change(ctx, func(t *enginev1.Trust, now time.Time) (next *enginev1.Trust, err error) {
+		// Its connection may not have been closed yet.
+		if slices.Contains(trust.Revoked(t), peer.Serial) {
+			return nil, engine.Errorf(engine.KindUnauthenticated, operation, peer.Name, "its certificate was revoked")
+		}
 		next, response.Certificate, err = s.sign(t, pki.Request{
 			CSR: request.GetCsr(), Role: peer.Role, Name: peer.Name, Hosts: request.GetHosts(), Life: s.life,
 		}, now)

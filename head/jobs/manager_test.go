@@ -18,6 +18,7 @@ import (
 	"github.com/f708428e/engine/head/jobs"
 	"github.com/f708428e/engine/head/state"
 	"github.com/f708428e/engine/internal/lifecycle"
+	"github.com/f708428e/engine/internal/security/access"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -57,6 +58,9 @@ func (r *rig) close() {
 	}
 }
 
+// allQueues are those of somebody who is granted each.
+var allQueues = []string{access.Everything}
+
 // spec is a job from in to out; "missing.csv" makes it fail at once, "in.csv" makes it wait for a worker.
 func (r *rig) spec(in, out string) *enginev1.JobSpec {
 	return &enginev1.JobSpec{
@@ -68,7 +72,7 @@ func (r *rig) spec(in, out string) *enginev1.JobSpec {
 
 func (r *rig) submit(in, out, submission string) engine.JobID {
 	r.t.Helper()
-	id, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec(in, out), SubmissionID: submission})
+	id, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec(in, out), SubmissionID: submission, GrantedQueues: allQueues})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -177,7 +181,7 @@ func TestSubmitWhoseCallerGoesAwayIsDriven(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() {
-		_, _, err := r.manager.Submit(ctx, jobs.Submission{Spec: r.spec("in.csv", "out"), SubmissionID: "nightly"})
+		_, _, err := r.manager.Submit(ctx, jobs.Submission{Spec: r.spec("in.csv", "out"), SubmissionID: "nightly", GrantedQueues: allQueues})
 		result <- err
 	}()
 	cancel()
@@ -199,7 +203,7 @@ func TestSameSubmissionAtTheSameTimeAttaches(t *testing.T) {
 	var all sync.WaitGroup
 	for range cap(ids) {
 		all.Go(func() {
-			id, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec("in.csv", "out"), SubmissionID: "nightly"})
+			id, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: r.spec("in.csv", "out"), SubmissionID: "nightly", GrantedQueues: allQueues})
 			if err != nil {
 				t.Error(err)
 			}
@@ -318,7 +322,7 @@ func TestRepeatedCallsDoNotWaitForTheJob(t *testing.T) {
 	answers := make(chan error, calls)
 	for range calls {
 		go func() {
-			got, _, err := r.manager.Submit(t.Context(), jobs.Submission{ID: id, Spec: spec})
+			got, _, err := r.manager.Submit(t.Context(), jobs.Submission{ID: id, Spec: spec, GrantedQueues: allQueues})
 			if err == nil && got != id {
 				err = errors.New("another job: " + string(got))
 			}

@@ -277,7 +277,7 @@ func (r *rig) workOrFail(d *directory, tasks int, folder string, failure error) 
 
 func (r *rig) submitSpec(spec *enginev1.JobSpec) engine.JobID {
 	r.t.Helper()
-	id, _, err := r.manager.Submit(r.t.Context(), jobs.Submission{Spec: spec})
+	id, _, err := r.manager.Submit(r.t.Context(), jobs.Submission{Spec: spec, GrantedQueues: allQueues})
 	if err != nil {
 		r.t.Fatal(err)
 	}

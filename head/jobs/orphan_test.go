@@ -16,7 +16,7 @@ func TestJobThatNobodyFollowsIsStopped(t *testing.T) {
 		t.Helper()
 		spec := r.spec("in.csv", out)
 		spec.OrphanTtl = "20ms"
-		if _, _, err := r.manager.Submit(context.Background(), jobs.Submission{ID: id, Spec: spec, SubmissionID: out}); err != nil {
+		if _, _, err := r.manager.Submit(context.Background(), jobs.Submission{ID: id, Spec: spec, SubmissionID: out, GrantedQueues: allQueues}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,7 +64,7 @@ func TestOrphanTTLMustBeADuration(t *testing.T) {
 	for _, text := range []string{"5", "-1s", "0s", "soon"} {
 		spec := r.spec("in.csv", "out")
 		spec.OrphanTtl = text
-		_, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: spec})
+		_, _, err := r.manager.Submit(context.Background(), jobs.Submission{Spec: spec, GrantedQueues: allQueues})
 		if engine.KindOf(err) != engine.KindInvalidArgument {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/jobplan"
 	"github.com/f708428e/engine/internal/secret"
+	"github.com/f708428e/engine/internal/security/access"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -179,6 +180,9 @@ func (m *Manager) attach(submission Submission) (id engine.JobID, err error) {
 		}
 		switch {
 		case known == nil:
+		case !access.GrantsQueue(submission.GrantedQueues, known.Spec.GetQueue()):
+			// What it is shows to those alone who are granted its queue.
+			err = engine.Errorf(engine.KindConflict, "submit job", submission.SubmissionID, "another job has this submission id")
 		case !state.SameSpec(known.Spec, submission.Spec) || known.OnlyNew != submission.OnlyNew:
 			other = &state.Job{ID: known.ID, Spec: known.Spec, OnlyNew: known.OnlyNew}
 		default:

@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ func TestARepeatedSubmissionMakesOneJob(t *testing.T) {
 	r := newRig(t, jobs.Config{})
 	id := engine.NewJobID(time.Now())
 	submit := func(id engine.JobID, out, submission string) (engine.JobID, bool, error) {
-		return r.manager.Submit(t.Context(), jobs.Submission{ID: id, Spec: r.spec("in.csv", out), SubmissionID: submission})
+		return r.manager.Submit(t.Context(), jobs.Submission{ID: id, Spec: r.spec("in.csv", out), SubmissionID: submission, GrantedQueues: allQueues})
 	}
 	// While the first is under way, and after it.
 	release := r.stall()
@@ -55,9 +56,29 @@ func TestARepeatedNamedSubmissionIsNotAttachedTo(t *testing.T) {
 		wanted   engine.JobID
 		attached bool
 	}{{mine, false}, {mine, false}, {other, true}, {"", true}} {
-		id, attached, err := r.manager.Submit(t.Context(), jobs.Submission{ID: test.wanted, Spec: r.spec("in.csv", "out"), SubmissionID: "nightly"})
+		id, attached, err := r.manager.Submit(t.Context(), jobs.Submission{ID: test.wanted, Spec: r.spec("in.csv", "out"), SubmissionID: "nightly", GrantedQueues: allQueues})
 		if id != mine || attached != test.attached || err != nil {
 			t.Errorf("wanted %q: job %s, attached %v: %v, expected %s and %v", test.wanted, id, attached, err, mine, test.attached)
 		}
+	}
+}
+
+// TestSubmissionIDsOfOtherQueues tells nobody what stands in the job of a queue that they are not granted.
+func TestSubmissionIDsOfOtherQueues(t *testing.T) {
+	r := newRig(t, jobs.Config{})
+	theirs := r.spec("in.csv", "secret-place")
+	theirs.Queue = "theirs"
+	if _, _, err := r.manager.Submit(t.Context(), jobs.Submission{Spec: theirs, SubmissionID: "nightly", GrantedQueues: allQueues}); err != nil {
+		t.Fatal(err)
+	}
+	ours := r.spec("in.csv", "out")
+	ours.Queue = "ours"
+	_, _, err := r.manager.Submit(t.Context(), jobs.Submission{Spec: ours, SubmissionID: "nightly", GrantedQueues: []string{"ours"}})
+	if engine.KindOf(err) != engine.KindConflict || strings.Contains(err.Error(), "secret-place") || strings.Contains(err.Error(), "theirs") {
+		t.Errorf("got %v", err)
+	}
+	_, _, err = r.manager.Submit(t.Context(), jobs.Submission{Spec: ours, SubmissionID: "nightly", GrantedQueues: allQueues})
+	if engine.KindOf(err) != engine.KindConflict || !strings.Contains(err.Error(), "secret-place") {
+		t.Errorf("who may see it is told no difference: %v", err)
 	}
 }

@@ -29,6 +29,7 @@ const greetWithin = 10 * time.Second
 type Mux struct {
 	listener net.Listener
 	logger   *slog.Logger
+	clear    func(net.Conn) error
 	group    *lifecycle.Group
 	rest     *branch
 	raft     *branch
@@ -42,10 +43,11 @@ type Mux struct {
 	open map[net.Conn]struct{}
 }
 
-// Split begins to take connections from a listener, which the Mux closes.
-func Split(listener net.Listener, logger *slog.Logger) *Mux {
+// Split begins to take connections from a listener, which the Mux closes. clear is asked about each connection of raft that is not TLS, and
+// returns why it is refused: in clear text nothing else says who is at its other end.
+func Split(listener net.Listener, logger *slog.Logger, clear func(net.Conn) error) *Mux {
 	m := &Mux{
-		listener: listener, logger: logger, group: lifecycle.NewGroup(context.Background(), "port"),
+		listener: listener, logger: logger, clear: clear, group: lifecycle.NewGroup(context.Background(), "port"),
 		named: make(chan struct{}), open: map[net.Conn]struct{}{},
 	}
 	m.rest, m.raft = newBranch(listener.Addr()), newBranch(listener.Addr())
@@ -159,7 +161,7 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 			}
 		}
 		if err == nil {
-			err = checkRaft(conn)
+			err = m.checkRaft(conn)
 		}
 		if err == nil && id != m.id {
 			err = engine.Errorf(engine.KindConflict, "accept", id, "a message for another head than this one, %s", m.id)
@@ -179,8 +181,12 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 }
 
 // checkRaft refuses a connection of TLS that was not made for raft: only those for raft were asked for a head's certificate.
-func checkRaft(conn net.Conn) error {
-	if state, secured := pki.StateOf(conn); secured && state.NegotiatedProtocol != pki.ProtocolRaft {
+func (m *Mux) checkRaft(conn net.Conn) error {
+	state, secured := pki.StateOf(conn)
+	if !secured {
+		return m.clear(conn)
+	}
+	if state.NegotiatedProtocol != pki.ProtocolRaft {
 		return engine.Errorf(engine.KindUnauthenticated, "accept", "", "a message for a head on a connection for %q", state.NegotiatedProtocol)
 	}
 	return nil

@@ -24,7 +24,7 @@ func split(t *testing.T) (*raftnet.Mux, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := raftnet.Split(listener, slog.New(slog.DiscardHandler))
+	mux := raftnet.Split(listener, slog.New(slog.DiscardHandler), func(net.Conn) error { return nil })
 	t.Cleanup(func() {
 		if err := mux.Close(); err != nil {
 			t.Error(err)

@@ -2,9 +2,12 @@ package access
 
 import (
 	"net"
+	"os"
 	"os/user"
 	"strconv"
 	"sync"
+
+	"github.com/f708428e/engine"
 )
 
 // Origin is where a connection comes from: the address that a Guard's listener gives it. It is safe for concurrent use.
@@ -22,6 +25,25 @@ type Origin struct {
 func (o *Origin) User() (uid int, err error) {
 	o.once.Do(func() { o.uid, o.err = userOf(o.Addr, o.local) })
 	return o.uid, o.err
+}
+
+// CheckOwnUser returns nil if a connection was made by the user of this process, on this machine, and an error of kind
+// engine.KindUnauthenticated otherwise. Where the system does not tell, loopback is one user.
+func CheckOwnUser(conn net.Conn) error {
+	if isInProcess(conn.LocalAddr()) {
+		return nil
+	}
+	origin := &Origin{Addr: conn.RemoteAddr(), local: conn.LocalAddr()}
+	uid, err := origin.User()
+	switch {
+	case err != nil && !kernelTells && isLoopback(origin):
+		return nil
+	case err != nil:
+		return engine.Errorf(engine.KindUnauthenticated, "accept", origin.String(), "it is not known which user of this machine has connected, and without TLS nothing else says who it is: %w", err)
+	case uid != os.Getuid() || isAmbiguous(uid):
+		return engine.Errorf(engine.KindUnauthenticated, "accept", origin.String(), "%s is another user of this machine than the one whose cluster this is", userName(uid))
+	}
+	return nil
 }
 
 // isInProcess reports whether an address is that of a connection through memory, which nobody outside of this process can make.

@@ -108,3 +108,37 @@ func FuzzTableOfSockets(f *testing.F) {
 		}
 	})
 }
+
+// movedConn says that it comes from elsewhere than it does.
+type movedConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c movedConn) RemoteAddr() net.Addr { return c.from }
+
+func TestCheckOwnUser(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := access.CheckOwnUser(conn); err != nil {
+		t.Errorf("this user's connection: %v", err)
+	}
+	for _, from := range []net.Addr{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}} {
+		if err := access.CheckOwnUser(movedConn{conn, from}); engine.KindOf(err) != engine.KindUnauthenticated {
+			t.Errorf("a connection from %s: %v", from, err)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/f708428e/engine"
@@ -218,6 +219,9 @@ func (a *Authority) Sign(request Request, now time.Time) (*x509.Certificate, err
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
 	for _, host := range request.Hosts {
+		if name := strings.ToLower(strings.TrimSuffix(host, ".")); strings.HasSuffix(name, reservedNames) || strings.Contains(name, "*") {
+			return nil, invalid("%q cannot be an address: names below %s say which role a node has", host, reservedNames[1:])
+		}
 		if ip := net.ParseIP(host); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
 		} else {
@@ -236,7 +240,10 @@ func (a *Authority) Sign(request Request, now time.Time) (*x509.Certificate, err
 }
 
 // ServerName is a name that certificates of a role have beside their addresses, for clients whose TLS looks at names alone.
-func ServerName(role string) string { return role + ".engine.internal" }
+func ServerName(role string) string { return role + reservedNames }
+
+// reservedNames end the names that say a role.
+const reservedNames = ".engine.internal"
 
 // NewRequest makes a key and the request for its certificate.
 func NewRequest() (key *ecdsa.PrivateKey, csr []byte, err error) {

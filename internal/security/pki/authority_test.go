@@ -195,6 +195,8 @@ func TestSign(t *testing.T) {
 		"name":          {CSR: csr, Role: pki.RoleWorker, Name: "w/../role/head"},
 		"long name":     {CSR: csr, Role: pki.RoleWorker, Name: strings.Repeat("w", 129)},
 		"life":          {CSR: csr, Role: pki.RoleWorker, Name: "w", Life: time.Second},
+		"a head's name": {CSR: csr, Role: pki.RoleWorker, Name: "w", Hosts: []string{"Head.engine.internal."}},
+		"a wildcard":    {CSR: csr, Role: pki.RoleWorker, Name: "w", Hosts: []string{"*.example"}},
 		"hosts":         {CSR: csr, Role: pki.RoleWorker, Name: "w", Hosts: make([]string, 65)},
 	} {
 		if _, err := a.Sign(request, epoch); engine.KindOf(err) != engine.KindInvalidArgument {

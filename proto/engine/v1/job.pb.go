@@ -1005,8 +1005,8 @@ func (x *ObjectSource) GetRefs() []string {
 type PostgresSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// postgres://user@host:port/database?sslmode=verify-full, with the options of libpq. A password has no place in it: it is a secret of the field
-	// password, or whoever connects, head and workers, finds it as other clients do, in ~/.pgpass, PGPASSFILE, PGPASSWORD, or a service file, or
-	// has a client certificate. Required.
+	// password, or whoever connects, head and workers, finds it as other clients do, in ~/.pgpass, PGPASSFILE, PGPASSWORD, or the service PGSERVICE,
+	// or has a client certificate, PGSSLCERT and PGSSLKEY. The URL may not name such files: they are the nodes'. Required.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// One SELECT. Either query or table is required.
 	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
