@@ -56,8 +56,8 @@ class EngineSubmitJobOperator(BaseOperator):
         submission_id: the id instead of the task's own. The task then attaches to whatever job has it.
         retry_policy: what a try does that finds a job of an earlier try which failed or was stopped: "resume" (default) lets it go on
             where it stood, "attach" takes its failure for the task's, and with "restart" each try has a job of its own, and what the one
-            before it has written is removed. A `RetryPolicy` of Airflow's is passed on to Airflow. Stopping the job by hand (`engine job stop`)
-            ends a try, and the next one goes on as the policy says; only with "attach" it fails the task for good.
+            before it has written is removed. A `RetryPolicy` of Airflow's is passed on to Airflow. A job that is stopped by hand
+            (`engine job stop`) ends a try, and the next one goes on as the policy says; only with "attach" it fails the task for good.
         orphan_ttl: a duration for which the job goes on when nobody follows it; None means without limit.
         only_new: leave out the inputs that earlier jobs with the same output folders have read.
         secrets: where the values of the job's ${secret:NAME} are, by name: "connection:ID.password", "connection:ID.extra.KEY", or
