@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import threading
 from datetime import datetime, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +24,12 @@ from engines import until
 from engine_provider.clusters import ProcessDriver
 from engine_provider.follow import Cursor, follow
 from engine_provider.hooks import EngineHook
-from engine_provider.operators import EngineSubmitJobOperator, EngineTaskOperator
+from engine_provider.operators import EngineStartClusterOperator, EngineStopClusterOperator, EngineSubmitJobOperator, EngineTaskOperator
 from engine_provider.sensors import EngineJobSensor
 from engine_provider.triggers import EngineJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from engines import Engine
 
@@ -381,6 +383,82 @@ def test_cluster_of_processes(tmp_path: Path):
     with pytest.raises(engine.UnavailableError), engine.Client(started.address, timeout=2) as client:
         client.cluster()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_start_that_is_broken_off_ends_what_it_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    driver_options = {"folder": str(tmp_path), "head_options": {"num-cpus": 1, "object-store-memory": "64MiB"}}
+    with DAG("d", schedule=None):
+        operator = EngineStartClusterOperator(task_id="t", cluster="mine", driver_options=driver_options)
+    addresses: list[str] = []
+    wait = ProcessDriver._await_nodes
+
+    def killed(driver: ProcessDriver, cluster: Any, *arguments: Any) -> None:
+        addresses.append(cluster.address)
+        operator.on_kill()  # As the handler of a signal does.
+        wait(driver, cluster, *arguments)
+
+    def there() -> bool:
+        try:
+            with engine.Client(addresses[0], timeout=2) as client:
+                return bool(client.cluster())
+        except engine.UnavailableError:
+            return False
+
+    monkeypatch.setattr(ProcessDriver, "_await_nodes", killed)
+    driver = ProcessDriver(**driver_options)
+    try:
+        with pytest.raises(AirflowException, match="was killed while cluster mine started"):
+            execute(operator, TaskInstance("r"))
+        assert not there()
+        assert list(tmp_path.iterdir()) == []
+        operator.on_kill()  # It has ended: nothing comes of it.
+        monkeypatch.setattr(ProcessDriver, "_await_nodes", wait)
+        addresses[:] = [execute(operator, TaskInstance("r"))["address"]]
+        # One that ran before goes on.
+        monkeypatch.setattr(ProcessDriver, "_await_nodes", killed)
+        with pytest.raises(AirflowException, match="was killed"):
+            execute(operator, TaskInstance("r"))
+        assert there()
+        assert driver._read("mine").address == addresses[0]
+    finally:
+        driver.stop("mine", 30)
+
+
+def test_start_that_is_killed_before_the_head_is_ready_leaves_no_process(tmp_path: Path):
+    """A signal comes while `engine start` runs."""
+
+    class KilledError(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise KilledError
+
+    def tell() -> None:
+        until(lambda: (tmp_path / "slow" / "head" / "engine.log").exists(), "the head starts")
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        with pytest.raises(KilledError):
+            ProcessDriver(folder=str(tmp_path), head_options={"object-store-memory": "64MiB"}).start("slow", 5, 60)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.join()
+    assert list(tmp_path.iterdir()) == []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # It has ended meanwhile.
+            assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_cluster_of_which_nothing_is_known_is_named():
+    for kind in (EngineStartClusterOperator, EngineStopClusterOperator):
+        for name in (None, "None", ""):
+            with DAG("d", schedule=None):
+                operator = kind(task_id="t", cluster=name)
+            with pytest.raises(AirflowFailException, match="renders to nothing: the XCom"):
+                execute(operator, TaskInstance("r"))
 
 
 def test_cluster_that_never_becomes_ready_says_why(tmp_path: Path):

@@ -24,6 +24,7 @@ STARTUP_TIMEOUT = 60.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TAIL = 10
 _POLL = 0.1
+_UNWIND = 4.0  # Seconds; Airflow kills a task for good 5 s after it was told to end.
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class ClusterDriver(ABC):
     @abstractmethod
     def start(self, name: str, workers: int, timeout: float) -> Cluster:
         """Start a cluster, or find the one of the name, and return once its head and that many workers are ready.
+
+        If it fails, or is broken off by any exception, as when the task is killed, it ends what it has started; a cluster that ran before
+        goes on.
 
         Args:
             name: 1 to 100 letters, digits, and ._-
@@ -124,13 +128,24 @@ class ProcessDriver(ClusterDriver):
         deadline = time.monotonic() + timeout
         home = self._home(name)
         known = self._read(name)
-        if known is None or not self._answers(known):
+        if known is not None and self._await_answer(known, deadline):
+            return self._scale(known, workers, deadline)
+        existed, before = home.is_dir(), set(filter(_alive, _nodes(home)))
+        try:
             home.mkdir(parents=True, exist_ok=True)
             options = {"port": 0, "web-port": 0, "flight-port": 0, "gossip-port": 0, **self._head_options}
             said = self._run(["start", "--head", "--data-dir", str(home / "head"), "-o", "json", *_flags(options)], home / "head", deadline)
             known = Cluster(name, said["address"], said.get("web") or "", 0, self.name, {"folder": str(home), "pid": said.get("pid", 0)})
             self._write(known)
-        return self._scale(known, workers, deadline)
+            return self._scale(known, workers, deadline)
+        except BaseException:
+            until = time.monotonic() + _UNWIND
+            for folder in _nodes(home):
+                if folder not in before:
+                    self._stop_node(folder, until)
+            if not existed:
+                shutil.rmtree(home, ignore_errors=True)
+            raise
 
     def scale(self, name: str, workers: int, timeout: float) -> Cluster:
         """Start or stop workers; see `ClusterDriver.scale`."""
@@ -145,7 +160,7 @@ class ProcessDriver(ClusterDriver):
         if not home.is_dir():
             return
         deadline = time.monotonic() + timeout
-        for folder in [*sorted(home.glob("worker-*"), reverse=True), home / "head"]:
+        for folder in _nodes(home):
             self._stop_node(folder, deadline)
         shutil.rmtree(home, ignore_errors=True)
 
@@ -187,6 +202,7 @@ class ProcessDriver(ClusterDriver):
     def _run(self, arguments: list[str], folder: Path, deadline: float) -> dict[str, Any]:
         """Run the program, and return what it prints in JSON."""
         op = "start cluster" if arguments[0] == "start" else "stop cluster"
+        spared = _pid(folder) if arguments[0] == "start" and _alive(folder) else 0  # It ran before.
         process = subprocess.Popen(
             [self._program(), *arguments],
             stdin=subprocess.DEVNULL,
@@ -198,15 +214,13 @@ class ProcessDriver(ClusterDriver):
         try:
             out, said = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.kill()
-            out, said = process.communicate()
-            self._kill_node(folder)
+            out, said = _end(process)
+            self._kill_node(folder, spared)
             told = _tail(folder / "engine.log") or said.strip() or "nothing"
             raise errors.DeadlineError(f"it was not ready in time; it said: {told}", op=op, id=str(folder)) from None
         except BaseException:
-            process.kill()
-            process.communicate()
-            self._kill_node(folder)
+            _end(process)
+            self._kill_node(folder, spared)
             raise
         if process.returncode != 0:
             told = said.strip() or _tail(folder / "engine.log") or f"exit code {process.returncode}"
@@ -226,10 +240,10 @@ class ProcessDriver(ClusterDriver):
         except errors.EngineError:
             self._kill_node(folder)
 
-    def _kill_node(self, folder: Path) -> None:
-        """Kill a node that neither became ready nor stopped."""
+    def _kill_node(self, folder: Path, spared: int = 0) -> None:
+        """Kill a node that neither became ready nor stopped, unless its process is the one that is spared."""
         pid = _pid(folder)
-        if pid:
+        if pid and pid != spared and _alive(folder):
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -262,15 +276,20 @@ class ProcessDriver(ClusterDriver):
         temporary.write_text(json.dumps(cluster.to_dict()))
         temporary.replace(path)
 
-    def _answers(self, cluster: Cluster) -> bool:
-        if not _alive(self._home(cluster.name) / "head"):
-            return False
-        try:
-            with Client(cluster.address, timeout=5.0) as client:
-                client.cluster()
-        except errors.EngineError:
-            return False
-        return True
+    def _await_answer(self, cluster: Cluster, deadline: float) -> bool:
+        """Wait until a cluster answers. Return whether it does; False if its head does not run, so that it must be started."""
+        while _alive(self._home(cluster.name) / "head"):
+            try:
+                with Client(cluster.address, timeout=5.0) as client:
+                    client.cluster()
+                return True
+            except errors.EngineError as error:
+                if time.monotonic() > deadline:
+                    raise errors.DeadlineError(
+                        f"its head runs, and does not answer: {error}", op="start cluster", id=cluster.name
+                    ) from None
+            time.sleep(_POLL)
+        return False
 
 
 DRIVERS: dict[str, type[ClusterDriver]] = {ProcessDriver.name: ProcessDriver}
@@ -309,6 +328,21 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
         text = json.dumps(value) if isinstance(value, (dict, list)) else str(value).lower() if isinstance(value, bool) else str(value)
         flags.append(f"--{key.replace('_', '-')}={text}")
     return flags
+
+
+def _nodes(home: Path) -> list[Path]:
+    """Return the folders of a cluster's nodes, in the order in which they are stopped: the head last."""
+    return [*sorted(home.glob("worker-*"), reverse=True), home / "head"]
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End the program, and return what it has said. If it starts a node, it ends that, too."""
+    process.terminate()
+    try:
+        return process.communicate(timeout=_UNWIND / 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
 
 
 def _pid(folder: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from engine_provider import faults
 from engine_provider.clusters import STARTUP_TIMEOUT, make_driver
@@ -38,7 +39,16 @@ class _ClusterOperator(BaseOperator):
         self.cluster_timeout = cluster_timeout
 
     def _name(self) -> str:
-        """Return the cluster's name, of itself or of what `EngineStartClusterOperator` has returned."""
+        """Return the cluster's name, of itself or of what `EngineStartClusterOperator` has returned.
+
+        Raises:
+            AirflowFailException: if it renders to nothing.
+
+        """
+        if self.cluster in (None, "", "None"):
+            raise AirflowFailException(
+                "cluster renders to nothing: the XCom that it is taken of is missing, as when the task that starts it did not succeed"
+            )
         return str(self.cluster.get("name", "")) if isinstance(self.cluster, dict) else str(self.cluster)
 
 
@@ -67,16 +77,20 @@ class EngineStartClusterOperator(_ClusterOperator):
         """Start the cluster."""
         with faults.translated():
             driver = make_driver(self.driver, self.driver_options)
+            name = self._name()
             self._starting = True
-            cluster = driver.start(self._name(), int(self.workers), float(self.cluster_timeout))
-            self._starting = False
+            try:
+                cluster = driver.start(name, int(self.workers), float(self.cluster_timeout))
+            finally:
+                self._starting = False
         self.log.info(f"cluster {cluster.name} is ready at {cluster.address}, with {cluster.workers} workers beside the head's own")
         return cluster.to_dict()
 
     def on_kill(self) -> None:
-        """Stop a cluster that is not ready yet."""
+        """Break the start off: Airflow calls this in a signal's handler, so the driver is unwound, and ends what it has begun itself."""
         if self._starting:
-            make_driver(self.driver, self.driver_options).stop(self._name(), 10.0)
+            self._starting = False  # A second signal must not break off the unwinding.
+            raise AirflowException(f"the task was killed while cluster {self._name()} started")
 
 
 class EngineScaleClusterOperator(_ClusterOperator):
