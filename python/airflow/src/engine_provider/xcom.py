@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -52,6 +53,8 @@ _VERSION = 1
 _CONTAINERS = (dict, list, tuple)
 _TABLES = {"pyarrow": ("Table", "RecordBatch"), "pandas": ("DataFrame",), "polars": ("DataFrame",)}
 _WAIT_FOR_ROOM = 300.0  # Seconds; a store that is full makes room as others let go of what they read.
+_CLEARED: ContextVar[tuple[str, str, str, int | None] | None] = ContextVar("_CLEARED", default=None)
+"""The DAG, run, task, and map index whose XCom is being deleted."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -109,6 +112,8 @@ class Settings:
 
     def holds(self, uri: str) -> bool:
         """Return whether the URI of a checkpoint is one below the folder."""
+        if "?" in uri or "#" in uri:
+            return False  # Behind these are settings of who reads it, such as another endpoint.
         place = _place(uri)
         return place.startswith(_place(self.checkpoint) + "/") and ".." not in place.split("/")
 
@@ -118,6 +123,22 @@ class Settings:
         if task_id and map_index is not None and map_index >= 0:
             parts.append(str(map_index))
         return "/".join([self.checkpoint, *parts])
+
+
+def _check_address(uri: str) -> None:
+    """Refuse what no checkpoint has as its address: whoever reads it would follow it elsewhere.
+
+    Raises:
+        InvalidArgumentError: if it is neither s3://bucket/… nor file:///… nor a path, or has settings.
+
+    """
+    try:
+        parts = urlsplit(uri)
+        known = uri.startswith("/") or (parts.scheme == "file" and not parts.netloc) or (parts.scheme == "s3" and bool(parts.netloc))
+    except ValueError:
+        known = False
+    if not known or "?" in uri or "#" in uri:
+        raise engine.InvalidArgumentError("this is not the address of a checkpoint", op="read table of XCom", id=uri)
 
 
 def _place(uri: str) -> str:
@@ -241,17 +262,37 @@ class EngineXComBackend(BaseXCom):
             return _replace(BaseXCom.deserialize_value(result), lambda reference: _get(TableReference.of(reference)), TableReference.of)
 
     @classmethod
+    def delete(cls, key: str, task_id: str, dag_id: str, run_id: str, map_index: int | None = None) -> None:
+        """Delete an XCom, and of its tables those that this task has kept. Those that its value only refers to are another one's."""
+        cleared = _CLEARED.set((dag_id, run_id, task_id, map_index))
+        try:
+            super().delete(key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index)
+        finally:
+            _CLEARED.reset(cleared)
+
+    @classmethod
     def purge(cls, xcom: Any, *args: Any) -> None:
         """Delete the objects and checkpoints of a value. What cannot be deleted is said in the log, and is no error."""
         checkpoints: list[str] = []
 
+        def reference(value: Any) -> TableReference | None:
+            try:
+                return TableReference.of(value)
+            except engine.EngineError as error:
+                log.warning("a reference cannot be read, so its table is not deleted", error=str(error))
+                return None
+
         def collect(value: Any) -> None:
-            reference = TableReference.of(value)
-            if reference is not None:
-                checkpoints.append(reference.checkpoint)
+            found = reference(value)
+            if found is not None:
+                checkpoints.append(found.checkpoint)
 
         try:
-            _replace(BaseXCom.deserialize_value(xcom), collect, TableReference.of)
+            _replace(BaseXCom.deserialize_value(xcom), collect, reference)
+            cleared = _CLEARED.get()
+            if cleared is not None and checkpoints:
+                own = _place(Settings.read().folder(*cleared))
+                checkpoints = [uri for uri in checkpoints if _place(uri).rpartition("/")[0] == own]
         except Exception:
             log.exception("an XCom cannot be read, so no table of it is deleted")
             return
@@ -270,18 +311,24 @@ def delete_tables(checkpoints: Sequence[str]) -> int:
     """
     try:
         settings = Settings.read()
-        checkpoints = [uri for uri in checkpoints if settings.holds(uri)]
-        refs = [engine.ObjectRef.parse(xcom_storage.object_id(uri)) for uri in checkpoints]
     except engine.EngineError as error:
         log.warning("no table is deleted", error=str(error))
         return 0
+    found: dict[str, engine.ObjectRef] = {}
+    for uri in filter(settings.holds, checkpoints):
+        try:
+            found[uri] = engine.ObjectRef.parse(xcom_storage.object_id(uri))
+        except engine.EngineError as error:
+            log.warning("a table is not deleted", error=str(error))
+    if not found:
+        return 0
     try:
         with _client(settings) as client:
-            client.delete(*refs)  # The ids are random, so another cluster has none of them.
+            client.delete(*found.values())  # The ids are random, so another cluster has none of them.
     except Exception as error:  # Also what Airflow raises for a connection that is gone.
-        log.warning("objects of tables are left to expire", tables=len(refs), error=str(error))
+        log.warning("objects of tables are left to expire", tables=len(found), error=str(error))
     gone = 0
-    for uri in checkpoints:
+    for uri in found:
         try:
             xcom_storage.delete(uri)
             gone += 1
@@ -365,6 +412,7 @@ def _get(reference: TableReference | None) -> Any:
 
 def _table(reference: TableReference) -> pa.Table:
     """Read a table from the object store, else from its checkpoint: by the cluster that there is now, else directly."""
+    _check_address(reference.checkpoint)
     said: list[Exception] = []
     try:
         with _client(Settings.read()) as client:

@@ -248,8 +248,46 @@ def test_purge_deletes_nothing_elsewhere(folder, monkeypatch, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "address", ["{}?endpoint_override=evil", "{}#x", "gs://bucket/{}", "file://host{}", "s3:///{}", "file://[{}", "x{}"]
+)
+def test_addresses_that_lead_elsewhere(folder, monkeypatch, address):
+    kept = reference(stored(TABLES["pyarrow"]))
+    path = kept.checkpoint.removeprefix("file://")
+    uri = address.format(path)
+    monkeypatch.setattr(xcom, "_client", lambda settings: pytest.fail("it asked the cluster"))
+    with pytest.raises(AirflowFailException, match="not the address of a checkpoint"):
+        EngineXComBackend.deserialize_value(SimpleNamespace(value={**kept.to_dict(), "checkpoint": uri}))
+    assert xcom.delete_tables([uri]) == 0
+    assert Path(path).exists()
+
+
+def test_one_that_is_malformed_keeps_no_other_from_being_deleted(folder):
+    row = stored([TABLES["pyarrow"], TABLES["polars"]])
+    first, second = BaseXCom.deserialize_value(row)
+    bad = [{**first, "checkpoint": f"{folder}/dag/x.txt"}, {**first, "checkpoint": 7}, {**first, "__engine_table__": 99}]
+    EngineXComBackend.purge(SimpleNamespace(value=[bad[0], first, *bad[1:], second]))
+    assert not list(folder.rglob("*.arrows"))
+
+
+def test_clearing_a_task_deletes_what_it_has_kept_alone(folder, monkeypatch):
+    other, mapped = stored(TABLES["pyarrow"], task_id="other"), stored(TABLES["pyarrow"], map_index=3)
+    kept = BaseXCom.deserialize_value(stored(TABLES["polars"]))
+    values = {"mine": [kept, BaseXCom.deserialize_value(other), BaseXCom.deserialize_value(mapped)]}
+    asked: list[object] = []
+    monkeypatch.setattr(BaseXCom, "_get_xcom_db_ref", lambda **where: SimpleNamespace(value=values[where["key"]]))
+    comms = SimpleNamespace(send=asked.append)
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", comms, raising=False)
+    EngineXComBackend.delete(**{**WHERE, "key": "mine"})
+    assert {path.parent.name for path in folder.rglob("*.arrows")} == {"other", "3"}
+    EngineXComBackend.delete(**{**WHERE, "key": "mine", "map_index": 3})
+    assert {path.parent.name for path in folder.rglob("*.arrows")} == {"other"}
+    assert len(asked) == 2
+    assert same(EngineXComBackend.deserialize_value(other), TABLES["pyarrow"])
+
+
 def test_a_folder_with_odd_characters(folder, monkeypatch, tmp_path):
-    odd = tmp_path / "it's 100% odd ä+b"
+    odd = tmp_path / "it's 100% odd ä+b #1?"
     for option in (str(odd), odd.as_uri()):
         monkeypatch.setenv("AIRFLOW__ENGINE__XCOM_CHECKPOINT", option)
         row = stored(TABLES["pandas"])
