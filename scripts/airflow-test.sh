@@ -32,6 +32,11 @@ clean() {
   if [ -f "$work/live/pids" ]; then
     while read -r pid; do kill -KILL -- "-$pid" 2>/dev/null || true; done < "$work/live/pids"
   fi
+  # Nodes of clusters that tasks have started. The id may be another process's by now.
+  for file in "$work"/live/clusters/*/*/engine.pid; do
+    pid=$(grep -o '[0-9]*' "$file" 2>/dev/null | head -1) || continue
+    if grep -qF "$(dirname "$file")" "/proc/$pid/cmdline" 2>/dev/null; then kill -KILL -- "-$pid" 2>/dev/null || true; fi
+  done
   rm -rf "$work"
 }
 trap clean EXIT

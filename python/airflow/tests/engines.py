@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 PATIENCE = 180.0
 """Seconds that anything may take: the machine may be loaded. Nothing waits for as long if all is well."""
@@ -36,6 +37,16 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def kill_clusters(folder: Path) -> None:
+    """Kill the nodes that tasks have started below a folder: they lead sessions of their own, so nobody else ends them then."""
+    for file in folder.glob("*/*/engine.pid"):
+        with contextlib.suppress(OSError):
+            found = re.search(r"\d+", file.read_text())
+            # The id may be another process's by now.
+            if found and str(file.parent).encode() in Path(f"/proc/{found[0]}/cmdline").read_bytes():
+                os.killpg(int(found[0]), signal.SIGKILL)
 
 
 class Processes:
@@ -75,6 +86,7 @@ class Processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._all[name].wait(max(0.1, end - time.monotonic()))
             self.kill(name)
+        kill_clusters(self.folder / "clusters")
         self._file.unlink(missing_ok=True)
 
 

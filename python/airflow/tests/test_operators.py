@@ -19,9 +19,9 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
-from engines import until
+from engines import kill_clusters, until
 
-from engine_provider.clusters import ProcessDriver
+from engine_provider.clusters import ProcessDriver, _alive
 from engine_provider.follow import Cursor, follow
 from engine_provider.hooks import EngineHook
 from engine_provider.operators import EngineStartClusterOperator, EngineStopClusterOperator, EngineSubmitJobOperator, EngineTaskOperator
@@ -450,6 +450,21 @@ def test_start_that_is_killed_before_the_head_is_ready_leaves_no_process(tmp_pat
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # It has ended meanwhile.
             assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_clusters_that_tests_have_left_are_killed(tmp_path: Path):
+    small = {"num-cpus": 1, "object-store-memory": "64MiB"}
+    driver = ProcessDriver(folder=str(tmp_path / "clusters"), head_options=small, worker_options=small)
+    try:
+        started = driver.start("left", 1, 60)
+        (tmp_path / "clusters" / "left" / "ended").mkdir()
+        (tmp_path / "clusters" / "left" / "ended" / "engine.pid").write_text(str(os.getpid()))  # Another process's.
+        kill_clusters(tmp_path / "clusters")
+        with pytest.raises(engine.UnavailableError), engine.Client(started.address, timeout=2) as client:
+            client.cluster()
+        until(lambda: not [one for one in (tmp_path / "clusters" / "left").iterdir() if _alive(one)], "its nodes have ended")
+    finally:
+        driver.stop("left", 30)
 
 
 def test_cluster_of_which_nothing_is_known_is_named():
