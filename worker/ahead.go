@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"runtime/debug"
 
+	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/storage"
 	"github.com/f708428e/engine/internal/jobplan"
@@ -28,8 +30,9 @@ type opened struct {
 
 // splitsOf returns the splits of a task. Rows that cannot be read are rejected by bad, which may be nil.
 func (w *Worker) splitsOf(ctx context.Context, program *jobplan.Program, l *lease, bad *rejects) *splitReader {
+	reject := bad.reader(ctx) // The files of rejected rows outlive the readers.
 	s := &splitReader{open: func(ctx context.Context, split dataset.Split) (dataset.Reader, error) {
-		return w.open(ctx, program, l.job, split, bad, &l.counts)
+		return w.open(ctx, program, l.job, split, reject, &l.counts)
 	}}
 	for i, split := range l.plan.GetSplits() {
 		s.splits = append(s.splits, jobplan.SplitOf(l.inputs[i], split))
@@ -69,8 +72,14 @@ func (s *splitReader) begin(split dataset.Split) {
 	ahead := make(chan opened, 1)
 	s.ahead = ahead
 	go func() { // lifecycle: ends with the context, and take or close waits for it.
-		reader, err := s.open(s.ctx, split)
-		ahead <- opened{reader, err}
+		var found opened
+		defer func() {
+			if p := recover(); p != nil { // as in attempt
+				found = opened{err: engine.Errorf(engine.KindInternal, "open split", split.File.Path, "panic: %v\n%s", p, debug.Stack())}
+			}
+			ahead <- found
+		}()
+		found.reader, found.err = s.open(s.ctx, split)
 	}()
 }
 

@@ -208,12 +208,12 @@ func (w *Worker) copySplit(ctx context.Context, program *jobplan.Program, l *lea
 	}
 }
 
-func (w *Worker) open(ctx context.Context, program *jobplan.Program, j *jobEntry, split dataset.Split, bad *rejects, counts *counts) (dataset.Reader, error) {
+func (w *Worker) open(ctx context.Context, program *jobplan.Program, j *jobEntry, split dataset.Split, reject func(dataset.BadRow) error, counts *counts) (dataset.Reader, error) {
 	return program.Source.Open(ctx, split, dataset.ReadOptions{
 		Schema: program.SourceSchema, Columns: program.Columns,
 		BatchRows: program.BatchRows, BatchBytes: program.BatchBytes, Allocator: w.config.Allocator,
 		Storage: jobplan.SourceStorage(j.assignment.GetSpec(), w.storage(j)),
-		BadRow:  bad.reader(ctx), Prune: prune(program, counts),
+		BadRow:  reject, Prune: prune(program, counts),
 	})
 }
 

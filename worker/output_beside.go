@@ -115,12 +115,20 @@ func (d *besideDraft) reject(ctx context.Context, record arrow.Record) error {
 	return d.writer.Write(ctx, record)
 }
 
-// rejectDigest identifies a rejected row: by what it is and where it comes from, not by what is said of it. The sum of those of rows does not
-// depend on their order, which two goroutines may settle between them.
+// rejectDigest identifies a rejected row by where it comes from, or by what it is if it has no place, and not by what is said of it: its line
+// and its text are looked up, for which there may be no answer. The sum of those of rows does not depend on their order, which two goroutines
+// may settle between them.
 func rejectDigest(record arrow.Record, row int) uint64 {
+	placed := false
+	for i, column := range record.Columns() {
+		name := record.ColumnName(i)
+		placed = placed || (name == "offset" || name == "row") && !column.IsNull(row)
+	}
 	h := xxhash.New()
 	for i, column := range record.Columns() {
-		if name := record.ColumnName(i); name != "column" && name != "reason" {
+		switch name := record.ColumnName(i); {
+		case name == "column", name == "reason", name == "line", name == "raw" && placed:
+		default:
 			_, _ = h.WriteString(column.ValueStr(row)) // never fails
 			_, _ = h.Write([]byte{0})
 		}

@@ -72,8 +72,9 @@ func (g *pageGuard) look(c *guardedChunk) error {
 		b := make([]byte, have)
 		if n, err := g.from.from.ReadAt(b, c.next); n < len(b) {
 			if err == nil || errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+				return io.ErrUnexpectedEOF
 			}
+			g.from.failed = err // It is not the file's fault.
 			return err
 		}
 		h, size, ok := parsePageHeader(b)

@@ -272,7 +272,7 @@ func (m *Manager) complete(ctx context.Context, id engine.JobID) error {
 	if err != nil {
 		return err
 	}
-	if err := m.checkNew(ctx, job, secrets); err != nil {
+	if err := m.checkStillNew(ctx, job, secrets); err != nil {
 		return err
 	}
 	if err := checkShare(job); err != nil {

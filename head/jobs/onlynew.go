@@ -46,8 +46,8 @@ func (m *Manager) stillNew(ctx context.Context, job *state.Job, folders []jobpla
 }
 
 // checkNew refuses a job that leaves out what earlier jobs have read if its output holds rows of which nobody knows what they are made of, or
-// if another job has read its inputs since it was planned. It is asked before the job begins or is resumed, so that it is refused then. It is
-// asked again before the job ends well: a task of another job may have come late, after that job had failed and given its claim back.
+// if another job has read its inputs since it was planned, or has claimed the output. It is asked before the job begins or is resumed, so
+// that it is refused then.
 func (m *Manager) checkNew(ctx context.Context, job *state.Job, secrets *secret.Set) error {
 	if !job.OnlyNew {
 		return nil
@@ -68,6 +68,20 @@ func (m *Manager) checkNew(ctx context.Context, job *state.Job, secrets *secret.
 		if err != nil {
 			return err
 		}
+	}
+	_, err = m.stillNew(ctx, job, folders)
+	return err
+}
+
+// checkStillNew is asked before a job ends well: a task of another job may have come late, after that job had failed and given its claim back.
+// Its own claim may be gone by now: a head may have died between completing the output and recording the end.
+func (m *Manager) checkStillNew(ctx context.Context, job *state.Job, secrets *secret.Set) error {
+	if !job.OnlyNew {
+		return nil
+	}
+	folders, err := jobplan.Folders(job.Spec, job.ID, m.storageOf(secrets))
+	if err != nil {
+		return err
 	}
 	_, err = m.stillNew(ctx, job, folders)
 	return err

@@ -322,3 +322,28 @@ func TestUnion(t *testing.T) {
 		}
 	}
 }
+
+// TestManyBadRowsIntoBuckets leaves out more rows than wait in memory before the reader has a record batch, so that their file in a bucket is
+// begun by the reader, and outlives it.
+func TestManyBadRowsIntoBuckets(t *testing.T) {
+	const bad, good = 60_000, 100
+	s := newStore(t)
+	c := testcluster.Start(t, testcluster.Options{Workers: 1})
+	table := "id,text\n" + strings.Repeat("1,this row has one field too many,x\n", bad) + strings.Repeat("1,good\n", good)
+	dir := t.TempDir()
+	in := filepath.Join(dir, "in.csv")
+	if err := os.WriteFile(in, []byte(table), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, sink := range map[string]string{"files": filepath.Join(dir, "out"), "bucket": s.path("out")} {
+		spec := &enginev1.JobSpec{
+			Source:   &enginev1.Source{Kind: &enginev1.Source_Csv{Csv: &enginev1.CsvSource{Paths: []string{in}}}},
+			OnBadRow: &enginev1.BadRows{Action: "dead_letter", Path: s.path("rejects-" + name)},
+			Sink:     csvSink(sink),
+		}
+		result := wait(t, submit(t, c, spec), engine.JobSucceeded)
+		if result.RowsRejected != bad || result.RowsWritten != good {
+			t.Errorf("%s: %d rows rejected and %d written, %v", name, result.RowsRejected, result.RowsWritten, result.Err)
+		}
+	}
+}
