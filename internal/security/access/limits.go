@@ -104,11 +104,14 @@ func shareOf(of map[string]*share, name string, now time.Time, full float64) *sh
 }
 
 // begin counts a call of an identity, until done is called. The error is of kind engine.KindExhausted.
-func (u *usage) begin(identity Identity) (done func(), err error) {
+func (u *usage) begin(identity Identity, source string) (done func(), err error) {
 	if identity.Method == ByProcess {
 		return func() {}, nil
 	}
 	name := string(identity.Method) + " " + identity.Name
+	if identity.IsZero() {
+		name += source // One stranger does not use up what others may.
+	}
 	now := u.now()
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -31,6 +31,9 @@ func (g *Guard) tap(ctx context.Context, info *tap.Info) (context.Context, error
 	if err := g.look(c, info.Header.Get(header), address, known); err != nil {
 		return nil, rpc.ToStatus(g.refused(ctx, c, err))
 	}
+	if c.isStranger() && !g.usage.mayTry(c.source) {
+		return nil, rpc.ToStatus(errTooMany)
+	}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 
@@ -44,7 +47,7 @@ func (g *Guard) enter(ctx context.Context, method string) (_ context.Context, c 
 	if err := g.settle(ctx, c); err != nil {
 		return nil, nil, nil, g.refused(ctx, c, err)
 	}
-	done, err = g.usage.begin(c.identity)
+	done, err = g.usage.begin(c.identity, c.source)
 	return With(ctx, c.identity), c, done, err
 }
 
@@ -54,13 +57,22 @@ func (g *Guard) unary(ctx context.Context, request any, info *grpc.UnaryServerIn
 		return nil, rpc.ToStatus(err)
 	}
 	defer done()
-	if err := g.allowed(ctx, c, c.rule, request); err != nil {
-		return nil, rpc.ToStatus(err)
+	// What strangers try is kept if it succeeds: else they could fill the log.
+	if !c.isStranger() {
+		if err := g.allowed(ctx, c, c.rule, request); err != nil {
+			return nil, rpc.ToStatus(err)
+		}
 	}
 	response, err := handler(ctx, request)
+	if err == nil && c.isStranger() {
+		err = rpc.ToStatus(g.allowed(ctx, c, c.rule, request))
+	}
 	g.ended(ctx, c, request, err)
 	return response, err
 }
+
+// isStranger reports whether nobody knows who calls, of a method that is open to everybody.
+func (c *caller) isStranger() bool { return c.rule.Open && c.identity.IsZero() && c.credential == "" }
 
 // allowed tells the audit log of a call that is about to be made.
 func (g *Guard) allowed(ctx context.Context, c *caller, rule Rule, request any) error {
@@ -81,6 +93,12 @@ func (g *Guard) ended(ctx context.Context, c *caller, request any, err error) {
 	kind := engine.KindOf(err)
 	if kind != engine.KindPermission && kind != engine.KindUnauthenticated {
 		return
+	}
+	if kind == engine.KindUnauthenticated && c.isStranger() {
+		if !g.usage.mayTry(c.source) {
+			return // It has been said often enough.
+		}
+		g.usage.failed(c.source)
 	}
 	g.note(ctx, c, targetOf(request), err)
 }

@@ -126,7 +126,7 @@ func (w *Web) route(rule Rule, handler http.Handler) http.Handler {
 			refuseWeb(writer, g.refused(r.Context(), c, err))
 			return
 		}
-		done, err := g.usage.begin(c.identity)
+		done, err := g.usage.begin(c.identity, c.source)
 		if err != nil {
 			refuseWeb(writer, err)
 			return
