@@ -29,7 +29,7 @@ const greetWithin = 10 * time.Second
 type Mux struct {
 	listener net.Listener
 	logger   *slog.Logger
-	clear    func(net.Conn) error
+	inClear  func(net.Conn) error
 	group    *lifecycle.Group
 	rest     *branch
 	raft     *branch
@@ -43,11 +43,11 @@ type Mux struct {
 	open map[net.Conn]struct{}
 }
 
-// Split begins to take connections from a listener, which the Mux closes. clear is asked about each connection of raft that is not TLS, and
+// Split begins to take connections from a listener, which the Mux closes. inClear is asked about each connection of raft that is not TLS, and
 // returns why it is refused: in clear text nothing else says who is at its other end.
-func Split(listener net.Listener, logger *slog.Logger, clear func(net.Conn) error) *Mux {
+func Split(listener net.Listener, logger *slog.Logger, inClear func(net.Conn) error) *Mux {
 	m := &Mux{
-		listener: listener, logger: logger, clear: clear, group: lifecycle.NewGroup(context.Background(), "port"),
+		listener: listener, logger: logger, inClear: inClear, group: lifecycle.NewGroup(context.Background(), "port"),
 		named: make(chan struct{}), open: map[net.Conn]struct{}{},
 	}
 	m.rest, m.raft = newBranch(listener.Addr()), newBranch(listener.Addr())
@@ -184,7 +184,7 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 func (m *Mux) checkRaft(conn net.Conn) error {
 	state, secured := pki.StateOf(conn)
 	if !secured {
-		return m.clear(conn)
+		return m.inClear(conn)
 	}
 	if state.NegotiatedProtocol != pki.ProtocolRaft {
 		return engine.Errorf(engine.KindUnauthenticated, "accept", "", "a message for a head on a connection for %q", state.NegotiatedProtocol)
