@@ -112,7 +112,7 @@ test-python: build ## Ruff, mypy, and the tests of the Python client against bin
 	@$(ort); scripts/python-test.sh bin/engine
 
 .PHONY: test-airflow
-test-airflow: build ## The Airflow provider, with a real Airflow and bin/engine; PYTHON=python3.13 chooses another
+test-airflow: build $(VERSITYGW) ## The Airflow provider, with a real Airflow and bin/engine; PYTHON=python3.13 chooses another
 	@$(ort); scripts/airflow-test.sh bin/engine
 
 .PHONY: test-notebooks
