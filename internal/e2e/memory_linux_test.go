@@ -95,7 +95,8 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 				p.manyWineFiles(name, c.files, megabytes<<20/c.files)
 				source := fmt.Sprintf(`{csv: {paths: ["%s/*.csv"], delimiter: ";"}}`, name)
 				if c.format == "parquet" {
-					job("convert-"+name, source, name+"-parquet", "", c.files)
+					const whole = "steps: [{cast: {columns: {free sulfur dioxide: double, total sulfur dioxide: double}}}]\n" // as CSV's values look
+					job("convert-"+name, source, name+"-parquet", whole, c.files)
 					source = fmt.Sprintf(`{parquet: {paths: ["%s-parquet/*.parquet"]}}`, name)
 				}
 				r := job("score-"+name, source, "out-"+name, score, 0)
