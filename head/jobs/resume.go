@@ -88,6 +88,12 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID, given secret.Valu
 		}
 	}
 	failpoint.Hit(failpoint.HeadResuming)
+	// Its end took away what it had not written to: a job that is not ended and has a plan has its output, also for the next head.
+	if err := m.prepareAgain(ctx, job, output); err != nil {
+		m.abandon(a, job)
+		m.remove(a)
+		return engine.WrapError("resume job", string(id), err)
+	}
 	// The caller may go away meanwhile: what becomes durable is driven all the same.
 	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
 		if now := s.Job(string(id)); now == nil || now.Ended == nil || now.Resumptions != job.Resumptions {
@@ -96,7 +102,7 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID, given secret.Valu
 		return nil
 	}, &enginev1.LogEntry{Fact: &enginev1.LogEntry_JobResumed{JobResumed: &enginev1.JobResumed{JobId: string(id), Secrets: sealed}}})
 	if err != nil {
-		m.remove(a)
+		m.remove(a) // Not its output: the resumption may have been recorded all the same.
 		return err
 	}
 	failpoint.Hit(failpoint.HeadResumed)
@@ -108,4 +114,17 @@ func (m *Manager) Resume(ctx context.Context, id engine.JobID, given secret.Valu
 	m.drive(id, a)
 	m.changed(id)
 	return nil
+}
+
+// prepareAgain makes the output of a planned job ready that has ended, as begin does before a plan is recorded.
+func (m *Manager) prepareAgain(ctx context.Context, job *state.Job, output output) error {
+	if len(job.Plan.GetTasks()) == 0 {
+		return nil // There is no plan yet, or nothing to do.
+	}
+	if job.OnlyNew {
+		if _, err := m.claimNew(ctx, job); err != nil {
+			return err
+		}
+	}
+	return output.Prepare(ctx)
 }
