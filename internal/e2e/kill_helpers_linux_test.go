@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -76,7 +77,7 @@ var killScenarios = []killScenario{
 	{name: "postgres, append", mode: "append", format: "postgres", table: true, old: true},
 	{name: "postgres, overwrite", mode: "overwrite", format: "postgres", table: true, old: true},
 	{name: "postgres, adopted", mode: "append", format: "postgres", table: true, before: []failpoint.Point{failpoint.TableCommitted}},
-	{name: "postgres, resumed", mode: "overwrite", format: "postgres", table: true, old: true, resume: true},
+	{name: "postgres, resumed", mode: "overwrite", format: "postgres", table: true, old: true, resume: true, before: []failpoint.Point{failpoint.TableCopied}},
 	{name: "s3, partitions", mode: "error", format: "parquet", partition: "quality", s3: true},
 	{name: "s3, file size", mode: "append", format: "parquet", old: true, fileSize: "4KiB", s3: true},
 }
@@ -245,11 +246,23 @@ func (k *killer) await(v *victims, j *client.Job) client.Result {
 	}
 }
 
-// resume stops a job that has begun, and resumes it.
-func (k *killer) resume(j *client.Job) {
+// resume stops a job, and resumes it. One of which a worker is killed in any case is stopped when it runs: it cannot end before.
+func (k *killer) resume(s killScenario, j *client.Job) {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
+	for runs := len(s.before) == 0; !runs; {
+		begun := errors.New("the job has begun")
+		err := j.Watch(ctx, func(job *enginev1.Job) error {
+			if job.GetStartTime() == nil {
+				return nil
+			}
+			return begun
+		})
+		if runs = err == nil || errors.Is(err, begun); !runs {
+			k.mayRepeat(ctx, err)
+		}
+	}
 	for {
 		ended, err := j.Stop(ctx)
 		if err == nil && ended.GetEndTime() != nil {
@@ -322,7 +335,7 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 		}
 	}()
 	if s.resume {
-		k.resume(j)
+		k.resume(s, j)
 	}
 	result := k.await(v, j)
 	close(ended)

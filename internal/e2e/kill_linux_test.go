@@ -37,6 +37,7 @@ func TestKilledAtSomePlaces(t *testing.T) {
 		{"csv, overwrite", failpoint.FolderReplaced, 1}, {"parquet, error", failpoint.ExecutorRan, 4},
 		{"s3, csv, error", failpoint.BucketPut, 2}, {"s3, csv, overwrite", failpoint.BucketOldDeleted, 1},
 		{"file size", failpoint.FolderSealed, 5}, {"file size", failpoint.FolderRevealed, 2}, {"s3, file size", failpoint.BucketRevealed, 3},
+		{"postgres, resumed", failpoint.TableAbandoned, 1}, {"postgres, resumed", failpoint.HeadResumed, 1},
 	} {
 		s := scenario(c.scenario)
 		k.killAt(s, c.point, c.nth)
@@ -89,8 +90,8 @@ func TestKillMatrix(t *testing.T) {
 		})
 	}
 	for _, p := range failpoint.Points() {
-		// Only a job that fails with nothing to show leaves no notes behind, and only one that fails abandons its table.
-		if everywhere[p] == 0 && done == len(killScenarios) && p != failpoint.FolderNotesRemoved && p != failpoint.TableAbandoned {
+		// Only a job that fails with nothing to show leaves no notes behind.
+		if everywhere[p] == 0 && done == len(killScenarios) && p != failpoint.FolderNotesRemoved {
 			t.Errorf("no job comes to %s", p)
 		}
 	}
