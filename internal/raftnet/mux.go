@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/handover"
 	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/security/pki"
 )
@@ -31,8 +32,8 @@ type Mux struct {
 	logger   *slog.Logger
 	inClear  func(net.Conn) error
 	group    *lifecycle.Group
-	rest     *branch
-	raft     *branch
+	rest     *handover.Listener
+	raft     *handover.Listener
 	// named is closed when id is set.
 	named chan struct{}
 	id    string
@@ -50,7 +51,7 @@ func Split(listener net.Listener, logger *slog.Logger, inClear func(net.Conn) er
 		listener: listener, logger: logger, inClear: inClear, group: lifecycle.NewGroup(context.Background(), "port"),
 		named: make(chan struct{}), open: map[net.Conn]struct{}{},
 	}
-	m.rest, m.raft = newBranch(listener.Addr()), newBranch(listener.Addr())
+	m.rest, m.raft = handover.New(listener.Addr()), handover.New(listener.Addr())
 	m.group.Go("accept", m.accept)
 	return m
 }
@@ -80,35 +81,19 @@ func (m *Mux) Close() error {
 }
 
 func (m *Mux) accept(ctx context.Context) error {
-	var pause time.Duration
-	for {
-		conn, err := m.listener.Accept()
-		var temporary interface{ Temporary() bool }
-		switch {
-		case err == nil:
-			pause = 0
-		case errors.As(err, &temporary) && temporary.Temporary() && ctx.Err() == nil:
-			// Too many open files: the next try may work.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			continue
-		default:
-			m.rest.fail(err)
-			m.raft.fail(err)
-			return nil
-		}
+	err := handover.AcceptAll(ctx, m.listener, func(conn net.Conn) {
 		if !m.track(conn) {
 			_ = conn.Close() // The port is being closed.
-			continue
+			return
 		}
 		m.group.Go("greet", func(ctx context.Context) error {
 			m.greet(ctx, conn)
 			return nil
 		})
-	}
+	})
+	m.rest.Fail(err)
+	m.raft.Fail(err)
+	return nil
 }
 
 // track remembers a connection; false if nothing is accepted any more.
@@ -175,7 +160,7 @@ func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 		m.untrack(conn) // The server that gets it closes it.
 		handed = &begunConn{Conn: conn, first: first}
 	}
-	if err := conn.SetReadDeadline(time.Time{}); err != nil || !to.deliver(handed) {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil || !to.Deliver(handed) {
 		refuse(err)
 	}
 }
@@ -219,56 +204,6 @@ func writeGreeting(conn io.Writer, id string) error {
 	_, _ = w.WriteString(id)
 	return w.Flush()
 }
-
-// branch is a listener of some of the connections.
-type branch struct {
-	address net.Addr
-	conns   chan net.Conn
-	closed  chan struct{}
-	once    sync.Once
-	// err is set before closed is.
-	err error
-}
-
-func newBranch(address net.Addr) *branch {
-	return &branch{address: address, conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-// deliver waits until somebody accepts the connection; false if nobody will.
-func (b *branch) deliver(conn net.Conn) bool {
-	select {
-	case b.conns <- conn:
-		return true
-	case <-b.closed:
-		return false
-	}
-}
-
-func (b *branch) fail(err error) {
-	b.once.Do(func() {
-		b.err = err
-		close(b.closed)
-	})
-}
-
-// Accept implements net.Listener.
-func (b *branch) Accept() (net.Conn, error) {
-	select {
-	case conn := <-b.conns:
-		return conn, nil
-	case <-b.closed:
-		return nil, b.err
-	}
-}
-
-// Close implements net.Listener.
-func (b *branch) Close() error {
-	b.fail(net.ErrClosed)
-	return nil
-}
-
-// Addr implements net.Listener.
-func (b *branch) Addr() net.Addr { return b.address }
 
 // begunConn is a connection whose first byte was read.
 type begunConn struct {
