@@ -41,6 +41,19 @@ func (w *Worker) splitsOf(ctx context.Context, program *jobplan.Program, l *leas
 	return s
 }
 
+// each calls f with every split and its reader, which f closes, until one fails.
+func (s *splitReader) each(f func(split dataset.Split, reader dataset.Reader) error) error {
+	for {
+		split, reader, more, err := s.take()
+		if err != nil || !more {
+			return err
+		}
+		if err := f(split, reader); err != nil {
+			return err
+		}
+	}
+}
+
 // take opens the next split, whose reader is the caller's; false after the last.
 func (s *splitReader) take() (split dataset.Split, reader dataset.Reader, more bool, err error) {
 	if s.next == len(s.splits) {

@@ -153,20 +153,13 @@ func (w *Worker) write(ctx context.Context, program *jobplan.Program, l *lease, 
 	}
 	splits := w.splitsOf(ctx, program, l, steps.rejects)
 	defer func() { err = errors.Join(err, splits.close()) }()
-	for {
-		split, reader, more, err := splits.take()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	if err := splits.each(func(split dataset.Split, reader dataset.Reader) error {
 		if err := w.copySplit(ctx, program, l, steps, split, reader, out); err != nil {
 			return err
 		}
-		if err := steps.rejects.flush(ctx); err != nil {
-			return err
-		}
+		return steps.rejects.flush(ctx)
+	}); err != nil {
+		return err
 	}
 	w.sayEmbedded(l, steps)
 	steps.rejects.say(w)

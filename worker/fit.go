@@ -32,17 +32,8 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	}
 	splits := w.splitsOf(ctx, program, l, steps.rejects)
 	defer func() { err = errors.Join(err, splits.close()) }()
-	for {
-		split, reader, more, err := splits.take()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		if err := w.fitSplit(ctx, l, steps, split, reader); err != nil {
-			return err
-		}
+	if err := splits.each(func(split dataset.Split, reader dataset.Reader) error { return w.fitSplit(ctx, l, steps, split, reader) }); err != nil {
+		return err
 	}
 	failpoint.Hit(failpoint.WorkerFit)
 	result.Counts = l.counts.toProto()
