@@ -131,9 +131,11 @@ def test_mark_failed_and_clear_while_deferred(airflow: Airflow, cluster: Engine,
         until(lambda run=run: job_lines(run), "the trigger follows the job")
     marked.mark("failed")
     job = until(lambda: (found := cluster.jobs(marked.id)[0]).state == "STOPPED" and found, "the job is stopped", 60)
-    # Ten seconds are what it may take, of which a loaded machine knows nothing.
+    # By both sides' own records: what asking for them takes does not count.
     ended = datetime.fromisoformat(marked.instance()["end_date"].replace("Z", "+00:00"))
-    print(f"marked failed while deferred: the job ended {(job.end_time - ended).total_seconds():.1f} s after Airflow had recorded it")
+    took = (job.end_time - ended).total_seconds()
+    print(f"marked failed while deferred: the job ended {took:.1f} s after Airflow had recorded it")
+    assert took < 10
     cleared.clear()
     (new,) = until(lambda: [j for j in cluster.jobs(cleared.id) if not j.submission_id.endswith("@0")], "a new generation begins")
     assert new.state == "PENDING"
