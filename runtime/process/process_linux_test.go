@@ -491,9 +491,10 @@ func TestOrphan(t *testing.T) {
 		fmt.Println("executor", children(t)[0])
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
-	for name, mode := range map[string]string{"idle": "idle", "loading": filepath.Join(t.TempDir(), "loads")} {
+	folder := t.TempDir() // What a process leaves that is killed goes with this one.
+	for name, mode := range map[string]string{"idle": "idle", "loading": filepath.Join(folder, "loads")} {
 		t.Run(name, func(t *testing.T) {
-			output, _ := testCommand(t, "^TestOrphan$", "ENGINE_TEST_ORPHAN="+mode).CombinedOutput()
+			output, _ := testCommand(t, "^TestOrphan$", "ENGINE_TEST_ORPHAN="+mode, "TMPDIR="+folder).CombinedOutput()
 			_, rest, found := strings.Cut(string(output), "executor ")
 			if !found {
 				t.Fatalf("printed %q", output)
