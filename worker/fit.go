@@ -32,7 +32,9 @@ func (w *Worker) fit(ctx context.Context, l *lease, result *enginev1.TaskResult)
 	}
 	splits := w.splitsOf(ctx, program, l, steps.rejects)
 	defer func() { err = errors.Join(err, splits.close()) }()
-	if err := splits.each(func(split dataset.Split, reader dataset.Reader) error { return w.fitSplit(ctx, l, steps, split, reader) }); err != nil {
+	if err := splits.each(func(split dataset.Split, reader dataset.Reader) error {
+		return w.fitSplit(ctx, l, steps, split, reader)
+	}); err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.WorkerFit)
