@@ -75,13 +75,21 @@ func (t *Target) Complete(ctx context.Context, success Success) error {
 	return err
 }
 
-// endAttempts ends the sessions of the job's attempts, and does not mind if it may not.
+// endAttempts ends the sessions of the job's attempts, if it may.
 func (t *Target) endAttempts(ctx context.Context, s *session) error {
-	_, err := s.exec(ctx, opWrite, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE starts_with(application_name, $1) "+
-		"AND application_name <> $2 AND datname = current_database() AND usename = current_user", t.application(""), t.application(headUnit))
-	if engine.KindOf(err) == engine.KindPermission {
-		return nil
+	return t.endSessions(ctx, s, "starts_with(application_name, $1) AND application_name <> $2", t.application(""), t.application(headUnit))
+}
+
+// endSessions ends the sessions that the user has besides s, and of which a condition is true; args are its parameters. A user who may end none
+// waits for their locks instead. It asks first: an error would end the transaction that s may be in.
+func (t *Target) endSessions(ctx context.Context, s *session, condition string, args ...any) error {
+	var may bool
+	if _, err := s.row(ctx, opWrite, "SELECT coalesce(bool_and(has_function_privilege(oid, 'EXECUTE')), false) FROM pg_catalog.pg_proc "+
+		"WHERE proname = 'pg_terminate_backend' AND pronamespace = 'pg_catalog'::regnamespace", nil, &may); err != nil || !may {
+		return err
 	}
+	_, err := s.exec(ctx, opWrite, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "+
+		"WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() AND "+condition, args...)
 	return err
 }
 
@@ -133,6 +141,9 @@ func (t *Target) replace(ctx context.Context, s *session) error {
 		return err
 	}
 	if err := t.checkReplaceable(ctx, s); err != nil {
+		return err
+	}
+	if err := t.checkOthers(ctx, s); err != nil {
 		return err
 	}
 	// Each query makes the statements that carry something over.

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -163,4 +164,76 @@ func TestRefusedByTrigger(t *testing.T) {
 	mustPrepare(t, to)
 	_, _, err := writeUnit(t, to, 0, 0, 10)
 	wantError(t, err, engine.KindData, "not this row", "P0001")
+}
+
+// TestOverwriteBesideAppend has another cluster's job add rows to a table that is to be replaced: whoever comes second is refused, also when it
+// comes back.
+func TestOverwriteBesideAppend(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, `CREATE TABLE t (a bigint, "B b" text); INSERT INTO t VALUES (-1, 'old')`)
+	adding, replacing := target(t, db, "t", postgres.ModeAppend, "adding"), target(t, db, "t", postgres.ModeOverwrite, "replacing")
+	mustPrepare(t, adding)
+	mustWrite(t, adding, 0, 0, 10)
+	wantError(t, replacing.Check(t.Context()), engine.KindConflict, "job adding adds rows to it", "resume adding")
+	wantError(t, replacing.Prepare(t.Context()), engine.KindConflict, "job adding adds rows to it")
+
+	// It fails, and another takes the table before it is resumed.
+	if err := adding.Abandon(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustPrepare(t, replacing)
+	wantError(t, adding.Prepare(t.Context()), engine.KindConflict, "job replacing is going to replace it", "resume replacing")
+	wantError(t, target(t, db, "t", postgres.ModeAppend, "late").Check(t.Context()), engine.KindConflict, "job replacing is going to replace it")
+	second := target(t, db, "t", postgres.ModeOverwrite, "second") // Of two that replace it, one stays whole.
+	mustPrepare(t, second)
+	if err := second.Abandon(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, replacing, 0, 20, 5)
+
+	// An engine that did not look lets one add rows all the same.
+	server.Exec(t, name, `UPDATE engine_commits SET state = 'writing' WHERE job = 'adding' AND unit = -1`)
+	wantError(t, replacing.Complete(t.Context(), postgres.Success{Units: 1, Rows: 5}), engine.KindConflict, "job adding adds rows to it")
+	wantTexts(t, server, name, sums, "11|11|44")
+	mustComplete(t, adding, 1, 10)
+	mustComplete(t, replacing, 1, 5)
+	wantTexts(t, server, name, sums, "5|5|110")
+}
+
+// TestMayEndNoSession runs jobs of a user from whom the right to end sessions was taken.
+func TestMayEndNoSession(t *testing.T) {
+	server, name, _ := database(t)
+	server.Exec(t, name, `CREATE ROLE plain LOGIN; GRANT CREATE ON SCHEMA public TO plain; REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC`)
+	db := open(t, strings.Replace(server.URL(name), "engine@", "plain@", 1))
+	for _, mode := range []postgres.Mode{postgres.ModeError, postgres.ModeOverwrite} {
+		to := target(t, db, "t", mode, "job-"+string(mode))
+		mustPrepare(t, to)
+		mustWrite(t, to, 0, 0, 10)
+		if err := to.Abandon(t.Context()); err != nil {
+			t.Error(err)
+		}
+		mustPrepare2(t, to)
+		mustComplete(t, to, 1, 10)
+		wantTexts(t, server, name, sums, "10|10|45")
+	}
+	lost := target(t, db, "t", postgres.ModeOverwrite, "lost")
+	mustPrepare(t, lost)
+	if err := lost.Discard(t.Context(), false); err != nil {
+		t.Error(err)
+	}
+	wantTexts(t, server, name, "SELECT job FROM engine_commits WHERE unit = -1 ORDER BY job", "job-error", "job-overwrite")
+}
+
+// TestResumeAfterSuccess goes on with a job whose table is done, and whose units somebody has tidied away.
+func TestResumeAfterSuccess(t *testing.T) {
+	_, _, db := database(t)
+	first, second := target(t, db, "t", postgres.ModeAppend, "one"), target(t, db, "t", postgres.ModeAppend, "two")
+	for i, to := range []*postgres.Target{first, second} {
+		mustPrepare(t, to)
+		mustWrite(t, to, 0, 10*i, 10)
+		mustComplete(t, to, 1, 10)
+	}
+	if err := first.CheckResume(t.Context(), 1); err != nil {
+		t.Error(err)
+	}
 }

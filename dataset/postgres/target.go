@@ -210,7 +210,7 @@ func (t *Target) allow(ctx context.Context, s *session, found bool) error {
 		if !t.create {
 			return t.missing()
 		}
-		if err := t.mayCreate(ctx, s); err != nil || t.mode == ModeOverwrite {
+		if err := t.mayCreate(ctx, s); err != nil {
 			return err
 		}
 		return t.checkOthers(ctx, s)
@@ -219,7 +219,10 @@ func (t *Target) allow(ctx context.Context, s *session, found bool) error {
 		if err := t.mayCreate(ctx, s); err != nil {
 			return err
 		}
-		return t.checkReplaceable(ctx, s)
+		if err := t.checkReplaceable(ctx, s); err != nil {
+			return err
+		}
+		return t.checkOthers(ctx, s)
 	}
 	var may, has bool
 	if _, err := s.row(ctx, opWrite, "SELECT has_table_privilege($1, 'INSERT')", []any{t.table.sql()}, &may); err != nil {
@@ -295,6 +298,10 @@ func (t *Target) Prepare(ctx context.Context) error {
 			return t.begin(ctx, s)
 		case state == stateSucceeded:
 			return nil
+		case state == stateAbandoned:
+			if err := t.checkOthers(ctx, s); err != nil {
+				return err // Others may have begun since it was given up.
+			}
 		}
 		_, err = s.exec(ctx, opWrite, "UPDATE "+t.commits()+" SET state = $3 WHERE job = $1 AND target = $2 AND unit = -1", string(t.job), t.table.sql(), stateWriting)
 		return err
@@ -395,20 +402,29 @@ func (t *Target) ensure(ctx context.Context, s *session, schema *arrow.Schema) e
 	return err
 }
 
-// checkOthers refuses a table that another job is filling, if that or this one wants to be alone: mode error promises that the table had no
-// rows, and two that look at the same time both find none.
+// checkOthers refuses a table that another job is filling, if both cannot have what they promise: mode error that the table had no rows, of which
+// two that look at the same time both find none, and mode append that its rows stay, which mode overwrite would drop with the old table. Of two
+// that overwrite, the last one's rows stay. Who begins looks here under lock, so that one of two sees the other.
 func (t *Target) checkOthers(ctx context.Context, s *session) error {
 	exists, err := t.commitsExist(ctx, s)
 	if err != nil || !exists {
 		return err
 	}
-	var job string
-	found, err := s.row(ctx, opWrite, "SELECT job FROM "+t.commits()+" WHERE target = $1 AND unit = -1 AND state = $2 AND job <> $3 AND ($4 OR details->>'mode' = $5) LIMIT 1",
-		[]any{t.table.sql(), stateWriting, string(t.job), t.mode == ModeError, string(ModeError)}, &job)
+	var job, mode string
+	found, err := s.row(ctx, opWrite, "SELECT job, mode FROM (SELECT job, coalesce(details->>'mode', '') AS mode FROM "+t.commits()+
+		" WHERE target = $1 AND unit = -1 AND state = $2 AND job <> $3) AS others WHERE $4 = 'error' OR mode = 'error' OR $4 <> mode AND 'overwrite' IN ($4, mode) ORDER BY job LIMIT 1",
+		[]any{t.table.sql(), stateWriting, string(t.job), string(t.mode)}, &job, &mode)
 	if err != nil || !found {
 		return err
 	}
-	return engine.Errorf(engine.KindConflict, opWrite, t.String(), "job %s writes to it, or was cut off", job).
+	doing := "writes to it"
+	switch {
+	case t.mode == ModeOverwrite:
+		doing = "adds rows to it, which mode overwrite would drop"
+	case mode == string(ModeOverwrite):
+		doing = "is going to replace it, with all rows that others add"
+	}
+	return engine.Errorf(engine.KindConflict, opWrite, t.String(), "job %s %s, or was cut off", job, doing).
 		WithHint("wait for that job, or continue it with engine job resume %s; if it is gone for good, delete its rows from %s", job, TableName{t.table.Schema, CommitsTable})
 }
 
@@ -446,6 +462,12 @@ func (t *Target) CheckResume(ctx context.Context, committed int) error {
 	return t.transact(ctx, func(s *session) error {
 		var units int
 		exists, err := t.commitsExist(ctx, s)
+		if err == nil && exists {
+			var state string
+			if state, err = t.state(ctx, s); err == nil && state == stateSucceeded {
+				return nil // What became of its rows since is not its own affair.
+			}
+		}
 		if err == nil && exists {
 			units, err = t.countUnits(ctx, s)
 		}

@@ -74,7 +74,7 @@ func (t *Target) Begin(ctx context.Context, unit int, epoch uint64, schema *arro
 func (u *Unit) begin(ctx context.Context, schema *arrow.Schema) (*Commit, error) {
 	t, s := u.target, u.session
 	// An attempt that is lost, but whose connection stands, would hold its locks. Who may not end it waits instead.
-	if err := t.endSessions(ctx, s, t.application(strconv.Itoa(u.unit))); err != nil {
+	if err := t.endSessions(ctx, s, "application_name = $1", t.application(strconv.Itoa(u.unit))); err != nil {
 		return nil, err
 	}
 	if found, err := u.look(ctx); err != nil || found != nil {
@@ -263,14 +263,4 @@ func (u *Unit) Close() error {
 	}
 	u.session.close()
 	return nil
-}
-
-// endSessions ends sessions that others have under a name, and does not mind if it may not.
-func (t *Target) endSessions(ctx context.Context, s *session, application string) error {
-	_, err := s.exec(ctx, opWrite, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "+
-		"WHERE application_name = $1 AND datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()", application)
-	if kind := engine.KindOf(err); kind == engine.KindPermission {
-		return nil
-	}
-	return err
 }
