@@ -59,6 +59,11 @@ def job(numbers: Path, tmp_path: Path) -> dict[str, Any]:
     return {"source": {"csv": {"paths": [str(numbers)]}}, "sink": {"parquet": {"path": str(tmp_path / "out"), "mode": "overwrite"}}}
 
 
+def dag_run(minute: int, logical_date: datetime | None = None) -> Any:
+    """A DAG run that was started in a minute of a certain hour."""
+    return SimpleNamespace(start_date=datetime(2026, 11, 27, 3, minute, 5, 67, tzinfo=timezone.utc), logical_date=logical_date)
+
+
 def never(job: dict[str, Any]) -> dict[str, Any]:
     """Return the job as one that waits for a worker that there is not."""
     return {**job, "placement": {"node_labels": {"gate": "never"}}}
@@ -172,6 +177,44 @@ def test_older_generation_that_runs_is_stopped_first(cluster: Engine, client: en
     assert pq.read_table(tmp_path / "out").num_rows == 1000
     with pytest.raises(engine.NotFoundError):
         client.job(old.job_id).status()
+
+
+def test_run_that_is_made_again_has_a_job_of_its_own(cluster: Engine, client: engine.Client, job: Any, request: Any, tmp_path: Path):
+    name = request.node.name
+    first = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run(1))
+    assert client.job(first["job_id"]).status().labels["airflow_run_started"] == "2026-11-27T03:01:05.000067+00:00"
+    retried = execute(submit(cluster, job, retries=1), TaskInstance(name, try_number=2, max_tries=1), dag_run=dag_run(1))
+    assert retried["job_id"] == first["job_id"]
+    # The run was deleted, and is made again under its id.
+    second = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run(2))
+    assert second["submission_id"] == first["submission_id"]
+    assert second["job_id"] != first["job_id"]
+    assert pq.read_table(tmp_path / "out").num_rows == 1000
+    again = execute(submit(cluster, job, retries=1), TaskInstance(name, try_number=2, max_tries=1), dag_run=dag_run(2))
+    assert again["job_id"] == second["job_id"]
+
+
+def test_job_of_a_run_that_was_deleted_is_stopped(cluster: Engine, client: engine.Client, job: Any, request: Any):
+    name = request.node.name
+    fields: dict[str, Any] = {"deferrable": True}
+    with pytest.raises(TaskDeferred):
+        execute(submit(cluster, never(job), **fields), TaskInstance(name), dag_run=dag_run(1))
+    (old,) = cluster.jobs(name)
+    # They write the same folder, so the second one could not begin beside the first.
+    new = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run(2))
+    assert (new["state"], new["submission_id"]) == ("SUCCEEDED", old.submission_id)
+    with pytest.raises(engine.NotFoundError):
+        client.job(old.job_id).status()
+
+
+def test_dag_test_of_a_date_begins_anew_each_time(cluster: Engine, job: Any, request: Any):
+    run = dag_run(1)
+    run.logical_date = run.start_date
+    first = execute(submit(cluster, job), TaskInstance(request.node.name), dag_run=run)
+    second = execute(submit(cluster, job), TaskInstance(request.node.name), dag_run=run)
+    assert second["job_id"] != first["job_id"]
+    retried = execute(submit(cluster, job, retries=1), TaskInstance(request.node.name, try_number=2, max_tries=1), dag_run=run)
+    assert retried["job_id"] == second["job_id"]
 
 
 def test_changed_job_under_the_same_generation_is_refused(cluster: Engine, client: engine.Client, job: Any, request: Any):
@@ -348,6 +391,9 @@ def test_task_is_run_once_a_generation(cluster: Engine, client: engine.Client, r
     assert client.get(first).equals(table)
     second = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti)
     assert second == first
+    remade = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti, dag_run=dag_run(1))
+    assert remade != first
+    assert execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti, dag_run=dag_run(1)) == remade
     given = execute(make(EngineTaskOperator, cluster, operator="echo", args=[first], result="table"), TaskInstance(request.node.name + "2"))
     assert given.equals(table)
     with pytest.raises(AirflowException, match="nope"):

@@ -2,19 +2,26 @@
 
 An id is NAMESPACE/DAG/TASK/RUN[/MAP INDEX]@GENERATION. All tries of a generation have the same one, so a retry attaches to the job of the
 try before. Clearing a task that has ended, or is deferred, begins a new generation, and so a new job.
+
+A DAG run that is deleted and made again has the same run id, and so its tasks have the same submission ids. What tells the two apart is
+when the run was started, which a retry, a restarted scheduler, or a cleared task leave as it is: jobs carry it as a label.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from datetime import timezone
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 MAX_LENGTH = 200
 """How many characters the engine takes as a submission id."""
+RUN_STARTED = "airflow_run_started"
+"""The label of a job that says when the DAG run was started whose task has submitted it."""
 
 _OTHER = re.compile(r"[^A-Za-z0-9._:/+-]")  # The engine takes @ too, which separates the generation here.
 
@@ -70,3 +77,23 @@ def submission_id_of(ti: RuntimeTaskInstanceProtocol, namespace: str, generation
     """Return the submission id of a running task instance in a generation."""
     map_index = ti.map_index if ti.map_index is not None else -1
     return submission_id(namespace, ti.dag_id, ti.task_id, ti.run_id, map_index, generation, max_length)
+
+
+def run_started(context: Context) -> str:
+    """Return when the DAG run of a task was started, as ISO 8601 in UTC; empty if Airflow does not say it.
+
+    It stays while the run goes on. A run that is begun again after its end, because a task of it was cleared, has another one, and only the
+    tasks that were cleared run in it, which are of a new generation.
+    """
+    run: Any = context.get("dag_run")
+    start = run.start_date if run is not None else None
+    return start.astimezone(timezone.utc).isoformat() if start is not None else ""
+
+
+def begins_anew(context: Context) -> bool:
+    """Tell whether a task is that of `dag.test(logical_date=...)` in its first try.
+
+    Airflow deletes the run of that date then, if there is one, and makes it again with the date as its start, so the start tells nothing.
+    """
+    run: Any = context.get("dag_run")
+    return run is not None and run.start_date is not None and run.start_date == run.logical_date and context["ti"].try_number == 1

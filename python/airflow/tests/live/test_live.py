@@ -249,6 +249,21 @@ def test_secret_is_nowhere(airflow: Airflow, cluster: Engine, processes: Process
     assert (processes.folder / "airflow" / "airflow.db").is_file()
 
 
+def test_run_that_is_deleted_and_made_again_runs_again(airflow: Airflow, cluster: Engine, numbers: Path, tmp_path: Path):
+    """It has the same id, and so have its submissions: the job of the run before is not taken for its own."""
+    fields = {"id": "again", "input": str(numbers), "out": str(tmp_path / "out")}
+    run = airflow.trigger("sync", **fields)
+    run.wait("success")
+    run.ended()
+    (first,) = cluster.jobs(run.id)
+    run.delete()
+    airflow.trigger("sync", **fields).wait("success")
+    (second,) = cluster.jobs(run.id)
+    assert second.submission_id == first.submission_id
+    assert second.job_id != first.job_id
+    assert rows(tmp_path / "out") == 1000
+
+
 def test_dag_test(alone: Callable[[], int], processes: Processes):
     code = alone()
     said = (processes.folder / "dag-test.log").read_text()

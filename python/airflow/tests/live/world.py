@@ -129,9 +129,10 @@ class Airflow:
             raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:2000]}") from None
         return json.loads(text) if text else None
 
-    def trigger(self, dag: str, **conf: Any) -> Run:
-        """Begin a run of a DAG."""
-        made = self.api("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
+    def trigger(self, dag: str, id: str | None = None, **conf: Any) -> Run:
+        """Begin a run of a DAG, under an id of its own if none is given."""
+        named = {"dag_run_id": id} if id else {}
+        made = self.api("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf, **named})
         return Run(self, dag, made["dag_run_id"])
 
 
@@ -164,6 +165,9 @@ class Run:
 
     def mark(self, state: str, task: str = "run") -> None:
         self._airflow.api("PATCH", f"{self._path}/taskInstances/{task}", {"new_state": state})
+
+    def delete(self) -> None:
+        self._airflow.api("DELETE", self._path)
 
     def clear(self, task: str = "run") -> None:
         body = {"dry_run": False, "task_ids": [task], "dag_run_id": self.id, "only_failed": False, "reset_dag_runs": True}

@@ -40,7 +40,8 @@ class EngineSubmitJobOperator(BaseOperator):
     The submission's id is a function of DAG, task, run, map index, and generation (see `engine_provider.ids`). So whatever runs the
     task again, a retry, a restarted scheduler, a new triggerer, finds the job: one that is pending or runs is attached to, and one that has
     succeeded is the task's success. What becomes of one that failed or was stopped, `retry_policy` says. Clearing a task that has ended,
-    or is deferred, begins a new generation with a new job; a job of an older generation that still runs is stopped before.
+    or is deferred, begins a new generation with a new job; a job of an older generation that still runs is stopped before. So does a DAG
+    run that was deleted and is made again, and what `dag.test()` runs.
 
     Killing, marking, or clearing the task stops the job, also while the task is deferred. If Airflow's processes die, the job goes on for
     `orphan_ttl`, and is stopped then unless somebody follows it again.
@@ -210,6 +211,9 @@ class EngineSubmitJobOperator(BaseOperator):
         labels = {"airflow_dag": ti.dag_id, "airflow_task": ti.task_id, "airflow_run": ti.run_id}
         if ti.map_index is not None and ti.map_index >= 0:
             labels["airflow_map_index"] = str(ti.map_index)
+        started = ids.run_started(context)
+        if started:
+            labels[ids.RUN_STARTED] = started
         specs.complete(
             spec,
             name=f"{ti.dag_id}.{ti.task_id}",
@@ -236,6 +240,7 @@ class EngineSubmitJobOperator(BaseOperator):
                 if succeeded is not None:
                     self.log.info(f"job {succeeded.job_id} of an earlier try, {earlier_id}, has succeeded")
                     return succeeded
+            self._forget_other_run(context, client, submission_id, spec)
         only_new = self.only_new in (True, "true", "True", "1")
         self._job_id = submission_id  # Before it is submitted: a task that is killed meanwhile stops it.
         try:
@@ -264,7 +269,7 @@ class EngineSubmitJobOperator(BaseOperator):
         return status
 
     def _supersede(self, client: engine.Client, submission_id: str) -> None:
-        """Stop a job of an earlier generation, and remove what it has written unless it succeeded."""
+        """Stop an earlier job, and forget it with what it has written, unless it succeeded."""
         job = client.job(submission_id)
         try:
             status = job.stop()
@@ -275,7 +280,21 @@ class EngineSubmitJobOperator(BaseOperator):
             job.forget(discard=True)
         except errors.NotFoundError:
             return
-        self.log.info(f"the job {status.job_id} of an earlier generation, {submission_id}, is given up, and what it has written is removed")
+        self.log.info(f"the earlier job {status.job_id}, of submission {submission_id}, is given up, and what it has written is removed")
+
+    def _forget_other_run(self, context: Context, client: engine.Client, submission_id: str, spec: JobSpec) -> None:
+        """Make an id free that the job of a DAG run has which was deleted, and then made again under the same run id."""
+        job = client.job(submission_id)
+        try:
+            labels = job.status().labels
+            same = ids.RUN_STARTED not in spec.labels or labels.get(ids.RUN_STARTED) == spec.labels[ids.RUN_STARTED]
+            if same and not ids.begins_anew(context):
+                return
+            self._supersede(client, submission_id)
+            job.forget()  # One that has succeeded, whose output stays.
+        except errors.NotFoundError:
+            return
+        self.log.info(f"the job of submission {submission_id} that has succeeded was of a DAG run which was deleted: the task runs again")
 
     def _tell(self, context: Context, client: engine.Client, status: jobs.JobStatus) -> None:
         """Let Airflow know of the job while it runs: its ids, its page, and what it reads and writes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -124,9 +125,12 @@ class EngineTaskOperator(BaseOperator):
         hook = EngineHook(self.engine_conn_id, address_of(self.address))
         ti = context["ti"]
         generation = ids.generation_of(ti, self.retries or 0)
-        pin = ids.submission_id_of(ti, hook.settings.namespace, generation, ids.MAX_LENGTH - len(".1000000"))
+        # A run that was deleted and is made again has the same id, but another start.
+        run = hashlib.sha256(ids.run_started(context).encode()).hexdigest()[:8]
+        suffix = f".{run}"
+        pin = ids.submission_id_of(ti, hook.settings.namespace, generation, ids.MAX_LENGTH - len(f"{suffix}.1000000")) + suffix
         with faults.translated(f"task {self.operator}"), hook.get_conn() as client:
-            refs = self._made(client, pin, outputs)
+            refs = None if ids.begins_anew(context) else self._made(client, pin, outputs)
             if refs is None:
                 refs = self._run(client, pin, outputs)
             else:
