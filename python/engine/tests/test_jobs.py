@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -231,6 +232,29 @@ def test_progress_bar(client, numbers, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert client.submit(job(numbers, tmp_path / "out")).result(progress=True).rows_written == 1000
     assert "100%" in capsys.readouterr().err
+
+
+def test_progress_in_a_notebook(client, numbers, tmp_path, monkeypatch):
+    """What a kernel is asked to show: one output, which is changed in place."""
+    shown = []
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(("update", data)))
+
+    def display(data, raw, display_id):
+        assert raw
+        assert display_id
+        shown.append(("display", data))
+        return handle
+
+    kernel = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    handle_of_job = client.submit({**job(numbers, tmp_path / "out"), "name": "<a & b>"})
+    assert handle_of_job.wait(progress=True).state == "SUCCEEDED"
+    assert [how for how, _ in shown] == ["display"] + ["update"] * (len(shown) - 1)
+    last = shown[-1][1]
+    assert "&lt;a &amp; b&gt;" in last["text/html"]
+    assert 'value="1.0000"' in last["text/html"]
+    assert last["text/plain"].endswith("SUCCEEDED  100%  1,000 rows")
 
 
 def test_what_is_no_job(client):

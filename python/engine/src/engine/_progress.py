@@ -1,9 +1,10 @@
-"""The progress of a job on standard error: a bar of rich in a terminal or notebook, else a line at each change of state."""
+"""The progress of a job: a bar in a notebook, a bar of rich on standard error in a terminal, else a line at each change of state."""
 
 from __future__ import annotations
 
+import html
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,16 +14,44 @@ if TYPE_CHECKING:
 
 def show(changes: Iterable[JobStatus]) -> None:
     """Show what becomes of a job, until it has ended."""
+    if _in_notebook():
+        _cell(changes)
+        return
     try:
         from rich.console import Console
     except ImportError:
         _lines(changes)
         return
     console = Console(stderr=True)
-    if console.is_terminal or console.is_jupyter:
+    if console.is_terminal:
         _bar(changes, console)
     else:
         _lines(changes)
+
+
+def _in_notebook() -> bool:
+    """Tell whether a kernel runs this whose front end shows HTML: Jupyter, an editor's notebook, Colab."""
+    ipython: Any = sys.modules.get("IPython")  # A notebook has imported it.
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def _cell(changes: Iterable[JobStatus]) -> None:
+    """Show a bar as a cell's output, which changes in place; rich's own needs the widgets that many notebooks lack."""
+    from IPython.display import display
+
+    handle: Any = None
+    for job in changes:
+        title, rows, fraction = _title(job), f"{job.progress.rows_written:,} rows", _fraction(job)
+        bar = f'<progress value="{fraction:.4f}" max="1"></progress>'
+        data = {
+            "text/plain": f"{title}  {100 * fraction:.0f}%  {rows}",
+            "text/html": f"<div>{html.escape(title)} {bar} {100 * fraction:.0f}%, {rows}</div>",
+        }
+        if handle is None:
+            handle = display(data, raw=True, display_id=True)
+        else:
+            handle.update(data, raw=True)
 
 
 def _bar(changes: Iterable[JobStatus], console: object) -> None:

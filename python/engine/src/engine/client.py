@@ -375,7 +375,7 @@ class Job(_Face):
 
         Args:
             timeout: seconds. None means no limit.
-            progress: show a progress bar, in a terminal or notebook; with the package rich if it is installed, else lines.
+            progress: show a progress bar in a notebook, or in a terminal if the package rich is installed; else lines on standard error.
 
         Raises:
             DeadlineError: if it has not ended in time; it goes on.
