@@ -400,18 +400,19 @@ class Objects:
 
     async def _flight_call(self, address: str, call: Callable[..., Any], *args: Any) -> Any:
         loop = asyncio.get_running_loop()
+        location, security, headers = self._heads.flight(address)
         flight = self._flights.get(address)
         if flight is None:
             from pyarrow import flight as pa_flight
 
-            flight = self._flights[address] = pa_flight.FlightClient(f"grpc://{address}")
-        return await loop.run_in_executor(None, functools.partial(call, flight, address, *args))
+            flight = self._flights[address] = pa_flight.FlightClient(location, **security)
+        return await loop.run_in_executor(None, functools.partial(call, flight, address, headers, *args))
 
 
-def _flight_put(client: Any, address: str, object_id: bytes, session: str, table: pa.Table, timeout: float) -> None:
+def _flight_put(client: Any, address: str, headers: list[Any], object_id: bytes, session: str, table: pa.Table, timeout: float) -> None:
     from pyarrow import flight
 
-    headers: Any = [(b"engine-session", session.encode())]
+    headers = [*headers, (b"engine-session", session.encode())]
     options = flight.FlightCallOptions(timeout=timeout, headers=headers)
     try:
         writer, reader = client.do_put(flight.FlightDescriptor.for_path(object_id.hex()), table.schema, options)
@@ -423,11 +424,12 @@ def _flight_put(client: Any, address: str, object_id: bytes, session: str, table
         raise _flight_error(error, "put object", object_id, address) from None
 
 
-def _flight_get(client: Any, address: str, object_id: bytes, timeout: float) -> pa.Table:
+def _flight_get(client: Any, address: str, headers: list[Any], object_id: bytes, timeout: float) -> pa.Table:
     from pyarrow import flight
 
     try:
-        table: pa.Table = client.do_get(flight.Ticket(object_id.hex()), flight.FlightCallOptions(timeout=timeout)).read_all()
+        options = flight.FlightCallOptions(timeout=timeout, headers=headers)
+        table: pa.Table = client.do_get(flight.Ticket(object_id.hex()), options).read_all()
         return table
     except (flight.FlightError, pa.ArrowException, OSError) as error:
         raise _flight_error(error, "get object", object_id, address) from None

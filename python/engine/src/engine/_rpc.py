@@ -191,7 +191,7 @@ def _details(error: grpc.aio.AioRpcError) -> tuple[error_pb2.Error | None, error
     return wire, leader
 
 
-def _convert(error: grpc.aio.AioRpcError, address: str) -> tuple[errors.EngineError, error_pb2.NotLeader | None, bool]:
+def _convert(error: grpc.aio.AioRpcError, address: str, tls: TLS | None) -> tuple[errors.EngineError, error_pb2.NotLeader | None, bool]:
     """Make an engine error of what a call has failed with. The flag says that the connection failed, and not what was asked for."""
     wire, leader = _details(error)
     if wire is not None:
@@ -199,12 +199,7 @@ def _convert(error: grpc.aio.AioRpcError, address: str) -> tuple[errors.EngineEr
     kind = _KIND_OF.get(error.code(), "internal")
     text = error.details() or error.code().name.lower()
     if kind in ("unavailable", "canceled"):
-        hint = "is a head running there? `engine start --head` starts one"
-        lower = text.lower()
-        if "ssl" in lower or "tls" in lower or "certificate" in lower or "hostname verification" in lower:
-            hint = "the TLS settings of the client and the head do not match"
-        elif "name resolution" in lower or "dns" in lower:
-            hint = "the name of the host cannot be resolved"
+        hint = _connection_hint(text.lower(), address, tls)
         return errors.make("unavailable", text, op=_CONNECT, id=address, hint=hint), None, True
     if kind == "version":
         return (
@@ -218,6 +213,26 @@ def _convert(error: grpc.aio.AioRpcError, address: str) -> tuple[errors.EngineEr
             False,
         )
     return errors.make(kind, text, op=f"call {address}"), None, False
+
+
+def _connection_hint(text: str, address: str, tls: TLS | None) -> str:
+    """Say what may be wrong with a connection that failed, by gRPC's text in lower case."""
+    if "hostname verification" in text:
+        name = (tls.server_name if tls else None) or address.rpartition(":")[0]
+        return f"the head's certificate is not for {name}: set server_name to a name that it has, such as {HEAD_SERVER_NAME}"
+    if "certificate_verify_failed" in text:
+        return (
+            "the client does not trust the authority of the head's certificate: give that one as ca, which is tls/ca.pem in the head's data"
+        )
+    if "security handshaker" in text:
+        return "ca, cert, or key of the client's TLS settings is no PEM that can be read"
+    if "ssl" in text or "tls" in text or "certificate" in text:
+        return "the TLS settings of the client and the head do not match" + ("" if tls is None else ": perhaps the head has no TLS")
+    if "name resolution" in text or "dns" in text:
+        return "the name of the host cannot be resolved"
+    if tls is None and ("socket closed" in text or "connection reset" in text):
+        return "is it a head's gRPC port, and does the head want TLS? set tls, or ENGINE_TLS_CA"
+    return "is a head running there? `engine start --head` starts one"
 
 
 def split_addresses(addresses: str) -> list[str]:
@@ -290,16 +305,36 @@ class Heads:
         self._learned: list[str] = []
         self._hint = ""
         self._tls = tls
+        self._token = token
         if token and tls is None and not all(_is_loopback(address) for address in self._given):
             raise errors.InvalidArgumentError(
                 "a token would travel in clear text", op=_CONNECT, id=addresses, hint="set tls, or connect to loopback"
             )
+        if tls is not None and (tls.cert is None) != (tls.key is None):
+            raise errors.InvalidArgumentError("cert and key of the TLS settings go together", op=_CONNECT, id=addresses)
         self._metadata = (("authorization", f"Bearer {token}"),) if token else None
         self._peers: dict[str, _Peer] = {}
         self._leader: _Peer | None = None
         self._finding = asyncio.Lock()
         self._closed = False
         self.timeout = timeout
+
+    def flight(self, address: str) -> tuple[str, dict[str, Any], list[Any]]:
+        """Return how a store's Flight service is reached: its location, the TLS arguments of pyarrow's client, and headers of calls.
+
+        Its certificate must be for the address, which is the one that its node has given.
+
+        Raises:
+            InvalidArgumentError: if the token would travel in clear text.
+
+        """
+        if self._token and self._tls is None and not _is_loopback(address):
+            raise errors.InvalidArgumentError("a token would travel in clear text", op=_CONNECT, id=address, hint="set tls")
+        headers = [(b"authorization", f"Bearer {self._token}".encode())] if self._token else []
+        if self._tls is None:
+            return f"grpc://{address}", {}, headers
+        pems = {"tls_root_certs": self._tls.ca, "cert_chain": self._tls.cert, "private_key": self._tls.key}
+        return f"grpc+tls://{address}", {name: pem for name, pem in pems.items() if pem is not None}, headers
 
     async def close(self) -> None:
         """End all calls and free the connections."""
@@ -323,7 +358,7 @@ class Heads:
                 if failure is not None:
                     raise failure from None
                 if time.monotonic() >= deadline:
-                    raise _convert(error, peer.address)[0] from None
+                    raise _convert(error, peer.address, self._tls)[0] from None
             except (asyncio.CancelledError, grpc.aio.UsageError):
                 # gRPC reports the end of a channel as a cancellation of the call.
                 if self._closed:
@@ -352,12 +387,12 @@ class Heads:
 
     def _stream_error(self, peer: _Peer, error: grpc.aio.AioRpcError) -> errors.EngineError:
         self.lost(peer, error)
-        failure, leader, away = _convert(error, peer.address)
+        failure, leader, away = _convert(error, peer.address, self._tls)
         return _Broken.of(failure) if leader is not None or away else failure
 
     def lost(self, peer: _Peer, error: grpc.aio.AioRpcError) -> errors.EngineError | None:
         """Forget a head that does not lead or is away, and return None; else return the error of the call."""
-        failure, leader, away = _convert(error, peer.address)
+        failure, leader, away = _convert(error, peer.address, self._tls)
         if leader is None and not away:
             return failure
         if self._leader is peer:
@@ -422,7 +457,7 @@ class Heads:
                 raise errors.UnavailableError(
                     f"no answer within {_ASK_WITHIN:g} s", op=_CONNECT, id=peer.address, hint="is this the head's gRPC port?"
                 ) from None
-            raise _convert(error, peer.address)[0] from None
+            raise _convert(error, peer.address, self._tls)[0] from None
         self._hint = ""
         learned: list[str] = []
         leads = False
