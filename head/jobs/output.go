@@ -53,7 +53,7 @@ func (m *Manager) output(spec *enginev1.JobSpec, id engine.JobID, secrets *secre
 		return foldersOutput{job: id, folders: folders}, nil
 	}
 	if len(folders) > 0 {
-		return besideOutput{output: elsewhere, rejects: folders[0].Place}, nil
+		return besideOutput{output: elsewhere, rejects: folders[0]}, nil
 	}
 	return elsewhere, nil
 }

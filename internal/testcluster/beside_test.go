@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,6 +95,84 @@ func TestDeadLettersBesideTable(t *testing.T) {
 	}
 	if files := filesIn(t, spec.OnBadRow.Path); len(files) > 0 {
 		t.Errorf("%v stay", files)
+	}
+}
+
+// waitBeforeSuccess is SQL that has the end of a job wait for whoever holds an advisory lock.
+const waitBeforeSuccess = `CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM pg_advisory_xact_lock(7);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER waits BEFORE UPDATE ON engine_commits FOR EACH ROW WHEN (NEW.state = 'succeeded') EXECUTE FUNCTION wait_here()`
+
+// TestRejectsAreCompletedLast looks for _SUCCESS of the bad rows while the table is about to be committed, and has the job fail between the
+// two: it goes on from there.
+func TestRejectsAreCompletedLast(t *testing.T) {
+	const rows = 1000
+	server := pgtest.Start(t)
+	database := server.Database(t, false)
+	c := testcluster.Start(t, testcluster.Options{Workers: 2, TargetSplitBytes: 5000})
+	dir, bad, spec := badJob(t, rows, &enginev1.BadRows{Action: "dead_letter"})
+	spec.Sink = postgresSink(server.URL(database), "scored", "overwrite")
+	wait(t, submit(t, c, spec), engine.JobSucceeded)
+	server.Exec(t, database, waitBeforeSuccess)
+	holder := server.Connect(t, database)
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil {
+		t.Fatal(err)
+	}
+	spec.OnBadRow.Path = filepath.Join(dir, "second")
+	job := submit(t, c, spec)
+	until(t, func() bool {
+		return server.Texts(t, database, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")[0] != "0"
+	})
+	// What is no file cannot be replaced by one.
+	obstacle := filepath.Join(spec.OnBadRow.Path, folder.SuccessName)
+	if err := os.Mkdir(obstacle, 0o750); err != nil {
+		t.Errorf("before the table is committed: %v", err)
+	}
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_unlock(7)"); err != nil {
+		t.Fatal(err)
+	}
+	if result := wait(t, job, engine.JobFailed); !strings.Contains(fmt.Sprint(result.Err), obstacle) {
+		t.Errorf("got %v", result.Err)
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := job.Resume(withTimeout(t)); err != nil {
+		t.Fatal(err)
+	}
+	result := wait(t, job, engine.JobSucceeded)
+	checkRejected(t, result, rows, bad)
+	checkBeside(t, spec.OnBadRow.Path, result)
+	if got := server.Texts(t, database, "SELECT count(*) FROM scored"); !slices.Equal(got, []string{fmt.Sprint(result.RowsWritten)}) {
+		t.Errorf("the table has %q rows, expected %d", got, result.RowsWritten)
+	}
+
+	// Bad rows that are gone are missed before the table is touched.
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil {
+		t.Fatal(err)
+	}
+	server.Exec(t, database, "DROP TRIGGER waits ON engine_commits; "+strings.Replace(waitBeforeSuccess[strings.Index(waitBeforeSuccess, "CREATE TRIGGER"):],
+		"UPDATE ON engine_commits FOR EACH ROW WHEN (NEW.state = 'succeeded')", "INSERT ON engine_commits FOR EACH ROW WHEN (NEW.unit > 0)", 1))
+	spec.OnBadRow.Path = filepath.Join(dir, "third")
+	job = submit(t, c, spec)
+	until(t, func() bool {
+		status, err := job.Status(withTimeout(t))
+		return err == nil && status.GetProgress().GetTasksDone() == 1 // The first one's.
+	})
+	if err := os.Remove(filepath.Join(spec.OnBadRow.Path, folder.PartName(job.ID(), 0, ".json"))); err != nil {
+		t.Fatal(err)
+	}
+	before := server.Texts(t, database, "SELECT 'scored'::regclass::oid")
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_unlock(7)"); err != nil {
+		t.Fatal(err)
+	}
+	if result := wait(t, job, engine.JobFailed); engine.KindOf(result.Err) != engine.KindCorrupt || !strings.Contains(result.Err.Error(), "rejected rows were published there, and are gone") {
+		t.Errorf("got %v", result.Err)
+	}
+	if got := server.Texts(t, database, "SELECT 'scored'::regclass::oid"); !slices.Equal(got, before) {
+		t.Error("the table was replaced")
 	}
 }
 
