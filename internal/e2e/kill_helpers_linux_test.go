@@ -90,6 +90,7 @@ func scenario(name string) killScenario {
 // killer runs jobs that are killed, and compares what they write with what an undisturbed one does.
 type killer struct {
 	t       *testing.T
+	where   scene
 	dir     string
 	watcher *watcher
 	// reference is what undisturbed jobs have written of all rows, old those of the job before, by format.
@@ -104,15 +105,15 @@ type killer struct {
 	tables tables
 }
 
-func newKiller(t *testing.T) *killer {
+func newKiller(t *testing.T, where scene) *killer {
 	t.Helper()
-	k := &killer{t: t, dir: t.TempDir(), watcher: startWatcher(t), old: map[string]string{}, server: s3test.Start(t)}
+	k := &killer{t: t, where: where, dir: t.TempDir(), watcher: startWatcher(t), old: map[string]string{}, server: s3test.Start(t)}
 	k.bucket = k.server.Bucket(t)
 	for f := range killFiles {
 		k.write(fmt.Sprintf("new/%d.csv", f), f*killRows/killFiles, (f+1)*killRows/killFiles)
 	}
 	k.write("old/0.csv", killOldBase, killOldBase+killOldRows)
-	v := startVictims(t, killSplitBytes)
+	v := startVictims(t, k.where, killSplitBytes)
 	defer v.stop()
 	job := func(format, target string, inputs ...string) {
 		s := killScenario{mode: "error", format: format}
@@ -313,7 +314,7 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	for _, p := range s.before {
 		orders = strings.TrimPrefix(orders+","+string(p), ",")
 	}
-	v := startVictims(t, killSplitBytes, append(env, failpoint.Variable+"="+orders, failpoint.OnceVariable+"="+marks, failpoint.TraceVariable+"="+trace)...)
+	v := startVictims(t, k.where, killSplitBytes, append(env, failpoint.Variable+"="+orders, failpoint.OnceVariable+"="+marks, failpoint.TraceVariable+"="+trace)...)
 	defer v.stop()
 	maps.Copy(watch, map[string]any{
 		"command": "watch", "format": s.format, "mode": s.mode, "old": old, "new": killRows, "reference": reference, "partition": s.partition,
@@ -404,7 +405,7 @@ func (k *killer) onS3(id string, watch map[string]any) (target string, env []str
 		"access_key": key, "secret_key": secret, "region": s3test.Region, "scheme": "http", "endpoint_override": strings.TrimPrefix(options.Endpoint, "http://"),
 	}
 	return "s3://" + k.bucket + "/" + id + "/out", []string{
-		"AWS_ENDPOINT_URL=" + options.Endpoint, "AWS_REGION=" + s3test.Region, "AWS_ACCESS_KEY_ID=" + key, "AWS_SECRET_ACCESS_KEY=" + secret,
+		"AWS_ENDPOINT_URL=http://" + k.where.reach(k.t, strings.TrimPrefix(options.Endpoint, "http://")), "AWS_REGION=" + s3test.Region, "AWS_ACCESS_KEY_ID=" + key, "AWS_SECRET_ACCESS_KEY=" + secret,
 		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
 	}
 }

@@ -27,7 +27,7 @@ func (k *killer) killAt(s killScenario, p failpoint.Point, nth int) {
 
 // TestKilledAtSomePlaces is a slice of the matrix below: some place of each process.
 func TestKilledAtSomePlaces(t *testing.T) {
-	k := newKiller(t)
+	k := newKiller(t, &alone{})
 	for _, c := range []struct {
 		scenario string
 		point    failpoint.Point
@@ -51,17 +51,38 @@ func TestKilledAtSomePlaces(t *testing.T) {
 // a soak, else at every place in two scenarios, and at a third of the places in the others. All places must have been passed by some job.
 func TestKillMatrix(t *testing.T) {
 	testenv.Full(t)
+	newKiller(t, &alone{}).matrix(seeded(t))
+}
+
+// TestKilledAtAnyInstant kills workers, executors, heads, and all at once at random instants.
+func TestKilledAtAnyInstant(t *testing.T) {
+	testenv.Full(t)
+	newKiller(t, &alone{}).anyInstant(seeded(t), 50)
+}
+
+// seeded is a test's randomness, whose seed it prints.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano()) //nolint:gosec // Any number will do.
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
-	k := newKiller(t)
+	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
+}
+
+// within runs a test within the killer's own, which fails by what is found.
+func (k *killer) within(name string, do func(t *testing.T)) {
+	outer := k.t
+	outer.Run(name, func(t *testing.T) {
+		k.t, k.watcher.t = t, t
+		defer func() { k.t, k.watcher.t = outer, outer }()
+		do(t)
+	})
+}
+
+func (k *killer) matrix(random *rand.Rand) {
 	everywhere, had := map[failpoint.Point]int{}, map[failpoint.Point]int{}
 	done := 0
 	for _, s := range killScenarios {
-		t.Run(s.name, func(t *testing.T) {
-			outer := k.t
-			k.t, k.watcher.t = t, t
-			defer func() { k.t, k.watcher.t = outer, outer }()
+		k.within(s.name, func(t *testing.T) {
 			done++
 			counts := k.run(s, "", nil)
 			maps.Copy(everywhere, counts)
@@ -90,29 +111,25 @@ func TestKillMatrix(t *testing.T) {
 		})
 	}
 	for _, p := range failpoint.Points() {
-		// Only a job that fails with nothing to show leaves no notes behind.
-		if everywhere[p] == 0 && done == len(killScenarios) && p != failpoint.FolderNotesRemoved {
-			t.Errorf("no job comes to %s", p)
+		if everywhere[p] == 0 && done == len(killScenarios) && p != unreached {
+			k.t.Errorf("no job comes to %s", p)
 		}
 	}
 }
 
-// TestKilledAtAnyInstant kills workers, executors, heads, and all at once at random instants.
-func TestKilledAtAnyInstant(t *testing.T) {
-	testenv.Full(t)
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // Any number will do.
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's randomness.
-	k := newKiller(t)
-	for instant := 0; instant < 50; {
+// unreached is the place that no scenario's job comes to: only one that fails with nothing to show leaves no notes behind.
+const unreached = failpoint.FolderNotesRemoved
+
+func (k *killer) anyInstant(random *rand.Rand, instants int) {
+	for instant := 0; instant < instants; {
 		s := killScenarios[random.IntN(len(killScenarios))]
 		kills := 1 + random.IntN(3)
 		waits := make([]time.Duration, kills)
-		whom := make([]int, kills)
+		whom, heads := make([]int, kills), make([]int, kills)
 		var told []string
 		for i := range kills {
-			waits[i], whom[i] = time.Duration(random.IntN(400_000))*time.Microsecond, random.IntN(5)
-			told = append(told, fmt.Sprintf("%s after %s", []string{"head", "worker 1", "worker 2", "executors", "all"}[whom[i]], waits[i]))
+			waits[i], whom[i], heads[i] = time.Duration(random.IntN(400_000))*time.Microsecond, random.IntN(5), random.IntN(6)
+			told = append(told, fmt.Sprintf("%s after %s", []string{fmt.Sprint("head ", heads[i]), "worker 1", "worker 2", "executors", "all"}[whom[i]], waits[i]))
 		}
 		happened := 0
 		k.run(s, "", func(v *victims, _ *client.Job, ended <-chan struct{}) {
@@ -123,21 +140,23 @@ func TestKilledAtAnyInstant(t *testing.T) {
 					return
 				}
 				switch whom[i] {
+				case 0:
+					v.kill(heads[i] % v.heads)
 				case 3:
-					for _, pid := range append(v.executorsOf(1), v.executorsOf(2)...) {
+					for _, pid := range append(v.executorsOf(v.worker(0)), v.executorsOf(v.worker(1))...) {
 						_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 					}
 				case 4:
-					v.kill(0, 1, 2)
+					v.kill(v.all()...)
 				default:
-					v.kill(whom[i])
+					v.kill(v.worker(whom[i] - 1))
 				}
 				happened++
 			}
 		})
 		instant += happened
-		if t.Failed() {
-			t.Fatalf("%s, killed: %s", s.name, strings.Join(told, ", "))
+		if k.t.Failed() {
+			k.t.Fatalf("%s, killed: %s", s.name, strings.Join(told, ", "))
 		}
 	}
 }

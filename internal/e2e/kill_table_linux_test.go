@@ -18,6 +18,8 @@ import (
 type tables struct {
 	server   *pgtest.Server
 	database string
+	// address is where the processes of a cluster reach it.
+	address string
 	// sum is what a table of all new rows comes to, oldTable has those of the job before.
 	sum string
 }
@@ -29,7 +31,7 @@ const oldTable = "old"
 const tableSum = `SELECT count(*), md5(string_agg(r::text, ' ' ORDER BY id)) FROM %s AS r WHERE id < %d`
 
 func (p *tables) place(table string) string {
-	return fmt.Sprintf("url: %q, table: %s", p.server.URL(p.database), table)
+	return fmt.Sprintf("url: %q, table: %s", pgtest.URL(p.address, p.database), table)
 }
 
 // name is the table of a run.
@@ -39,6 +41,7 @@ func (p *tables) name(id string) string { return strings.ReplaceAll(id, "-", "_"
 func (k *killer) startTables(v *victims) {
 	k.t.Helper()
 	k.tables.server = pgtest.Start(k.t)
+	k.tables.address = k.where.reach(k.t, k.tables.server.Address)
 	k.tables.database = k.tables.server.Database(k.t, false)
 	for table, inputs := range map[string]string{"undisturbed": "new/*.csv", oldTable: "old/*.csv"} {
 		s := killScenario{mode: "error", format: "postgres", table: true}

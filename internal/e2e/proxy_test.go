@@ -38,7 +38,13 @@ type proxy struct {
 
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return newProxyOn(t, "127.0.0.1", target)
+}
+
+// newProxyOn is newProxy on another address of this machine.
+func newProxyOn(t *testing.T, host, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

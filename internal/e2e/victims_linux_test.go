@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,51 @@ var victimProgram = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// victims are a head and two workers, processes of their own, which are started again when they die, as a service manager would.
+// scene is where victims live.
+type scene interface {
+	// victims are a head or several, and after them two workers, with all of their data below a folder.
+	victims(t *testing.T, dir string) (all []victim, heads int)
+	// dial connects to the cluster of such a folder.
+	dial(t *testing.T, dir string) *client.Client
+	// reach returns the address at which victims reach a server of the test's.
+	reach(t *testing.T, address string) string
+}
+
+// victim is one process: what runs its program, such as nothing, and the program's Config.
+type victim struct {
+	run    []string
+	config map[string]any
+}
+
+// alone has a head and two workers on loopback.
+type alone struct{ port int }
+
+func (a *alone) victims(t *testing.T, dir string) (all []victim, heads int) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.port = listener.Addr().(*net.TCPAddr).Port
+	_ = listener.Close() // a moment later the head has it
+	address := fmt.Sprintf("127.0.0.1:%d", a.port)
+	for i, name := range []string{"head", "w1", "w2"} {
+		all = append(all, victim{config: map[string]any{"Head": i == 0, "Port": a.port, "Address": address, "DataDir": filepath.Join(dir, name)}})
+	}
+	return all, 1
+}
+
+func (a *alone) dial(t *testing.T, _ string) *client.Client {
+	c, err := client.Dial(t.Context(), fmt.Sprintf("127.0.0.1:%d", a.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (a *alone) reach(_ *testing.T, address string) string { return address }
+
+// victims are the heads and the two workers of a cluster, processes of their own, which are started again when they die, as a service
+// manager would.
 type victims struct {
 	t       *testing.T
 	program string
@@ -44,8 +89,9 @@ type victims struct {
 
 	mu      sync.Mutex
 	stopped bool
-	// running are the processes by place: the head, and the workers.
-	running [3]*exec.Cmd
+	// running are the processes by place: the heads, and the workers after them.
+	running []*exec.Cmd
+	heads   int
 	// ready is closed when all have been ready once.
 	ready  chan struct{}
 	unheld int
@@ -55,37 +101,25 @@ type victims struct {
 }
 
 // startVictims starts them with further variables of the environment, and waits until they are ready unless one may be killed before.
-func startVictims(t *testing.T, splitBytes int64, env ...string) *victims {
+func startVictims(t *testing.T, where scene, splitBytes int64, env ...string) *victims {
 	t.Helper()
 	program, err := victimProgram()
 	if err != nil {
 		t.Fatal(err)
 	}
 	onnx := testenv.ONNXRuntime(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	_ = listener.Close() // a moment later the head has it
 	dir := t.TempDir()
+	all, heads := where.victims(t, dir)
 	v := &victims{
-		t: t, program: program, ready: make(chan struct{}), unheld: 3,
+		t: t, program: program, ready: make(chan struct{}), unheld: len(all), running: make([]*exec.Cmd, len(all)), heads: heads,
 		env: append(append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "ENGINE_ONNXRUNTIME="+onnx), env...),
 	}
-	for i, name := range []string{"head", "w1", "w2"} {
-		argument, err := json.Marshal(map[string]any{
-			"Head": i == 0, "Port": port, "DataDir": filepath.Join(dir, name), "TargetSplitBytes": splitBytes, "ONNXRuntime": onnx,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.group.Go(func() { v.keep(i, string(argument)) })
+	for i, one := range all {
+		one.config["TargetSplitBytes"], one.config["ONNXRuntime"] = splitBytes, onnx
+		v.group.Go(func() { v.keep(i, one.command(t, program)) })
 	}
 	t.Cleanup(v.stop)
-	if v.client, err = client.Dial(t.Context(), fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
-		t.Fatal(err)
-	}
+	v.client = where.dial(t, dir)
 	select {
 	case <-v.ready:
 	case <-time.After(time.Minute):
@@ -94,11 +128,20 @@ func startVictims(t *testing.T, splitBytes int64, env ...string) *victims {
 	return v
 }
 
+// command is what runs it.
+func (o victim) command(t *testing.T, program string) []string {
+	argument, err := json.Marshal(o.config)
+	if err != nil {
+		t.Error(err)
+	}
+	return append(slices.Clone(o.run), program, string(argument))
+}
+
 // keep has a process run at a place until all are stopped.
-func (v *victims) keep(place int, argument string) {
+func (v *victims) keep(place int, args []string) {
 	first := true
 	for {
-		command := exec.Command(v.program, argument) //nolint:gosec // The test's own program.
+		command := exec.Command(args[0], args[1:]...) //nolint:gosec // The test's own program.
 		command.Env = v.env
 		command.Stderr = v
 		stdin, err := command.StdinPipe() // its end is the process's
@@ -157,6 +200,16 @@ func (v *victims) said() string {
 	return v.output.String()
 }
 
+// all are the places of all processes, and worker that of a worker by its number.
+func (v *victims) all() (places []int) {
+	for place := range v.running {
+		places = append(places, place)
+	}
+	return places
+}
+
+func (v *victims) worker(i int) int { return v.heads + i }
+
 // kill ends the processes at some places with SIGKILL, all at once; executors live as long as their worker's socket.
 func (v *victims) kill(places ...int) {
 	v.mu.Lock()
@@ -188,7 +241,7 @@ func (v *victims) stop() {
 	if stopped {
 		return
 	}
-	v.kill(0, 1, 2)
+	v.kill(v.all()...)
 	v.group.Wait()
 	if v.client != nil {
 		_ = v.client.Close() // its heads are gone

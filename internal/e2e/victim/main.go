@@ -20,9 +20,13 @@ const leaseTime = 400 * time.Millisecond
 
 // config is what the test says.
 type config struct {
-	// Head makes it a head on Port; else it is a worker of the head there.
-	Head bool
-	Port int
+	// Head makes it a head on Host and Port; else it is a worker of the heads at Address. One that other machines reach has TLS.
+	Head    bool
+	Host    string
+	Port    int
+	Address string
+	// Join is a list of heads to join, and Token lets the node join; both only the first time that its folder is used.
+	Join, Token string
 	// DataDir is the node's folder.
 	DataDir string
 	// TargetSplitBytes is how large the head's splits are.
@@ -49,18 +53,20 @@ func run(argument string) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	starting, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	// Machines of a network have all links that there are.
+	gossip := node.GossipConfig{Disabled: node.CheckAddress(starting, c.Address) == nil}
 	var n *node.Node
 	var err error
 	if c.Head {
 		n, err = node.StartHead(starting, node.HeadConfig{
-			Port: c.Port, WebPort: -1, DataDir: c.DataDir, Version: "victim", Logger: logger,
-			LeaseTime: leaseTime, TargetSplitBytes: c.TargetSplitBytes, Gossip: node.GossipConfig{Disabled: true},
+			Host: c.Host, Port: c.Port, Join: c.Join, TLS: node.TLSConfig{Token: c.Token}, WebPort: -1, DataDir: c.DataDir, Version: "victim", Logger: logger,
+			LeaseTime: leaseTime, TargetSplitBytes: c.TargetSplitBytes, Gossip: gossip,
 		}, nil)
 	} else {
 		n, err = node.StartWorker(starting, node.WorkerConfig{
-			Address: fmt.Sprintf("127.0.0.1:%d", c.Port), Resources: engine.Resources{CPU: 1, MemoryBytes: 4 << 30},
+			Address: c.Address, Resources: engine.Resources{CPU: 1, MemoryBytes: 4 << 30}, TLS: node.TLSConfig{Token: c.Token, Dir: c.DataDir},
 			ONNXRuntime: c.ONNXRuntime, Isolation: node.DefaultIsolation(), Version: "victim", Logger: logger,
-			ObjectStore: node.ObjectStoreConfig{Disabled: true}, Gossip: node.GossipConfig{Disabled: true},
+			ObjectStore: node.ObjectStoreConfig{Disabled: true}, Gossip: gossip,
 		})
 	}
 	if err != nil {
