@@ -384,6 +384,44 @@ def test_kill_goes_on_when_it_is_cancelled(monkeypatch):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("hook", "answer", "stopped"),
+    [
+        (False, {"r": {"g.t": "failed"}}, 1),
+        (False, {"r": {"g.t": "deferred"}}, 0),  # A triggerer that ends.
+        (False, RuntimeError("the API is away"), 0),
+        (True, {"r": {"g.t": "failed"}}, 0),  # That is what the hook is for.
+    ],
+)
+def test_cancellation_stops_the_job_where_airflow_has_no_hook(monkeypatch, hook, answer, stopped):
+    airflow_says(monkeypatch, answer)
+    monkeypatch.setattr(triggers, "_HAS_KILL_HOOK", hook)
+    job = Job()
+    trigger = job.trigger(monkeypatch)
+
+    async def main():
+        following = asyncio.Event()
+
+        async def follow(client):
+            following.set()
+            await asyncio.sleep(3600)
+
+        async def run():
+            async for _ in trigger.run():
+                pass
+
+        monkeypatch.setattr(trigger, "_follow", follow)
+        running = asyncio.create_task(run())
+        await following.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await asyncio.gather(*triggers._KILLS)
+
+    asyncio.run(main())
+    assert job.stopped == stopped
+
+
 def test_deadline_of_a_call_is_not_that_of_the_task(monkeypatch):
     job = Job()
     trigger = job.trigger(monkeypatch, deadline=time.time() + 600)

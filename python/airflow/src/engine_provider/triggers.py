@@ -26,6 +26,7 @@ STOP_WITHIN = 25.0
 """Seconds that stopping a job has when its task is killed."""
 
 _ASKED_WITHIN = 5.0  # Seconds that Airflow has to say what became of the task.
+_HAS_KILL_HOOK = hasattr(BaseTrigger, "on_kill")  # Since Airflow 3.3.
 _KILLS: set[asyncio.Task[None]] = set()
 """Kills that have begun. Airflow cancels a trigger again each second until it has ended; what it started goes on here."""
 
@@ -125,6 +126,11 @@ class EngineJobTrigger(BaseTrigger):
         except AirflowFailException as error:
             failure = errors.InvalidArgumentError(str(error), op="follow job", id=self.job_id)
             yield TriggerEvent({"error": faults.to_dict(failure), "job_id": self.job_id})
+        except asyncio.CancelledError:
+            # Airflow 3.2 says no more than this when a user marks or clears the task, and nothing else when a triggerer ends.
+            if not _HAS_KILL_HOOK and self.stop_on_kill:
+                self._begin_kill(sure=False)
+            raise
 
     async def _follow(self, client: aio.Client) -> jobs.JobResult:
         if not self.lines:
@@ -151,14 +157,18 @@ class EngineJobTrigger(BaseTrigger):
         """
         if not self.stop_on_kill:
             return
-        kill = asyncio.create_task(self._kill())
+        await asyncio.shield(self._begin_kill(sure=True))
+
+    def _begin_kill(self, *, sure: bool) -> asyncio.Task[None]:
+        """Stop the job unless its task waits still; where Airflow does not say whether it does, only if a user's act is sure."""
+        kill = asyncio.create_task(self._kill(sure))
         _KILLS.add(kill)
         kill.add_done_callback(_KILLS.discard)
-        await asyncio.shield(kill)
+        return kill
 
-    async def _kill(self) -> None:
-        if await self._still_deferred():
-            self.log.info(f"the task is still deferred, so the job {self.job_id} goes on: another triggerer follows it")
+    async def _kill(self, sure: bool) -> None:
+        if await self._still_deferred(unless_told=not sure):
+            self.log.info(f"the job {self.job_id} goes on: another triggerer follows it")
             return
         try:
             async with await self._hook.get_async_conn() as client:
@@ -166,16 +176,18 @@ class EngineJobTrigger(BaseTrigger):
         except AirflowFailException as error:
             self.log.error(f"the job {self.job_id} could not be stopped, and goes on until its orphan_ttl: {error}")
 
-    async def _still_deferred(self) -> bool:
+    async def _still_deferred(self, *, unless_told: bool) -> bool:
         """Tell whether the task waits still: a trigger that goes to another triggerer is cancelled just as one whose task was marked.
 
-        Where nobody can say it, it does not.
+        Args:
+            unless_told: the answer where nobody can say it.
+
         """
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # Where DAGs are read, nobody needs it.
 
         ti: Any = self.task_instance
         if ti is None:
-            return False
+            return unless_told
         mapped = ti.map_index is not None and ti.map_index >= 0
         ask = partial(
             RuntimeTaskInstance.get_task_states,
@@ -188,8 +200,9 @@ class EngineJobTrigger(BaseTrigger):
             states = await asyncio.wait_for(asyncio.to_thread(ask), _ASKED_WITHIN)
             state = states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
         except Exception as error:
-            self.log.warning(f"Airflow does not say what became of the task, so its job is stopped: {error!r}")
-            return False
+            so = "goes on" if unless_told else "is stopped"
+            self.log.warning(f"Airflow does not say what became of the task, so its job {so}: {error!r}")
+            return unless_told
         return bool(state == TaskInstanceState.DEFERRED)
 
     async def _stop(self, client: aio.Client) -> None:
