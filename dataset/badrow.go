@@ -1,5 +1,11 @@
 package dataset
 
+import (
+	"fmt"
+
+	"github.com/f708428e/engine"
+)
+
 // RowInfo says where a row came from.
 type RowInfo struct {
 	// Path is the file's, or what the source names itself by.
@@ -22,6 +28,27 @@ type BadRow struct {
 	// Reason says why, without saying where.
 	Reason string
 }
+
+// RefusedRow is a row of a record batch that an output does not take.
+type RefusedRow struct {
+	// Row is its place in the record batch, from 0.
+	Row int64
+	// Column is the column whose value is at fault.
+	Column string
+	// Err says what is wrong with the value, without row and column.
+	Err error
+}
+
+// RefusedRows is the error of who has written all rows of a record batch but these, of which there is one at least. They ascend.
+type RefusedRows []RefusedRow
+
+// Error returns column, row, and cause of the first.
+func (r RefusedRows) Error() string {
+	return fmt.Sprintf("column %q, row %d of the record batch: %v", r[0].Column, r[0].Row, r[0].Err)
+}
+
+// Unwrap returns the cause of the first as an error of kind engine.KindData.
+func (r RefusedRows) Unwrap() error { return &engine.Error{Kind: engine.KindData, Err: r[0].Err} }
 
 // Locator finds the rows of one record batch in storage. It is safe for concurrent use, and may be used until the reader that made it is
 // closed, also after the reader has gone on.

@@ -24,7 +24,6 @@ import (
 	"github.com/f708428e/engine/internal/secret"
 	"github.com/f708428e/engine/internal/telemetry"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
-	"github.com/f708428e/engine/tokenizer"
 )
 
 // jobEntry is what the worker keeps of a job: the assignment and, once a task has needed it, the program.
@@ -36,8 +35,6 @@ type jobEntry struct {
 	mu      sync.Mutex
 	program *jobplan.Program
 	output  output
-	// tokenizers are by digest of their models.
-	tokenizers map[string]*tokenizer.Tokenizer
 }
 
 // compile makes the program and the output, once for all tasks of the job. A failure is not kept: the next attempt may succeed.
@@ -234,10 +231,11 @@ func (w *Worker) finish(ctx context.Context, l *lease, steps *steps, from int, i
 	if err := steps.rejects.flush(ctx); err != nil || made.record == nil {
 		return err
 	}
-	if err := out.Write(ctx, made.record); err != nil {
-		return sourceRow(err, made.kept)
+	refused, err := bad.refused(out.Write(ctx, made.record), made.kept)
+	if err != nil {
+		return err
 	}
-	l.counts.rowsWritten.Add(made.record.NumRows())
+	l.counts.rowsWritten.Add(made.record.NumRows() - refused)
 	failpoint.Hit(failpoint.WorkerWrote)
 	return nil
 }

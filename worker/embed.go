@@ -20,7 +20,6 @@ import (
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/embedding"
 	"github.com/f708428e/engine/runtime/operator"
-	"github.com/f708428e/engine/tokenizer"
 )
 
 // buildEmbed makes the operator of a step embed.
@@ -43,15 +42,11 @@ func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jo
 	if err != nil {
 		return nil, err
 	}
-	words, err := j.tokenizer(op.Model.Digest, op.Model.TokenizerPath)
-	if err != nil {
-		return nil, err
-	}
 	request := runtime.LoadRequest{
 		Path: path, Digest: op.Model.Digest, Threads: 1, Outputs: []string{op.Model.Output}, Device: s.place.device, GPUMemoryBytes: s.place.memoryBytes,
 	}
 	config := embedding.Config{
-		Spec: op.Model, Tokenizer: words, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
+		Spec: op.Model, Tokenizer: op.Model.Tokenizer, Prompt: op.Prompt, MaxTokens: op.MaxTokens, Normalize: op.Normalize,
 		BatchTokens: op.BatchTokens, BatchRows: op.BatchRows, Parallel: program.Threads,
 		Done: s.embedding.done,
 	}
@@ -116,24 +111,6 @@ func (p *embedProgress) done(texts int) {
 	if p.texts > 0 {
 		p.counts.rowsProcessed.Store(p.from + int64(float64(p.to-p.from)*float64(p.embedded)/float64(p.texts)))
 	}
-}
-
-// tokenizer returns the tokenizer of a model, read once for all tasks of the job.
-func (j *jobEntry) tokenizer(digest, path string) (*tokenizer.Tokenizer, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if t := j.tokenizers[digest]; t != nil {
-		return t, nil
-	}
-	t, err := tokenizer.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if j.tokenizers == nil {
-		j.tokenizers = map[string]*tokenizer.Tokenizer{}
-	}
-	j.tokenizers[digest] = t
-	return t, nil
 }
 
 // sayEmbedded tells the job's log what users want to know of their texts.

@@ -18,7 +18,7 @@ type output interface {
 
 // draft is a part that is being written, by one goroutine.
 type draft interface {
-	// Write appends a record batch, which stays the caller's.
+	// Write appends a record batch, which stays the caller's. After dataset.RefusedRows, all rows but these have been appended.
 	Write(ctx context.Context, record arrow.Record) error
 	// publish completes the part and makes it visible as a whole, once right says that the lease allows it. If another attempt came
 	// first, its part is returned.

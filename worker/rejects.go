@@ -265,6 +265,25 @@ func (b *batchRejects) take(ctx context.Context, failure error, op operator.Oper
 	return left, nil
 }
 
+// refused leaves out rows of the operators' result that the output has not taken, and returns how many these are. Any other error it returns as
+// it is, and so the first of them if the attempt leaves out none.
+func (b *batchRejects) refused(failure error, selections []expression.Selection) (int64, error) {
+	var rows dataset.RefusedRows
+	if !errors.As(failure, &rows) {
+		return 0, sourceRow(failure, selections)
+	}
+	for _, r := range rows {
+		bad := &runtime.RowError{Column: r.Column, Row: r.Row, Err: r.Err}
+		if b == nil {
+			return 0, sourceRow(bad, selections)
+		}
+		if err := b.leaveOut(r.Row, bad, selections); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(rows)), nil
+}
+
 // leaveOut counts and keeps a row of an operator's input.
 func (b *batchRejects) leaveOut(at int64, bad *runtime.RowError, selections []expression.Selection) error {
 	info := dataset.RowInfo{Path: b.path, OffsetBytes: -1}

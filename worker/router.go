@@ -10,9 +10,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/hive"
 	"github.com/f708428e/engine/internal/jobplan"
-	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/operator"
 )
 
@@ -54,12 +54,14 @@ func newRouter(o *partsOutput) *router {
 	return r
 }
 
-// route gives the rows of a record batch to their targets, in order.
+// route gives the rows of a record batch to their targets, in order. Those that have none are left out, and returned as dataset.RefusedRows
+// when the others have been written.
 func (r *router) route(record arrow.Record, write func(target, arrow.Record) error) error {
 	for i := range r.rows {
 		r.rows[i] = r.rows[i][:0]
 	}
 	last, lastKey := -1, []byte(nil)
+	var refused dataset.RefusedRows
 	for row := range int(record.NumRows()) {
 		folder := 0
 		if r.split != nil {
@@ -74,9 +76,11 @@ func (r *router) route(record arrow.Record, write func(target, arrow.Record) err
 			at, ok := r.found[string(r.key)]
 			if !ok {
 				t := target{folder: folder}
+				var column string
 				var err error
-				if t.partition, err = partitionOf(to, record, row); err != nil {
-					return err
+				if t.partition, column, err = partitionOf(to, record, row); err != nil {
+					refused = append(refused, dataset.RefusedRow{Row: int64(row), Column: column, Err: err})
+					continue
 				}
 				at = len(r.targets)
 				r.found[string(r.key)] = at
@@ -94,6 +98,9 @@ func (r *router) route(record arrow.Record, write func(target, arrow.Record) err
 		if err := r.give(record, r.targets[i], rows, write); err != nil {
 			return err
 		}
+	}
+	if len(refused) > 0 {
+		return refused
 	}
 	return nil
 }
@@ -211,9 +218,8 @@ func wholeAt(column arrow.Array, row int) (uint64, bool) {
 // maxFolderName is how long the name of a folder may be on most file systems.
 const maxFolderName = 255
 
-// partitionOf is the path of the folders that a row belongs to.
-func partitionOf(to *routed, record arrow.Record, row int) (string, error) {
-	path := ""
+// partitionOf is the path of the folders that a row belongs to, or the column whose value makes none, and why.
+func partitionOf(to *routed, record arrow.Record, row int) (path, at string, err error) {
 	for i, column := range to.partitions {
 		value := "" // A null.
 		if c := record.Column(column); c.IsValid(row) {
@@ -224,12 +230,12 @@ func partitionOf(to *routed, record arrow.Record, row int) (string, error) {
 			err = engine.Errorf(engine.KindData, "", "", "the folder %.40s… would have a name of %d bytes, at most %d are possible", name, len(name), maxFolderName)
 		}
 		if err != nil {
-			return "", &runtime.RowError{Column: to.names[i], Row: int64(row), Err: err}
+			return "", to.names[i], err
 		}
 		if i > 0 {
 			path += "/"
 		}
 		path += name
 	}
-	return path, nil
+	return path, "", nil
 }

@@ -13,7 +13,7 @@ import (
 func (s *session) columns(ctx context.Context, table TableName) ([]column, error) {
 	rows, err := s.Query(ctx, `SELECT a.attname::text, b.oid::int8, CASE WHEN t.typbasetype <> 0 THEN t.typtypmod ELSE a.atttypmod END,
 	pg_catalog.format_type(a.atttypid, a.atttypmod), b.typname::text, b.typcategory::text, CASE WHEN b.typcategory = 'A' THEN b.typelem::int8 ELSE 0 END,
-	a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> ''
+	a.attnotnull AND NOT c.relhastriggers OR t.typnotnull, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> ''
 	FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 	JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typbasetype <> 0 THEN t.typbasetype ELSE t.oid END
 	JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -26,7 +26,7 @@ func (s *session) columns(ctx context.Context, table TableName) ([]column, error
 	for rows.Next() {
 		var c column
 		var oid, element int64
-		if err := rows.Scan(&c.name, &oid, &c.modifier, &c.typeName, &c.bare, &c.category, &element, &c.required, &c.generated); err != nil {
+		if err := rows.Scan(&c.name, &oid, &c.modifier, &c.typeName, &c.bare, &c.category, &element, &c.filled, &c.required, &c.generated); err != nil {
 			return nil, classify(ctx, opWrite, s.place, err)
 		}
 		c.oid, c.element = uint32(oid), uint32(element) //nolint:gosec // They are oids.
@@ -36,7 +36,7 @@ func (s *session) columns(ctx context.Context, table TableName) ([]column, error
 }
 
 // assign says how to write each column of the output into a table that is there, or why that cannot be.
-func (t *Target) assign(ctx context.Context, s *session, table TableName, schema *arrow.Schema) ([]binder, error) {
+func (t *Target) assign(ctx context.Context, s *session, table TableName, schema *arrow.Schema) ([]written, error) {
 	columns, err := s.columns(ctx, table)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (t *Target) assign(ctx context.Context, s *session, table TableName, schema
 	refuse := func(format string, args ...any) *engine.Error {
 		return engine.Errorf(engine.KindData, opWrite, t.String(), format, args...)
 	}
-	binders := make([]binder, schema.NumFields())
+	how := make([]written, schema.NumFields())
 	for i, f := range schema.Fields() {
 		c, ok := byName[f.Name]
 		if !ok {
@@ -59,7 +59,9 @@ func (t *Target) assign(ctx context.Context, s *session, table TableName, schema
 		if c.generated {
 			return nil, refuse("the table calculates its column %q itself", f.Name).WithHint("leave it out with the step select")
 		}
-		if binders[i], ok = newBinder(f.Type, c); !ok {
+		if bind, ok := newBinder(f.Type, c); ok {
+			how[i] = written{bind, c.filled}
+		} else {
 			return nil, refuse("column %q is %s in the table, and %s in the output", f.Name, c.typeName, f.Type).
 				WithHint("change the output with the step cast, or the table")
 		}
@@ -69,7 +71,7 @@ func (t *Target) assign(ctx context.Context, s *session, table TableName, schema
 			return nil, refuse("the table's column %q must have a value and has no default, and the output has no such column", c.name)
 		}
 	}
-	return binders, nil
+	return how, nil
 }
 
 // nameList names columns, not all if they are many.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -22,6 +24,13 @@ type encoder func(to []byte, row int) ([]byte, error)
 // binder makes the encoder of a column of one record batch.
 type binder func(values arrow.Array) (encoder, error)
 
+// written is how a column of the output is written into the table.
+type written struct {
+	binder
+	// filled says that the table's column has no nulls.
+	filled bool
+}
+
 // column is a column of a table that is written.
 type column struct {
 	name string
@@ -32,6 +41,8 @@ type column struct {
 	typeName, bare string
 	// category is 'S' of texts, 'E' of enumerations.
 	category string
+	// filled says that it has no nulls, which no trigger fills in.
+	filled bool
 	// required says that it has to be given: not null, and without a default. generated says that it must not be given.
 	required, generated bool
 }
@@ -210,8 +221,15 @@ func floatBinder[A arrow.Array](of func(A) func(int) float64, bits int, c column
 	}
 }
 
+// modifierOffset is what Postgres adds to the length of a varchar(n) or char(n) in its type modifier.
+const modifierOffset = 4
+
 func textBinder[A arrow.Array](of func(A) func(int) string, c column) (binder, bool) {
 	isJSONB, isUUID := c.oid == pgtype.JSONBOID, c.oid == pgtype.UUIDOID
+	longest := math.MaxInt
+	if (c.oid == pgtype.VarcharOID || c.oid == pgtype.BPCharOID) && c.modifier >= modifierOffset {
+		longest = int(c.modifier - modifierOffset)
+	}
 	return bind(func(a A) encoder {
 		value := of(a)
 		return func(to []byte, row int) ([]byte, error) {
@@ -226,6 +244,10 @@ func textBinder[A arrow.Array](of func(A) func(int) string, c column) (binder, b
 				return append(to, id...), nil
 			case strings.IndexByte(text, 0) >= 0:
 				return nil, refused("the text holds a NUL character, which Postgres does not store")
+			case len(text) > longest && utf8.RuneCountInString(strings.TrimRight(text, " ")) > longest:
+				return nil, refused("a text of %d characters, which is too long for %s", utf8.RuneCountInString(text), c.typeName)
+			case (isJSONB || c.oid == pgtype.JSONOID) && !json.Valid([]byte(text)):
+				return nil, refused("%.50q is not JSON", text)
 			case isJSONB:
 				to = append(to, 1) // the version of its form
 			}

@@ -2,9 +2,14 @@ package postgres_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
@@ -15,7 +20,7 @@ import (
 // TestSlowSteps computes for longer than a server may give no sign of life: while it waits for rows, it need not say anything.
 func TestSlowSteps(t *testing.T) {
 	server, name, _ := database(t)
-	const patience = 200 * time.Millisecond
+	const patience = time.Second
 	db, err := postgres.ParseURL(server.URL(name), patience)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +37,7 @@ func TestSlowSteps(t *testing.T) {
 		if err := u.Write(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(3 * patience) // the passing of time is what is tested
+		<-time.After(patience + patience/2) // the passing of time is what is tested
 	}
 	_, _, err = u.Publish(t.Context(), json.RawMessage("{}"), always)
 	if err != nil {
@@ -236,4 +241,74 @@ func TestResumeAfterSuccess(t *testing.T) {
 	if err := first.CheckResume(t.Context(), 1); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRefusedRows leaves out rows with values that the table cannot have, and commits the others.
+func TestRefusedRows(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, `CREATE TABLE t (a bigint NOT NULL, "B b" varchar(4))`)
+	to := target(t, db, "t", postgres.ModeAppend, "job")
+	mustPrepare(t, to)
+	u, _, err := to.Begin(t.Context(), 0, 1, abSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := array.NewRecordBuilder(memory.NewGoAllocator(), abSchema)
+	defer b.Release()
+	for i, text := range []string{"fits", "too long", "wörd", "no", "a\x00b", "yes  "} {
+		if i == 3 {
+			b.Field(0).AppendNull()
+		} else {
+			b.Field(0).(*array.Int64Builder).Append(int64(i))
+		}
+		b.Field(1).(*array.StringBuilder).Append(text)
+	}
+	record := b.NewRecord()
+	defer record.Release()
+	for range 2 {
+		var refused dataset.RefusedRows
+		if err := u.Write(t.Context(), record); !errors.As(err, &refused) || engine.KindOf(err) != engine.KindData {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		for _, r := range refused {
+			fmt.Fprintf(&said, "%d %s: %v\n", r.Row, r.Column, r.Err)
+		}
+		at := "write postgres: " + to.String() + ": "
+		want := "1 B b: " + at + "a text of 8 characters, which is too long for character varying(4)\n" +
+			"3 a: " + at + "a null, which the column does not allow\n" +
+			"4 B b: " + at + "the text holds a NUL character, which Postgres does not store\n"
+		if said.String() != want {
+			t.Errorf("got %s\nwant %s", said.String(), want)
+		}
+	}
+	commit, _, err := u.Publish(t.Context(), json.RawMessage("{}"), always)
+	if err != nil || commit.Rows != 6 {
+		t.Errorf("%+v, %v", commit, err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	mustComplete(t, to, 1, 6)
+	wantTexts(t, server, name, `SELECT a, count(*), min("B b") FROM t GROUP BY a ORDER BY a`, "0|2|fits", "2|2|wörd", "5|2|yes ")
+
+	// A trigger may fill in what is null.
+	server.Exec(t, name, `CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.a = coalesce(NEW.a, 99); RETURN NEW; END $$;
+		CREATE TRIGGER fill BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION fill()`)
+	next := target(t, db, "t", postgres.ModeAppend, "next")
+	mustPrepare(t, next)
+	if u, _, err = next.Begin(t.Context(), 0, 1, abSchema); err != nil {
+		t.Fatal(err)
+	}
+	var refused dataset.RefusedRows
+	if err := u.Write(t.Context(), record); !errors.As(err, &refused) || len(refused) != 2 {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := u.Publish(t.Context(), json.RawMessage("{}"), always); err != nil {
+		t.Error(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	wantTexts(t, server, name, "SELECT count(*) FROM t WHERE a = 99", "1")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/internal/failpoint"
 )
 
@@ -33,7 +34,7 @@ type Unit struct {
 	session *session
 	unit    int
 	epoch   uint64
-	binders []binder
+	columns []written
 	fields  []arrow.Field
 
 	cancel context.CancelFunc
@@ -88,7 +89,7 @@ func (u *Unit) begin(ctx context.Context, schema *arrow.Schema) (*Commit, error)
 		return nil, err
 	}
 	var err error
-	if u.binders, err = t.assign(ctx, s, t.work(), schema); err != nil {
+	if u.columns, err = t.assign(ctx, s, t.work(), schema); err != nil {
 		return nil, err
 	}
 	names := make([]string, len(u.fields))
@@ -129,7 +130,8 @@ func (u *Unit) look(ctx context.Context) (*Commit, error) {
 	return &c, nil
 }
 
-// Write copies a record batch, which stays the caller's. An error of the server may show at a later Write, or at Publish.
+// Write copies a record batch, which stays the caller's. Rows with a value that the table cannot have it leaves out, and returns them as
+// dataset.RefusedRows when it has copied the others. An error of the server may show at a later Write, or at Publish.
 func (u *Unit) Write(ctx context.Context, record arrow.Record) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -138,25 +140,40 @@ func (u *Unit) Write(ctx context.Context, record arrow.Record) error {
 	encoders := make([]encoder, len(columns))
 	for i, c := range columns {
 		var err error
-		if encoders[i], err = u.binders[i](c); err != nil {
+		if encoders[i], err = u.columns[i].binder(c); err != nil {
 			return err
 		}
 	}
-	var err error
+	var left dataset.RefusedRows
 	for row := range int(record.NumRows()) {
-		u.buffer = binary.BigEndian.AppendUint16(u.buffer, uint16(len(columns))) //nolint:gosec // CheckSchema bounds them.
+		appended := binary.BigEndian.AppendUint16(u.buffer, uint16(len(columns))) //nolint:gosec // CheckSchema bounds them.
+		var err error
 		for i, c := range columns {
-			if u.buffer, err = appendValue(u.buffer, c, encoders[i], row); err != nil {
-				return engine.Errorf(engine.KindOf(err), opWrite, u.target.String(), "column %q, row %d of the task's output: %w", u.fields[i].Name, u.rows+int64(row), err)
+			if u.columns[i].filled && c.IsNull(row) {
+				err = refused("a null, which the column does not allow")
+			} else {
+				appended, err = appendValue(appended, c, encoders[i], row)
+			}
+			if err != nil {
+				err = engine.Errorf(engine.KindOf(err), opWrite, u.target.String(), "%w", err)
+				left = append(left, dataset.RefusedRow{Row: int64(row), Column: u.fields[i].Name, Err: err})
+				break
 			}
 		}
+		if err != nil {
+			continue
+		}
+		u.buffer = appended
+		u.rows++
 		if len(u.buffer) >= chunkBytes {
 			if err := u.flush(ctx); err != nil {
 				return err
 			}
 		}
 	}
-	u.rows += record.NumRows()
+	if len(left) > 0 {
+		return left
+	}
 	return nil
 }
 

@@ -153,6 +153,44 @@ func TestPartitionErrors(t *testing.T) {
 	}
 }
 
+// TestPartitionRejects leaves out rows whose values make no folders, behind a filter, and says which they are.
+func TestPartitionRejects(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Workers: 2, TargetSplitBytes: 2000})
+	for _, action := range []string{"skip", "dead_letter"} {
+		t.Run(action, func(t *testing.T) {
+			out, spec := filterJob(t, 1500, filterStep("id % 2 = 0"), withStep(map[string]string{
+				"name": "case when id = 20 then '__HIVE_DEFAULT_PARTITION__' when id % 300 = 140 then '" + strings.Repeat("long", 100) + "' else name end",
+			}))
+			spec.Sink = parquetSink(out, "name")
+			spec.OnBadRow = &enginev1.BadRows{Action: action}
+			if action == "dead_letter" {
+				spec.OnBadRow.Path = filepath.Join(filepath.Dir(out), "rejects")
+			}
+			result := wait(t, submit(t, c, spec), engine.JobSucceeded)
+			if result.RowsRead != 1500 || result.RowsFiltered != 750 || result.RowsRejected != 6 || result.RowsWritten != 744 {
+				t.Errorf("%+v", result)
+			}
+			if got := tableOf(t, c, out); len(got) != 744 {
+				t.Errorf("%d rows", len(got))
+			}
+			if action == "skip" {
+				return
+			}
+			checkBeside(t, spec.OnBadRow.Path, result)
+			for _, r := range rejectsIn(t, spec.OnBadRow.Path) {
+				id, _, _ := strings.Cut(*r.Raw, ",")
+				want := "would have a name of 405 bytes"
+				if id == "20" {
+					want = "the text __HIVE_DEFAULT_PARTITION__ stands for a null"
+				}
+				if r.Column == nil || *r.Column != "name" || !strings.Contains(r.Reason, want) || fmt.Sprint(*r.Line-2) != id || *r.Offset == 0 {
+					t.Errorf("%s, line %d, offset %d, %v: %s", *r.Raw, *r.Line, *r.Offset, r.Column, r.Reason)
+				}
+			}
+		})
+	}
+}
+
 // TestSplitOutput divides rows among two sinks: whoever cuts the input, the same rows go to the same sink, and rows of equal names together.
 func TestSplitOutput(t *testing.T) {
 	var first []string

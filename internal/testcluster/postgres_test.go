@@ -183,3 +183,33 @@ func until(t *testing.T, holds func() bool) {
 		}
 	}
 }
+
+// TestRowsThatATableCannotHave follows on_bad_row with them.
+func TestRowsThatATableCannotHave(t *testing.T) {
+	server := pgtest.Start(t)
+	database := server.Database(t, false)
+	c := testcluster.Start(t, testcluster.Options{Workers: 2, TargetSplitBytes: 2000})
+	server.Exec(t, database, "CREATE TABLE kept (id bigint, name varchar(5))")
+	out, spec := filterJob(t, 1000, filterStep("id % 2 = 0"), withStep(map[string]string{"name": "case when id % 200 = 22 then 'too long' else name end"}))
+	spec.Sink = postgresSink(server.URL(database), "kept", "overwrite")
+	failed := wait(t, submit(t, c, spec), engine.JobFailed)
+	for _, want := range []string{"in.csv:", `column "name"`, "a text of 8 characters", "public.kept"} {
+		if !strings.Contains(fmt.Sprint(failed.Err), want) {
+			t.Errorf("%q is not in: %v", want, failed.Err)
+		}
+	}
+	spec.OnBadRow = &enginev1.BadRows{Action: "dead_letter", Path: out}
+	result := wait(t, submit(t, c, spec), engine.JobSucceeded)
+	if result.RowsRead != 1000 || result.RowsFiltered != 500 || result.RowsRejected != 5 || result.RowsWritten != 495 {
+		t.Errorf("%+v", result)
+	}
+	checkBeside(t, out, result)
+	for _, r := range rejectsIn(t, out) {
+		if id, _, _ := strings.Cut(*r.Raw, ","); *r.Column != "name" || !strings.HasSuffix(id, "22") || fmt.Sprint(*r.Line-2) != id {
+			t.Errorf("%s, line %d, %s: %s", *r.Raw, *r.Line, *r.Column, r.Reason)
+		}
+	}
+	if got := server.Texts(t, database, "SELECT count(*), max(length(name)) FROM kept"); !slices.Equal(got, []string{"495|2"}) {
+		t.Errorf("the table has %q", got)
+	}
+}

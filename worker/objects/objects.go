@@ -55,6 +55,8 @@ type Config struct {
 	FlightAddress string
 	// DialFlight makes connections to the Flight services of others, see transfer.PullerConfig. Nil means clear text.
 	DialFlight func(address string) (grpc.ClientConnInterface, io.Closer, error)
+	// DialBulk makes those for large objects. Nil means that there are none.
+	DialBulk func(ctx context.Context, address string) (net.Conn, error)
 	// NoSocket says that no other process of the machine uses the store.
 	NoSocket bool
 	// Audit keeps what callers of the Flight service did and were refused. Nil means that nothing is kept.
@@ -143,7 +145,7 @@ func Start(ctx context.Context, config Config) (_ *Objects, err error) {
 	if err := o.openStore(ctx); err != nil {
 		return nil, engine.WrapError("start object store", string(config.Node), err)
 	}
-	o.puller = transfer.NewPuller(transfer.PullerConfig{Store: o.store, Locate: o.locate, Self: config.Node, Dial: config.DialFlight, Logger: config.Logger})
+	o.puller = transfer.NewPuller(transfer.PullerConfig{Store: o.store, Locate: o.locate, Self: config.Node, Dial: config.DialFlight, DialBulk: config.DialBulk, Logger: config.Logger})
 	o.orders = newOrders(o.store, o.puller.Pull, config.Logger)
 	if !config.NoSocket {
 		if err := o.listen(ctx); err != nil {
@@ -254,12 +256,26 @@ func (o *Objects) serveFlight() {
 	})
 	o.flight = rpc.NewServer(o.config.Logger, slices.Concat(
 		[]grpc.ServerOption{grpc.Creds(pki.ServerCredentials(false))}, transfer.ServerOptions(o.config.CapacityBytes), guard.ServerOptions())...)
-	transfer.Register(o.flight, transfer.NewService(transfer.ServiceConfig{
+	service := transfer.NewService(transfer.ServiceConfig{
 		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
 		DefaultOwner: o.ownerOf, MayUse: access.Check, Home: home, Logger: o.config.Logger,
-	}))
-	listener := guard.Listen(o.config.Flight)
+	})
+	transfer.Register(o.flight, service)
+	listener := service.Split(guard.Listen(o.config.Flight), o.group, transfer.BulkConfig{
+		Is: isBulk, Enter: func(ctx context.Context, conn net.Conn) (context.Context, func(), error) {
+			return guard.Enter(ctx, conn, doGet)
+		},
+	})
 	o.group.Go("flight", func(context.Context) error { return o.flight.Serve(listener) })
+}
+
+// doGet is the call whose rule holds for bulk connections, too.
+const doGet = "/arrow.flight.protocol.FlightService/DoGet"
+
+// isBulk reports whether a connection was made to carry an object: TLS has asked for the certificate of a node then.
+func isBulk(conn net.Conn) bool {
+	state, secured := pki.StateOf(conn)
+	return secured && state.NegotiatedProtocol == pki.ProtocolObjects
 }
 
 // home is the security domain of what a caller of the Flight service puts without naming one.
