@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -553,3 +554,25 @@ def test_wrong_addresses_are_named(cluster: Engine, monkeypatch: pytest.MonkeyPa
         ok, said = EngineHook(address=address).test_connection()
         assert not ok
         assert word in said
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"password": "engine-0123456789"}, "token"),
+        ({"extra": {"tls": True}}, "perhaps the head has no TLS"),
+        ({"extra": {"tls": True, "server_name": "other.example"}}, "perhaps the head has no TLS"),
+    ],
+)
+def test_wrong_tokens_and_tls_are_named(cluster: Engine, job: Any, request: Any, monkeypatch: pytest.MonkeyPatch, field: Any, said: str):
+    monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps({"conn_type": "engine", "host": "127.0.0.1", "port": cluster.port, **field}))
+    monkeypatch.setattr("engine_provider.hooks.CALL_TIMEOUT", 5.0)
+    ok, text = EngineHook("wrong").test_connection()
+    assert not ok
+    assert said in text
+    with DAG("d", schedule=None):
+        operator = EngineSubmitJobOperator(task_id="t", job=job, engine_conn_id="wrong")
+    # A token does not become right by itself; a head may come back.
+    with pytest.raises(AirflowException, match=said) as raised:
+        execute(operator, TaskInstance(request.node.name))
+    assert isinstance(raised.value, AirflowFailException) is ("password" in field)
