@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -16,23 +17,27 @@ import (
 	"github.com/f708428e/engine/internal/security/places"
 )
 
-// A file that a task writes to a bucket holds up to writesAtOnce pieces and one more in memory, and there are as many tasks as CPUs.
+// A file that a task writes to a bucket holds up to writesAtOnce pieces and one more, and there are as many tasks as CPUs. All files together have
+// writeBytes of memory, and beyond it a temporary file in the data folder.
 const (
 	pieceBytes   = 8 << 20
 	writesAtOnce = 3
+	writeBytes   = 96 << 20
 )
 
 // buckets are the buckets that this process reads inputs from and writes outputs to, each opened once. They are reached as AWS's environment and configuration
 // files say, and as the settings in a path do.
 type buckets struct {
 	*storage.Storage
-	pool *open.Pool
+	pool   *open.Pool
+	writes *s3.Buffers
 }
 
-// newBuckets returns the buckets and files that a policy allows; nil allows all.
-func newBuckets(allowed *places.Policy) *buckets {
-	pool := open.NewPool(open.Options{S3: s3.Options{PartBytes: pieceBytes, Concurrency: writesAtOnce, Allow: allowed.Bucket}})
-	return &buckets{Storage: storage.New(pool.Bucket, storage.Options{Allow: allowed.Opened}), pool: pool}
+// newBuckets returns the buckets and files that a policy allows; nil allows all. dataDir may be empty.
+func newBuckets(allowed *places.Policy, dataDir string) *buckets {
+	writes := s3.NewBuffers(writeBytes, dataDir)
+	pool := open.NewPool(open.Options{S3: s3.Options{PartBytes: pieceBytes, Concurrency: writesAtOnce, Buffers: writes, Allow: allowed.Bucket}})
+	return &buckets{Storage: storage.New(pool.Bucket, storage.Options{Allow: allowed.Opened}), pool: pool, writes: writes}
 }
 
 // openAllowed opens a place of objects that jobs choose: a folder, or a part of a bucket.
@@ -55,7 +60,7 @@ func openAllowed(ctx context.Context, uri string, allowed *places.Policy) (blob.
 	return open.Bucket(ctx, uri, open.Options{S3: s3.Options{Allow: allowed.Bucket}})
 }
 
-func (b *buckets) close() error { return b.pool.Close() }
+func (b *buckets) close() error { return errors.Join(b.pool.Close(), b.writes.Close()) }
 
 var _ jobplan.Keyed = (*buckets)(nil)
 

@@ -48,7 +48,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (_ *Embedded, err
 		return nil, err
 	}
 	listener := bufconn.Listen(embeddedBuffer)
-	e := &Embedded{buckets: newBuckets(config.Worker.Places)}
+	e := &Embedded{buckets: newBuckets(config.Worker.Places, config.DataDir)}
 	working := make(chan struct{}) // Closed once there is a worker: the jobs of an earlier run go on before.
 	e.head, err = head.Start(ctx, head.Config{
 		DataDir: config.DataDir, Listener: listener, Version: config.Version, Logger: config.Logger, Embedded: true,

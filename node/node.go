@@ -201,7 +201,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	n := &Node{address: l.at(listener), buckets: newBuckets(config.Places), links: l, done: make(chan struct{})}
+	n := &Node{address: l.at(listener), buckets: newBuckets(config.Places, config.DataDir), links: l, done: make(chan struct{})}
 	check := CheckAddress
 	if l != nil || config.TLS.Insecure {
 		check = nil
@@ -318,7 +318,7 @@ func startWorker(ctx context.Context, config WorkerConfig, dial func() (clientCo
 	}
 	p := &workerParts{}
 	if config.buckets == nil {
-		p.buckets = newBuckets(config.Places) // They hold nothing before they are used.
+		p.buckets = newBuckets(config.Places, config.ObjectStore.DataDir) // They hold nothing before they are used.
 		config.buckets = p.buckets
 	}
 	if p.models, err = newModels(config); err != nil {

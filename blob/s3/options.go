@@ -85,9 +85,12 @@ type Options struct {
 	// PartBytes is the size above which an object is uploaded in parts, and of such a part, at least 5 MiB; the parts of very large
 	// objects are larger. Zero means 16 MiB.
 	PartBytes int64
-	// Concurrency is how many parts of an object are uploaded at a time. A Writer holds up to so many parts and one more in memory,
-	// a Put none. Zero means 4.
+	// Concurrency is how many parts of an object are uploaded at a time. A Writer holds up to so many parts and one more, a Put none.
+	// Zero means 4.
 	Concurrency int
+	// Buffers are where Writers hold parts. They may be those of several buckets, and are not closed with one. Nil means some of the
+	// bucket's own.
+	Buffers *Buffers
 	// Attempts is how often a request is sent, at most, before its failure is reported. Zero means 8.
 	Attempts int
 	// RetryDelay is about how long the second attempt waits; each further one waits about twice as long, up to 5 s. Zero means 100 ms.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash/crc32"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,13 +25,14 @@ func (b *Bucket) ProbeIfAbsent(ctx context.Context, key string) (err error) {
 		return err
 	}
 	content := bytes.NewReader([]byte{0})
+	crc := crc32.Checksum([]byte{0}, castagnoli)
 	options := blob.PutOptions{IfAbsent: true}
-	if _, err := b.putWhole(ctx, key, content, content.Size(), options); err != nil {
+	if _, err := b.putWhole(ctx, key, content, content.Size(), crc, options); err != nil {
 		return hinted(err)
 	}
 	defer func() { err = errors.Join(err, b.Delete(context.WithoutCancel(ctx), key)) }()
 	if err := b.wantRefused(key, "a PUT", func() error {
-		_, err := b.putWhole(ctx, key, content, content.Size(), options)
+		_, err := b.putWhole(ctx, key, content, content.Size(), crc, options)
 		return err
 	}); err != nil {
 		return err
@@ -39,7 +41,7 @@ func (b *Bucket) ProbeIfAbsent(ctx context.Context, key string) (err error) {
 	if err != nil {
 		return err
 	}
-	done, err := u.send(ctx, 1, content, 0, content.Size())
+	done, err := u.send(ctx, 1, content, 0, content.Size(), crc)
 	if err != nil {
 		return u.abort(ctx, err)
 	}

@@ -59,7 +59,11 @@ func (b *Bucket) Put(ctx context.Context, key string, from io.ReaderAt, sizeByte
 		return blob.Info{}, engine.Errorf(engine.KindInvalidArgument, "put", b.id(key), "a size of %d bytes", sizeBytes)
 	}
 	if sizeBytes <= b.options.PartBytes {
-		return b.putWhole(ctx, key, from, sizeBytes, options)
+		crc, err := checksum(from, 0, sizeBytes)
+		if err != nil {
+			return blob.Info{}, engine.WrapError("put", b.id(key), err)
+		}
+		return b.putWhole(ctx, key, from, sizeBytes, crc, options)
 	}
 	for n := 1; ; n++ {
 		info, err := b.putParts(ctx, key, from, sizeBytes, options)
@@ -72,12 +76,8 @@ func (b *Bucket) Put(ctx context.Context, key string, from io.ReaderAt, sizeByte
 	}
 }
 
-// putWhole stores an object with one request.
-func (b *Bucket) putWhole(ctx context.Context, key string, from io.ReaderAt, sizeBytes int64, options blob.PutOptions) (info blob.Info, err error) {
-	crc, err := checksum(from, 0, sizeBytes)
-	if err != nil {
-		return blob.Info{}, engine.WrapError("put", b.id(key), err)
-	}
+// putWhole stores an object of a CRC32C with one request.
+func (b *Bucket) putWhole(ctx context.Context, key string, from io.ReaderAt, sizeBytes int64, crc uint32, options blob.PutOptions) (info blob.Info, err error) {
 	in := sdk.PutObjectInput{
 		Bucket: &b.name, Key: b.key(key), ContentLength: &sizeBytes,
 		ServerSideEncryption: types.ServerSideEncryption(b.options.Encryption), SSEKMSKeyId: b.kmsKey(),
@@ -173,11 +173,14 @@ func (b *Bucket) putParts(ctx context.Context, key string, from io.ReaderAt, siz
 		workers.Go(func() {
 			for i := range next {
 				at := int64(i) * partBytes
-				p, err := u.send(ctx, int32(i+1), from, at, min(partBytes, sizeBytes-at))
-				if err != nil {
-					cancel(err)
+				size := min(partBytes, sizeBytes-at)
+				crc, err := checksum(from, at, size)
+				if err == nil {
+					done[i], err = u.send(ctx, int32(i+1), from, at, size, crc)
 				}
-				done[i] = p
+				if err != nil {
+					cancel(engine.WrapError("put", b.id(key), err))
+				}
 			}
 		})
 	}

@@ -19,7 +19,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"sync"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,8 +38,8 @@ type Bucket struct {
 	checksums bool
 	client    *sdk.Client
 	http      *http.Client
-	// buffers are whole parts of writers that have ended, as *[]byte.
-	buffers sync.Pool
+	// own is nil if the writers' buffers are somebody else's.
+	own *Buffers
 	// answered says that the bucket exists: a request to it has succeeded.
 	answered atomic.Bool
 }
@@ -58,6 +57,10 @@ func Open(ctx context.Context, uri string, options Options) (*Bucket, error) {
 	b := &Bucket{name: name, prefix: prefix, options: options.withDefaults()}
 	if b.prefix != "" {
 		b.prefix += "/"
+	}
+	if b.options.Buffers == nil {
+		b.own = NewBuffers(0, "")
+		b.options.Buffers = b.own
 	}
 	if err := b.connect(ctx); err != nil {
 		return nil, engine.WrapError("open bucket", b.URI(), err)
@@ -145,9 +148,13 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// Close implements blob.Bucket. It closes connections that nobody uses; requests that are under way go on.
+// Close implements blob.Bucket. It closes connections that nobody uses; requests that are under way go on, except that writers which hold
+// more than there is memory for fail unless the Buffers are somebody else's.
 func (b *Bucket) Close() error {
 	b.http.CloseIdleConnections()
+	if b.own != nil {
+		return b.own.Close()
+	}
 	return nil
 }
 

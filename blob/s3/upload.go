@@ -65,15 +65,11 @@ func (b *Bucket) begin(ctx context.Context, key string, options blob.PutOptions)
 	return u, err
 }
 
-// send stores a part.
-func (u *upload) send(ctx context.Context, number int32, from io.ReaderAt, offsetBytes, sizeBytes int64) (part, error) {
+// send stores a part of a CRC32C.
+func (u *upload) send(ctx context.Context, number int32, from io.ReaderAt, offsetBytes, sizeBytes int64, crc uint32) (part, error) {
 	b := u.bucket
-	crc, err := checksum(from, offsetBytes, sizeBytes)
-	if err != nil {
-		return part{}, engine.WrapError("put", b.id(u.key), err)
-	}
 	done := part{number: number, sizeBytes: sizeBytes, crc: crc}
-	err = b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
+	err := b.try(ctx, "put", u.key, func(ctx context.Context, _ bool) error {
 		ctx, cancel := b.within(ctx, sizeBytes)
 		defer cancel()
 		body := newBody(from, offsetBytes, sizeBytes)

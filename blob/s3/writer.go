@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"context"
 	"sync"
 
@@ -26,10 +25,9 @@ type writer struct {
 	cancel     context.CancelCauseFunc
 
 	upload *upload // nil until the first part is full
-	buffer []byte
-	// slots holds a token for each part under way, and free the buffers of those that are done.
+	next   *gathered
+	// slots holds a token for each part under way.
 	slots chan struct{}
-	free  chan []byte
 	parts sync.WaitGroup
 	ended bool
 
@@ -49,8 +47,7 @@ func (b *Bucket) Create(ctx context.Context, key string, options blob.PutOptions
 		return nil, b.ended(ctx, "put", key)
 	}
 	w := &writer{
-		bucket: b, key: key, options: options,
-		slots: make(chan struct{}, b.options.Concurrency), free: make(chan []byte, b.options.Concurrency+1),
+		bucket: b, key: key, options: options, next: &gathered{buffers: b.options.Buffers}, slots: make(chan struct{}, b.options.Concurrency),
 	}
 	w.sending, w.stop = context.WithCancelCause(ctx)
 	w.background, w.cancel = context.WithCancelCause(w.sending)
@@ -58,8 +55,8 @@ func (b *Bucket) Create(ctx context.Context, key string, options blob.PutOptions
 }
 
 // partBytes is the size of the part that is being gathered.
-func (w *writer) partBytes() int {
-	return int(w.bucket.options.PartBytes) << (len(w.done) / growEvery)
+func (w *writer) partBytes() int64 {
+	return w.bucket.options.PartBytes << (len(w.done) / growEvery)
 }
 
 // failure is why nothing more can be written, or nil.
@@ -73,73 +70,30 @@ func (w *writer) failure() error {
 	return w.bucket.ended(w.background, "put", w.key)
 }
 
-// Write implements io.Writer. It blocks while as many parts as may be are under way.
+// Write implements io.Writer. It blocks while as many parts as may be are under way, and while others hold all memory.
 func (w *writer) Write(p []byte) (written int, err error) {
 	for len(p) > 0 {
 		if err := w.failure(); err != nil {
 			return written, err
 		}
 		// Full only when there is more: the last part must not be empty, and a whole object of one part needs no upload.
-		if len(w.buffer) == w.partBytes() {
+		if w.next.size == w.partBytes() {
 			if err := w.flush(); err != nil {
 				return written, err
 			}
 		}
-		n := min(len(p), w.partBytes()-len(w.buffer))
-		w.reserve(n)
-		w.buffer = append(w.buffer, p[:n]...)
+		n, err := w.next.add(p[:min(int64(len(p)), w.partBytes()-w.next.size)], w.background.Done())
 		p, written = p[n:], written+n
+		if err != nil {
+			err = engine.WrapError("put", w.bucket.id(w.key), err)
+			w.cancel(err)
+			return written, err
+		}
 	}
 	return written, nil
 }
 
-const (
-	// leastBufferBytes is the size of a writer's first buffer, wholeFromBytes that from which it takes one for a whole part: a task may have
-	// a thousand files, most of them small, and a buffer that grows by and by is copied by and by.
-	leastBufferBytes = 32 << 10
-	wholeFromBytes   = 2 << 20
-)
-
-// reserve makes room for n bytes more, which fit into the part.
-func (w *writer) reserve(n int) {
-	need := len(w.buffer) + n
-	if need <= cap(w.buffer) {
-		return
-	}
-	size := max(need, 2*cap(w.buffer), leastBufferBytes)
-	whole := w.partBytes()
-	var larger []byte
-	if size <= wholeFromBytes {
-		larger = make([]byte, 0, min(size, whole))
-	} else if pooled, ok := w.bucket.buffers.Get().(*[]byte); ok && cap(*pooled) >= whole {
-		larger = (*pooled)[:0]
-	} else {
-		larger = make([]byte, 0, whole)
-	}
-	w.buffer = append(larger, w.buffer...)
-}
-
-// recycle gives buffers to other writers. No request uses them any more.
-func (w *writer) recycle() {
-	give := func(b []byte) {
-		if int64(cap(b)) == w.bucket.options.PartBytes {
-			b = b[:0]
-			w.bucket.buffers.Put(&b)
-		}
-	}
-	give(w.buffer)
-	w.buffer = nil
-	for {
-		select {
-		case b := <-w.free:
-			give(b)
-		default:
-			return
-		}
-	}
-}
-
-// flush sends the buffer on its way.
+// flush sends what was gathered on its way.
 func (w *writer) flush() (err error) {
 	if w.upload == nil {
 		if w.upload, err = w.bucket.begin(w.sending, w.key, w.options); err != nil {
@@ -153,27 +107,31 @@ func (w *writer) flush() (err error) {
 	case <-w.background.Done():
 		return w.failure()
 	}
-	data := w.buffer
+	select {
+	case w.next.buffers.sends <- struct{}{}:
+	case <-w.background.Done():
+		<-w.slots
+		return w.failure()
+	}
+	data := w.next
+	data.send()
+	w.next = &gathered{buffers: data.buffers}
 	w.mu.Lock()
 	w.done = append(w.done, part{})
 	number := int32(len(w.done))
 	w.mu.Unlock()
 	w.parts.Go(func() {
-		p, err := w.upload.send(w.sending, number, bytes.NewReader(data), 0, int64(len(data)))
+		p, err := w.upload.send(w.sending, number, data, 0, data.size, data.crc)
 		if err != nil {
 			w.cancel(err)
 		}
 		w.mu.Lock()
 		w.done[number-1] = p
 		w.mu.Unlock()
-		w.free <- data[:0]
+		data.end()
+		<-data.buffers.sends
 		<-w.slots
 	})
-	select {
-	case w.buffer = <-w.free:
-	default:
-		w.buffer = nil
-	}
 	return nil
 }
 
@@ -186,7 +144,8 @@ func (w *writer) Commit(ctx context.Context) (blob.Info, error) {
 	detach := context.AfterFunc(ctx, func() { w.stop(context.Cause(ctx)) })
 	defer detach()
 	if w.upload == nil {
-		info, err := w.bucket.putWhole(w.sending, w.key, bytes.NewReader(w.buffer), int64(len(w.buffer)), w.options)
+		w.next.send()
+		info, err := w.bucket.putWhole(w.sending, w.key, w.next, w.next.size, w.next.crc, w.options)
 		w.end(err)
 		return info, err
 	}
@@ -216,7 +175,7 @@ func (w *writer) finish() error {
 func (w *writer) end(err error) {
 	w.cancel(err)
 	w.ended = err == nil
-	w.recycle()
+	w.next.end()
 	if w.ended {
 		w.stop(nil)
 	}
@@ -230,7 +189,7 @@ func (w *writer) Abort(ctx context.Context) error {
 	w.ended = true
 	w.stop(nil)
 	w.parts.Wait()
-	w.recycle()
+	w.next.end()
 	if w.upload == nil {
 		return nil
 	}
