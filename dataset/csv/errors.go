@@ -45,8 +45,8 @@ func (r *reader) refuse(bad badRow) error {
 	if r.options.BadRow == nil || bad.next < 0 {
 		return bad.err
 	}
-	info := dataset.RowInfo{Path: r.info.Path, OffsetBytes: r.base + int64(r.pos), Raw: bytes.Clone(trimEnd(r.block[r.pos:bad.next]))}
-	info.Line = r.finder.Line(info.OffsetBytes)
+	info := r.finder.Place(r.base + int64(r.pos))
+	info.Raw = bytes.Clone(trimEnd(r.block[r.pos:bad.next]))
 	r.pos = bad.next
 	return r.options.BadRow(dataset.BadRow{RowInfo: info, Column: bad.column, Reason: text.Reason(bad.err, bad.column)})
 }

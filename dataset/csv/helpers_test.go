@@ -71,6 +71,24 @@ type table struct {
 	where   []string
 	batches [][]int64
 	read    int64
+	// numbered are the rows of each file of which the number was right.
+	numbered map[dataset.File]int64
+}
+
+// checkNumbers wants the rows of a record batch to have the next numbers.
+func (all *table) checkNumbers(t testing.TB, reader dataset.Reader, file dataset.File, rows int64) {
+	t.Helper()
+	if all.numbered == nil {
+		all.numbered = map[dataset.File]int64{}
+	}
+	at := reader.(dataset.Marker).Mark()
+	for row := range rows {
+		all.numbered[file]++
+		if info := at.Locate(row); info.Row != all.numbered[file] {
+			t.Errorf("%s:%d: row %d, want %d", filepath.Base(file.Path), info.Line, info.Row, all.numbered[file])
+			return
+		}
+	}
 }
 
 // readOptions has defaults for what a test does not care for.
@@ -154,6 +172,9 @@ func (all *table) readSplit(t testing.TB, source *csv.Source, split dataset.Spli
 		all.rows = append(all.rows, rowsOf(record)...)
 		for row := range record.NumRows() {
 			all.where = append(all.where, filepath.Base(reader.Where(row)))
+		}
+		if options.BadRow == nil {
+			all.checkNumbers(t, reader, split.File, record.NumRows())
 		}
 		if record.NumRows() > options.BatchRows || record.NumRows() > 1 && dataset.BatchSizeBytes(record) > options.BatchBytes {
 			t.Errorf("record batch of %d rows and %d bytes for %d and %d", record.NumRows(), dataset.BatchSizeBytes(record), options.BatchRows, options.BatchBytes)

@@ -102,13 +102,22 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	file.Expect(dataset.Range{End: int64(s.headBytes)}, dataset.Range{Start: split.StartOffsetBytes, End: split.EndOffsetBytes})
 	r := &reader{
 		source: s, dialect: s.dialect, options: options, file: file, info: split.File, stop: split.EndOffsetBytes,
-		lines: text.NewLineCounter(ctx, options.Storage, split.File), finder: text.NewFinder(ctx, options.Storage, split.File),
+		lines: text.NewLineCounter(ctx, options.Storage, split.File), finder: text.NewFinder(ctx, options.Storage, split.File, s.rows(options.Schema)),
 	}
 	if err := r.prepare(ctx, split); err != nil {
 		_ = file.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// rows is how files are made of rows.
+func (s *Source) rows(schema *arrow.Schema) text.Rows {
+	rows := text.Rows{Delimiter: s.dialect.delimiter, Header: s.options.Header, Empty: schema.NumFields() == 1}
+	if s.dialect.quoting {
+		rows.Quote = s.dialect.quote
+	}
+	return rows
 }
 
 // prepare reads the file's header and lays out the columns.

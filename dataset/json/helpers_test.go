@@ -57,6 +57,8 @@ type table struct {
 	where  []string
 	sizes  []int64
 	read   int64
+	// numbered is how many rows of each file have had the right number.
+	numbered map[dataset.File]int64
 }
 
 func readAll(t testing.TB, h how, files []dataset.File) (table, error) {
@@ -116,7 +118,15 @@ func (all *table) readSplit(t testing.TB, source *json.Source, split dataset.Spl
 		if record.NumRows() > options.BatchRows || record.NumRows() > 1 && dataset.BatchSizeBytes(record) > options.BatchBytes {
 			t.Errorf("a record batch of %d rows and %d bytes", record.NumRows(), dataset.BatchSizeBytes(record))
 		}
+		at := r.(dataset.Marker).Mark()
 		for i := range int(record.NumRows()) {
+			if all.numbered == nil {
+				all.numbered = map[dataset.File]int64{}
+			}
+			all.numbered[split.File]++
+			if info := at.Locate(int64(i)); info.Row != all.numbered[split.File] {
+				t.Errorf("line %d: row %d, want %d", info.Line, info.Row, all.numbered[split.File])
+			}
 			var values []string
 			for _, c := range record.Columns() {
 				v := c.ValueStr(i)

@@ -69,7 +69,7 @@ func (s *Source) Open(ctx context.Context, split dataset.Split, options dataset.
 	}
 	r := &reader{
 		source: s, options: options, info: split.File,
-		lines: text.NewLineCounter(ctx, options.Storage, split.File), finder: text.NewFinder(ctx, options.Storage, split.File),
+		lines: text.NewLineCounter(ctx, options.Storage, split.File), finder: text.NewFinder(ctx, options.Storage, split.File, text.Rows{Blanks: true}),
 	}
 	if err := r.layOut(); err != nil {
 		return nil, err
@@ -241,7 +241,8 @@ func (r *reader) leaveOut(err error, column string, line []byte, offset int64) e
 	if r.options.BadRow == nil {
 		return err
 	}
-	info := dataset.RowInfo{Path: r.info.Path, Line: r.finder.Line(offset), OffsetBytes: offset, Raw: bytes.Clone(line)}
+	info := r.finder.Place(offset)
+	info.Raw = bytes.Clone(line)
 	return r.options.BadRow(dataset.BadRow{RowInfo: info, Column: column, Reason: text.Reason(err, column)})
 }
 

@@ -19,11 +19,13 @@ type Finder struct {
 	closed bool
 }
 
-// NewFinder returns a Finder of an input, which it opens from a Storage, or as a file of this machine if that is nil. ctx must live as long
-// as it.
-func NewFinder(ctx context.Context, from dataset.Storage, file dataset.File) *Finder {
+// NewFinder returns a Finder of an input of such rows, which it opens from a Storage, or as a file of this machine if that is nil. ctx must
+// live as long as it.
+func NewFinder(ctx context.Context, from dataset.Storage, file dataset.File, rows Rows) *Finder {
+	lines := NewLineCounter(ctx, from, file)
+	lines.rows = &rowCounter{rows: rows}
 	return &Finder{
-		file: file, lines: NewLineCounter(ctx, from, file),
+		file: file, lines: lines,
 		open: func() (*Input, error) { return Open(ctx, from, "find row", file) },
 	}
 }
@@ -34,16 +36,11 @@ const maxCounted = 1 << 30
 // Find describes the row that begins at an offset. cut finds the end of the row in what begins there, of which there are until-offset bytes
 // at most.
 func (f *Finder) Find(offset, until int64, cut func([]byte) []byte) dataset.RowInfo {
-	info := dataset.RowInfo{Path: f.file.Path, OffsetBytes: offset}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	info := f.place(offset)
 	if f.closed {
 		return info
-	}
-	if offset <= maxCounted {
-		if line, err := f.lines.At(offset); err == nil {
-			info.Line = line
-		}
 	}
 	if Compressed(f.file.Path) {
 		return info // To find it the file would be unpacked again.
@@ -61,18 +58,22 @@ func (f *Finder) Find(offset, until int64, cut func([]byte) []byte) dataset.RowI
 	return info
 }
 
-// Line is the number of the line in which an offset lies, or zero if it is too far.
-func (f *Finder) Line(offset int64) int64 {
+// Place says where the row is that begins at an offset, and not what it is. One that is too far has no numbers.
+func (f *Finder) Place(offset int64) dataset.RowInfo {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.place(offset)
+}
+
+func (f *Finder) place(offset int64) dataset.RowInfo {
+	info := dataset.RowInfo{Path: f.file.Path, OffsetBytes: offset}
 	if f.closed || offset > maxCounted {
-		return 0
+		return info
 	}
-	line, err := f.lines.At(offset)
-	if err != nil {
-		return 0
+	if line, err := f.lines.At(offset); err == nil {
+		info.Line, info.Row = line, f.lines.rows.number()
 	}
-	return line
+	return info
 }
 
 // Close gives the file back.

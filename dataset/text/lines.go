@@ -14,7 +14,7 @@ import (
 // farBytes is up to where lines are counted in a file that is not of this machine: counting reads everything before.
 const farBytes = 256 << 20
 
-// LineCounter turns offsets in a text into line numbers, by counting the lines before them. Nothing is counted before someone asks, so
+// LineCounter turns offsets in a text into numbers of lines and rows, by counting those before them. Nothing is counted before someone asks, so
 // one costs nothing. It is not safe for concurrent use.
 type LineCounter struct {
 	// File is the input.
@@ -23,8 +23,9 @@ type LineCounter struct {
 	open func() (*Input, error)
 
 	in     *Input
-	offset int64 // how far lines have been counted
-	lines  int64 // how many ended up to there
+	offset int64       // how far lines have been counted
+	lines  int64       // how many ended up to there
+	rows   *rowCounter // nil unless rows are counted, too
 }
 
 // NewLineCounter returns a LineCounter of an input, which it opens from a Storage, or as a file of this machine if that is nil. ctx must
@@ -49,11 +50,17 @@ func (l *LineCounter) At(offset int64) (int64, error) {
 	}
 	if offset < l.offset {
 		l.offset, l.lines = 0, 0
+		if l.rows != nil {
+			l.rows = &rowCounter{rows: l.rows.rows}
+		}
 	}
 	buffer := make([]byte, min(256<<10, max(1, offset-l.offset)))
 	for l.offset < offset {
 		n, err := l.in.ReadAt(buffer[:min(int64(len(buffer)), offset-l.offset)], l.offset)
 		l.lines += int64(bytes.Count(buffer[:n], []byte{'\n'}))
+		if l.rows != nil {
+			l.rows.feed(buffer[:n])
+		}
 		l.offset += int64(n)
 		if n == 0 {
 			if err == nil || errors.Is(err, io.EOF) {

@@ -153,6 +153,9 @@ func TestDeadLetters(t *testing.T) {
 		if _, err := fmt.Sscanf(*r.Raw, "%d,", &id); err != nil {
 			t.Fatal(err)
 		}
+		if r.Row == nil || *r.Row != int64(id)+1 {
+			t.Errorf("%s: row %v", *r.Raw, r.Row)
+		}
 		want := map[string]string{
 			"value": "value: expected float64, found", "fields": ": expected 3 fields, found 4", "quote": ": field 3: closing quote is followed by",
 			"null": "value: null, and the model needs a value",
