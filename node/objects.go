@@ -65,7 +65,7 @@ func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.Nod
 	if own.Flight, err = listenFlight(ctx, l.flightHost(), config.FlightPort); err != nil {
 		return nil, err
 	}
-	own.FlightAddress, own.DialFlight = l.at(own.Flight), l.dialFlight()
+	own.FlightAddress, own.DialFlight, own.DialBulk = l.at(own.Flight), l.dialFlight(), l.dialBulk()
 	own.Flight = l.listen(own.Flight, acceptFlight)
 	n.opened, err = n.start(ctx)
 	return n, err

@@ -343,7 +343,10 @@ var (
 		ByProtocol: map[string][]string{pki.ProtocolRaft: {pki.RoleHead}},
 	}
 	acceptWeb    = pki.Accept{Link: "web", Roles: everybody, Anonymous: true, Protocols: []string{pki.ProtocolHTTP}}
-	acceptFlight = pki.Accept{Link: "flight", Roles: everybody, Anonymous: true, Protocols: []string{pki.ProtocolGRPC}}
+	acceptFlight = pki.Accept{
+		Link: "flight", Roles: everybody, Anonymous: true, Protocols: []string{pki.ProtocolGRPC, pki.ProtocolObjects},
+		ByProtocol: map[string][]string{pki.ProtocolObjects: {pki.RoleHead, pki.RoleWorker}},
+	}
 )
 
 // dialOptions are those of connections to heads.
@@ -366,6 +369,16 @@ func (l *links) dialFlight() func(address string) (grpc.ClientConnInterface, io.
 			return nil, nil, engine.Errorf(engine.KindInvalidArgument, "dial", address, "%w", err)
 		}
 		return conn, conn, nil
+	}
+}
+
+// dialBulk connects to Flight services for large objects. It is nil for clear text.
+func (l *links) dialBulk() func(ctx context.Context, address string) (net.Conn, error) {
+	if l == nil {
+		return nil
+	}
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		return l.identity.Dial(ctx, address, pki.ProtocolObjects, pki.RoleWorker, pki.RoleHead)
 	}
 }
 

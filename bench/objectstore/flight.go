@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/lifecycle"
 	"github.com/f708428e/engine/internal/security/pki"
 	"github.com/f708428e/engine/objectstore"
 	"github.com/f708428e/engine/objectstore/transfer"
@@ -114,17 +115,18 @@ func flightRole(ctx context.Context, _ []string) error {
 	})
 	server := grpc.NewServer(transfer.ServerOptions(store.Usage().CapacityBytes)...)
 	transfer.Register(server, service)
-	secured, err := serveTLS(ctx, service, store.Usage().CapacityBytes)
+	bulk := lifecycle.NewGroup(ctx, "bulk connections")
+	secured, err := serveTLS(ctx, service, store.Usage().CapacityBytes, bulk)
 	if err != nil {
 		return err
 	}
 	err = serveUntilInputEnds(server, listener)
 	secured.Stop()
-	return errors.Join(err, store.Close(ctx))
+	return errors.Join(err, bulk.Stop(ctx), store.Close(ctx))
 }
 
 // serveTLS serves the same over TLS, as a worker does, and tells its address and the authority by which the parent makes a certificate.
-func serveTLS(ctx context.Context, service *transfer.Service, capacityBytes int64) (*grpc.Server, error) {
+func serveTLS(ctx context.Context, service *transfer.Service, capacityBytes int64, bulk *lifecycle.Group) (*grpc.Server, error) {
 	authority, err := pki.NewAuthority(time.Now())
 	if err != nil {
 		return nil, err
@@ -144,7 +146,14 @@ func serveTLS(ctx context.Context, service *transfer.Service, capacityBytes int6
 	fmt.Println(hex.EncodeToString(text))
 	server := grpc.NewServer(append(transfer.ServerOptions(capacityBytes), grpc.Creds(pki.ServerCredentials(false)))...)
 	transfer.Register(server, service)
-	listener = identity.Listen(listener, pki.Accept{Link: "flight", Roles: []string{pki.RoleHead}, Protocols: []string{pki.ProtocolGRPC}})
+	listener = identity.Listen(listener, pki.Accept{Link: "flight", Roles: []string{pki.RoleHead}, Protocols: []string{pki.ProtocolGRPC, pki.ProtocolObjects}})
+	listener = service.Split(listener, bulk, transfer.BulkConfig{
+		Is: func(conn net.Conn) bool {
+			state, secured := pki.StateOf(conn)
+			return secured && state.NegotiatedProtocol == pki.ProtocolObjects
+		},
+		Enter: func(ctx context.Context, _ net.Conn) (context.Context, func(), error) { return ctx, func() {}, nil },
+	})
 	go func() { // lifecycle: ends with Stop.
 		if err := server.Serve(listener); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -154,20 +163,20 @@ func serveTLS(ctx context.Context, service *transfer.Service, capacityBytes int6
 }
 
 // dialTLS makes connections as a node whose authority has that text does.
-func dialTLS(text string) (func(address string) (grpc.ClientConnInterface, io.Closer, error), error) {
+func dialTLS(text string) (*pki.Identity, func(address string) (grpc.ClientConnInterface, io.Closer, error), error) {
 	decoded, err := hex.DecodeString(text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	authority, err := pki.ParseAuthority(decoded)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	identity, err := authority.Head(pki.Request{Name: "target"}, pki.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func(address string) (grpc.ClientConnInterface, io.Closer, error) {
+	return identity, func(address string) (grpc.ClientConnInterface, io.Closer, error) {
 		conn, err := grpc.NewClient(address, append(transfer.DialOptions(), grpc.WithTransportCredentials(identity.ClientCredentials(pki.RoleHead)))...)
 		return conn, conn, err
 	}, nil
@@ -231,7 +240,7 @@ func benchFlight(ctx context.Context) error {
 			return []transfer.Holder{{Node: "server", Address: ours.lines[0]}}, nil
 		},
 	})
-	dial, err := dialTLS(ours.lines[3])
+	identity, dial, err := dialTLS(ours.lines[3])
 	if err != nil {
 		return err
 	}
@@ -241,7 +250,18 @@ func benchFlight(ctx context.Context) error {
 			return []transfer.Holder{{Node: "server", Address: ours.lines[2]}}, nil
 		},
 	})
+	bulk := transfer.NewPuller(transfer.PullerConfig{
+		Store: target, Self: "target", Dial: dial,
+		DialBulk: func(ctx context.Context, address string) (net.Conn, error) {
+			return identity.Dial(ctx, address, pki.ProtocolObjects, pki.RoleHead)
+		},
+		Locate: func(context.Context, engine.ObjectID) ([]transfer.Holder, error) {
+			return []transfer.Holder{{Node: "server", Address: ours.lines[2]}}, nil
+		},
+	})
 	t := timings{}
+	var direct, clear, encrypted usage
+	pids := []int{os.Getpid(), ours.cmd.Process.Pid}
 	for range max(3, rounds()/3) {
 		for _, size := range plainBatches {
 			name := strconv.FormatInt(size, 10)
@@ -256,18 +276,15 @@ func benchFlight(ctx context.Context) error {
 			return fmt.Errorf("service: %w", err)
 		}
 		t.add("service", began)
-		began = time.Now()
-		if err := puller.Pull(ctx, id); err != nil {
+		if err := clear.add(pids, 1, func() error { return t.pull(ctx, "pull", puller, target, id) }); err != nil {
 			return err
 		}
-		t.add("pull", began)
-		target.Delete(id)
-		began = time.Now()
-		if err := secured.Pull(ctx, id); err != nil {
+		if err := encrypted.add(pids, 1, func() error { return t.pull(ctx, "pull over TLS", secured, target, id) }); err != nil {
 			return fmt.Errorf("over TLS: %w", err)
 		}
-		t.add("pull over TLS", began)
-		target.Delete(id)
+		if err := direct.add(pids, 1, func() error { return t.pull(ctx, "bulk", bulk, target, id) }); err != nil {
+			return fmt.Errorf("bulk over TLS: %w", err)
+		}
 	}
 	control := time.Hour
 	for _, size := range plainBatches {
@@ -278,7 +295,26 @@ func benchFlight(ctx context.Context) error {
 		speed(t.median("service")), speed(control), float64(control)/float64(t.median("service")))
 	line("1 GB from store to store, verified", "%s: %.2f x plain Flight", speed(t.median("pull")), float64(control)/float64(t.median("pull")))
 	line("1 GB from store to store, over TLS", "%s: %.2f x without (goal 0.85)", speed(t.median("pull over TLS")), float64(t.median("pull"))/float64(t.median("pull over TLS")))
-	return errors.Join(puller.Close(ctx), secured.Close(ctx), target.Close(ctx), plain.stop(), ours.stop())
+	line("the same, as nodes do it", "%s: %.2f x without (goal 0.85)", speed(t.median("bulk")), float64(t.median("pull"))/float64(t.median("bulk")))
+	line("processor time of those", "without: %s; over TLS: %s; as nodes do it: %s", clear.ends(), encrypted.ends(), direct.ends())
+	return errors.Join(bulk.Close(ctx), puller.Close(ctx), secured.Close(ctx), target.Close(ctx), plain.stop(), ours.stop())
+}
+
+// pull measures a pull.
+func (t timings) pull(ctx context.Context, what string, puller *transfer.Puller, target *objectstore.Store, id engine.ObjectID) error {
+	began := time.Now()
+	if err := puller.Pull(ctx, id); err != nil {
+		return err
+	}
+	t.add(what, began)
+	target.Delete(id)
+	return nil
+}
+
+// ends are the times that the receiver and the sender have used.
+func (u usage) ends() string {
+	each := func(n int) string { return fmt.Sprintf("%.2f s", (u.used[n] / time.Duration(u.operations)).Seconds()) }
+	return "receiver " + each(0) + ", sender " + each(1)
 }
 
 // plainGet reads a table with the library's client and drops it.

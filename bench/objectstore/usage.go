@@ -36,7 +36,7 @@ func (u *usage) addSince(before []time.Duration, pids []int, operations int64) e
 	if err != nil {
 		return err
 	}
-	for i := range u.used {
+	for i := range after {
 		u.used[i] += after[i] - before[i]
 	}
 	u.operations += operations

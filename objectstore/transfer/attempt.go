@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -247,7 +248,7 @@ func (a *attempt) from(ctx context.Context, h Holder) (err error) {
 			}
 		}
 		var other otherObject
-		switch err := a.receive(ctx, connection); {
+		switch err := a.receive(ctx, h.Address, connection); {
 		case errors.As(err, &other):
 			said, checked = other.description, true
 			a.drop()
@@ -303,9 +304,26 @@ func (a *attempt) drop() {
 	a.part = nil
 }
 
-// receive takes chunks until the object is whole. An otherObject error says that the holder has another one than the part was made for or
+// receive takes bytes until the object is whole. An otherObject error says that the holder has another one than the part was made for or
 // begun with.
-func (a *attempt) receive(ctx context.Context, connection *conn) error {
+func (a *attempt) receive(ctx context.Context, address string, connection *conn) error {
+	if bulk := a.puller.config.DialBulk; bulk != nil && a.part.total-a.part.offset >= bulkFrom {
+		// Who does not take bulk connections is asked as everybody asks, and says then what else is wrong.
+		if raw, err := dialBulk(ctx, bulk, address, a.puller.config.Patience); err == nil {
+			return a.receiveBulk(ctx, raw)
+		}
+	}
+	return a.receiveChunks(ctx, connection)
+}
+
+func dialBulk(ctx context.Context, dial func(context.Context, string) (net.Conn, error), address string, patience time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience/3) // What is unreachable is asked once more, over Flight.
+	defer cancel()
+	return dial(ctx, address)
+}
+
+// receiveChunks is receive over Flight.
+func (a *attempt) receiveChunks(ctx context.Context, connection *conn) error {
 	part := a.part
 	c, err := getChunks(ctx, connection, ticket{id: a.id, offset: part.offset, chunk: chunkBytes}, a.puller.config.Patience)
 	if err != nil {

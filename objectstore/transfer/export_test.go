@@ -1,6 +1,8 @@
 package transfer
 
 import (
+	"io"
+
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 
@@ -97,4 +99,13 @@ func (p *Puller) Waiters(id engine.ObjectID) int {
 		return one.waiters
 	}
 	return 0
+}
+
+// BulkFrom is the size from which on an object is carried by a connection of its own.
+const BulkFrom = bulkFrom
+
+// ReadAnswer reads the beginning of what a bulk connection carries.
+func ReadAnswer(r io.Reader) (Chunk, error) {
+	c, err := readAnswer(r)
+	return Chunk{c.offset, c.total, c.rows, c.batches, c.crc, c.domain}, err
 }

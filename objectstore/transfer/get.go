@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/flight"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/objectstore"
 )
 
 // DoGet implements flight.FlightServer.
@@ -60,14 +61,10 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 	}
 	p := c.pin(handle.Release)
 	defer p.end()
-	info, data := handle.Info(), handle.Bytes()
-	part := chunk{offset: t.offset, description: description{
-		total: int64(len(data)), rows: info.Rows, batches: info.Batches, crc: info.CRC32C, domain: info.Domain,
-	}}
-	if !info.Checked {
-		if part.crc, err = s.config.Store.Checksum(ctx, t.id); err != nil {
-			return err
-		}
+	data := handle.Bytes()
+	part, err := s.describeHeld(ctx, t, handle)
+	if err != nil {
+		return err
 	}
 	// Who asks for what is beyond the end began with another object, and learns so.
 	if t.chunk == 0 || t.offset >= part.total {
@@ -88,6 +85,20 @@ func (s *Service) sendRaw(c *connection, t ticket, stream flight.FlightService_D
 		part.offset += n
 	}
 	return nil
+}
+
+// describeHeld returns the metadata of the chunk with which the answer to a ticket begins.
+func (s *Service) describeHeld(ctx context.Context, t ticket, handle *objectstore.Handle) (chunk, error) {
+	info := handle.Info()
+	part := chunk{offset: t.offset, description: description{
+		total: int64(len(handle.Bytes())), rows: info.Rows, batches: info.Batches, crc: info.CRC32C, domain: info.Domain,
+	}}
+	if info.Checked {
+		return part, nil
+	}
+	var err error
+	part.crc, err = s.config.Store.Checksum(ctx, t.id)
+	return part, err
 }
 
 // largeBytes is the size from which on what is sent to other nodes counts for MaxSends.

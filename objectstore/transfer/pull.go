@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ type PullerConfig struct {
 	Patience time.Duration
 	// Dial makes a connection to a Flight service without waiting for it, best with DialOptions. Nil means one in clear text.
 	Dial func(address string) (grpc.ClientConnInterface, io.Closer, error)
+	// DialBulk connects to a Flight service for a large object, whose Service.Split takes the connection. An error, and nil, mean that the
+	// object is got as every other Flight client gets it.
+	DialBulk func(ctx context.Context, address string) (net.Conn, error)
 	// Logger is told of holders that failed. Nil means nobody is.
 	Logger *slog.Logger
 }

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/rpc"
+	"github.com/f708428e/engine/internal/security/pki"
 )
 
 // maxHeaderBytes bounds the headers of a call.
@@ -69,6 +71,27 @@ func (g *Guard) unary(ctx context.Context, request any, info *grpc.UnaryServerIn
 	}
 	g.ended(ctx, c, request, err)
 	return response, err
+}
+
+// Enter applies the rule of a call to a connection that is not gRPC's, and is all of one call: its other end is known by the connection alone.
+// The context that it returns has the caller. The caller of Enter calls done when the connection has ended; the connection stays the caller's.
+func (g *Guard) Enter(ctx context.Context, conn net.Conn, call string) (_ context.Context, done func(), err error) {
+	c := &caller{call: call}
+	known, err := pki.LinkOfConn(conn)
+	if err == nil {
+		err = g.look(c, nil, conn.RemoteAddr(), known)
+	}
+	if err != nil {
+		return nil, nil, g.refused(ctx, c, err)
+	}
+	if done, err = g.usage.begin(c.identity, c.source); err != nil {
+		return nil, nil, err
+	}
+	if err := g.allowed(ctx, c, c.rule, nil); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return With(ctx, c.identity), done, nil
 }
 
 // isStranger reports whether nobody knows who calls, of a method that is open to everybody.

@@ -117,7 +117,7 @@ func (c *clientCredentials) ClientHandshake(ctx context.Context, _ string, raw n
 	if err != nil {
 		return nil, nil, err
 	}
-	state := conn.ConnectionState()
+	state, _ := StateOf(conn)
 	peer, err := PeerOf(state)
 	if err != nil {
 		return nil, nil, err
@@ -150,6 +150,9 @@ func (i *Identity) Dial(ctx context.Context, address, protocol string, roles ...
 	raw, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, engine.Errorf(engine.KindUnavailable, "connect", address, "%w", err)
+	}
+	if protocol == ProtocolObjects {
+		raw = readAhead(raw)
 	}
 	return i.Client(ctx, raw, protocol, roles...)
 }

@@ -182,7 +182,7 @@ func dial(t testing.TB, i *pki.Identity, address string, roles ...string) (*tls.
 		return nil, err
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(*tls.Conn), nil
+	return conn.(interface{ NetConn() net.Conn }).NetConn().(*tls.Conn), nil
 }
 
 func write(t testing.TB, dir, name string, text []byte, mode os.FileMode) string {

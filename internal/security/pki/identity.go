@@ -24,6 +24,8 @@ const (
 	ProtocolGRPC = "h2"
 	ProtocolHTTP = "http/1.1"
 	ProtocolRaft = "engine-raft"
+	// ProtocolObjects is that of connections that carry one object from node to node.
+	ProtocolObjects = "engine-objects"
 )
 
 // Identity is who a process is on every link, and whom it accepts there: its certificate, which may be replaced at any time, the authority
@@ -307,7 +309,7 @@ func (i *Identity) serverConfig(accept Accept) *tls.Config {
 
 // Client begins TLS on a connection to a peer that must have one of the roles, over which a protocol is to be spoken. It closes the connection
 // if that fails; the error wraps a *Refusal if this end has refused the other.
-func (i *Identity) Client(ctx context.Context, raw net.Conn, protocol string, roles ...string) (*tls.Conn, error) {
+func (i *Identity) Client(ctx context.Context, raw net.Conn, protocol string, roles ...string) (net.Conn, error) {
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{protocol},
 		// Nodes are known by their role in their cluster, not by where they are reached: VerifyConnection looks at that.
@@ -342,7 +344,7 @@ func (i *Identity) Client(ctx context.Context, raw net.Conn, protocol string, ro
 		}
 		return nil, err
 	}
-	return conn, nil
+	return &secureConn{Conn: conn, below: tracked}, nil
 }
 
 // admit remembers a connection by its peer, until that one's certificate ends.

@@ -74,7 +74,7 @@ func (l *listener) shake(ctx context.Context, raw net.Conn) {
 		}
 		return
 	}
-	if !l.Deliver(conn) {
+	if !l.Deliver(&secureConn{Conn: conn, below: tracked}) {
 		_ = conn.Close() // Nobody will take it.
 	}
 }

@@ -15,10 +15,11 @@ type registry struct {
 	conns map[*trackedConn]struct{}
 }
 
-// trackedConn is the connection below TLS. Its fields but Conn are guarded by the registry's lock.
+// trackedConn is the connection below TLS. Its fields but Conn and batch are guarded by the registry's lock.
 type trackedConn struct {
 	net.Conn
 	registry *registry
+	batch    batch
 	peer     Peer
 	// end closes the connection when the peer's certificate ends; nil if it has shown none.
 	end *time.Timer
