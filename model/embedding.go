@@ -1,5 +1,7 @@
 package model
 
+import "github.com/f708428e/engine/tokenizer"
+
 // Pooling says how the vectors of a text's tokens become one.
 type Pooling string
 
@@ -69,8 +71,9 @@ type Embedding struct {
 	ONNXPath string
 	// Quantized says that the folder's ONNX file computes in integers, as Graph has it.
 	Quantized bool
-	// TokenizerPath is the tokenizer.json, absolute.
+	// TokenizerPath is the tokenizer.json, absolute, and Tokenizer what it says.
 	TokenizerPath string
+	Tokenizer     *tokenizer.Tokenizer
 	// MaxTokens is how long a text may be, special tokens included. Never zero.
 	MaxTokens int
 	// Dim is the length of the vectors that come out at the end.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/tokenizer"
@@ -232,19 +234,6 @@ func (o *embeddingOpener) readTokenizer(context.Context) error {
 	}
 	o.TokenizerPath = o.path(name)
 	o.Files = append(o.Files, name)
-	t, err := tokenizer.Open(o.TokenizerPath)
-	if err != nil {
-		return err
-	}
-	if n := t.VocabSize(); o.vocabulary > 0 && n > o.vocabulary {
-		return o.fail(name, "the tokenizer has ids up to %d, the model's table only %d rows (%s)", n-1, o.vocabulary, o.vocabularySource).
-			WithHint("tokenizer and weights are of different models")
-	}
-	if id, ok := t.PadID(); ok {
-		o.PadID = int(id)
-	} else if o.configPad != nil {
-		o.PadID = *o.configPad
-	}
 	var file struct {
 		MaxLength float64 `json:"model_max_length"`
 	}
@@ -255,6 +244,26 @@ func (o *embeddingOpener) readTokenizer(context.Context) error {
 	// The library writes 1e30 for no limit.
 	if file.MaxLength >= 1 && file.MaxLength < 1<<30 {
 		o.limits = append(o.limits, limit{int(file.MaxLength), name})
+	}
+	return nil
+}
+
+// parseTokenizer checks that the tokenizer is the model's.
+func (o *embeddingOpener) parseTokenizer() (err error) {
+	if o.Tokenizer, err = tokenizer.Open(o.TokenizerPath); err != nil {
+		return err
+	}
+	if n := o.Tokenizer.VocabSize(); o.vocabulary > 0 && n > o.vocabulary {
+		return o.fail(o.inTransformer(tokenizerFile), "the tokenizer has ids up to %d, the model's table only %d rows (%s)", n-1, o.vocabulary, o.vocabularySource).
+			WithHint("tokenizer and weights are of different models")
+	}
+	if o.ONNXPath == "" {
+		return nil // The padding is that of the weights.
+	}
+	if id, ok := o.Tokenizer.PadID(); ok {
+		o.PadID = int(id)
+	} else if o.configPad != nil {
+		o.PadID = *o.configPad
 	}
 	return nil
 }
@@ -271,9 +280,18 @@ func (o *embeddingOpener) finish(ctx context.Context) error {
 	}
 	slices.Sort(o.Files)
 	o.Files = slices.Compact(o.Files)
-	var err error
-	o.Digest, o.SizeBytes, err = digest(ctx, o.Folder, o.Files)
-	return err
+	// To read the tokenizer takes about as long as to hash the weights.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var hashing sync.WaitGroup
+	var failed error
+	hashing.Go(func() { o.Digest, o.SizeBytes, failed = digest(ctx, o.Folder, o.Files) })
+	err := o.parseTokenizer()
+	if err != nil {
+		cancel()
+	}
+	hashing.Wait()
+	return cmp.Or(err, failed)
 }
 
 // Verify returns an error of kind engine.KindModel if the model's digest is not want.

@@ -206,7 +206,9 @@ func TestOpenEmbeddingRefuses(t *testing.T) {
 		"no tokenizer":     {func(f map[string][]byte) { delete(f, "tokenizer.json") }, "tokenizer.json: the model has no tokenizer.json"},
 		"only a word list": {func(f map[string][]byte) { delete(f, "tokenizer.json"); f["vocab.txt"] = nil }, "makes it of vocab.txt"},
 		"other tokenizer": {func(f map[string][]byte) {
-			f["config.json"] = bytes.Replace(f["config.json"], []byte(`"vocab_size": `), []byte(`"vocab_size": 5,"old": `), 1)
+			small := modeltest.Tiny("bert")
+			small.Vocabulary = 5
+			maps.Copy(f, small.Files())
 		}, "the model's table only 5 rows"},
 		"no weights": {func(f map[string][]byte) { delete(f, "model.safetensors") }, "the folder has no weights"},
 		"pickle":     {func(f map[string][]byte) { delete(f, "model.safetensors"); f["pytorch_model.bin"] = []byte("PK") }, "pytorch_model.bin: the weights are a Python pickle"},

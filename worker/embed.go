@@ -23,7 +23,7 @@ import (
 )
 
 // buildEmbed makes the operator of a step embed.
-func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, j *jobEntry, s *steps, schema *arrow.Schema, op jobplan.EmbedOp) (operator.Operator, error) {
+func (w *Worker) buildEmbed(ctx context.Context, program *jobplan.Program, s *steps, schema *arrow.Schema, op jobplan.EmbedOp) (operator.Operator, error) {
 	_, onGPU := s.place.device.GPU()
 	if onGPU && op.Model.Quantized {
 		return nil, engine.Errorf(engine.KindInvalidArgument, "embed", op.Model.Path,

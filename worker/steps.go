@@ -84,7 +84,7 @@ func (w *Worker) build(ctx context.Context, program *jobplan.Program, j *jobEntr
 		case jobplan.InferOp:
 			made, err = w.buildInfer(ctx, program, s, schema, op)
 		case jobplan.EmbedOp:
-			made, err = w.buildEmbed(ctx, program, j, s, schema, op)
+			made, err = w.buildEmbed(ctx, program, s, schema, op)
 		default:
 			err = engine.Errorf(engine.KindInternal, "build steps", "", "operation %T is unknown", op)
 		}

@@ -68,7 +68,7 @@ func (w *Worker) runStep(
 		return nil, err
 	}
 	program.Threads = max(1, int(math.Ceil(held.CPU)))
-	steps, err := w.build(ctx, &program, &b.entry, place, nil)
+	steps, err := w.build(ctx, &program, &jobEntry{}, place, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +143,6 @@ const maxBoundSteps = 64
 // boundStep is a step that was bound to a table of one schema.
 type boundStep struct {
 	program *jobplan.Program
-	// entry has the tokenizers.
-	entry jobEntry
 	// files are those of the model as they were.
 	files []fileStamp
 	// used is when it was used, by the clock of boundSteps.

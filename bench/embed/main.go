@@ -91,9 +91,7 @@ func run(ctx context.Context) error {
 		fmt.Println(path)
 		return nil
 	}
-	if b.words, err = tokenizer.Open(b.spec.TokenizerPath); err != nil {
-		return err
-	}
+	b.words = b.spec.Tokenizer
 	loader, err := onnx.New(onnx.Config{Library: os.Getenv("ENGINE_ONNXRUNTIME")})
 	if err != nil {
 		return err

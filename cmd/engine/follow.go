@@ -163,7 +163,7 @@ func (a *app) summary(w io.Writer, r client.Result) {
 		fmt.Fprintf(w, "  written  %s, %s, %s\n", plural(r.RowsWritten, "row"), engine.FormatSize(r.BytesWritten), plural(r.Batches, "batch"))
 	}
 	if r.TextsTruncated > 0 {
-		fmt.Fprintf(w, "  cut      %s, to the model's limit of tokens\n", plural(r.TextsTruncated, "text"))
+		fmt.Fprintf(w, "  cut      %s, to max_tokens or the model's own limit\n", plural(r.TextsTruncated, "text"))
 	}
 	if r.RowsFiltered > 0 {
 		fmt.Fprintf(w, "  filtered %s\n", plural(r.RowsFiltered, "row"))

@@ -21,7 +21,6 @@ import (
 	"github.com/f708428e/engine/runtime"
 	"github.com/f708428e/engine/runtime/embedding"
 	"github.com/f708428e/engine/runtime/onnx"
-	"github.com/f708428e/engine/tokenizer"
 )
 
 // sentences are what models are compared on if the user gives nothing else, one a line.
@@ -179,17 +178,13 @@ func openEmbedder(ctx context.Context, loader runtime.Loader, e *model.Embedding
 	if err != nil {
 		return nil, nil, err
 	}
-	words, err := tokenizer.Open(e.TokenizerPath)
-	if err != nil {
-		return nil, nil, err
-	}
 	loaded, err := loader.Load(ctx, runtime.LoadRequest{Path: path, Digest: e.Digest, Threads: 1, Outputs: []string{e.Output}})
 	if err != nil {
 		return nil, nil, err
 	}
 	closeModel := func() { _ = loaded.Close() } // All calls have returned.
 	made, err := embedding.New(embedding.Config{
-		Model: loaded, Spec: e, Tokenizer: words, Normalize: e.Normalize, Prompt: e.Prompts[e.DefaultPrompt], Parallel: threads,
+		Model: loaded, Spec: e, Tokenizer: e.Tokenizer, Normalize: e.Normalize, Prompt: e.Prompts[e.DefaultPrompt], Parallel: threads,
 	})
 	if err != nil {
 		closeModel()
