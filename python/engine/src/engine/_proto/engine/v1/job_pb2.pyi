@@ -459,7 +459,7 @@ class ParquetSink(_message.Message):
     def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., compression: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
 
 class CsvSink(_message.Message):
-    __slots__ = ("path", "mode", "files", "delimiter", "header", "partition_by", "file_size")
+    __slots__ = ("path", "mode", "files", "delimiter", "header", "partition_by", "file_size", "compression")
     PATH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
@@ -467,6 +467,7 @@ class CsvSink(_message.Message):
     HEADER_FIELD_NUMBER: _ClassVar[int]
     PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
     FILE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     path: str
     mode: str
     files: int
@@ -474,21 +475,24 @@ class CsvSink(_message.Message):
     header: bool
     partition_by: _containers.RepeatedScalarFieldContainer[str]
     file_size: str
-    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., delimiter: _Optional[str] = ..., header: bool = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
+    compression: str
+    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., delimiter: _Optional[str] = ..., header: bool = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ..., compression: _Optional[str] = ...) -> None: ...
 
 class JsonSink(_message.Message):
-    __slots__ = ("path", "mode", "files", "partition_by", "file_size")
+    __slots__ = ("path", "mode", "files", "partition_by", "file_size", "compression")
     PATH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
     FILE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     path: str
     mode: str
     files: int
     partition_by: _containers.RepeatedScalarFieldContainer[str]
     file_size: str
-    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ...) -> None: ...
+    compression: str
+    def __init__(self, path: _Optional[str] = ..., mode: _Optional[str] = ..., files: _Optional[int] = ..., partition_by: _Optional[_Iterable[str]] = ..., file_size: _Optional[str] = ..., compression: _Optional[str] = ...) -> None: ...
 
 class ArrowSink(_message.Message):
     __slots__ = ("path", "mode", "files", "format", "compression", "partition_by", "file_size")
