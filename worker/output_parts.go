@@ -9,10 +9,12 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
@@ -220,10 +222,8 @@ func (d *partsDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, r
 	if d.rejected != nil {
 		d.files[target{folder: len(d.output.folders) - 1}], d.rejected = d.rejected, nil
 	}
-	for _, t := range slices.Collect(maps.Keys(d.files)) {
-		if err := d.seal(ctx, t); err != nil {
-			return nil, err
-		}
+	if err := d.sealAll(ctx); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(d.sealed, func(a, b jobplan.TaskPart) int {
 		return cmp.Or(cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Part, b.Part))
@@ -256,24 +256,55 @@ func (d *partsDraft) publish(ctx context.Context, counts *enginev1.TaskCounts, r
 	return d.output.published(record), nil
 }
 
+// endsAtOnce bounds how many files are sealed or discarded at a time: in a bucket each takes some round trips.
+const endsAtOnce = 16
+
+// sealAll completes all files, which nobody sees. What fails, close discards.
+func (d *partsDraft) sealAll(ctx context.Context) error {
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(endsAtOnce)
+	for t, f := range maps.Clone(d.files) {
+		group.Go(func() error {
+			sealed, err := d.complete(ctx, t, f)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			d.isSealed(t, sealed)
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
 // seal completes the file of a target, which nobody sees. If it fails, close discards it.
 func (d *partsDraft) seal(ctx context.Context, t target) error {
-	f := d.files[t]
+	sealed, err := d.complete(ctx, t, d.files[t])
+	if err == nil {
+		d.isSealed(t, sealed)
+	}
+	return err
+}
+
+func (d *partsDraft) isSealed(t target, sealed jobplan.TaskPart) {
+	delete(d.files, t)
+	d.sealed = append(d.sealed, sealed)
+}
+
+// complete ends the writing of a file and seals it. It may be called for several at the same time.
+func (d *partsDraft) complete(ctx context.Context, t target, f *partFile) (jobplan.TaskPart, error) {
 	metadata := map[string]string{
 		metaJob: string(d.lease.task.Job), metaTask: strconv.Itoa(d.lease.task.Index), metaEpoch: strconv.FormatUint(uint64(d.lease.epoch), 10),
 		metaWritten: strconv.FormatInt(f.rows, 10),
 	}
 	err := f.writer.Finish(metadata)
 	if err := errors.Join(err, f.writer.Close()); err != nil {
-		return err
+		return jobplan.TaskPart{}, err
 	}
 	sealed, err := f.staging.Seal(ctx)
-	if err != nil {
-		return err
-	}
-	delete(d.files, t)
-	d.sealed = append(d.sealed, jobplan.TaskPart{Sealed: sealed, Folder: t.folder, Rows: f.rows})
-	return nil
+	return jobplan.TaskPart{Sealed: sealed, Folder: t.folder, Rows: f.rows}, err
 }
 
 // unsealTimeout bounds the tidying up after an attempt; what it leaves is swept when the job ends.
@@ -283,15 +314,30 @@ const unsealTimeout = 10 * time.Second
 func (d *partsDraft) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), unsealTimeout)
 	defer cancel()
-	var err error
+	var mu sync.Mutex
+	var errs []error
+	var group errgroup.Group
+	group.SetLimit(endsAtOnce)
+	end := func(act func() error) {
+		group.Go(func() error {
+			if err := act(); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+			return nil
+		})
+	}
 	for _, p := range d.sealed {
-		err = errors.Join(err, d.output.folders[p.Folder].Place.Unseal(ctx, p.Sealed))
+		end(func() error { return d.output.folders[p.Folder].Place.Unseal(ctx, p.Sealed) })
 	}
-	for _, f := range d.files {
-		err = errors.Join(err, f.writer.Close(), f.staging.Discard())
+	files := slices.Collect(maps.Values(d.files))
+	if d.rejected != nil {
+		files = append(files, d.rejected)
 	}
-	if f := d.rejected; f != nil {
-		err = errors.Join(err, f.writer.Close(), f.staging.Discard())
+	for _, f := range files {
+		end(func() error { return errors.Join(f.writer.Close(), f.staging.Discard()) })
 	}
-	return err
+	_ = group.Wait()
+	return errors.Join(errs...)
 }

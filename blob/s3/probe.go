@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/blob"
@@ -75,6 +76,9 @@ func hinted(err error) error {
 	return err
 }
 
+// abortsAtOnce bounds how many uploads are aborted at a time. Each is asked for at least twice, with a pause.
+const abortsAtOnce = 32
+
 // Sweep implements blob.Sweeper: it aborts multipart uploads. Some servers list those of a whole key alone; there a lifecycle rule must
 // do it.
 func (b *Bucket) Sweep(ctx context.Context, prefix string, ours func(key string) bool) error {
@@ -90,15 +94,23 @@ func (b *Bucket) Sweep(ctx context.Context, prefix string, ours func(key string)
 		if err != nil {
 			return err
 		}
+		group, groupCtx := errgroup.WithContext(ctx)
+		group.SetLimit(abortsAtOnce)
 		for _, found := range page.Uploads {
 			key, ok := strings.CutPrefix(aws.ToString(found.Key), b.prefix)
 			if !ok || !strings.HasPrefix(key, prefix) || !ours(key) {
 				continue
 			}
 			u := &upload{bucket: b, key: key, id: aws.ToString(found.UploadId)}
-			if err := u.abort(ctx, nil); err != nil {
-				return err
-			}
+			group.Go(func() error {
+				if groupCtx.Err() != nil { // abort goes on without its context.
+					return b.ended(groupCtx, "list uploads", prefix)
+				}
+				return u.abort(groupCtx, nil)
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
 		}
 		if !aws.ToBool(page.IsTruncated) || page.NextKeyMarker == nil {
 			return nil

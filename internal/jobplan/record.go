@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/f708428e/engine"
@@ -69,17 +70,26 @@ func ReadTaskRecord(content []byte) (*TaskRecord, error) {
 	return nil, engine.Errorf(engine.KindCorrupt, "read record", "", "it was not written by the engine")
 }
 
-// Reveal makes the files visible, those that are not yet. It may be called by any process, more than once.
+// revealsAtOnce bounds how many files of a record are revealed at a time, and recordsAtOnce of how many records: each takes round trips to a
+// bucket, and a task may have thousands.
+const revealsAtOnce, recordsAtOnce = 16, 8
+
+// Reveal makes the files visible, those that are not yet, several at a time. It may be called by any process, more than once.
 func (r *TaskRecord) Reveal(ctx context.Context, folders []Folder) error {
 	for _, p := range r.Parts {
 		if p.Folder < 0 || p.Folder >= len(folders) {
 			return engine.Errorf(engine.KindCorrupt, "reveal part", p.Part, "its record names folder %d of %d", p.Folder, len(folders))
 		}
-		if err := folders[p.Folder].Place.Reveal(ctx, p.Sealed); err != nil {
-			return err
-		}
 	}
-	return nil
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(revealsAtOnce)
+	for _, p := range r.Parts {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error { return folders[p.Folder].Place.Reveal(ctx, p.Sealed) })
+	}
+	return group.Wait()
 }
 
 // void tells whether of a record's files none is there, neither seen nor unseen. An attempt whose job had ended may have put the record after
@@ -103,26 +113,34 @@ func RevealAll(ctx context.Context, folders []Folder) error {
 	if err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(recordsAtOnce)
 	for _, name := range names {
-		content, err := folders[0].Place.Record(ctx, name)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			break
 		}
-		record, err := ReadTaskRecord(content)
-		if err != nil {
-			return engine.WrapError("", name, err)
-		}
-		err = record.Reveal(ctx, folders)
-		if engine.KindOf(err) == engine.KindCorrupt && err != nil {
-			gone, lookErr := record.void(ctx, folders)
-			if lookErr != nil || !gone {
-				return errors.Join(err, lookErr)
-			}
-			err = folders[0].Place.RemoveRecord(ctx, name)
-		}
-		if err != nil {
-			return err
-		}
+		group.Go(func() error { return revealRecord(ctx, folders, name) })
 	}
-	return nil
+	return group.Wait()
+}
+
+// revealRecord is RevealAll for one record.
+func revealRecord(ctx context.Context, folders []Folder, name string) error {
+	content, err := folders[0].Place.Record(ctx, name)
+	if err != nil {
+		return err
+	}
+	record, err := ReadTaskRecord(content)
+	if err != nil {
+		return engine.WrapError("", name, err)
+	}
+	err = record.Reveal(ctx, folders)
+	if engine.KindOf(err) != engine.KindCorrupt || err == nil {
+		return err
+	}
+	gone, lookErr := record.void(ctx, folders)
+	if lookErr != nil || !gone {
+		return errors.Join(err, lookErr)
+	}
+	return folders[0].Place.RemoveRecord(ctx, name)
 }

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/f708428e/engine"
@@ -92,5 +95,57 @@ func TestRecordAfterTheSweep(t *testing.T) {
 				t.Errorf("one of two files is gone: %v", err)
 			}
 		})
+	}
+}
+
+// revealing is a place in which a part is revealed only when another is being revealed at the same time.
+type revealing struct {
+	folder.Place
+	meet   chan struct{}
+	within atomic.Int64
+	most   atomic.Int64
+	done   sync.Map
+}
+
+func (p *revealing) Reveal(ctx context.Context, sealed folder.Sealed) error {
+	n := p.within.Add(1)
+	defer p.within.Add(-1)
+	for old := p.most.Load(); n > old && !p.most.CompareAndSwap(old, n); old = p.most.Load() {
+	}
+	if sealed.Part == "gone" {
+		return engine.Errorf(engine.KindCorrupt, "reveal", "", "gone")
+	}
+	select {
+	case p.meet <- struct{}{}:
+	case <-p.meet:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	p.done.Store(sealed.Part, true)
+	return nil
+}
+
+// TestRevealAtOnce reveals the files of a task several at a time, though not all at once, and returns the first failure.
+func TestRevealAtOnce(t *testing.T) {
+	place := &revealing{meet: make(chan struct{})}
+	folders := []jobplan.Folder{{Place: place}}
+	record := &jobplan.TaskRecord{}
+	for i := range 1000 {
+		record.Parts = append(record.Parts, jobplan.TaskPart{Sealed: folder.Sealed{Part: strconv.Itoa(i)}})
+	}
+	if err := record.Reveal(t.Context(), folders); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range record.Parts {
+		if _, ok := place.done.Load(p.Part); !ok {
+			t.Fatalf("%s was not revealed", p.Part)
+		}
+	}
+	if most := place.most.Load(); most > 16 {
+		t.Errorf("%d were revealed at a time", most)
+	}
+	record.Parts = append(record.Parts[:1], jobplan.TaskPart{Sealed: folder.Sealed{Part: "gone"}}) // The first waits for another in vain.
+	if err := record.Reveal(t.Context(), folders); engine.KindOf(err) != engine.KindCorrupt {
+		t.Errorf("%v", err)
 	}
 }
