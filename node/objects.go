@@ -31,6 +31,9 @@ type ObjectStoreConfig struct {
 	DataDir string
 	// FlightPort takes Arrow Flight. Zero means DefaultFlightPort, or a free one if that is taken; -1 means a free one.
 	FlightPort int
+	// TokensOnly says that the Flight service believes nobody for being this process's user on this machine: whoever has no certificate of the
+	// cluster shows a token. Workers in clear text then get nothing from this one.
+	TokensOnly bool
 	// Disabled says that the worker has no object store.
 	Disabled bool
 	// private says that nobody but the worker's own tasks uses the store, which is opened when the first one does.
@@ -52,7 +55,7 @@ func startObjects(ctx context.Context, config ObjectStoreConfig, node engine.Nod
 	own := objects.Config{
 		Checkpoints: func(ctx context.Context, uri string) (blob.Bucket, error) { return openAllowed(ctx, uri, allowed) },
 		Node:        node, Conn: conn, CapacityBytes: config.MemoryBytes, DataDir: config.DataDir, Spill: config.Spill, NoSocket: config.private,
-		HostID: hostid.ID(), Logger: logger,
+		HostID: hostid.ID(), TokensOnly: config.TokensOnly, Logger: logger,
 	}
 	if own.CapacityBytes == 0 {
 		own.CapacityBytes = defaultStoreBytes()

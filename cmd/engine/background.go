@@ -112,9 +112,9 @@ func (a *app) awaitReady(ctx context.Context, pipe io.Reader) (line []byte, inte
 
 // arguments are the flags of a node in the background, apart from those that tie it to its parent.
 func (f startFlags) arguments(address string) []string {
-	args := []string{"start", "--log-level", f.logLevel}
+	args := []string{"start", "--log-level", f.logLevel, "--require-token=" + strconv.FormatBool(f.requireToken)}
 	if f.head {
-		args = append(args, "--head", "--host", f.host, "--port", strconv.Itoa(f.port), "--web-port="+strconv.Itoa(f.webPort), "--require-token="+strconv.FormatBool(f.requireToken))
+		args = append(args, "--head", "--host", f.host, "--port", strconv.Itoa(f.port), "--web-port="+strconv.Itoa(f.webPort))
 	} else {
 		args = append(args, "--address", address)
 		if f.hostGiven {

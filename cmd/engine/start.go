@@ -124,7 +124,7 @@ each has the name engine://cluster/NAME/role/head/name/NODE, or role/worker, amo
 	flags.IntVar(&f.port, "port", node.DefaultPort, "the head's gRPC `PORT`; 0 picks a free one")
 	flags.IntVar(&f.webPort, "web-port", node.DefaultWebPort, "the head's web `PORT`; 0 picks a free one, -1 means none")
 	flags.StringVar(&f.access, "access", "", "a YAML `FILE` of whom the head believes beside its own tokens and certificates (oidc), and of what each caller may take (limits)")
-	flags.BoolVar(&f.requireToken, "require-token", false, "have you, too, show a token over loopback: make one for an admin first")
+	flags.BoolVar(&f.requireToken, "require-token", false, "have you, too, show a token over loopback, to the head and to the worker's Arrow Flight: make one for an admin first")
 	flags.StringVar(&f.dataDir, "data-dir", "", "the `FOLDER` of the node; default: a folder in the user's cache")
 	flags.BoolVar(&f.block, "block", false, "stay in the foreground")
 	flags.Float64Var(&f.cpus, "num-cpus", 0, "the cores that the worker offers, `N`; default: those that this process may use; 0 with --head: no worker")
@@ -182,7 +182,7 @@ const minStoreBytes = 1 << 20
 
 // objectStore is how the worker keeps objects.
 func (f startFlags) objectStore(dataDir string) (node.ObjectStoreConfig, error) {
-	config := node.ObjectStoreConfig{DataDir: dataDir}
+	config := node.ObjectStoreConfig{DataDir: dataDir, TokensOnly: f.requireToken}
 	if f.storeMemory != "" {
 		bytes, err := engine.ParseSize(f.storeMemory)
 		switch {

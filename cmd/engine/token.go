@@ -24,7 +24,8 @@ func (a *app) tokenCommand() *cobra.Command {
 it. A client shows it with --token, or takes it from $ENGINE_TOKEN or from the file that $ENGINE_TOKEN_FILE names.
 
 The roles, of which each but the last has what the ones before it have: viewer looks, submit also runs jobs and tasks, operate also changes
-queues, drains nodes, and forgets jobs, admin also makes tokens and takes heads in and out. worker is for workers alone.`,
+queues, drains nodes, and forgets jobs, admin also makes tokens and takes heads in and out. worker is for one worker alone: the token has the
+name of its node, which is that of its host unless --name gave another, and with more of them a slash and anything, as in gpu-1/2027.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: a.group,
 	}
@@ -40,7 +41,8 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 		Short: "Make a token and print its text, once",
 		Example: `  engine token create airflow --role submit --queues etl --ttl 30d
   engine token create dashboards --role viewer --file dashboards.token
-  engine token create team-research --role operate --queues 'research/*'`,
+  engine token create team-research --role operate --queues 'research/*'
+  engine token create gpu-1 --role worker --file gpu-1.token`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *client.Client) error {
@@ -138,8 +140,8 @@ func (a *app) tokenRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke NAME|ID",
 		Short: "End a token",
-		Long: `Revoke ends a token. No call is begun with it from then on, at workers' Arrow Flight within ten seconds. Calls that are under way, such
-as a stream of tasks, go on until their connection ends.`,
+		Long: `Revoke ends a token. No call is begun with it from then on, at workers' Arrow Flight within ten seconds. Streams that it began, such
+as those of tasks, of a job's progress, and of objects, end within five seconds more.`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *client.Client) error {

@@ -57,6 +57,8 @@ type Config struct {
 	DialFlight func(address string) (grpc.ClientConnInterface, io.Closer, error)
 	// DialBulk makes those for large objects. Nil means that there are none.
 	DialBulk func(ctx context.Context, address string) (net.Conn, error)
+	// TokensOnly says that Flight believes no connection over loopback for being that of this process's user.
+	TokensOnly bool
 	// NoSocket says that no other process of the machine uses the store.
 	NoSocket bool
 	// Audit keeps what callers of the Flight service did and were refused. Nil means that nothing is kept.
@@ -252,7 +254,7 @@ func (o *Objects) listen(ctx context.Context) error {
 func (o *Objects) serveFlight() {
 	o.address = cmp.Or(o.config.FlightAddress, o.config.Flight.Addr().String())
 	guard := access.NewGuard(access.Config{
-		Credentials: access.NewRemote(enginev1.NewAccessServiceClient(o.config.Conn), nil), Audit: o.config.Audit, Logger: o.config.Logger,
+		Credentials: access.NewRemote(enginev1.NewAccessServiceClient(o.config.Conn), nil), TokensOnly: o.config.TokensOnly, Audit: o.config.Audit, Logger: o.config.Logger,
 	})
 	o.flight = rpc.NewServer(o.config.Logger, slices.Concat(
 		[]grpc.ServerOption{grpc.Creds(pki.ServerCredentials(false))}, transfer.ServerOptions(o.config.CapacityBytes), guard.ServerOptions())...)

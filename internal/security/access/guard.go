@@ -39,6 +39,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Now tells the time. Nil means time.Now.
 	Now func() time.Time
+	// Recheck is how often the credential of a stream is looked at again, which ends with it. Zero means 5 s.
+	Recheck time.Duration
 	// UID is the user whose connections over loopback are trusted. Nil means that of this process. It is for tests.
 	UID func() int
 }
@@ -56,6 +58,9 @@ func NewGuard(config Config) *Guard {
 	}
 	if config.UID == nil {
 		config.UID = os.Getuid
+	}
+	if config.Recheck <= 0 {
+		config.Recheck = 5 * time.Second
 	}
 	config.Limits = config.Limits.withDefaults()
 	return &Guard{config: config, usage: newUsage(config.Limits, config.Now)}
@@ -144,10 +149,12 @@ type caller struct {
 	identity Identity
 	// credential was shown, and has to be looked at by somebody who may wait. It is empty if the identity is known.
 	credential string
-	from       string
-	source     string
-	call       string
-	rule       Rule
+	// shown is the credential, which a stream is looked at by again.
+	shown  string
+	from   string
+	source string
+	call   string
+	rule   Rule
 }
 
 type callerKey struct{}
@@ -164,6 +171,7 @@ func (g *Guard) identify(c *caller, values []string, address net.Addr, known pki
 		}
 		return g.anonymous(address)
 	}
+	c.shown = credential
 	identity, isKnown, err := g.config.Credentials.Recall(credential)
 	switch {
 	case err != nil:
@@ -232,6 +240,31 @@ func (g *Guard) settle(ctx context.Context, c *caller) error {
 	}
 	c.identity, c.credential = identity, ""
 	return g.authorize(c)
+}
+
+// void says why the credential of a call that is under way is not good for it any more, and returns when it is not, or ctx ends. What cannot be
+// told now is asked again. Certificates need none of it: the connection ends with one.
+func (g *Guard) void(ctx context.Context, c *caller) error {
+	ticker := time.NewTicker(g.config.Recheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		identity, known, err := g.config.Credentials.Recall(c.shown)
+		if err == nil && !known {
+			identity, err = g.config.Credentials.Authenticate(ctx, c.shown)
+		}
+		if err == nil && !c.rule.Open {
+			now := &caller{identity: identity, call: c.call, rule: c.rule}
+			err = g.authorize(now)
+		}
+		if kind := engine.KindOf(err); err != nil && (kind == engine.KindUnauthenticated || kind == engine.KindPermission) {
+			return err
+		}
+	}
 }
 
 // errTooMany answers those of whose source too many were refused: they cost no more than this.

@@ -143,8 +143,18 @@ func (g *Guard) stream(server any, stream grpc.ServerStream, info *grpc.StreamSe
 	go func() { // lifecycle: ends with the stream, which ends when this function returns.
 		ended <- rpc.Guard(g.config.Logger, info.FullMethod, func() error { return handler(server, guarded) })
 	}()
+	var voided chan error
+	if c.shown != "" {
+		voided = make(chan error, 1)
+		go func() { voided <- g.void(stream.Context(), c) }() // lifecycle: ends with the stream, which ends when this function returns.
+	}
 	select {
 	case err = <-ended:
+	case err = <-voided:
+		if stream.Context().Err() == nil {
+			return rpc.ToStatus(g.refused(ctx, c, err))
+		}
+		err = <-ended // The stream is over, which its handler sees.
 	case <-guarded.slow:
 		return rpc.ToStatus(engine.Errorf(engine.KindDeadline, opCall, c.call, "the client has left a message unread for %s", g.config.Limits.SlowClient))
 	}
