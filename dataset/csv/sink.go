@@ -20,6 +20,8 @@ type SinkOptions struct {
 	Delimiter byte
 	// Header says that the first row of every file names the columns.
 	Header bool
+	// Compression is that of the files, which have its extension.
+	Compression text.Compression
 }
 
 // Sink writes CSV files as RFC 4180 has them, but for line ends, which are LF. A null is an empty field, an empty text is "". In a
@@ -37,8 +39,8 @@ func NewSink(options SinkOptions) (*Sink, error) {
 	return &Sink{options}, nil
 }
 
-// Extension returns ".csv".
-func (s *Sink) Extension() string { return ".csv" }
+// Extension returns ".csv", and then that of the compression.
+func (s *Sink) Extension() string { return ".csv" + s.options.Compression.Extension() }
 
 // HoldsMetadata returns false.
 func (s *Sink) HoldsMetadata() bool { return false }
@@ -94,7 +96,7 @@ func (s *Sink) Create(w io.Writer, schema *arrow.Schema, _ memory.Allocator) (da
 	if s.options.Header {
 		head = append(head, '\n')
 	}
-	return text.NewWriter(opWrite, w, schema, head, func(record arrow.Record) text.Appender {
+	return text.NewWriter(opWrite, w, s.options.Compression, schema, head, func(record arrow.Record) text.Appender {
 		columns := make([]text.Appender, record.NumCols())
 		for i, column := range record.Columns() {
 			columns[i] = text.NewAppender(column, style)
@@ -108,5 +110,5 @@ func (s *Sink) Create(w io.Writer, schema *arrow.Schema, _ memory.Allocator) (da
 			}
 			return append(dst, '\n')
 		}
-	}), nil
+	})
 }

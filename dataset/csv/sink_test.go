@@ -2,9 +2,11 @@ package csv_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os/exec"
@@ -16,10 +18,12 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/dataset/csv"
+	packing "github.com/f708428e/engine/dataset/text"
 	"github.com/f708428e/engine/internal/testenv"
 )
 
@@ -227,4 +231,31 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	b.SetBytes(int64(size))
 	b.ReportMetric(float64(10_000*b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
+}
+
+// TestPackedSink unpacks what was written with what others use.
+func TestPackedSink(t *testing.T) {
+	record := recordOf(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"a": 1}, {"a": 22}, {"a": 333}]`)
+	defer record.Release()
+	for compression, unpack := range map[packing.Compression]func(io.Reader) (io.Reader, error){
+		packing.Plain: func(r io.Reader) (io.Reader, error) { return r, nil },
+		packing.Gzip:  func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+		packing.Zstd:  func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+	} {
+		options := csv.SinkOptions{Header: true, Compression: compression}
+		plain, err := unpack(strings.NewReader(writeCSV(t, options, record)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(plain); err != nil || string(got) != "a\n1\n22\n333\n" {
+			t.Errorf("%q: %q, %v", compression, got, err)
+		}
+		sink, err := csv.NewSink(options)
+		if want := map[packing.Compression]string{packing.Gzip: ".csv.gz", packing.Zstd: ".csv.zst", packing.Plain: ".csv"}[compression]; err != nil || sink.Extension() != want {
+			t.Errorf("%q: %s, %v", compression, sink.Extension(), err)
+		}
+	}
+	if _, err := packing.ParseCompression("snappy"); engine.KindOf(err) != engine.KindInvalidArgument {
+		t.Errorf("got %v", err)
+	}
 }

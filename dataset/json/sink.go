@@ -15,15 +15,21 @@ import (
 
 // Sink writes JSON lines. Every object has all columns in their order. Floats have as few digits as give them back exactly; NaN and
 // infinities, which JSON lacks, become null, as null does. Dates and timestamps are texts. Metadata has no place in the format.
-type Sink struct{}
+type Sink struct{ options SinkOptions }
+
+// SinkOptions says how files are written.
+type SinkOptions struct {
+	// Compression is that of the files, which have its extension.
+	Compression text.Compression
+}
 
 var _ dataset.Sink = (*Sink)(nil)
 
 // NewSink returns a Sink.
-func NewSink() *Sink { return &Sink{} }
+func NewSink(options SinkOptions) *Sink { return &Sink{options} }
 
-// Extension returns ".json".
-func (s *Sink) Extension() string { return ".json" }
+// Extension returns ".json", and then that of the compression.
+func (s *Sink) Extension() string { return ".json" + s.options.Compression.Extension() }
 
 // HoldsMetadata returns false.
 func (s *Sink) HoldsMetadata() bool { return false }
@@ -50,7 +56,7 @@ func (s *Sink) Create(w io.Writer, schema *arrow.Schema, _ memory.Allocator) (da
 		}
 		keys[i] = append(appendText(lead, f.Name), ':')
 	}
-	return text.NewWriter(opWrite, w, schema, nil, func(record arrow.Record) text.Appender {
+	return text.NewWriter(opWrite, w, s.options.Compression, schema, nil, func(record arrow.Record) text.Appender {
 		columns := make([]text.Appender, record.NumCols())
 		for i, column := range record.Columns() {
 			columns[i] = appender(column)
@@ -64,7 +70,7 @@ func (s *Sink) Create(w io.Writer, schema *arrow.Schema, _ memory.Allocator) (da
 			}
 			return append(dst, '}', '\n')
 		}
-	}), nil
+	})
 }
 
 func writable(t arrow.DataType) bool {

@@ -25,7 +25,7 @@ import (
 func writeJSON(t testing.TB, record arrow.Record) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := json.NewSink().Create(&out, record.Schema(), memory.DefaultAllocator)
+	w, err := json.NewSink(json.SinkOptions{}).Create(&out, record.Schema(), memory.DefaultAllocator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestSink(t *testing.T) {
 		t.Errorf("row 2 is %s", got.rows[2])
 	}
 	binary := arrow.NewSchema([]arrow.Field{{Name: "raw", Type: arrow.BinaryTypes.Binary}}, nil)
-	if _, err := json.NewSink().Create(&bytes.Buffer{}, binary, nil); engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(fmt.Sprint(err), `column "raw" is binary, which JSON lines cannot hold`) {
+	if _, err := json.NewSink(json.SinkOptions{}).Create(&bytes.Buffer{}, binary, nil); engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(fmt.Sprint(err), `column "raw" is binary, which JSON lines cannot hold`) {
 		t.Errorf("got %v", err)
 	}
 }

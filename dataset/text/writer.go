@@ -15,8 +15,10 @@ const flushBytes = 128 << 10
 // Writer writes the rows of record batches as lines. It implements dataset.Writer for formats without a place for metadata. It is not
 // safe for concurrent use.
 type Writer struct {
-	op     string
-	out    io.Writer
+	op  string
+	out io.Writer
+	// packer is what out is if the file is compressed, else nil.
+	packer io.WriteCloser
 	schema *arrow.Schema
 	// row returns what appends a row of a record batch.
 	row      func(record arrow.Record) Appender
@@ -27,8 +29,16 @@ type Writer struct {
 
 // NewWriter returns a Writer of rows with a schema, which begins the file with head. row returns what appends one row of a record batch,
 // line end included.
-func NewWriter(op string, out io.Writer, schema *arrow.Schema, head []byte, row func(record arrow.Record) Appender) *Writer {
-	return &Writer{op: op, out: out, schema: schema, row: row, buffer: append(make([]byte, 0, flushBytes+flushBytes/2), head...)}
+func NewWriter(op string, out io.Writer, compression Compression, schema *arrow.Schema, head []byte, row func(record arrow.Record) Appender) (*Writer, error) {
+	w := &Writer{op: op, out: out, schema: schema, row: row, buffer: append(make([]byte, 0, flushBytes+flushBytes/2), head...)}
+	packer, err := compression.packer(out)
+	if err != nil {
+		return nil, engine.Errorf(engine.KindInternal, op, "", "%w", err)
+	}
+	if packer != nil {
+		w.packer, w.out = packer, packer
+	}
+	return w, nil
 }
 
 // Write appends a record batch.
@@ -75,7 +85,11 @@ func (w *Writer) Finish(map[string]string) error {
 		return w.failed
 	}
 	w.finished = true
-	return w.flush()
+	if err := w.flush(); err != nil || w.packer == nil {
+		return err
+	}
+	w.failed = w.packer.Close()
+	return w.failed
 }
 
 // Close implements dataset.Writer.

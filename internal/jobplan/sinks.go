@@ -12,6 +12,7 @@ import (
 	"github.com/f708428e/engine/dataset/ipc"
 	"github.com/f708428e/engine/dataset/json"
 	"github.com/f708428e/engine/dataset/parquet"
+	"github.com/f708428e/engine/dataset/text"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
@@ -124,6 +125,10 @@ func validateSink(s namedSink) error {
 	switch kind := s.sink.GetKind().(type) {
 	case *enginev1.Sink_Parquet:
 		err = oneOf(field+".compression", kind.Parquet.GetCompression(), compressions)
+	case *enginev1.Sink_Csv:
+		err = oneOf(field+".compression", kind.Csv.GetCompression(), text.Compressions)
+	case *enginev1.Sink_Json:
+		err = oneOf(field+".compression", kind.Json.GetCompression(), text.Compressions)
 	case *enginev1.Sink_Arrow:
 		if err = oneOf(field+".compression", kind.Arrow.GetCompression(), arrowCompressions); err == nil {
 			err = oneOf(field+".format", kind.Arrow.GetFormat(), arrowFormats)
@@ -203,13 +208,20 @@ func newSink(s namedSink) (dataset.Sink, error) {
 		if options.Delimiter, err = oneASCII(s.field+".csv.delimiter", kind.Csv.GetDelimiter()); err != nil {
 			return nil, err
 		}
+		if options.Compression, err = text.ParseCompression(kind.Csv.GetCompression()); err != nil {
+			return nil, underField(s.field+".csv", err)
+		}
 		sink, err := csv.NewSink(options)
 		if err != nil {
 			return nil, underField(s.field+".csv", err)
 		}
 		return sink, nil
 	case *enginev1.Sink_Json:
-		return json.NewSink(), nil
+		compression, err := text.ParseCompression(kind.Json.GetCompression())
+		if err != nil {
+			return nil, underField(s.field+".json", err)
+		}
+		return json.NewSink(json.SinkOptions{Compression: compression}), nil
 	case *enginev1.Sink_Arrow:
 		sink, err := ipc.NewSink(ipc.SinkOptions{Stream: kind.Arrow.GetFormat() == "stream", Compression: kind.Arrow.GetCompression()})
 		if err != nil {
@@ -273,7 +285,7 @@ func Folders(spec *enginev1.JobSpec, job engine.JobID, storage Storage) ([]Folde
 		if err != nil {
 			return nil, err
 		}
-		folders = append(folders, Folder{Name: RejectsName, Field: RejectsName, Place: place, Sink: json.NewSink()})
+		folders = append(folders, Folder{Name: RejectsName, Field: RejectsName, Place: place, Sink: json.NewSink(json.SinkOptions{})})
 	}
 	return folders, nil
 }

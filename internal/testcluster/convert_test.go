@@ -80,6 +80,8 @@ func TestConvert(t *testing.T) {
 		{arrowSource(path("stream")), &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: path("parquet")}}}, true},
 		{parquetSource(path("parquet")), &enginev1.Sink{Kind: &enginev1.Sink_Csv{Csv: &enginev1.CsvSink{Path: path("csv"), Mode: "overwrite"}}}, true},
 		{csvSource(path("csv")), &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: path("again"), Files: 1}}}, false},
+		{parquetSource(path("parquet")), &enginev1.Sink{Kind: &enginev1.Sink_Csv{Csv: &enginev1.CsvSink{Path: path("gzip"), Compression: "gzip"}}}, true},
+		{csvSource(path("gzip")), &enginev1.Sink{Kind: &enginev1.Sink_Json{Json: &enginev1.JsonSink{Path: path("zstd"), Compression: "zstd", FileSize: "2KiB"}}}, true},
 		{csvSource(path("in.csv.gz")), &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: path("unpacked")}}}, false},
 	} {
 		result := wait(t, submit(t, c, convert(step.source, step.sink)), engine.JobSucceeded)
@@ -98,7 +100,7 @@ func TestConvert(t *testing.T) {
 	}
 	wait(t, submit(t, c, convert(parquetSource(path("parts")), &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: path("both")}}})), engine.JobSucceeded)
 	// The folders of formats without metadata have a note for each part, which says how many rows it has.
-	for _, name := range []string{"json", "arrow", "stream", "csv"} {
+	for _, name := range []string{"json", "arrow", "stream", "csv", "gzip"} {
 		success, err := folder.ReadSuccess(path(name))
 		if err != nil {
 			t.Fatal(err)
@@ -143,6 +145,8 @@ found = {
     "unpacked": ds.dataset(f"{dir}/unpacked", format="parquet").to_table(),
     "arrow": ds.dataset(f"{dir}/arrow", format="ipc").to_table(),
     "stream": pa.concat_tables([ipc.open_stream(p).read_all() for p in sorted(glob.glob(f"{dir}/stream/part-*"))]),
+    "gzip": pa.concat_tables([pc.read_csv(p, **opts) for p in sorted(glob.glob(f"{dir}/gzip/part-*.csv.gz"))]),
+    "zstd": pa.concat_tables([pj.read_json(p) for p in sorted(glob.glob(f"{dir}/zstd/part-*.json.zst"))]),
     "csv": pa.concat_tables([pc.read_csv(p, **opts) for p in sorted(glob.glob(f"{dir}/csv/part-*"))]),
     "json": pa.concat_tables([pj.read_json(p) for p in sorted(glob.glob(f"{dir}/json/part-*"))]),
 }

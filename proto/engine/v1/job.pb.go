@@ -2809,7 +2809,9 @@ type CsvSink struct {
 	// As in ParquetSink.
 	PartitionBy []string `protobuf:"bytes,6,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	// As in ParquetSink.
-	FileSize      string `protobuf:"bytes,7,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
+	FileSize string `protobuf:"bytes,7,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
+	// none (default), gzip, or zstd. The names of the files end in .csv.gz or .csv.zst then. Such a file is read by one task.
+	Compression   string `protobuf:"bytes,8,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2893,6 +2895,13 @@ func (x *CsvSink) GetFileSize() string {
 	return ""
 }
 
+func (x *CsvSink) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
 // JsonSink writes a folder of files of JSON lines, named part-<job id>-<sequence>.json, with notes and _SUCCESS as CsvSink has them.
 // Every object has all columns in their order, null for a null. Floats, dates, and timestamps are as in CsvSink, the latter two as
 // texts; NaN and infinities, which JSON lacks, become null. Lists become lists; binary columns are refused.
@@ -2907,7 +2916,9 @@ type JsonSink struct {
 	// As in ParquetSink.
 	PartitionBy []string `protobuf:"bytes,4,rep,name=partition_by,json=partitionBy,proto3" json:"partition_by,omitempty"`
 	// As in ParquetSink.
-	FileSize      string `protobuf:"bytes,5,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
+	FileSize string `protobuf:"bytes,5,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`
+	// As in CsvSink.
+	Compression   string `protobuf:"bytes,6,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2973,6 +2984,13 @@ func (x *JsonSink) GetPartitionBy() []string {
 func (x *JsonSink) GetFileSize() string {
 	if x != nil {
 		return x.FileSize
+	}
+	return ""
+}
+
+func (x *JsonSink) GetCompression() string {
+	if x != nil {
+		return x.Compression
 	}
 	return ""
 }
@@ -3580,7 +3598,7 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\vcompression\x18\x03 \x01(\tR\vcompression\x12\x14\n" +
 	"\x05files\x18\x04 \x01(\x05R\x05files\x12!\n" +
 	"\fpartition_by\x18\x05 \x03(\tR\vpartitionBy\x12\x1b\n" +
-	"\tfile_size\x18\x06 \x01(\tR\bfileSize\"\xcd\x01\n" +
+	"\tfile_size\x18\x06 \x01(\tR\bfileSize\"\xef\x01\n" +
 	"\aCsvSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -3588,14 +3606,16 @@ const file_engine_v1_job_proto_rawDesc = "" +
 	"\tdelimiter\x18\x04 \x01(\tR\tdelimiter\x12\x1b\n" +
 	"\x06header\x18\x05 \x01(\bH\x00R\x06header\x88\x01\x01\x12!\n" +
 	"\fpartition_by\x18\x06 \x03(\tR\vpartitionBy\x12\x1b\n" +
-	"\tfile_size\x18\a \x01(\tR\bfileSizeB\t\n" +
-	"\a_header\"\x88\x01\n" +
+	"\tfile_size\x18\a \x01(\tR\bfileSize\x12 \n" +
+	"\vcompression\x18\b \x01(\tR\vcompressionB\t\n" +
+	"\a_header\"\xaa\x01\n" +
 	"\bJsonSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
 	"\x05files\x18\x03 \x01(\x05R\x05files\x12!\n" +
 	"\fpartition_by\x18\x04 \x03(\tR\vpartitionBy\x12\x1b\n" +
-	"\tfile_size\x18\x05 \x01(\tR\bfileSize\"\xc3\x01\n" +
+	"\tfile_size\x18\x05 \x01(\tR\bfileSize\x12 \n" +
+	"\vcompression\x18\x06 \x01(\tR\vcompression\"\xc3\x01\n" +
 	"\tArrowSink\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
