@@ -63,6 +63,7 @@ def embeddings_sweep() -> None:
         run = Path(partition).parents[1]
         return (
             engine.read_csv(partition)
+            .filter("subject is not null or body is not null")  # One of them says nothing, and would have no vector.
             .embed(params["model"], ["subject", "body"], max_tokens=max_tokens)
             .write_parquet(f"{run}/vectors/max_tokens={max_tokens}/{Path(partition).stem}", mode="overwrite")
         )
@@ -76,7 +77,7 @@ def embeddings_sweep() -> None:
         scores = {}
         for max_tokens in params["max_tokens"]:
             parts = (Path(params["work"]) / run_id / "vectors" / f"max_tokens={max_tokens}").glob("*/*.parquet")
-            tickets = pandas.concat(pandas.read_parquet(path) for path in sorted(parts)).dropna(subset="embedding")
+            tickets = pandas.concat(pandas.read_parquet(path) for path in sorted(parts))
             vectors = np.stack(tickets["embedding"].to_list())
             cosine = vectors @ vectors.T
             np.fill_diagonal(cosine, -1)
