@@ -46,6 +46,8 @@ func join(ctx context.Context, list, text string, request pki.Request) (*joined,
 	}
 	asked := map[string]bool{}
 	var failures []error
+	var backoff rpc.Backoff
+	crowded := 0
 	for len(addresses) > 0 {
 		address := addresses[0]
 		addresses, asked[address] = addresses[1:], true
@@ -57,6 +59,11 @@ func join(ctx context.Context, list, text string, request pki.Request) (*joined,
 		}
 		leader := rpc.IsNotLeader(err)
 		switch {
+		case engine.KindOf(err) == engine.KindExhausted && crowded < joinTries && ctx.Err() == nil:
+			// Others join at the same time.
+			crowded++
+			backoff.Wait(ctx, nil)
+			addresses = slices.Insert(addresses, 0, address)
 		case leader != nil && leader.Address != "" && !asked[leader.Address]:
 			addresses = slices.Insert(addresses, 0, leader.Address)
 		case leader == nil && engine.KindOf(err) != engine.KindUnavailable:
@@ -66,6 +73,9 @@ func join(ctx context.Context, list, text string, request pki.Request) (*joined,
 	}
 	return nil, engine.WrapError(opJoin, "", errors.Join(failures...))
 }
+
+// joinTries is how often a head is asked again that has too many nodes that join.
+const joinTries = 20
 
 // joinWithin is how long a head may take to answer.
 const joinWithin = 20 * time.Second

@@ -267,6 +267,13 @@ func (g *Guard) void(ctx context.Context, c *caller) error {
 	}
 }
 
+// know lifts the limit of what strangers may send over a connection.
+func know(address net.Addr) {
+	if origin, ok := address.(*Origin); ok {
+		origin.known.Store(true)
+	}
+}
+
 // errTooMany answers those of whose source too many were refused: they cost no more than this.
 var errTooMany = engine.Errorf(engine.KindExhausted, opCall, "", "too many calls from there were refused in the last second")
 

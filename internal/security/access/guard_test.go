@@ -64,6 +64,8 @@ type services struct {
 	enginev1.UnimplementedAccessServiceServer
 	flight.BaseFlightServer
 	calls atomic.Int64
+	// joins, unless nil, serves those of nobody.
+	joins *joins
 	// A call of WhoAmI says that it has come, and waits.
 	come, hold chan struct{}
 }
@@ -105,6 +107,9 @@ func serve(t *testing.T, g *access.Guard, s *services) string {
 	enginev1.RegisterJobServiceServer(server, s)
 	enginev1.RegisterAccessServiceServer(server, s)
 	flight.RegisterFlightServiceServer(server, s)
+	if s.joins != nil {
+		enginev1.RegisterJoinServiceServer(server, s.joins)
+	}
 	// One that no rule is for.
 	server.RegisterService(&grpc.ServiceDesc{ServiceName: "engine.v1.Hidden", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{
 		MethodName: "Do", Handler: func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {

@@ -21,6 +21,9 @@ type Limits struct {
 	// RefusalsPerSecond bounds the calls that one source has refused for want of an identity; what comes above that is refused unseen for
 	// the rest of the second. Zero means 50.
 	RefusalsPerSecond float64
+	// Strangers bounds the calls under way, of all together, of those who have shown no proof: of nodes that join. Each source may have a
+	// quarter. Zero means 64.
+	Strangers int
 	// SlowClient is how long a client may leave a message unread that is for it, before its call ends. Zero means 2 minutes.
 	SlowClient time.Duration
 }
@@ -42,6 +45,7 @@ func (l Limits) withDefaults() Limits {
 	count(&l.Connections, 4_096)
 	count(&l.AllConnections, 16_384)
 	set(&l.RefusalsPerSecond, 50)
+	count(&l.Strangers, 64)
 	if l.SlowClient == 0 {
 		l.SlowClient = 2 * time.Minute
 	}
@@ -50,7 +54,7 @@ func (l Limits) withDefaults() Limits {
 
 // Validate returns an error of kind engine.KindInvalidArgument for limits below zero.
 func (l Limits) Validate() error {
-	if l.RequestsPerSecond < 0 || l.RequestBurst < 0 || l.Concurrent < 0 || l.Connections < 0 || l.AllConnections < 0 || l.RefusalsPerSecond < 0 || l.SlowClient < 0 {
+	if l.RequestsPerSecond < 0 || l.RequestBurst < 0 || l.Concurrent < 0 || l.Connections < 0 || l.AllConnections < 0 || l.RefusalsPerSecond < 0 || l.Strangers < 0 || l.SlowClient < 0 {
 		return engine.Errorf(engine.KindInvalidArgument, "read limits", "", "a limit is below zero")
 	}
 	return nil
@@ -68,7 +72,10 @@ type usage struct {
 	// connections counts those that are open, by source.
 	connections map[string]int
 	all         int
-	swept       time.Time
+	// strangers counts their calls that are under way, by source, and knocking all of them.
+	strangers map[string]int
+	knocking  int
+	swept     time.Time
 }
 
 // share is what one of them takes.
@@ -80,7 +87,7 @@ type share struct {
 }
 
 func newUsage(limits Limits, now func() time.Time) *usage {
-	return &usage{limits: limits, now: now, identities: map[string]*share{}, sources: map[string]*share{}, connections: map[string]int{}, swept: now()}
+	return &usage{limits: limits, now: now, identities: map[string]*share{}, sources: map[string]*share{}, connections: map[string]int{}, strangers: map[string]int{}, swept: now()}
 }
 
 // take takes one of what refills with perSecond up to most.
@@ -128,6 +135,28 @@ func (u *usage) begin(identity Identity, source string) (done func(), err error)
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		s.active--
+	}, nil
+}
+
+// stranger counts a call of a source that shows no proof, until done is called.
+func (u *usage) stranger(source string) (done func(), err error) {
+	if !u.mayTry(source) {
+		return nil, errTooMany
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.knocking >= u.limits.Strangers || u.strangers[source] >= max(1, u.limits.Strangers/4) {
+		return nil, engine.Errorf(engine.KindExhausted, opCall, "", "too many join at this moment: %d, of which %d are from there", u.knocking, u.strangers[source])
+	}
+	u.knocking++
+	u.strangers[source]++
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.knocking--
+		if u.strangers[source]--; u.strangers[source] == 0 {
+			delete(u.strangers, source)
+		}
 	}, nil
 }
 

@@ -3,6 +3,8 @@ package access
 import (
 	"net"
 	"sync"
+
+	"github.com/f708428e/engine"
 )
 
 // Listen makes the addresses of a listener's connections say where they come from, and closes those above the limits. Without it a Guard
@@ -42,6 +44,25 @@ type guardedConn struct {
 	origin *Origin
 	source string
 	once   sync.Once
+	// taken is how much was read while nobody was known. It belongs to the one goroutine that reads.
+	taken int
+}
+
+// strangersBytes is how much a connection may carry before a call over it has shown a proof. gRPC reads a message whole before anybody sees it,
+// and those that need no proof, to join, are small.
+const strangersBytes = 1 << 20
+
+// Read implements net.Conn. It ends a connection of a stranger that sends too much.
+func (c *guardedConn) Read(p []byte) (int, error) {
+	if c.origin.known.Load() {
+		return c.Conn.Read(p)
+	}
+	if c.taken >= strangersBytes {
+		return 0, engine.Errorf(engine.KindExhausted, "read", c.origin.String(), "nobody has said within %d bytes who this is", strangersBytes)
+	}
+	n, err := c.Conn.Read(p)
+	c.taken += n
+	return n, err
 }
 
 // RemoteAddr implements net.Conn. It is an Origin.

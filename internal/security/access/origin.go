@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/f708428e/engine"
 )
@@ -18,6 +19,8 @@ type Origin struct {
 	once  sync.Once
 	uid   int
 	err   error
+	// known is set when somebody has made a call over the connection who has shown who he is, or a token. Until then little is read.
+	known atomic.Bool
 }
 
 // User returns the number of the user of this machine who has made the connection. It is an error for one that does not come over

@@ -33,8 +33,14 @@ func (g *Guard) tap(ctx context.Context, info *tap.Info) (context.Context, error
 	if err := g.look(c, info.Header.Get(header), address, known); err != nil {
 		return nil, rpc.ToStatus(g.refused(ctx, c, err))
 	}
-	if c.isStranger() && !g.usage.mayTry(c.source) {
-		return nil, rpc.ToStatus(errTooMany)
+	if c.isStranger() {
+		done, err := g.usage.stranger(c.source)
+		if err != nil {
+			return nil, rpc.ToStatus(err)
+		}
+		context.AfterFunc(ctx, done) // It ends with the call.
+	} else {
+		know(address)
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }

@@ -112,6 +112,7 @@ func (w *Web) route(rule Rule, handler http.Handler) http.Handler {
 		var known pki.Link
 		if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 			address = conn.RemoteAddr()
+			know(address) // HTTP's own limits hold, and the routes read no bodies of strangers.
 			var err error
 			if known, err = pki.LinkOfConn(conn); err != nil && !rule.Open {
 				refuseWeb(writer, err)
