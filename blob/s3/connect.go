@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +17,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
 )
 
 // Limits on the parts of a connection.
@@ -76,7 +75,8 @@ func (b *Bucket) connect(ctx context.Context) error {
 		client = c // with AWS_CA_BUNDLE or the profile's
 	}
 	b.http = &http.Client{
-		Transport: client.WithDialerOptions(func(d *net.Dialer) { d.Control = refuseMetadata }).GetTransport(),
+		// The chain of credentials has connections of its own, to metadata services.
+		Transport: client.WithDialerOptions(func(d *net.Dialer) { d.Control = blob.RefuseMetadata }).GetTransport(),
 		// A redirect is to another region; the error tells to which.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -111,20 +111,6 @@ func (b *Bucket) connect(ctx context.Context) error {
 		return b.options.Allow(b.endpoint, b.name)
 	}
 	return nil
-}
-
-// refuseMetadata refuses connections to addresses of the link, where clouds give credentials to whoever asks from the machine: no store is
-// there, whatever name leads to it. The chain of credentials has connections of its own.
-func refuseMetadata(_, address string, _ syscall.RawConn) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	ip, err := netip.ParseAddr(host)
-	if err == nil && ip.Unmap().IsLinkLocalUnicast() {
-		err = engine.Errorf(engine.KindPermission, "connect", address, "this address is of the link, where metadata services are and no stores")
-	}
-	return err
 }
 
 // namedCredentials marks the errors of the credentials chain, which the SDK does not tell from others.

@@ -22,7 +22,11 @@ func classify(ctx context.Context, op, place string, err error) error {
 		return nil
 	}
 	var ours *engine.Error
-	if errors.As(err, &ours) {
+	var connecting *pgconn.ConnectError
+	switch {
+	case errors.As(err, &ours) && errors.As(err, &connecting):
+		return engine.WrapError(op, place, ours) // What is around it repeats the URL.
+	case errors.As(err, &ours):
 		return err
 	}
 	if cause := context.Cause(ctx); cause != nil {

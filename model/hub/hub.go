@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
 )
 
 const op = "download model"
@@ -51,7 +52,7 @@ type Config struct {
 	// Token proves who is asking, which some models want. It is sent to the endpoint's own host alone, and only over HTTPS or to
 	// this machine.
 	Token string
-	// Transport makes the requests. Nil means http.DefaultTransport.
+	// Transport makes the requests. Nil means one that is like http.DefaultTransport, and never connects to a metadata service.
 	Transport http.RoundTripper
 	// IdleTimeout is how long the other side may be silent. Zero means a minute.
 	IdleTimeout time.Duration
@@ -79,7 +80,7 @@ func New(config Config) (*Client, error) {
 		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "%s is not the URL of a hub", EndpointVariable).WithHint("write %s=%s", EndpointVariable, DefaultEndpoint)
 	}
 	if config.Transport == nil {
-		config.Transport = http.DefaultTransport
+		config.Transport = guarded()
 	}
 	if config.IdleTimeout == 0 {
 		config.IdleTimeout = time.Minute
@@ -90,6 +91,17 @@ func New(config Config) (*Client, error) {
 	c := &Client{config: config, endpoint: endpoint}
 	c.http = &http.Client{Transport: &signer{base: config.Transport, origin: endpoint, token: config.Token}, CheckRedirect: checkRedirect}
 	return c, nil
+}
+
+// guarded is a transport that connects to no metadata service, wherever a name or a redirection leads.
+func guarded() http.RoundTripper {
+	base, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // The program has put its own there.
+	}
+	own := base.Clone()
+	own.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: blob.RefuseMetadata}).DialContext
+	return own
 }
 
 // signer adds the token to requests that go to the hub itself. net/http would also send it to the hub's subdomains.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
 )
 
 const (
@@ -24,7 +26,16 @@ const (
 // client follows no redirections: where keys come from is written in the configuration.
 var client = &http.Client{
 	Timeout:       readWithin,
+	Transport:     transport(),
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// transport connects to no metadata service, to which what an issuer says of itself could lead.
+func transport() http.RoundTripper {
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Control: blob.RefuseMetadata}).DialContext, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 1, IdleConnTimeout: readWithin,
+	}
 }
 
 // read reads the keys, and keeps those that there were if it fails.

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/blob"
 )
 
 const op = "check place"
@@ -260,11 +261,8 @@ func (p *Policy) Bucket(endpoint, name string) error {
 	}
 }
 
-// metadataHosts are names of metadata services; their addresses are link-local but for some.
-var (
-	metadataHosts     = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
-	metadataAddresses = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16")}
-)
+// metadataHosts are names of metadata services.
+var metadataHosts = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 
 // IsMetadata tells whether a host, given by name or address, is one at which clouds give credentials to whoever asks from the machine. A
 // name is not looked up: who connects must ask again of the address.
@@ -274,9 +272,5 @@ func IsMetadata(host string) bool {
 		return true
 	}
 	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return false
-	}
-	address = address.Unmap().WithZone("")
-	return address.IsLinkLocalUnicast() || slices.Contains(metadataAddresses, address)
+	return err == nil && blob.IsMetadataAddress(address)
 }
