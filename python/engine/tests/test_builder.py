@@ -51,8 +51,8 @@ STEPS = {
 }
 SINKS = {
     "parquet": CSV.write_parquet("o", mode="append", compression="zstd", files=2, file_size="1MB", partition_by="a"),
-    "csv": CSV.write_csv("o", mode="append", files=2, file_size="1MB", delimiter=";", header=False, partition_by=["a"]),
-    "json": CSV.write_json("o", mode="append", files=2, file_size="1MB", partition_by=["a"]),
+    "csv": CSV.write_csv("o", mode="append", files=2, file_size="1MB", delimiter=";", header=False, compression="gzip", partition_by=["a"]),
+    "json": CSV.write_json("o", mode="append", files=2, file_size="1MB", compression="zstd", partition_by=["a"]),
     "arrow": CSV.write_arrow("o", mode="append", files=2, file_size="1MB", format="stream", compression="lz4", partition_by=["a"]),
     "object": CSV.write_objects(name="n", checkpoint="c", ttl="1h"),
     "postgres": CSV.write_postgres("postgres://h/d", "t", mode="append", create=False, timeout="1m", password="${secret:a}"),

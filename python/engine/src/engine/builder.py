@@ -317,12 +317,26 @@ class Pipeline:
         file_size: str | None = None,
         delimiter: str | None = None,
         header: bool | None = None,
+        compression: str | None = None,
         partition_by: str | Sequence[str] | None = None,
         to: str | None = None,
     ) -> Pipeline:
-        """Write a folder of delimited text files. Arguments as in `write_parquet` and `read_csv`."""
+        """Write a folder of delimited text files.
+
+        Args:
+            path: as in `write_parquet`, and so are mode, files, file_size, partition_by, and to.
+            mode: see there.
+            files: see there.
+            file_size: see there.
+            delimiter: as in `read_csv`, and so is header.
+            header: see there.
+            compression: none (default), gzip, or zstd; a file that has one is read by one task.
+            partition_by: see `write_parquet`.
+            to: see there.
+
+        """
         sink = {"path": os.fspath(path), "mode": mode, "files": files, "file_size": file_size, "delimiter": delimiter, "header": header}
-        return self._sink("csv", {**sink, "partition_by": _optional_names(partition_by)}, to)
+        return self._sink("csv", {**sink, "compression": compression, "partition_by": _optional_names(partition_by)}, to)
 
     def write_json(
         self,
@@ -331,11 +345,12 @@ class Pipeline:
         mode: str | None = None,
         files: int | None = None,
         file_size: str | None = None,
+        compression: str | None = None,
         partition_by: str | Sequence[str] | None = None,
         to: str | None = None,
     ) -> Pipeline:
-        """Write a folder of files of JSON lines. Arguments as in `write_parquet`."""
-        sink = {"path": os.fspath(path), "mode": mode, "files": files, "file_size": file_size}
+        """Write a folder of files of JSON lines. Arguments as in `write_parquet`, and `compression` as in `write_csv`."""
+        sink = {"path": os.fspath(path), "mode": mode, "files": files, "file_size": file_size, "compression": compression}
         return self._sink("json", {**sink, "partition_by": _optional_names(partition_by)}, to)
 
     def write_arrow(
