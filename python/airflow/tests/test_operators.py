@@ -60,9 +60,9 @@ def job(numbers: Path, tmp_path: Path) -> dict[str, Any]:
     return {"source": {"csv": {"paths": [str(numbers)]}}, "sink": {"parquet": {"path": str(tmp_path / "out"), "mode": "overwrite"}}}
 
 
-def dag_run(minute: int, logical_date: datetime | None = None) -> Any:
+def dag_run(minute: int) -> Any:
     """A DAG run that was started in a minute of a certain hour."""
-    return SimpleNamespace(start_date=datetime(2026, 11, 27, 3, minute, 5, 67, tzinfo=timezone.utc), logical_date=logical_date)
+    return SimpleNamespace(start_date=datetime(2026, 11, 27, 3, minute, 5, 67, tzinfo=timezone.utc))
 
 
 def never(job: dict[str, Any]) -> dict[str, Any]:
@@ -206,16 +206,6 @@ def test_job_of_a_run_that_was_deleted_is_stopped(cluster: Engine, client: engin
     assert (new["state"], new["submission_id"]) == ("SUCCEEDED", old.submission_id)
     with pytest.raises(engine.NotFoundError):
         client.job(old.job_id).status()
-
-
-def test_dag_test_of_a_date_begins_anew_each_time(cluster: Engine, job: Any, request: Any):
-    run = dag_run(1)
-    run.logical_date = run.start_date
-    first = execute(submit(cluster, job), TaskInstance(request.node.name), dag_run=run)
-    second = execute(submit(cluster, job), TaskInstance(request.node.name), dag_run=run)
-    assert second["job_id"] != first["job_id"]
-    retried = execute(submit(cluster, job, retries=1), TaskInstance(request.node.name, try_number=2, max_tries=1), dag_run=run)
-    assert retried["job_id"] == second["job_id"]
 
 
 def test_changed_job_under_the_same_generation_is_refused(cluster: Engine, client: engine.Client, job: Any, request: Any):

@@ -88,12 +88,3 @@ def run_started(context: Context) -> str:
     run: Any = context.get("dag_run")
     start = run.start_date if run is not None else None
     return start.astimezone(timezone.utc).isoformat() if start is not None else ""
-
-
-def begins_anew(context: Context) -> bool:
-    """Tell whether a task is that of `dag.test(logical_date=...)` in its first try.
-
-    Airflow deletes the run of that date then, if there is one, and makes it again with the date as its start, so the start tells nothing.
-    """
-    run: Any = context.get("dag_run")
-    return run is not None and run.start_date is not None and run.start_date == run.logical_date and context["ti"].try_number == 1

@@ -41,7 +41,7 @@ class EngineSubmitJobOperator(BaseOperator):
     task again, a retry, a restarted scheduler, a new triggerer, finds the job: one that is pending or runs is attached to, and one that has
     succeeded is the task's success. What becomes of one that failed or was stopped, `retry_policy` says. Clearing a task that has ended,
     or is deferred, begins a new generation with a new job; a job of an older generation that still runs is stopped before. So does a DAG
-    run that was deleted and is made again, and what `dag.test()` runs.
+    run that was deleted and is made again under the same id.
 
     Killing, marking, or clearing the task stops the job, also while the task is deferred. If Airflow's processes die, the job goes on for
     `orphan_ttl`, and is stopped then unless somebody follows it again.
@@ -240,7 +240,7 @@ class EngineSubmitJobOperator(BaseOperator):
                 if succeeded is not None:
                     self.log.info(f"job {succeeded.job_id} of an earlier try, {earlier_id}, has succeeded")
                     return succeeded
-            self._forget_other_run(context, client, submission_id, spec)
+            self._forget_other_run(client, submission_id, spec)
         only_new = self.only_new in (True, "true", "True", "1")
         self._job_id = submission_id  # Before it is submitted: a task that is killed meanwhile stops it.
         try:
@@ -282,13 +282,13 @@ class EngineSubmitJobOperator(BaseOperator):
             return
         self.log.info(f"the earlier job {status.job_id}, of submission {submission_id}, is given up, and what it has written is removed")
 
-    def _forget_other_run(self, context: Context, client: engine.Client, submission_id: str, spec: JobSpec) -> None:
+    def _forget_other_run(self, client: engine.Client, submission_id: str, spec: JobSpec) -> None:
         """Make an id free that the job of a DAG run has which was deleted, and then made again under the same run id."""
         job = client.job(submission_id)
         try:
             labels = job.status().labels
             same = ids.RUN_STARTED not in spec.labels or labels.get(ids.RUN_STARTED) == spec.labels[ids.RUN_STARTED]
-            if same and not ids.begins_anew(context):
+            if same:
                 return
             self._supersede(client, submission_id)
             job.forget()  # One that has succeeded, whose output stays.

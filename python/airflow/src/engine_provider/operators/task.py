@@ -130,7 +130,7 @@ class EngineTaskOperator(BaseOperator):
         suffix = f".{run}"
         pin = ids.submission_id_of(ti, hook.settings.namespace, generation, ids.MAX_LENGTH - len(f"{suffix}.1000000")) + suffix
         with faults.translated(f"task {self.operator}"), hook.get_conn() as client:
-            refs = None if ids.begins_anew(context) else self._made(client, pin, outputs)
+            refs = self._made(client, pin, outputs)
             if refs is None:
                 refs = self._run(client, pin, outputs)
             else:
