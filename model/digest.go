@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -42,7 +41,7 @@ func digest(ctx context.Context, root string, files []string) (string, int64, er
 }
 
 func hashFile(ctx context.Context, into hash.Hash, path string) (int64, error) {
-	file, err := os.Open(path)
+	file, err := engine.OpenRegular(path)
 	if err != nil {
 		return 0, fileError(path, err)
 	}

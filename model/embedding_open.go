@@ -147,7 +147,7 @@ func (o *embeddingOpener) has(name string) bool {
 
 // read returns the content of a file, which then counts as one of the model's. Nil, if it is not there.
 func (o *embeddingOpener) read(name string) ([]byte, error) {
-	file, err := os.Open(o.path(name))
+	file, err := engine.OpenRegular(o.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -155,9 +155,6 @@ func (o *embeddingOpener) read(name string) ([]byte, error) {
 		return nil, fileError(o.path(name), err)
 	}
 	defer func() { _ = file.Close() }() // Only read.
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, o.fail(name, "not a regular file")
-	}
 	content, err := io.ReadAll(io.LimitReader(file, maxConfigBytes+1))
 	if err != nil {
 		return nil, fileError(o.path(name), err)

@@ -59,7 +59,7 @@ type mlmodel struct {
 // readMLmodel sets ONNXPath, Files, and Signature from the folder's MLmodel file.
 func (m *Model) readMLmodel(_ context.Context) error {
 	path := filepath.Join(m.Path, mlmodelName)
-	file, err := os.Open(path)
+	file, err := engine.OpenRegular(path)
 	if os.IsNotExist(err) {
 		refusal := engine.Errorf(engine.KindModel, op, m.Path, "not an MLflow model folder: it has no file %s", mlmodelName)
 		if found, _ := filepath.Glob(filepath.Join(m.Path, "*.onnx")); len(found) > 0 {

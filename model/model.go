@@ -117,7 +117,7 @@ func verify(path, found, want string) error {
 }
 
 func (m *Model) readONNX(ctx context.Context) error {
-	file, err := os.Open(m.ONNXPath)
+	file, err := engine.OpenRegular(m.ONNXPath)
 	if err != nil {
 		return fileError(m.ONNXPath, err)
 	}
@@ -125,9 +125,6 @@ func (m *Model) readONNX(ctx context.Context) error {
 	info, err := file.Stat()
 	if err != nil {
 		return fileError(m.ONNXPath, err)
-	}
-	if !info.Mode().IsRegular() {
-		return engine.Errorf(engine.KindModel, op, m.ONNXPath, "not a regular file")
 	}
 	graph, err := ReadONNX(ctx, m.ONNXPath, file, info.Size())
 	if err != nil {
@@ -152,6 +149,10 @@ func uriScheme(path string) (string, bool) {
 
 // fileError classifies an error of the file system.
 func fileError(path string, err error) error {
+	var ours *engine.Error
+	if errors.As(err, &ours) { // It is no file, and says what it is.
+		return engine.Errorf(engine.KindModel, op, path, "%w", ours.Err)
+	}
 	kind := engine.KindInternal
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"unicode/utf8"
 
 	"github.com/f708428e/engine"
@@ -52,11 +51,15 @@ type truncation struct {
 // this package does not have, with the place in the file.
 func Open(path string) (*Tokenizer, error) {
 	const op = "open tokenizer"
-	f, err := os.Open(path) //nolint:gosec // opening the file that the caller names is the purpose
+	f, err := engine.OpenRegular(path)
 	if err != nil {
 		kind := engine.KindInternal
-		if errors.Is(err, fs.ErrNotExist) {
+		var ours *engine.Error
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			kind = engine.KindNotFound
+		case errors.As(err, &ours): // It is no file, and says what it is.
+			kind, err = engine.KindModel, ours.Err
 		}
 		return nil, engine.Errorf(kind, op, path, "%w", err)
 	}

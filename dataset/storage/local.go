@@ -23,7 +23,7 @@ var _ dataset.Input = (*local)(nil)
 // openLocal opens a file that is still what it was when it was listed, and that allow does not refuse, which may be nil. Another length or modification time is an error of kind
 // engine.KindData; others are of kind engine.KindNotFound and engine.KindPermission.
 func openLocal(op string, file dataset.File, allow func(*os.File) error) (dataset.Input, error) {
-	opened, err := os.Open(file.Path)
+	opened, err := engine.OpenRegular(file.Path)
 	if err != nil {
 		return nil, Error(op, file.Path, err)
 	}

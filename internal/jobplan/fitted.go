@@ -246,7 +246,7 @@ func (f fittedFolder) list(_ context.Context, folder string) ([]string, error) {
 
 func (f fittedFolder) read(_ context.Context, name string) ([]byte, error) {
 	path := f.path(name)
-	file, err := os.Open(path)
+	file, err := engine.OpenRegular(path)
 	if err != nil {
 		if isNotExist(err) {
 			return nil, fs.ErrNotExist

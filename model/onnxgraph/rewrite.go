@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/f708428e/engine"
 )
 
 // fileGraph is a graph that was read from an ONNX file, as far as it takes part in a rewriting. Everything else is kept as it is.
@@ -336,7 +338,7 @@ func (g *fileGraph) section(t *fileTensor) (*io.SectionReader, error) {
 	f := g.data[t.location]
 	if f == nil {
 		var err error
-		if f, err = os.Open(filepath.Join(g.folder, filepath.FromSlash(t.location))); err != nil {
+		if f, err = engine.OpenRegular(filepath.Join(g.folder, filepath.FromSlash(t.location))); err != nil {
 			return nil, err
 		}
 		g.data[t.location] = f

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"math"
 	"math/bits"
-	"os"
 	"slices"
 	"strings"
 
@@ -61,14 +60,15 @@ type File struct {
 // Open opens a file and reads its header. The caller closes it. Errors: engine.KindNotFound; engine.KindModel for a file that is
 // no safetensors file, or one that is broken.
 func Open(path string) (*File, error) {
-	file, err := os.Open(path)
+	file, err := engine.OpenRegular(path)
+	var irregular *engine.Error
+	if errors.As(err, &irregular) { // It is no file, and says what it is.
+		return nil, engine.Errorf(engine.KindModel, op, path, "%w", irregular.Err)
+	}
 	if err != nil {
 		return nil, fileError(path, err)
 	}
 	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = engine.Errorf(engine.KindModel, op, path, "not a regular file")
-	}
 	if err == nil {
 		var f *File
 		if f, err = New(path, file, info.Size()); err == nil {
