@@ -33,6 +33,7 @@ type embeddingView struct {
 	Quantized      bool              `json:"quantized"`
 	ModelType      string            `json:"model_type"`
 	Tokenizer      string            `json:"tokenizer"`
+	Vocabulary     int               `json:"vocabulary"`
 	MaxTokens      int               `json:"max_tokens"`
 	Dim            int               `json:"dim"`
 	HiddenDim      int               `json:"hidden_dim"`
@@ -112,7 +113,7 @@ func viewSpecs(specs []engine.TensorSpec, unsupported map[string]string) []strin
 
 func viewEmbedding(e *model.Embedding) modelView {
 	embedding := embeddingView{
-		Graph: e.ONNXPath, Quantized: e.Quantized, ModelType: e.ModelType, Tokenizer: e.TokenizerPath, MaxTokens: e.MaxTokens, Dim: e.Dim, HiddenDim: e.HiddenDim,
+		Graph: e.ONNXPath, Quantized: e.Quantized, ModelType: e.ModelType, Tokenizer: e.TokenizerPath, Vocabulary: e.Tokenizer.VocabSize(), MaxTokens: e.MaxTokens, Dim: e.Dim, HiddenDim: e.HiddenDim,
 		Pooling: e.Pooling, PoolingAssumed: e.PoolingAssumed, Normalize: e.Normalize, LowerCase: e.LowerCase,
 		Prompts: e.Prompts, DefaultPrompt: e.DefaultPrompt, Dense: []string{},
 	}
@@ -183,6 +184,7 @@ func describeModel(w io.Writer, v modelView) error {
 		rows = append(rows,
 			"graph", graph,
 			"dimension", strconv.Itoa(e.Dim),
+			"vocabulary", plural(int64(e.Vocabulary), "token"),
 			"max tokens", strconv.Itoa(e.MaxTokens),
 			"pooling", pooling,
 			"dense", strings.Join(e.Dense, "\n"),

@@ -77,7 +77,7 @@ should not be mixed in one index.
 FOLDER can be the model of a job file at once, or be imported. Weights have one scale a column and seven bits, so that processors without
 VNNI, whose 16-bit sums eight bits would overflow, give the same vectors; what they are multiplied with gets its scale call by call, so a
 vector depends a little on the texts beside it. The table of words stays in float32: it is only looked up. The graph is the one that the
-engine makes of the weights, or the model's own ONNX file, of which MatMul and ONNX Runtime's Attention are quantized.`,
+engine makes of the weights, or the model's own ONNX file, of which MatMul, Gemm, and ONNX Runtime's Attention are quantized.`,
 		Example: `  engine model quantize all-MiniLM-L6-v2 --out models/minilm-int8
   engine model quantize all-MiniLM-L6-v2 --out models/minilm-int8 --sample news.csv --text title -o json`,
 		Args: oneArgument,

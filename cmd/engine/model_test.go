@@ -21,7 +21,7 @@ func TestModelInspectEmbedding(t *testing.T) {
 		"path:        " + folder + "\n", "kind:        embedding\n", "digest:      sha256:", " in 7 files\n",
 		"inputs:      input_ids: int64[?, ?]\n             attention_mask: int64[?, ?]\n             token_type_ids: int64[?, ?]\n",
 		"outputs:     last_hidden_state: float[?, ?, 16]\n", "graph:       made of bert weights when it is used\n", "dimension:   16\n",
-		"max tokens:  32\n", "pooling:     mean\n", "normalize:   yes\n", "prompts:     passage \"p: \"\n             query \"query: \" (default)\n",
+		"vocabulary:  68 tokens\n", "max tokens:  32\n", "pooling:     mean\n", "normalize:   yes\n", "prompts:     passage \"p: \"\n             query \"query: \" (default)\n",
 	} {
 		if !strings.Contains(c.stdout.String(), want) {
 			t.Errorf("got\n%s\nwithout\n%s", c.stdout, want)

@@ -120,6 +120,8 @@ func (b *binder) bindEmbed(place int, embed *enginev1.EmbedStep) (step, error) {
 	}
 	if n := int(embed.GetMaxTokens()); n > e.MaxTokens {
 		return step{}, invalid(field+".max_tokens", "%d is more than the model's own limit, %d", n, e.MaxTokens)
+	} else if special := e.Tokenizer.SpecialCount(); n > 0 && n <= special {
+		return step{}, invalid(field+".max_tokens", "%d leaves no room for a text beside %d special tokens", n, special)
 	} else if n > 0 {
 		bound.op.MaxTokens = n
 	}

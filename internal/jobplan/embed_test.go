@@ -88,6 +88,7 @@ func TestEmbedIsRefused(t *testing.T) {
 		{`{"embed": {"model": "MODEL", "text": ["title"], "nan": "skip"}}`, engine.KindInvalidArgument, `steps[0].embed.nan: "skip" is none of fail, allow`},
 		{`{"embed": {"model": "MODEL", "text": ["title"], "max_tokens": -1}}`, engine.KindInvalidArgument, "steps[0].embed.max_tokens: -1 must be at least 1"},
 		{`{"embed": {"model": "MODEL", "text": ["title"], "max_tokens": 17}}`, engine.KindInvalidArgument, "steps[0].embed.max_tokens: 17 is more than the model's own limit, 16"},
+		{`{"embed": {"model": "MODEL", "text": ["title"], "max_tokens": 2}}`, engine.KindInvalidArgument, "steps[0].embed.max_tokens: 2 leaves no room for a text beside 2 special tokens"},
 		{`{"embed": {"model": "MODEL", "text": ["title"], "batch": {"rows": -1}}}`, engine.KindInvalidArgument, "steps[0].embed.batch.rows: -1"},
 		{`{"embed": {"model": "MODEL", "text": ["title"], "batch": {"tokens": "1k"}}}`, engine.KindInvalidArgument, `steps[0].embed.batch.tokens: "1k" is neither "auto" nor a number`},
 		{`{"embed": {"model": "MODEL", "text": ["title"], "batch": {"tokens": "0"}}}`, engine.KindInvalidArgument, `steps[0].embed.batch.tokens: "0"`},

@@ -4,7 +4,7 @@
 //
 // The graph takes token ids (and for BERT token types) and an attention mask of shape [batch, length], both free, and gives the last
 // hidden state, [batch, length, hidden]. It is made of ONNX Runtime's fused operators (com.microsoft: EmbedLayerNormalization,
-// Attention, SkipLayerNormalization, BiasGelu), which its optimizer would otherwise have to find in a graph of small ones, and may
+// Attention, SkipLayerNormalization, Gelu), which its optimizer would otherwise have to find in a graph of small ones, and may
 // miss. The same config and weights give the same bytes.
 //
 // Functions block on file I/O. A Graph may be used by one goroutine at a time.

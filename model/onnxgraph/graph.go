@@ -19,7 +19,7 @@ const (
 )
 
 // Version changes whenever the same config and weights give other files than before.
-const Version = 1
+const Version = 2
 
 // Weights are the tensors that a graph is made of. safetensors.File and safetensors.Set are such.
 type Weights interface {

@@ -41,7 +41,7 @@ type Quantized struct {
 // Quantize reads the ONNX file at path and writes one into folder that multiplies by constant matrices in integers: name, and the
 // weights beside it with ".data" after the name. Weights are int8, symmetric, with a scale for each column, in the range of seven bits;
 // what they are multiplied with is made uint8 call by call, with one scale for the whole tensor, so results depend a little on what is
-// computed together. It knows MatMul and the Attention of ONNX Runtime; everything else stays as it is.
+// computed together. It knows MatMul, Gemm, and the Attention of ONNX Runtime; everything else stays as it is.
 //
 // The error is of kind engine.KindModel for a graph that computes in integers already, or has nothing to quantize. What was written
 // before an error stays there.
@@ -116,6 +116,9 @@ func (q *quantizer) rewrite() error {
 			return fmt.Errorf("the graph computes in integers already: it has the operator %s", n.operator)
 		case n.domain == "" && n.operator == "MatMul" && len(n.outputs) == 1 && q.constant(n.input(1)) != nil:
 			q.matMul(n)
+		case n.domain == "" && n.operator == "Gemm" && len(n.outputs) == 1 && q.plain(n):
+			w := q.quantized(q.constant(n.input(1)))
+			n.replacement = []proto{node(contrib, "DynamicQuantizeMatMul", []string{n.input(0), w.values, w.scales, "", n.input(2)}, n.outputs)}
 		case n.domain == contrib && n.operator == "Attention" && len(n.outputs) == 1 && q.constant(n.input(1)) != nil:
 			q.attention(n)
 		case slices.Contains([]string{"Gemm", "FusedMatMul", "MatMul"}, n.operator) && q.byName[n.input(1)] != nil:
@@ -158,6 +161,17 @@ func (q *quantizer) free(name string) string {
 	}
 	q.names[name] = true
 	return name
+}
+
+// plain reports whether a Gemm multiplies by a constant matrix as it is, and adds nothing but one vector of constants.
+func (q *quantizer) plain(n *fileNode) bool {
+	for _, name := range n.attributeNames {
+		if name != "transA" && name != "transB" || n.integers[name] != 0 {
+			return false
+		}
+	}
+	weights, bias := q.constant(n.input(1)), q.byName[n.input(2)]
+	return weights != nil && (n.input(2) == "" || bias != nil && slices.Equal(bias.dims, weights.dims[1:]))
 }
 
 func (q *quantizer) matMul(n *fileNode) {

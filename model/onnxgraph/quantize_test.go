@@ -227,9 +227,20 @@ func TestQuantizeOtherGraphs(t *testing.T) {
 				[]pb{matrix("w", weights, 4, 3), matrix("w_quantized", []float32{1, 2, 3}, 1, 3)}),
 			want: onnxgraph.Quantized{Matrices: 1, WeightBytes: 48}, has: "w_quantized_", lacks: "w",
 		},
-		"Gemm stays": {
-			file: graphOf(13, []pb{nodeOf("", "MatMul", []string{"x", "w"}, "a"), nodeOf("", "Gemm", []string{"a", "v"}, "y")},
-				[]pb{matrix("w", weights, 4, 3), matrix("v", weights[:9], 3, 3)}),
+		"Gemm": {
+			file: graphOf(13, []pb{nodeOf("", "Gemm", []string{"x", "w", "bias"}, "a"), nodeOf("", "Gemm", []string{"a", "v"}, "y")},
+				[]pb{matrix("w", weights, 4, 3), matrix("v", weights[:9], 3, 3), tensorOf("bias", 1, 3).add(9, raw(weights[:3]))}),
+			want: onnxgraph.Quantized{Matrices: 2, WeightBytes: 84}, has: "v_quantized", lacks: "v",
+		},
+		"Gemm that transposes stays": {
+			file: graphOf(13, []pb{
+				nodeOf("", "MatMul", []string{"x", "w"}, "a"), nodeOf("", "Gemm", []string{"a", "v"}, "y").add(5, pb(nil).text(1, "transB").int(3, 1).int(20, 2)),
+			}, []pb{matrix("w", weights, 4, 3), matrix("v", weights[:9], 3, 3)}),
+			want: onnxgraph.Quantized{Matrices: 1, KeptMatrices: 1, WeightBytes: 48}, has: "v", lacks: "w",
+		},
+		"Gemm that adds a row to each stays": {
+			file: graphOf(13, []pb{nodeOf("", "MatMul", []string{"x", "w"}, "a"), nodeOf("", "Gemm", []string{"a", "v", "rows"}, "y")},
+				[]pb{matrix("w", weights, 4, 3), matrix("v", weights[:9], 3, 3), matrix("rows", weights[:6], 2, 3)}),
 			want: onnxgraph.Quantized{Matrices: 1, KeptMatrices: 1, WeightBytes: 48}, has: "v", lacks: "w",
 		},
 	} {
