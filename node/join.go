@@ -88,7 +88,11 @@ func joinAt(ctx context.Context, client *pki.Identity, address string, request *
 	var refusal *pki.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return nil, engine.WrapError(opJoin, address, refusal.Unwrap())
+		refused := engine.Errorf(engine.KindUnauthenticated, opJoin, address, "%w", refusal.Unwrap())
+		if refusal.Reason == pki.ForeignAuthority {
+			refused = refused.WithHint("the token is of another cluster than that head: `engine node token` at one of its heads makes one that is of this")
+		}
+		return nil, refused
 	case err != nil:
 		return nil, engine.WrapError(opJoin, address, err)
 	}

@@ -260,7 +260,7 @@ func benchFlight(ctx context.Context) error {
 		},
 	})
 	t := timings{}
-	var direct, clear, encrypted usage
+	var direct, inClear, encrypted usage
 	pids := []int{os.Getpid(), ours.cmd.Process.Pid}
 	for range max(3, rounds()/3) {
 		for _, size := range plainBatches {
@@ -276,7 +276,7 @@ func benchFlight(ctx context.Context) error {
 			return fmt.Errorf("service: %w", err)
 		}
 		t.add("service", began)
-		if err := clear.add(pids, 1, func() error { return t.pull(ctx, "pull", puller, target, id) }); err != nil {
+		if err := inClear.add(pids, 1, func() error { return t.pull(ctx, "pull", puller, target, id) }); err != nil {
 			return err
 		}
 		if err := encrypted.add(pids, 1, func() error { return t.pull(ctx, "pull over TLS", secured, target, id) }); err != nil {
@@ -296,7 +296,7 @@ func benchFlight(ctx context.Context) error {
 	line("1 GB from store to store, verified", "%s: %.2f x plain Flight", speed(t.median("pull")), float64(control)/float64(t.median("pull")))
 	line("1 GB from store to store, over TLS", "%s: %.2f x without (goal 0.85)", speed(t.median("pull over TLS")), float64(t.median("pull"))/float64(t.median("pull over TLS")))
 	line("the same, as nodes do it", "%s: %.2f x without (goal 0.85)", speed(t.median("bulk")), float64(t.median("pull"))/float64(t.median("bulk")))
-	line("processor time of those", "without: %s; over TLS: %s; as nodes do it: %s", clear.ends(), encrypted.ends(), direct.ends())
+	line("processor time of those", "without: %s; over TLS: %s; as nodes do it: %s", inClear.ends(), encrypted.ends(), direct.ends())
 	return errors.Join(bulk.Close(ctx), puller.Close(ctx), secured.Close(ctx), target.Close(ctx), plain.stop(), ours.stop())
 }
 

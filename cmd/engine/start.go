@@ -282,6 +282,9 @@ func (a *app) start(ctx context.Context, f startFlags) error {
 	if err := f.guard.check(); err != nil {
 		return err
 	}
+	if f.links.insecure && !f.block { // With it, the log says so in the same place.
+		fmt.Fprintln(a.stderr, "warning: --insecure: links to other machines are in clear text: whoever is in between reads and changes what they carry, tokens included")
+	}
 	logger, err := newLogger(&logWriter{out: a.stderr}, f.logLevel)
 	if err != nil {
 		return usage(err)

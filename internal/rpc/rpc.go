@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -128,6 +129,11 @@ func fromCall(ctx context.Context, address string, err error) error {
 	converted := FromStatus("call "+address, err)
 	var e *engine.Error
 	if errors.As(converted, &e) && e.Op == "call "+address && (e.Kind == engine.KindUnavailable || e.Kind == engine.KindCanceled) {
+		// Somebody runs there, and one of both has refused the other.
+		if _, why, refused := strings.Cut(e.Err.Error(), "authentication handshake failed: "); refused {
+			return engine.Errorf(engine.KindUnavailable, opConnect, address, "%s", strings.TrimSuffix(why, `"`)).
+				WithHint("does --tls, --tls-ca, or --tls-fingerprint belong to this cluster?")
+		}
 		// Nobody has canceled the call: its connection was given up.
 		return engine.Errorf(engine.KindUnavailable, opConnect, address, "%w", e.Err).
 			WithHint("is a head running there? `engine start --head` starts one")

@@ -148,6 +148,13 @@ func TestTokenText(t *testing.T) {
 	}
 }
 
+func TestTokenToJoinWith(t *testing.T) {
+	_, err := access.ParseSecret("engine-join-1.abcdefghijkl")
+	if engine.KindOf(err) != engine.KindUnauthenticated || !strings.Contains(err.Error(), "by which nodes join") {
+		t.Errorf("%v", err)
+	}
+}
+
 func FuzzParseSecret(f *testing.F) {
 	f.Add(access.NewSecret("c").Text())
 	f.Add("engt_" + strings.Repeat("a", 77))

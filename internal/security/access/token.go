@@ -90,6 +90,10 @@ func IsToken(credential string) bool { return strings.HasPrefix(credential, Pref
 // hold it.
 func ParseSecret(text string) (Secret, error) {
 	body, ok := strings.CutPrefix(text, Prefix)
+	if !ok && strings.HasPrefix(text, "engine-join-") {
+		return Secret{}, engine.Errorf(engine.KindUnauthenticated, opToken, "", "this is a token by which nodes join, with `engine start --token`, and says nothing of a caller").
+			WithHint("an admin of the cluster makes tokens for callers with `engine token create`")
+	}
 	if !ok {
 		return Secret{}, engine.Errorf(engine.KindUnauthenticated, opToken, "", "it is no token of the engine, which begins with %s", Prefix).
 			WithHint("copy the text that `engine token create` has printed, as a whole")

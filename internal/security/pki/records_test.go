@@ -86,11 +86,11 @@ func TestRecordsGoOutTogether(t *testing.T) {
 
 func TestCloseEndsWritesThatNobodyReads(t *testing.T) {
 	client, _, _ := pair(t)
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
 		for big := make([]byte, 1<<20); ; {
 			if _, err := client.Write(big); err != nil {
-				ended <- err
+				close(ended)
 				return
 			}
 		}

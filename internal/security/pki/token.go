@@ -22,9 +22,11 @@ type JoinToken struct {
 
 const (
 	tokenPrefix = "engine-join-1."
-	idBytes     = 6
-	secretBytes = 32
-	sumBytes    = 4
+	// callersPrefix begins the tokens of internal/security/access.
+	callersPrefix = "engt_"
+	idBytes       = 6
+	secretBytes   = 32
+	sumBytes      = 4
 
 	opToken = "read join token"
 )
@@ -45,16 +47,20 @@ func ParseJoinToken(text string) (JoinToken, error) {
 	}
 	text = strings.TrimSpace(text)
 	body, ok := strings.CutPrefix(text, tokenPrefix)
-	if !ok {
+	switch {
+	case ok:
+	case strings.HasPrefix(text, callersPrefix):
+		return fail("this token says who a caller is, and is not one to join with")
+	default:
 		return fail("it does not begin with %q: this is not a token to join with", tokenPrefix)
 	}
 	const size = idBytes + secretBytes + sha256.Size
 	bytes, err := base64.RawURLEncoding.Strict().DecodeString(body)
-	switch {
+	switch want := base64.RawURLEncoding.EncodedLen(size + sumBytes); {
+	case len(body) != want:
+		return fail("it was not copied as a whole, or is mistyped: it has %d characters, expected %d", len(text), len(tokenPrefix)+want)
 	case err != nil:
-		return fail("it is mistyped: there is a character in it that no token has")
-	case len(bytes) != size+sumBytes:
-		return fail("it is mistyped: it has %d characters, expected %d", len(text), len(tokenPrefix)+base64.RawURLEncoding.EncodedLen(size+sumBytes))
+		return fail("it is mistyped: there is a character in it that no token has there")
 	}
 	if sum := sha256.Sum256(bytes[:size]); subtle.ConstantTimeCompare(sum[:sumBytes], bytes[size:]) != 1 {
 		return fail("it is mistyped: its check digits are not right")

@@ -57,6 +57,13 @@ func TestMistypedJoinToken(t *testing.T) {
 		"lowercase": func() string { return strings.ToLower(text) },
 		"another":   func() string { return "engine-token-1.abcdef" },
 	}
+	_, err := pki.ParseJoinToken("engt_abcdefghijklmnop")
+	if engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), "says who a caller is") {
+		t.Errorf("a token of the other kind: %v", err)
+	}
+	if _, err := pki.ParseJoinToken(text[:len(text)-9]); !strings.Contains(err.Error(), "not copied as a whole") {
+		t.Errorf("a part: %v", err)
+	}
 	for name, mistype := range mistypes {
 		for range 200 {
 			wrong := mistype()
