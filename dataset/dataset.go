@@ -108,7 +108,8 @@ type Reader interface {
 	// Read returns the next record batch, which the caller releases, or io.EOF after the last. An error names the file and, for
 	// text, line and column.
 	Read(ctx context.Context) (arrow.Record, error)
-	// Where describes where a row of the last record batch came from, for error messages: "data/a.csv:17". Row counts from 0.
+	// Where describes where a row of the last record batch came from, for error messages: "data/a.csv:17", or
+	// "data/a.parquet row 17", which counts from 1 as lines do. The argument counts from 0.
 	Where(row int64) string
 	// BytesRead is how many bytes of storage have been read so far.
 	BytesRead() int64

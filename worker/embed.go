@@ -264,7 +264,7 @@ func explain(err error, where func(row int64) string) error {
 // where finds out where a row came from that lies in a record batch which the reader has left behind: the split is read again, up to
 // that batch.
 func (w *Worker) where(ctx context.Context, program *jobplan.Program, j *jobEntry, split dataset.Split, batch int, row int64) string {
-	unknown := fmt.Sprintf("%s, record batch %d, row %d", split.File.Path, batch, row)
+	unknown := fmt.Sprintf("%s, record batch %d, row %d", split.File.Path, batch+1, row+1)
 	reader, err := w.open(ctx, program, j, split, nil, nil)
 	if err != nil {
 		return unknown

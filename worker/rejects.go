@@ -122,7 +122,7 @@ func describeBad(row dataset.BadRow) string {
 	case row.Line > 0:
 		at += ":" + strconv.FormatInt(row.Line, 10)
 	case row.Row > 0:
-		at += " row " + strconv.FormatInt(row.Row-1, 10)
+		at += " row " + strconv.FormatInt(row.Row, 10)
 	}
 	if row.Column != "" {
 		at += ": column " + strconv.Quote(row.Column)

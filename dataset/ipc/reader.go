@@ -244,12 +244,12 @@ func (r *reader) drop() {
 	r.whole, r.start = nil, 0
 }
 
-// Where names the file and the row in it, from 0.
+// Where names the file and the row in it, from 1.
 func (r *reader) Where(row int64) string {
 	if r.skipped > 0 {
-		return fmt.Sprintf("%s row %d from record batch %d on", r.index.info.Path, r.lastRow+row, r.skipped)
+		return fmt.Sprintf("%s row %d from record batch %d on", r.index.info.Path, r.lastRow+row+1, r.skipped)
 	}
-	return fmt.Sprintf("%s row %d", r.index.info.Path, r.lastRow+row)
+	return fmt.Sprintf("%s row %d", r.index.info.Path, r.lastRow+row+1)
 }
 
 // Mark implements dataset.Marker.

@@ -118,4 +118,4 @@ func (n Name) String() string {
 func title(id string) string { return "object " + id }
 
 // where names a row of an object in messages.
-func where(id engine.ObjectID, row int64) string { return fmt.Sprintf("object %s row %d", id, row) }
+func where(id engine.ObjectID, row int64) string { return fmt.Sprintf("object %s row %d", id, row+1) }

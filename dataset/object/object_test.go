@@ -218,7 +218,7 @@ func TestReadProperty(t *testing.T) {
 					t.Fatal(err)
 				}
 				checkRecord(t, record, next, options, shelf.bytes[described[0].ID])
-				if where, want := reader.Where(0), fmt.Sprintf("object %s row %d", described[0].ID, next); where != want {
+				if where, want := reader.Where(0), fmt.Sprintf("object %s row %d", described[0].ID, next+1); where != want {
 					t.Fatalf("%s, expected %s", where, want)
 				}
 				next += record.NumRows()

@@ -206,7 +206,7 @@ func TestColumnsWhereAndBytesRead(t *testing.T) {
 		}
 		record.Release()
 	}
-	if got, want := r.Where(5), f.Path+" row 1005"; got != want {
+	if got, want := r.Where(5), f.Path+" row 1006"; got != want {
 		t.Errorf("Where: %q, want %q", got, want)
 	}
 	if n := r.BytesRead(); n == 0 || n > f.SizeBytes/2 {

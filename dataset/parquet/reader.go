@@ -324,9 +324,9 @@ func (r *reader) closeDecoders() {
 	r.decoders = nil
 }
 
-// Where returns the file and the row's number in it, from 0: "data/a.parquet row 12345".
+// Where returns the file and the row's number in it, from 1: "data/a.parquet row 12345".
 func (r *reader) Where(row int64) string {
-	return fmt.Sprintf("%s row %d", r.in.path, r.batchRow+row)
+	return fmt.Sprintf("%s row %d", r.in.path, r.batchRow+row+1)
 }
 
 // Mark implements dataset.Marker.

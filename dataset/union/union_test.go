@@ -147,7 +147,7 @@ func readSplit(t *testing.T, source dataset.Source, split dataset.Split, options
 			t.Errorf("a record batch of %d rows and %d bytes", n, dataset.BatchSizeBytes(record))
 		}
 		for i := range int(record.NumRows()) {
-			if want := fmt.Sprintf("%s row %d", split.File.Path, len(rows)); r.Where(int64(i)) != want {
+			if want := fmt.Sprintf("%s row %d", split.File.Path, len(rows)+1); r.Where(int64(i)) != want {
 				t.Errorf("%s, want %s", r.Where(int64(i)), want)
 			}
 			if at := r.(dataset.Marker).Mark().Locate(int64(i)); at.Path != split.File.Path || at.Row != int64(len(rows))+1 {
@@ -210,7 +210,7 @@ func TestRead(t *testing.T) {
 			}
 			fails(false, files, fmt.Sprintf("source.%s.union: true reads files of different columns", name))
 			fails(true, append(files, file(4, "id: string", `{"id":"x"}`)), `do not go together with those of the files before it, such as `)
-			fails(true, []dataset.File{files[1], file(5, "x: int64", `{"x":1},{"x":"9007199254740993"}`)}, fmt.Sprintf(`5%s row 1: column "x": 9007199254740993 is no exact float64`, sink.Extension()))
+			fails(true, []dataset.File{files[1], file(5, "x: int64", `{"x":1},{"x":"9007199254740993"}`)}, fmt.Sprintf(`5%s row 2: column "x": 9007199254740993 is no exact float64`, sink.Extension()))
 		})
 	}
 }

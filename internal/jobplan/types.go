@@ -77,6 +77,8 @@ func castable(from, to arrow.DataType) bool {
 	switch {
 	case arrow.TypeEqual(from, to), from.ID() == arrow.STRING:
 		return true
+	case from.ID() == arrow.DECIMAL128, from.ID() == arrow.DECIMAL256:
+		return to.ID() == arrow.STRING || floatingType(to) || to.ID() == arrow.INT32 || to.ID() == arrow.INT64
 	case to.ID() == arrow.STRING:
 		return number(from) || moment(from)
 	case number(to):

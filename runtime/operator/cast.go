@@ -38,6 +38,7 @@ type caster func(column arrow.Array, allocator memory.Allocator) (arrow.Array, *
 // casterFor returns nil if there is no cast between the types.
 //
 //   - Numbers become numbers if they fit exactly, but float64 to float32 rounds.
+//   - Decimals become int32 and int64 if they fit exactly, and the nearest float32 and float64.
 //   - Booleans count as 0 and 1, and only these numbers become booleans.
 //   - Everything becomes text as appendText says, and text becomes everything by the rules of package strconv, without
 //     hexadecimal floats and underscores; dates are 2006-01-02, timestamps 2006-01-02T15:04:05 with an optional fraction, a
@@ -52,6 +53,9 @@ func casterFor(from, to arrow.DataType) caster {
 		}
 	}
 	toTimestamp := arrow.TypeEqual(to, timestampMicros)
+	if decimals, ok := from.(arrow.DecimalType); ok {
+		return castDecimals(decimals, to)
+	}
 	switch {
 	case to.ID() == arrow.STRING:
 		return castToText(from)

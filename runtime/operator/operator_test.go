@@ -134,6 +134,8 @@ func TestCast(t *testing.T) {
 		date    = arrow.FixedWidthTypes.Date32
 		seconds = &arrow.TimestampType{Unit: arrow.Second}
 		nanos   = &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}
+		price   = &arrow.Decimal128Type{Precision: 20, Scale: 2}
+		huge    = &arrow.Decimal256Type{Precision: 50, Scale: 3}
 	)
 	for _, test := range []struct {
 		from, to arrow.DataType
@@ -142,6 +144,14 @@ func TestCast(t *testing.T) {
 		err      string   // of the last value
 	}{
 		{f64, i64, []string{"1", "null", "-3", "-9223372036854775808"}, []string{"1", "null", "-3", "-9223372036854775808"}, ""},
+		{price, f64, []string{"1.10", "null", "-0.05", "123456789012345678.91"}, []string{"1.1", "null", "-0.05", "1.2345678901234568e+17"}, ""},
+		{price, f32, []string{"0.10", "-3.00"}, []string{"0.1", "-3"}, ""},
+		{price, i64, []string{"12.00", "null", "-7.00", "0.00"}, []string{"12", "null", "-7", "0"}, ""},
+		{price, i32, []string{"12.00", "12.01"}, nil, "value 12.01 does not fit int32 exactly"},
+		{price, i32, []string{"2147483648.00"}, nil, "value 2147483648 does not fit int32 exactly"},
+		{price, text, []string{"12.00", "-0.05", "0.00", "null"}, []string{"12.00", "-0.05", "0.00", "null"}, ""},
+		{huge, f64, []string{"1.5", "-20"}, []string{"1.5", "-20"}, ""},
+		{huge, text, []string{"0.125"}, []string{"0.125"}, ""},
 		{f64, i64, []string{"1", "1.5"}, nil, "value 1.5 does not fit int64 exactly"},
 		{f64, i64, []string{"9223372036854775808"}, nil, "value 9223372036854776000 does not fit int64 exactly"},
 		{f64, i64, []string{"NaN"}, nil, "value NaN does not fit int64"},

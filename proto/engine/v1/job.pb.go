@@ -2411,7 +2411,7 @@ func (x *RenameStep) GetColumns() map[string]string {
 }
 
 // CastStep changes types. A value that the new type cannot hold exactly (a fraction to an integer, a number beyond the range,
-// text that is no number) is an error that names column, row, and value; float64 to float32 rounds.
+// text that is no number) is an error that names column, row, and value; float64 to float32 rounds, and so do decimals to floats.
 type CastStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// New types by column; see Column.type. Required.
