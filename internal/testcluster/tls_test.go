@@ -11,10 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/client"
 	"github.com/f708428e/engine/internal/testenv"
 	"github.com/f708428e/engine/node"
+	objecttable "github.com/f708428e/engine/objectstore/table"
 	"github.com/f708428e/engine/objectstore/transfer"
 	"github.com/f708428e/engine/runtime/fake"
 )
@@ -58,7 +63,7 @@ func startSecured(t *testing.T, life time.Duration, s *stage) *securedCluster {
 	logger := func() *slog.Logger {
 		j := &journal{}
 		c.logs = append(c.logs, j)
-		return slog.New(slog.NewTextHandler(j, nil))
+		return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -130,7 +135,44 @@ func TestObjectsOverTLS(t *testing.T) {
 	got, err := far.Get(ctx, second.Ref().ID)
 	must(t, err)
 	got.Release()
+
+	// A large one goes from worker to worker over a connection of its own.
+	id := engine.NewObjectID()
+	large := encodedNumbers(t, 12<<20)
+	_, err = far.Put(ctx, id, "", "", large)
+	large.Release()
+	must(t, err)
 	must(t, far.Close())
+	far, err = transfer.Dial(ctx, c.workers[1].Flight(), c.head.DialOptions()...)
+	must(t, err)
+	got, err = far.Get(ctx, id)
+	must(t, err)
+	if want := int64(12 << 20 / 8); got.Rows() != want {
+		t.Errorf("%d rows, want %d", got.Rows(), want)
+	}
+	got.Release()
+	must(t, far.Close())
+	if sent := c.logs[1].count("an object was sent over a connection of its own"); sent != 1 {
+		t.Errorf("%d objects were sent over connections of their own, want 1:\n%s", sent, c.logs[1])
+	}
+}
+
+// encodedNumbers is a table of one column with that many bytes.
+func encodedNumbers(t *testing.T, sizeBytes int) *objecttable.Encoding {
+	t.Helper()
+	builder := array.NewFloat64Builder(memory.DefaultAllocator)
+	defer builder.Release()
+	for i := range sizeBytes / 8 {
+		builder.Append(float64(i))
+	}
+	values := builder.NewArray()
+	defer values.Release()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Float64}}, nil)
+	record := array.NewRecord(schema, []arrow.Array{values}, int64(values.Len()))
+	defer record.Release()
+	encoding, err := objecttable.Encode(schema, record)
+	must(t, err)
+	return encoding
 }
 
 // TestNodeThatIsAway does not call a task impossible that a node can do whose connection has only broken, until its lease has ended.

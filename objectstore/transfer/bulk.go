@@ -114,6 +114,7 @@ func (s *Service) sendBulk(ctx context.Context, conn net.Conn, refusal error) er
 		}
 		left = left[n:]
 	}
+	s.config.Logger.LogAttrs(ctx, slog.LevelDebug, "an object was sent over a connection of its own", slog.Int("bytes", len(data)), slog.String("to", conn.RemoteAddr().String()))
 	return nil
 }
 
