@@ -5,3 +5,13 @@ func (s *Storage) Held() int64 { return s.held.Load() }
 
 // OpenInputs is how many inputs in buckets are open.
 func (s *Storage) OpenInputs() int64 { return s.open.Load() }
+
+// Near has a bucket be near.
+func (s *Storage) Near(uri string) { s.paces.of(uri).note(1) }
+
+// Known is how many bytes of small pieces are kept.
+func (s *Storage) Known() int {
+	s.known.mu.Lock()
+	defer s.known.mu.Unlock()
+	return s.known.bytes
+}

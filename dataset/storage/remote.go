@@ -20,6 +20,8 @@ import (
 //
 //	queued --> asked for --> there --> spent --> (gone)
 //
+// Pieces side by side are asked for with one request, a run, as far as its bucket's pace makes that sensible.
+//
 // The last spent pieces are kept if they are small, because whoever has looked at the beginning of a file reads it again.
 type remote struct {
 	// Constant.
@@ -27,6 +29,7 @@ type remote struct {
 	bucket  blob.Bucket
 	op, key string
 	file    dataset.File
+	pace    *pace
 	ctx     context.Context //nolint:containedctx // Open's, which the input lives under: io.ReaderAt has none.
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -58,10 +61,16 @@ type piece struct {
 	gone bool
 }
 
-func newRemote(ctx context.Context, s *Storage, bucket blob.Bucket, op, key string, file dataset.File) *remote {
-	r := &remote{storage: s, bucket: bucket, op: op, key: key, file: file}
+func newRemote(ctx context.Context, s *Storage, bucket blob.Bucket, op, key string, file dataset.File, pace *pace) *remote {
+	r := &remote{storage: s, bucket: bucket, op: op, key: key, file: file, pace: pace}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	s.open.Add(1)
+	for _, k := range s.known.of(r.version()) {
+		p := r.insert(r.place(k.start), k.start, k.start+int64(len(k.data)))
+		p.asked, p.data = true, k.data
+		close(p.done)
+		r.hold(p.end - p.start)
+	}
 	return r
 }
 
@@ -115,54 +124,52 @@ func (r *remote) pump() {
 	s := r.storage
 	share := min(s.options.InputBytes, max(2*pieceBytes, s.options.BufferBytes/max(1, s.open.Load())))
 	for len(r.queue) > 0 && !r.closed {
-		p := r.queue[0]
-		if !p.asked && !p.gone {
-			size := p.end - p.start
-			if r.held > 0 && (r.held+size > share || s.held.Load()+size > s.options.BufferBytes) {
-				return
-			}
-			r.ask(p)
+		first := r.queue[0]
+		if first.asked || first.gone {
+			r.queue = r.queue[1:]
+			continue
 		}
-		r.queue = r.queue[1:]
+		room := min(share-r.held, s.options.BufferBytes-s.held.Load())
+		if r.held > 0 && first.end-first.start > room {
+			return
+		}
+		run, short := r.run(room)
+		if short && r.held > share/2 {
+			return // The more memory there is, the fewer requests it takes.
+		}
+		r.ask(run...)
 	}
 }
 
-func (r *remote) ask(p *piece) {
-	p.asked = true
-	r.hold(p.end - p.start)
+// run returns the pieces to ask for next, which lie side by side. short says that memory alone keeps the run from being longer.
+func (r *remote) run(room int64) (run []*piece, short bool) {
+	most := r.pace.runBytes()
+	start, end := r.queue[0].start, r.queue[0].end
+	run = r.queue[:1:1]
+	for _, p := range r.queue[1:] {
+		if p.start != end || p.asked || p.gone || p.end-start > most {
+			return run, false
+		}
+		if p.end-start > room {
+			return run, true
+		}
+		run, end = append(run, p), p.end
+	}
+	return run, false
+}
+
+func (r *remote) ask(run ...*piece) {
+	for _, p := range run {
+		p.asked = true
+		r.hold(p.end - p.start)
+	}
 	r.running.Add(1)
-	go r.fetch(p) // lifecycle: Close waits for it, after it has ended its context.
+	go r.fetch(run) // lifecycle: Close waits for it, after it has ended its context.
 }
 
 func (r *remote) hold(bytes int64) {
 	r.held += bytes
 	r.storage.held.Add(bytes)
-}
-
-// fetch reads a piece.
-func (r *remote) fetch(p *piece) {
-	defer r.running.Done()
-	defer close(p.done)
-	body, info, err := r.bucket.Get(r.ctx, r.key, p.start, p.end-p.start)
-	if err != nil {
-		p.err = r.explain(err)
-		return
-	}
-	defer func() { _ = body.Close() }()
-	if p.err = r.verify(info); p.err != nil {
-		return
-	}
-	if p.end-p.start > pieceBytes/2 {
-		p.data = (*r.storage.spare.Get().(*[]byte))[:p.end-p.start]
-	} else {
-		p.data = make([]byte, p.end-p.start)
-	}
-	if n, err := io.ReadFull(body, p.data); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = io.EOF
-		}
-		p.err = ShortRead(r.op, r.file, p.start+int64(n), r.explain(err))
-	}
 }
 
 // verify compares the object with the one that was listed.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,22 @@ type watched struct {
 	// hold, if not nil, is what every Get waits for.
 	hold  chan struct{}
 	asked chan get
+	// atEnd, if not nil, comes instead of the end of a whole object.
+	atEnd error
+}
+
+// failing ends with an error.
+type failing struct {
+	io.ReadCloser
+	err error
+}
+
+func (f failing) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = f.err
+	}
+	return n, err
 }
 
 func (w *watched) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, blob.Info, error) {
@@ -53,7 +70,11 @@ func (w *watched) Get(ctx context.Context, key string, offset, length int64) (io
 			return nil, blob.Info{}, ctx.Err()
 		}
 	}
-	return w.Bucket.Get(ctx, key, offset, length)
+	body, info, err := w.Bucket.Get(ctx, key, offset, length)
+	if err == nil && length < 0 && w.atEnd != nil {
+		body = failing{body, w.atEnd}
+	}
+	return body, info, err
 }
 
 func (w *watched) count() int {
@@ -195,6 +216,9 @@ func TestSequential(t *testing.T) {
 	if asked != int64(len(data)) {
 		t.Errorf("%d bytes were asked for, the object has %d", asked, len(data))
 	}
+	if n := r.bucket.count(); n > len(data)/(4<<20)+2 {
+		t.Errorf("%d requests: %v", n, r.bucket.gets)
+	}
 }
 
 // TestReadAhead asks for what is announced before anybody reads, in parallel and in order, up to the limit; what is read makes room.
@@ -203,7 +227,7 @@ func TestReadAhead(t *testing.T) {
 	r.bucket.hold, r.bucket.asked = make(chan struct{}), make(chan get, 100)
 	in := r.open(t.Context(), r.put("a", random(1, 20<<20)))
 	in.Expect(dataset.Range{End: 10 << 20}, dataset.Range{Start: 15 << 20, End: 16 << 20})
-	want := map[get]bool{{"a", "0+524288"}: true, {"a", "524288+4194304"}: true, {"a", "4718592+4194304"}: true}
+	want := map[get]bool{{"a", "0+4718592"}: true, {"a", "4718592+4194304"}: true}
 	for range len(want) {
 		if g := <-r.bucket.asked; !want[g] {
 			t.Errorf("unexpected: %v", g)
@@ -213,7 +237,7 @@ func TestReadAhead(t *testing.T) {
 	if _, err := in.ReadAt(make([]byte, 5<<20), 0); err != nil {
 		t.Fatal(err)
 	}
-	want = map[get]bool{{"a", "8912896+1572864"}: true, {"a", "15728640+524288"}: true, {"a", "16252928+524288"}: true}
+	want = map[get]bool{{"a", "8912896+1572864"}: true, {"a", "15728640+1048576"}: true}
 	for range len(want) {
 		if g := <-r.bucket.asked; !want[g] {
 			t.Errorf("after reading, %v was asked for", g)
@@ -222,6 +246,90 @@ func TestReadAhead(t *testing.T) {
 	// What comes later, and was not to be next, does not wait for the rest to be read.
 	if _, err := in.ReadAt(make([]byte, 10), 18<<20); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNear asks a server that has answered at once for more at a time, and for all of an object that is wanted but for its ends.
+func TestNear(t *testing.T) {
+	r := newRig(t, storage.Options{})
+	data := random(1, 13<<20)
+	in := r.open(t.Context(), r.put("a", data))
+	r.storage.Near("mem://bucket?region=here")
+	in.Expect(dataset.Range{Start: 4, End: int64(len(data)) - 60<<10})
+	b := make([]byte, len(data))
+	if _, err := in.ReadAt(b[4:], 4); err != nil || !bytes.Equal(b[4:], data[4:]) {
+		t.Fatal(err)
+	}
+	if len(r.bucket.gets) != 2 || r.bucket.gets[0] != (get{"a", "0+-1"}) { // The second is of what was not announced.
+		t.Errorf("%v", r.bucket.gets)
+	}
+	long := append(slices.Clone(data), data...)
+	in = r.open(t.Context(), r.put("b", long))
+	r.bucket.gets = nil
+	in.Expect(dataset.Range{End: int64(len(long))})
+	b = make([]byte, len(long))
+	if _, err := in.ReadAt(b, 0); err != nil || !bytes.Equal(b, long) {
+		t.Fatal(err)
+	}
+	if n := len(r.bucket.gets); n > 3 {
+		t.Errorf("%d requests: %v", n, r.bucket.gets)
+	}
+}
+
+// TestDamagedWhole: the checksum of an object that is read as a whole counts for its last piece.
+func TestDamagedWhole(t *testing.T) {
+	r := newRig(t, storage.Options{})
+	in := r.open(t.Context(), r.put("a", random(1, 1<<20)))
+	r.bucket.atEnd = engine.Errorf(engine.KindCorrupt, "get", "a", "damaged")
+	in.Expect(dataset.Range{Start: 4, End: 1<<20 - 4})
+	if _, err := in.ReadAt(make([]byte, 1<<20-8), 4); engine.KindOf(err) != engine.KindCorrupt {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestKnown: the footer that was read to plan a job is not asked for again, unless the object is another.
+func TestKnown(t *testing.T) {
+	r := newRig(t, storage.Options{})
+	const size = 1 << 20
+	footer := []dataset.Range{{End: 4}, {Start: size - 64<<10, End: size}}
+	for version, requests := range []int{2, 2} {
+		data := random(uint64(version), size)
+		file := r.put("a", data)
+		r.bucket.gets = nil
+		for range 3 {
+			in := r.open(t.Context(), file)
+			in.Expect(footer...)
+			for _, g := range footer {
+				b := make([]byte, g.End-g.Start)
+				if _, err := in.ReadAt(b, g.Start); err != nil || !bytes.Equal(b, data[g.Start:g.End]) {
+					t.Fatal(err)
+				}
+			}
+			if err := in.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(r.bucket.gets) != requests {
+			t.Errorf("%v", r.bucket.gets)
+		}
+	}
+	if held := r.storage.Held(); held != 0 {
+		t.Errorf("%d bytes are held", held)
+	}
+}
+
+// TestKnownIsBounded: of many objects the last ones are known.
+func TestKnownIsBounded(t *testing.T) {
+	r := newRig(t, storage.Options{})
+	data := random(1, 64<<10)
+	for i := range 400 {
+		in := r.open(t.Context(), r.put(fmt.Sprint(i), data))
+		if _, err := in.ReadAt(make([]byte, 64<<10), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if known := r.storage.Known(); known > 16<<20 || known < 15<<20 {
+		t.Errorf("%d bytes are known", known)
 	}
 }
 
@@ -239,7 +347,7 @@ func TestSmallObject(t *testing.T) {
 			}
 		}
 	}
-	if n := r.bucket.count(); n != 2 {
+	if n := r.bucket.count(); n != 1 {
 		t.Errorf("%d requests: %v", n, r.bucket.gets)
 	}
 }

@@ -22,8 +22,10 @@ const (
 
 const (
 	// pieceBytes is how much one request asks for at most. A server answers one request with some 50 to 100 MB/s, so that a piece takes
-	// about as long as two or three round trips; the first piece of a range is smaller, so that its reader can begin.
+	// about as long as two or three round trips; the first piece of a range is smaller, so that its reader can begin, and comes with the
+	// next. A server that is near is asked for more at a time, as requests are most of its work.
 	pieceBytes, firstPieceBytes = 4 << 20, 512 << 10
+	nearRunBytes                = 16 << 20
 	// gapBytes is how much is read for nothing rather than with a request of its own.
 	gapBytes = 64 << 10
 	// unannouncedBytes is how much is read at least where nothing was announced: whoever reads a header reads what follows it.
@@ -47,6 +49,8 @@ type Storage struct {
 	open    atomic.Int64 // inputs in buckets
 	held    atomic.Int64 // their bytes
 	spare   sync.Pool    // of *[]byte, pieceBytes long
+	known   known
+	paces   paces
 }
 
 var _ dataset.Storage = (*Storage)(nil)
@@ -84,11 +88,12 @@ func (s *Storage) OpenFrom(
 	}
 	scheme, rest, _ := strings.Cut(file.Path, "://")
 	name, key, _ := strings.Cut(rest, "/")
-	bucket, err := open(ctx, BucketURI(scheme, name, file.Settings))
+	uri := BucketURI(scheme, name, file.Settings)
+	bucket, err := open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
-	return newRemote(ctx, s, bucket, op, key, file), nil
+	return newRemote(ctx, s, bucket, op, key, file, s.paces.of(uri)), nil
 }
 
 // BucketURI is the URI of a whole bucket, for Storage.Bucket.
