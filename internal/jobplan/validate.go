@@ -24,6 +24,8 @@ const (
 	maxColumns         = 100_000
 	maxFiles           = 1_000_000
 	maxAttempts        = 1_000
+	// maxSpecBytes bounds the whole: every head keeps it, in memory, too, as long as the job is remembered.
+	maxSpecBytes = 16 << 20
 )
 
 var (
@@ -47,6 +49,9 @@ func Validate(spec *enginev1.JobSpec) error {
 	// Only a program that makes a job file itself can have such texts: neither YAML nor the wire carries them.
 	if _, err := proto.Marshal(spec); err != nil {
 		return invalid("job", "a text is not UTF-8: %w", err)
+	}
+	if size := proto.Size(spec); size > maxSpecBytes {
+		return invalid("job", "it has %d bytes, more than %s: name inputs by patterns", size, engine.FormatSize(maxSpecBytes))
 	}
 	for _, check := range []func(*enginev1.JobSpec) error{
 		validateHead, validateSource, validateBatch, validateSteps, validateSinks, validateCredentials, validateLimits, validateQueue,

@@ -202,6 +202,9 @@ func TestValidateRefuses(t *testing.T) {
 	bad := parse(t, "", job(nil))
 	bad.Name = "\xff"
 	wantError(t, jobplan.Validate(bad), engine.KindInvalidArgument, "", "job: a text is not UTF-8")
+	large := parse(t, "", job(nil))
+	large.GetSource().GetCsv().Paths = append(large.GetSource().GetCsv().GetPaths(), "/"+strings.Repeat("x", 16<<20))
+	wantError(t, jobplan.Validate(large), engine.KindInvalidArgument, "", "more than 16MiB: name inputs by patterns")
 }
 
 func TestValidateRefusesUnknownFields(t *testing.T) {
