@@ -98,12 +98,17 @@ func TestDeadLettersBesideTable(t *testing.T) {
 	}
 }
 
-// waitBeforeSuccess is SQL that has the end of a job wait for whoever holds an advisory lock.
-const waitBeforeSuccess = `CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+// waitHere is SQL for a trigger that waits for whoever holds an advisory lock, waitBeforeSuccess has the end of a job do so, and
+// waitBeforeCommit all its tasks but the first.
+const waitHere = `CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	PERFORM pg_advisory_xact_lock(7);
 	RETURN NEW;
-END $$;
-CREATE TRIGGER waits BEFORE UPDATE ON engine_commits FOR EACH ROW WHEN (NEW.state = 'succeeded') EXECUTE FUNCTION wait_here()`
+END $$`
+
+const (
+	waitBeforeSuccess = `CREATE TRIGGER waits BEFORE UPDATE ON engine_commits FOR EACH ROW WHEN (NEW.state = 'succeeded') EXECUTE FUNCTION wait_here()`
+	waitBeforeCommit  = `CREATE TRIGGER waits BEFORE INSERT ON engine_commits FOR EACH ROW WHEN (NEW.unit > 0) EXECUTE FUNCTION wait_here()`
+)
 
 // TestRejectsAreCompletedLast looks for _SUCCESS of the bad rows while the table is about to be committed, and has the job fail between the
 // two: it goes on from there.
@@ -115,7 +120,7 @@ func TestRejectsAreCompletedLast(t *testing.T) {
 	dir, bad, spec := badJob(t, rows, &enginev1.BadRows{Action: "dead_letter"})
 	spec.Sink = postgresSink(server.URL(database), "scored", "overwrite")
 	wait(t, submit(t, c, spec), engine.JobSucceeded)
-	server.Exec(t, database, waitBeforeSuccess)
+	server.Exec(t, database, waitHere+"; "+waitBeforeSuccess)
 	holder := server.Connect(t, database)
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil {
 		t.Fatal(err)
@@ -153,8 +158,7 @@ func TestRejectsAreCompletedLast(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil {
 		t.Fatal(err)
 	}
-	server.Exec(t, database, "DROP TRIGGER waits ON engine_commits; "+strings.Replace(waitBeforeSuccess[strings.Index(waitBeforeSuccess, "CREATE TRIGGER"):],
-		"UPDATE ON engine_commits FOR EACH ROW WHEN (NEW.state = 'succeeded')", "INSERT ON engine_commits FOR EACH ROW WHEN (NEW.unit > 0)", 1))
+	server.Exec(t, database, "DROP TRIGGER waits ON engine_commits; "+waitBeforeCommit)
 	spec.OnBadRow.Path = filepath.Join(dir, "third")
 	job = submit(t, c, spec)
 	until(t, func() bool {
