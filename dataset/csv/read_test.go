@@ -36,6 +36,7 @@ func TestRead(t *testing.T) {
 		{"header alone", usual, []string{"a,b\n"}, "a string, b string", ""},
 		{"header alone without line end", usual, []string{"a,b"}, "a string, b string", ""},
 		{"empty lines", usual, []string{"\n\r\na,b\n\n1,2\r\n\r\n\n3,4\n\n"}, "a int64, b int64", `1 2|3 4`},
+		{"empty lines before the header of one column", usual, []string{"\n\r\na\n\n1\n"}, "a int64", `null|1`},
 		{"empty lines of one column are nulls", usual, []string{"a\n1\n\n3\n\n"}, "a int64", `1|null|3|null`},
 		{"quotes", usual, []string{"a,b\n\"x,y\",\"1\"\n\"x\"\"y\"\"\",2\n\"\",3\n\"x\ny\r\nz\",4\n"}, "a string, b int64",
 			`"x,y" 1|"x\"y\"" 2|"" 3|"x\ny\r\nz" 4`},

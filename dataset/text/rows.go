@@ -9,7 +9,7 @@ type Rows struct {
 	Quote, Delimiter byte
 	// Header says that the first row names the columns and is not counted.
 	Header bool
-	// Empty says that empty lines are rows.
+	// Empty says that empty lines are rows, but before a header.
 	Empty bool
 	// Blanks says that lines of blanks and tabs are empty.
 	Blanks bool
@@ -96,7 +96,7 @@ func (c *rowCounter) outside(b []byte) []byte {
 		c.previous = b[len(b)-1]
 		return nil
 	}
-	if c.filled || c.rows.Empty {
+	if c.filled || c.rows.Empty && (!c.rows.Header || c.ended > 0) {
 		c.ended++
 	}
 	c.previous, c.filled = '\n', false
