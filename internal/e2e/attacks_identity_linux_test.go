@@ -193,7 +193,7 @@ var joinAttacks = []attack{
 	{does: "joins under a name with a line break and a path in it", gets: []string{"InvalidArgument"}, try: func(b *besieged) string {
 		return b.asksToJoin("worker", b.request("worker", "x"), "../w\nlevel=ERROR")
 	}},
-	{does: "joins with a user's token", gets: []string{"exit code 2", "not a token to join with"}, try: func(b *besieged) string {
+	{does: "joins with a user's token", gets: []string{"exit code 2", "is not one to join with"}, try: func(b *besieged) string {
 		return b.joins("--token", b.tokens["otto"])
 	}},
 	{does: "comes back with the folder of the worker that was revoked", gets: []string{"exit code 4"}, logged: []string{"link=head", "reason=revoked"}, try: func(b *besieged) string {
