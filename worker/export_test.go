@@ -29,6 +29,9 @@ func RejectWhileReading(ctx context.Context, rows int, row dataset.BadRow) (writ
 	return out.rows, waited, err
 }
 
+// RowJSON is what is kept of a row that is no text.
+var RowJSON = rowJSON
+
 type countedRejects struct {
 	draft
 	rows int64

@@ -336,15 +336,32 @@ func refused(ctx context.Context, op operator.Operator, in arrow.Record) ([]*run
 
 // rowJSON is a row of formats that are no text.
 func rowJSON(record arrow.Record, row int) []byte {
-	values := make(map[string]any, record.NumCols())
+	values := make(map[string]json.RawMessage, record.NumCols())
 	for i, column := range record.Columns() {
-		values[record.ColumnName(i)] = column.GetOneForMarshal(row)
+		values[record.ColumnName(i)] = valueJSON(column, row)
 	}
 	raw, err := json.Marshal(values)
 	if err != nil {
-		return nil // NaN has no place in JSON.
+		return nil
 	}
 	return raw
+}
+
+// valueJSON is a value of a row. Numbers that JSON lacks are texts, and lists that hold one null.
+func valueJSON(column arrow.Array, row int) (value json.RawMessage) {
+	defer func() {
+		if recover() != nil { // Arrow's lists panic where its numbers return an error.
+			value = json.RawMessage("null")
+		}
+	}()
+	value, err := json.Marshal(column.GetOneForMarshal(row))
+	if err != nil {
+		value, err = json.Marshal(column.ValueStr(row))
+	}
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return value
 }
 
 // reject implements rejector: the last folder is that of rejected rows.

@@ -3,7 +3,12 @@ package worker_test
 import (
 	"bytes"
 	"context"
+	"math"
 	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/f708428e/engine/dataset"
 	"github.com/f708428e/engine/worker"
@@ -16,5 +21,26 @@ func TestRejectsDoNotPileUp(t *testing.T) {
 	written, waited, err := worker.RejectWhileReading(context.Background(), rows, row)
 	if err != nil || written != rows || waited > 2000 {
 		t.Errorf("%d of %d rows were written, %d waited at a time, %v", written, rows, waited, err)
+	}
+}
+
+// TestRowOfNaN keeps a row with numbers that JSON lacks, one of them in a list.
+func TestRowOfNaN(t *testing.T) {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "x", Type: arrow.PrimitiveTypes.Float64},
+		{Name: "v", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32)}, {Name: "w", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32)},
+	}, nil))
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(7)
+	b.Field(1).(*array.Float64Builder).Append(math.Inf(1))
+	for i, values := range [][]float32{{1, float32(math.NaN())}, {1, 2.5}} {
+		list := b.Field(2 + i).(*array.FixedSizeListBuilder)
+		list.Append(true)
+		list.ValueBuilder().(*array.Float32Builder).AppendValues(values, nil)
+	}
+	record := b.NewRecord()
+	defer record.Release()
+	if got, want := string(worker.RowJSON(record, 0)), `{"id":7,"v":null,"w":[1,2.5],"x":"+Inf"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
