@@ -3,6 +3,7 @@ package csv
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -38,17 +39,33 @@ type badRow struct {
 	column string
 	// next is where the next row begins in the block; -1 if nobody can tell.
 	next int
+	// unread says that the row could not be read to its end, for a reason that is not in it.
+	unread bool
 }
 
 // refuse passes over a bad row, if it may be left out; else it returns its error.
 func (r *reader) refuse(bad badRow) error {
 	if r.options.BadRow == nil || bad.next < 0 {
-		return bad.err
+		return r.placed(bad)
 	}
 	info := r.finder.Place(r.base + int64(r.pos))
 	info.Raw = bytes.Clone(trimEnd(r.block[r.pos:bad.next]))
 	r.pos = bad.next
 	return r.options.BadRow(dataset.BadRow{RowInfo: info, Column: bad.column, Reason: text.Reason(bad.err, bad.column)})
+}
+
+// placed is the error about a bad row at pos, with the row's number, if it is known, and where it begins.
+func (r *reader) placed(bad badRow) error {
+	known, ok := errors.AsType[*engine.Error](bad.err)
+	if !ok || bad.unread {
+		return bad.err
+	}
+	where := fmt.Sprintf("byte %d", r.base+int64(r.pos))
+	if info := r.finder.Place(r.base + int64(r.pos)); info.Row > 0 {
+		where = fmt.Sprintf("row %d, %s", info.Row, where)
+	}
+	known.Err = fmt.Errorf("%w (%s)", known.Err, where)
+	return bad.err
 }
 
 // diagnose finds out what is wrong with the row at pos, taking it apart with care.
@@ -62,7 +79,7 @@ func (r *reader) diagnose(ctx context.Context) badRow {
 	fields, next, flaw := r.dialect.row(r.block, r.pos, r.end, nil)
 	for flaw == flawMore && !r.eof && r.end-r.pos <= longest {
 		if err := r.fill(ctx); err != nil {
-			return fatal(err)
+			return badRow{err: err, unread: true}
 		}
 		fields, next, flaw = r.dialect.row(r.block, r.pos, r.end, nil)
 	}
@@ -82,7 +99,7 @@ func (r *reader) diagnose(ctx context.Context) badRow {
 		for end < 0 && !r.eof && r.end-r.pos <= longest {
 			at := next - r.pos
 			if failed := r.fill(ctx); failed != nil {
-				return fatal(failed)
+				return badRow{err: failed, unread: true}
 			}
 			next = r.pos + at
 			end = bytes.IndexByte(r.block[next:r.end], '\n')
@@ -106,13 +123,13 @@ func (r *reader) diagnose(ctx context.Context) badRow {
 		case c.kind == kindSkip, r.source.nulls.is(value, f.quoted, isText):
 		case isText:
 			if problem := textFlaw(value, f.quoted); problem != "" {
-				return badRow{badText(op, r.at(begin), fmt.Sprintf("column %q", c.name), problem, value), c.name, next}
+				return badRow{err: badText(op, r.at(begin), fmt.Sprintf("column %q", c.name), problem, value), column: c.name, next: next}
 			}
 		case !c.kind.accepts(value):
 			err := engine.Errorf(engine.KindData, op, r.at(begin), "column %q: expected %s, found %s",
 				c.name, dataset.TypeName(c.dataType), shown(value))
 			err.Hint = r.hint(c, value)
-			return badRow{err, c.name, next}
+			return badRow{err: err, column: c.name, next: next}
 		}
 	}
 	return fatal(engine.Errorf(engine.KindInternal, op, r.at(begin), "row was refused without a reason"))

@@ -56,7 +56,7 @@ func TestSkippedColumns(t *testing.T) {
 	}
 	options.Columns = []int{1}
 	_, err := readAll(t, declared, files, dataset.PlanOptions{}, options)
-	checkError(t, err, engine.KindData, files, `read csv: a.csv:3: column "b": expected int64, found "w"`)
+	checkError(t, err, engine.KindData, files, `read csv: a.csv:3: column "b": expected int64, found "w" (row 2, byte 16)`)
 	options.Columns = []int{1, 1}
 	_, err = readAll(t, declared, files, dataset.PlanOptions{}, options)
 	checkError(t, err, engine.KindInvalidArgument, files, `read csv: a.csv: columns [1 1] are not ascending places in 3 columns`)

@@ -254,7 +254,7 @@ func (r *reader) collect(ctx context.Context) error {
 			return nil
 		case parsedPart:
 			if r.eof {
-				return r.diagnose(ctx).err
+				return r.placed(r.diagnose(ctx))
 			}
 			if err := r.fill(ctx); err != nil {
 				return err
@@ -295,7 +295,7 @@ func (r *reader) fill(ctx context.Context) error {
 	}
 	left := r.end - r.pos
 	if left > r.source.maxLineBytes {
-		return r.diagnose(ctx).err
+		return r.placed(r.diagnose(ctx))
 	}
 	// The largest block is one that shows that a row is too long.
 	room := len(r.block) - padding - 1

@@ -89,8 +89,8 @@ func TestPrunedRowGroups(t *testing.T) {
 					want.Release()
 					got.Release()
 					for _, i := range []int64{0, n - 1} {
-						if where := r.Where(i); !strings.HasSuffix(where, fmt.Sprintf(" row %d", wanted[i])) {
-							t.Fatalf("row %d of the batch comes from %s, want row %d", i, where, wanted[i])
+						if where := r.Where(i); !strings.HasSuffix(where, fmt.Sprintf(" row %d", wanted[i]+1)) {
+							t.Fatalf("row %d of the batch comes from %s, want row %d", i, where, wanted[i]+1)
 						}
 					}
 					wanted = wanted[n:]
