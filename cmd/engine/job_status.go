@@ -34,9 +34,6 @@ func (a *app) jobStatusCommand() *cobra.Command {
 	}
 }
 
-// maxColumnsShown is how many columns of the source a job's status lists; -o json has all.
-const maxColumnsShown = 40
-
 func (a *app) printJob(j *enginev1.Job) error {
 	return a.print(viewJob(j), func(w io.Writer) error { return a.describeJob(w, j) })
 }
@@ -81,14 +78,6 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 	for _, name := range slices.Sorted(maps.Keys(j.GetLabels())) {
 		labels = append(labels, name+"="+j.GetLabels()[name])
 	}
-	var columns []string
-	for _, c := range j.GetSourceColumns() {
-		if len(columns) == maxColumnsShown {
-			columns = append(columns, fmt.Sprintf("and %d more", len(j.GetSourceColumns())-maxColumnsShown))
-			break
-		}
-		columns = append(columns, c.GetName()+" "+c.GetType())
-	}
 	inputs := ""
 	if j.GetOnlyNew() {
 		inputs = fmt.Sprintf("%s new, %s left out because earlier jobs have read them", count(j.GetInputs()), count(j.GetInputsKnown()))
@@ -107,7 +96,7 @@ func (a *app) describeJob(w io.Writer, j *enginev1.Job) error {
 		"rows", rows,
 		"bytes", bytes,
 		"lost", lost,
-		"columns", strings.Join(columns, ", "),
+		"columns", rpc.ListColumns(j.GetSourceColumns()),
 		"output", outputs,
 		"submitted", when(j.GetSubmitTime()),
 		"started", when(j.GetStartTime()),

@@ -46,13 +46,14 @@ func (noProgress) show(time.Time, *enginev1.Job) {}
 func (noProgress) tick(time.Time)                {}
 func (noProgress) close()                        {}
 
-// lines prints a line when the job is first seen, when it is planned, and every ten seconds.
+// lines prints a line when the job is first seen, when it is planned, with the columns that it reads, and every ten seconds.
 type lines struct {
 	out     io.Writer
 	meter   meter
 	job     *enginev1.Job
 	printed time.Time
 	planned bool
+	schema  schemaLine
 }
 
 func (l *lines) show(now time.Time, job *enginev1.Job) {
@@ -65,6 +66,7 @@ func (l *lines) show(now time.Time, job *enginev1.Job) {
 	if first || planned {
 		l.print(now)
 	}
+	fmt.Fprint(l.out, l.schema.line(job))
 }
 
 func (l *lines) tick(now time.Time) {
@@ -81,6 +83,18 @@ func (l *lines) print(now time.Time) {
 
 func (l *lines) close() {}
 
+// schemaLine says once which columns a job reads, and of which types.
+type schemaLine struct{ said bool }
+
+// line is the line, with its end, as soon as the job is planned; empty before and afterwards.
+func (s *schemaLine) line(job *enginev1.Job) string {
+	if s.said || len(job.GetSourceColumns()) == 0 {
+		return ""
+	}
+	s.said = true
+	return fmt.Sprintf("job %s: columns %s\n", job.GetJobId(), rpc.ListColumns(job.GetSourceColumns()))
+}
+
 // bar is one line that is redrawn in place: when the job changes, every second, and below each log line that goes past it. It is
 // safe for concurrent use.
 type bar struct {
@@ -89,6 +103,8 @@ type bar struct {
 	logs  *logWriter
 	meter meter
 	job   *enginev1.Job
+	// schema stands above the bar.
+	schema schemaLine
 
 	mu   sync.Mutex
 	text string
@@ -119,6 +135,9 @@ func newBar(out io.Writer, width func() int, logs *logWriter) *bar {
 func (b *bar) show(now time.Time, job *enginev1.Job) {
 	b.job = job
 	b.refresh(b.meter.observe(now, job))
+	if line := b.schema.line(job); line != "" {
+		fmt.Fprint(b, line)
+	}
 }
 
 func (b *bar) tick(now time.Time) {

@@ -64,13 +64,16 @@ func TestLines(t *testing.T) {
 	for i := range 25 {
 		now := testNow.Add(time.Duration(i+1) * time.Second)
 		if i < 5 {
-			l.show(now, runningJob(int64(i)*100, int64(i)*1000))
+			job := runningJob(int64(i)*100, int64(i)*1000)
+			job.SourceColumns = []*enginev1.ColumnInfo{{Name: "id", Type: "int64"}, {Name: "a text", Type: "string"}}
+			l.show(now, job)
 		}
 		l.tick(now)
 	}
 	l.close()
 	const want = `job j: PENDING
 job j: RUNNING, 4 splits
+job j: columns id int64, a text string
 job j: RUNNING 40%, 400 rows, 36 rows/s, 1/4 splits, 16.5s left
 job j: RUNNING 40%, 400 rows, 0 rows/s, 1/4 splits
 `

@@ -222,6 +222,7 @@ func (m *Manager) logPlan(id engine.JobID, plan *enginev1.Plan) {
 	m.log(id, "INFO", "job planned", map[string]string{
 		"inputs": strconv.Itoa(len(plan.GetInputs())), "bytes": strconv.FormatInt(bytes, 10),
 		"splits": strconv.Itoa(splits), "tasks": strconv.Itoa(len(plan.GetTasks())),
+		"columns": rpc.ListColumns(plan.GetSourceColumns()),
 	})
 	for _, output := range append([]*enginev1.OutputPlan{plan.GetOutput()}, plan.GetFurtherOutputs()...) {
 		if notice := jobplan.Notice(output); notice != "" {
