@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,9 +32,11 @@ import (
 const (
 	killRows, killOldRows = 2400, 300
 	killFiles             = 2
-	killOldBase           = 1_000_000
-	killSplitBytes        = 40_000
-	killTimeout           = 90 * time.Second
+	// killBadRows is how many rows nobody can read stand between those of an input with such.
+	killBadRows    = 48
+	killOldBase    = 1_000_000
+	killSplitBytes = 40_000
+	killTimeout    = 90 * time.Second
 )
 
 // killScenario is a job that is killed.
@@ -55,6 +58,8 @@ type killScenario struct {
 	s3, table bool
 	// fitted has steps that are fitted to the data before.
 	fitted bool
+	// rejects has rows between the others that cannot be read, which become dead letters.
+	rejects bool
 }
 
 var killScenarios = []killScenario{
@@ -78,6 +83,8 @@ var killScenarios = []killScenario{
 	{name: "postgres, overwrite", mode: "overwrite", format: "postgres", table: true, old: true},
 	{name: "postgres, adopted", mode: "append", format: "postgres", table: true, before: []failpoint.Point{failpoint.TableCommitted}},
 	{name: "postgres, resumed", mode: "overwrite", format: "postgres", table: true, old: true, resume: true, before: []failpoint.Point{failpoint.TableCopied}},
+	{name: "rejects", mode: "append", format: "parquet", old: true, rejects: true},
+	{name: "postgres, rejects", mode: "append", format: "postgres", table: true, old: true, rejects: true},
 	{name: "s3, partitions", mode: "error", format: "parquet", partition: "quality", s3: true},
 	{name: "s3, file size", mode: "append", format: "parquet", old: true, fileSize: "4KiB", s3: true},
 }
@@ -110,9 +117,10 @@ func newKiller(t *testing.T, where scene) *killer {
 	k := &killer{t: t, where: where, dir: t.TempDir(), watcher: startWatcher(t), old: map[string]string{}, server: s3test.Start(t)}
 	k.bucket = k.server.Bucket(t)
 	for f := range killFiles {
-		k.write(fmt.Sprintf("new/%d.csv", f), f*killRows/killFiles, (f+1)*killRows/killFiles)
+		k.write(fmt.Sprintf("new/%d.csv", f), f*killRows/killFiles, (f+1)*killRows/killFiles, 0)
+		k.write(fmt.Sprintf("bad/%d.csv", f), f*killRows/killFiles, (f+1)*killRows/killFiles, killRows/killBadRows)
 	}
-	k.write("old/0.csv", killOldBase, killOldBase+killOldRows)
+	k.write("old/0.csv", killOldBase, killOldBase+killOldRows, 0)
 	v := startVictims(t, k.where, killSplitBytes)
 	defer v.stop()
 	job := func(format, target string, inputs ...string) {
@@ -142,13 +150,17 @@ func newKiller(t *testing.T, where scene) *killer {
 
 func (k *killer) path(name string) string { return filepath.Join(k.dir, filepath.FromSlash(name)) }
 
-// write writes the rows from, and before to, with texts that a splitter of lines falls over.
-func (k *killer) write(name string, from, to int) {
+// write writes the rows from, and before to, with texts that a splitter of lines falls over, and one that cannot be read before every
+// bad rows unless that is 0.
+func (k *killer) write(name string, from, to, bad int) {
 	k.t.Helper()
 	random := rand.New(rand.NewPCG(1, uint64(from))) //nolint:gosec // A test's randomness.
 	texts := []string{"line\nend", "a;b", "crlf\r\nend", `""quoted""`, "größe", "1;2;3\n4;5;6\n", "plain", `;"";` + "\n", "世界"}
 	b := append([]byte("id;note;"), wine.AppendHeader(nil)...)
 	for i := from; i < to; i++ {
+		if bad > 0 && i%bad == 0 {
+			b = fmt.Appendf(b, "bad;%d\n", i)
+		}
 		b = fmt.Appendf(b, `%d;"%d `, i, i)
 		for range random.IntN(8) {
 			b = append(b, texts[random.IntN(len(texts))]...)
@@ -186,7 +198,11 @@ func (k *killer) spec(s killScenario, target string, inputs ...string) string {
   - scale: {columns: [{name: level}, {name: pH, method: min_max}]}
   - index: {columns: [{name: grade, order: frequency}]}`
 	}
-	return fmt.Sprintf(`name: killed
+	bad := ""
+	if s.rejects {
+		bad = fmt.Sprintf("\non_bad_row: {action: dead_letter, path: %q}", k.rejected(target))
+	}
+	return fmt.Sprintf(`name: killed%s
 source:
   csv: {paths: ["%s"], delimiter: ";"}
 batch: {rows: 100}
@@ -194,7 +210,12 @@ steps:
   - infer: {model: %s, output: prediction}%s
 sink:
   %s: {%s, mode: %s%s}
-`, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), fit, s.format, place, s.mode, further)
+`, bad, strings.Join(inputs, `", "`), filepath.Join(testenv.Root(k.t), "examples", "wine", "model"), fit, s.format, place, s.mode, further)
+}
+
+// rejected is the folder of the dead letters of the job with an output.
+func (k *killer) rejected(target string) string {
+	return k.path("rejected/of-" + strings.ReplaceAll(strings.TrimPrefix(target, k.dir+"/"), "/", "-"))
 }
 
 // submit submits a job file until a head says that it has it, as who submits under an id may.
@@ -325,7 +346,11 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	} else {
 		k.watcher.order(watch)
 	}
-	spec := k.spec(s, target, "new/*.csv")
+	inputs, rejects := "new/*.csv", 0
+	if s.rejects {
+		inputs, rejects = "bad/*.csv", killBadRows
+	}
+	spec := k.spec(s, target, inputs)
 	j := k.submit(v, spec, id)
 	ended := make(chan struct{})
 	disturbed := make(chan struct{})
@@ -341,7 +366,7 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	result := k.await(v, j)
 	close(ended)
 	<-disturbed
-	if result.State != engine.JobSucceeded || result.RowsRead != killRows || result.RowsWritten != killRows {
+	if result.State != engine.JobSucceeded || result.RowsRead != int64(killRows+rejects) || result.RowsWritten != killRows || result.RowsRejected != int64(rejects) {
 		t.Errorf("%s: the job ended so: %+v\n%s", orders, result, v.said())
 	}
 	if again := k.submit(v, spec, id); again.ID() != j.ID() || !again.Attached() {
@@ -362,7 +387,51 @@ func (k *killer) run(s killScenario, orders string, disturb func(v *victims, j *
 	} else {
 		k.leftovers(s, target, v)
 	}
+	if s.rejects {
+		k.wantRejects(k.rejected(target))
+	}
 	return passed(t, trace)
+}
+
+// wantRejects looks whether a folder has each row that cannot be read, once, and nothing else.
+func (k *killer) wantRejects(folderOf string) {
+	k.t.Helper()
+	success, err := folder.ReadSuccess(folderOf)
+	if err != nil || success.Rows != killBadRows {
+		k.t.Errorf("%s of the rejected rows: %+v, %v", folder.SuccessName, success, err)
+	}
+	entries, err := os.ReadDir(folderOf)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, entry := range entries {
+		switch name := entry.Name(); {
+		case name == folder.SuccessName || entry.IsDir() && name == folder.NotesName:
+		case !strings.HasPrefix(name, "part-") || strings.HasSuffix(name, ".tmp"):
+			k.t.Errorf("%s stays behind among the rejected rows", name)
+		default:
+			text, err := os.ReadFile(filepath.Join(folderOf, name))
+			if err != nil {
+				k.t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				var row struct{ Raw string }
+				if err := json.Unmarshal([]byte(line), &row); err != nil {
+					k.t.Errorf("%s: %v", name, err)
+				}
+				found[row.Raw]++
+			}
+		}
+	}
+	for i := 0; i < killRows; i += killRows / killBadRows {
+		if n := found[fmt.Sprint("bad;", i)]; n != 1 {
+			k.t.Errorf("the rejected row %d is there %d times", i, n)
+		}
+	}
+	if len(found) != killBadRows {
+		k.t.Errorf("%d different rejected rows, want %d", len(found), killBadRows)
+	}
 }
 
 // leftovers looks for what crashes have left behind.

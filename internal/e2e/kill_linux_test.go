@@ -38,6 +38,7 @@ func TestKilledAtSomePlaces(t *testing.T) {
 		{"s3, csv, error", failpoint.BucketPut, 2}, {"s3, csv, overwrite", failpoint.BucketOldDeleted, 1},
 		{"file size", failpoint.FolderSealed, 5}, {"file size", failpoint.FolderRevealed, 2}, {"s3, file size", failpoint.BucketRevealed, 3},
 		{"postgres, resumed", failpoint.TableAbandoned, 1}, {"postgres, resumed", failpoint.HeadResumed, 1},
+		{"postgres, rejects", failpoint.TableSucceeded, 1}, {"rejects", failpoint.FolderSealed, 2},
 	} {
 		s := scenario(c.scenario)
 		k.killAt(s, c.point, c.nth)

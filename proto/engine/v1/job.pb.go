@@ -238,7 +238,7 @@ type BadRows struct {
 	// For dead_letter: a folder of JSON lines, part-<job id>-<sequence>.json, one object for each row with the keys file, line (from 1, where
 	// the row begins), row (its number in the file, from 1), offset (in bytes, where the row begins), column (null if it is the row as a whole),
 	// reason, and raw: the row as it stands in the file or, of formats that are no text, as JSON. What a format
-	// does not have, as texts have no numbers of rows, is null. Only tasks that rejected rows write a file.
+	// does not have, as Parquet has no lines, is null. Only tasks that rejected rows write a file.
 	// It is written in mode append. Beside a sink that writes no files, a task's file appears before its rows are committed. Required for dead_letter.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// How many rows the whole job may reject before it fails. Default (0): no limit.
