@@ -11,6 +11,7 @@ import (
 func TestRefuseMetadata(t *testing.T) {
 	for address, refused := range map[string]bool{
 		"169.254.169.254:80": true, "[::ffff:169.254.169.254]:80": true, "[fe80::1%eth0]:80": true, "[fd00:ec2::254]:80": true, "100.100.100.200:80": true,
+		"[fd00:ec2::23]:80": true, "[fd20:ce::254]:80": true, "[64:ff9b::a9fe:a9fe]:80": true, "[64:ff9b::a00:7]:80": false, "[fd20:ce::253]:80": false,
 		"127.0.0.1:9000": false, "[::1]:9000": false, "10.0.0.7:443": false, "[2001:db8::1]:443": false,
 	} {
 		err := blob.RefuseMetadata("tcp", address, nil)

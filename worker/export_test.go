@@ -50,3 +50,18 @@ func SplitReader(ctx context.Context, splits []dataset.Split, open func(context.
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s.take, s.close
 }
+
+// DigestRejected is what identifies a rejected row that was read from a place, as attempts compare it.
+func DigestRejected(row dataset.BadRow) (digest uint64, err error) {
+	out := &digestedRejects{}
+	r := &rejects{keep: true, out: out, writing: make(chan struct{}, 1), rows: []dataset.BadRow{row}}
+	err = r.flush(context.Background())
+	return out.digest, err
+}
+
+type digestedRejects struct{ digest uint64 }
+
+func (d *digestedRejects) reject(_ context.Context, record arrow.Record) error {
+	d.digest += rejectDigest(record, 0)
+	return nil
+}

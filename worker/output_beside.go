@@ -115,19 +115,20 @@ func (d *besideDraft) reject(ctx context.Context, record arrow.Record) error {
 	return d.writer.Write(ctx, record)
 }
 
-// rejectDigest identifies a rejected row by where it comes from, or by what it is if it has no place, and not by what is said of it: its line
-// and its text are looked up, for which there may be no answer. The sum of those of rows does not depend on their order, which two goroutines
+// rejectDigest identifies a rejected row by where it comes from, or by what it is if it has no place, and not by what is said of it: the
+// line, row, and text of an offset are looked up, for which there may be no answer. The sum of those of rows does not depend on their order, which two goroutines
 // may settle between them.
 func rejectDigest(record arrow.Record, row int) uint64 {
-	placed := false
+	var atOffset, inRow bool
 	for i, column := range record.Columns() {
 		name := record.ColumnName(i)
-		placed = placed || (name == "offset" || name == "row") && !column.IsNull(row)
+		atOffset = atOffset || name == "offset" && !column.IsNull(row)
+		inRow = inRow || name == "row" && !column.IsNull(row)
 	}
 	h := xxhash.New()
 	for i, column := range record.Columns() {
 		switch name := record.ColumnName(i); {
-		case name == "column", name == "reason", name == "line", name == "raw" && placed:
+		case name == "column", name == "reason", name == "line", name == "row" && atOffset, name == "raw" && (atOffset || inRow):
 		default:
 			_, _ = h.WriteString(column.ValueStr(row)) // never fails
 			_, _ = h.Write([]byte{0})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -265,7 +266,8 @@ func (d *partsDraft) sealAll(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(endsAtOnce)
 	for t, f := range maps.Clone(d.files) {
-		group.Go(func() error {
+		group.Go(func() (err error) {
+			defer recovered(&err)
 			sealed, err := d.complete(ctx, t, f)
 			if err != nil {
 				return err
@@ -277,6 +279,13 @@ func (d *partsDraft) sealAll(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// recovered makes a panic of a goroutine beside the attempt's an error, as attempt does with its own.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = engine.Errorf(engine.KindInternal, "run task", "", "panic: %v\n%s", p, debug.Stack())
+	}
 }
 
 // seal completes the file of a target, which nobody sees. If it fails, close discards it.

@@ -44,3 +44,29 @@ func TestRowOfNaN(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestRowsAreIdentifiedByTheirPlace has attempts that find out more or less of a row.
+func TestRowsAreIdentifiedByTheirPlace(t *testing.T) {
+	digest := func(row dataset.BadRow) uint64 {
+		t.Helper()
+		d, err := worker.DigestRejected(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	text := dataset.BadRow{RowInfo: dataset.RowInfo{Path: "a.csv", Line: 17, Row: 16, OffsetBytes: 400, Raw: []byte("x;y")}, Column: "a", Reason: "why"}
+	less, other := text, text
+	less.Line, less.Row, less.Raw, less.Reason = 0, 0, nil, "another"
+	other.OffsetBytes = 0
+	if digest(text) != digest(less) || digest(text) == digest(other) {
+		t.Error("a row of a text is not what stands at its offset")
+	}
+	parquet := dataset.BadRow{RowInfo: dataset.RowInfo{Path: "a.parquet", Row: 16, OffsetBytes: -1, Raw: []byte("{}")}}
+	less, other = parquet, parquet
+	less.Raw = nil
+	other.Row = 17
+	if digest(parquet) != digest(less) || digest(parquet) == digest(other) {
+		t.Error("a row that has a number alone is not that of its number")
+	}
+}

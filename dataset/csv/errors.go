@@ -79,7 +79,7 @@ func (r *reader) diagnose(ctx context.Context) badRow {
 	fields, next, flaw := r.dialect.row(r.block, r.pos, r.end, nil)
 	for flaw == flawMore && !r.eof && r.end-r.pos <= longest {
 		if err := r.fill(ctx); err != nil {
-			return badRow{err: err, unread: true}
+			return badRow{err: err, next: -1, unread: true}
 		}
 		fields, next, flaw = r.dialect.row(r.block, r.pos, r.end, nil)
 	}
@@ -99,7 +99,7 @@ func (r *reader) diagnose(ctx context.Context) badRow {
 		for end < 0 && !r.eof && r.end-r.pos <= longest {
 			at := next - r.pos
 			if failed := r.fill(ctx); failed != nil {
-				return badRow{err: failed, unread: true}
+				return badRow{err: failed, next: -1, unread: true}
 			}
 			next = r.pos + at
 			end = bytes.IndexByte(r.block[next:r.end], '\n')

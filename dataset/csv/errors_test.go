@@ -114,6 +114,37 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// TestUnreadRowIsNotRejected has the reading end within a row that is bad already: its error is none of the row's.
+func TestUnreadRowIsNotRejected(t *testing.T) {
+	files := writeFiles(t, "a,b\nx,1\ny,\""+strings.Repeat("line\n", 150_000)+"\"\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	source, err := csv.New(with("a", int64Type))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := source.Plan(t.Context(), files, dataset.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := readOptions(10, 64<<20)
+	options.Schema, options.Allocator = layout.Schema, memory.NewGoAllocator()
+	rejected := 0
+	options.BadRow = func(dataset.BadRow) error {
+		rejected++
+		cancel()
+		return nil
+	}
+	r, err := source.Open(ctx, layout.Splits[0], options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Read(ctx); engine.KindOf(err) != engine.KindCanceled || rejected != 1 {
+		t.Errorf("%v, %d rows rejected", err, rejected)
+	}
+}
+
 // TestWrongInference reads files whose type shows only after the sample.
 func TestWrongInference(t *testing.T) {
 	for value, want := range map[string]string{

@@ -9,6 +9,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -248,12 +249,42 @@ func textBinder[A arrow.Array](of func(A) func(int) string, c column) (binder, b
 				return nil, refused("a text of %d characters, which is too long for %s", utf8.RuneCountInString(text), c.typeName)
 			case (isJSONB || c.oid == pgtype.JSONOID) && !json.Valid([]byte(text)):
 				return nil, refused("%.50q is not JSON", text)
+			case isJSONB && badEscape(text):
+				return nil, refused("%.50q holds an escape that jsonb does not store: \\u0000, or half of a pair", text)
 			case isJSONB:
 				to = append(to, 1) // the version of its form
 			}
 			return append(to, text...), nil
 		}
 	}), isJSONB || isUUID || c.category == "S" || c.category == "E" || c.oid == pgtype.JSONOID || c.oid == pgtype.XMLOID
+}
+
+// badEscape tells whether a JSON text has an escape of a character that is none: NUL, which Postgres does not store, or one half of a surrogate pair.
+func badEscape(text string) bool {
+	for i := strings.IndexByte(text, '\\'); i >= 0 && i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		if i++; text[i] != 'u' {
+			continue
+		}
+		code, _ := strconv.ParseUint(text[i+1:i+5], 16, 16) // It is valid JSON.
+		i += 4
+		switch r := rune(code); { //nolint:gosec // It has 16 bits.
+		case r == 0:
+			return true
+		case utf16.IsSurrogate(r):
+			var low uint64
+			if rest := text[i+1:]; len(rest) >= 6 && rest[:2] == `\u` {
+				low, _ = strconv.ParseUint(rest[2:6], 16, 16)
+			}
+			if utf16.DecodeRune(r, rune(low)) == utf8.RuneError { //nolint:gosec // It has 16 bits.
+				return true
+			}
+			i += 6
+		}
+	}
+	return false
 }
 
 // microseconds turns a timestamp into what Postgres counts, from 2000.

@@ -243,6 +243,41 @@ func TestResumeAfterSuccess(t *testing.T) {
 	}
 }
 
+// TestRefusedEscapes has JSON texts that jsonb does not store among those that it does.
+func TestRefusedEscapes(t *testing.T) {
+	server, name, db := database(t)
+	server.Exec(t, name, `CREATE TABLE t (a bigint, "B b" jsonb)`)
+	to := target(t, db, "t", postgres.ModeAppend, "job")
+	mustPrepare(t, to)
+	u, _, err := to.Begin(t.Context(), 0, 1, abSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := array.NewRecordBuilder(memory.NewGoAllocator(), abSchema)
+	defer b.Release()
+	texts := []string{
+		`"\u0000"`, `{"\ud83d": 1}`, `"\ude00\ud83d"`, `"\ud83dx\ude00"`, `["\n\ud83d\u0041"]`, // none of these
+		`"\ud83d\ude00"`, `"\\u0000"`, `{"\"\u00e4\\": "\/"}`, `"plain"`,
+	}
+	for i, text := range texts {
+		b.Field(0).(*array.Int64Builder).Append(int64(i))
+		b.Field(1).(*array.StringBuilder).Append(text)
+	}
+	record := b.NewRecord()
+	defer record.Release()
+	var refused dataset.RefusedRows
+	if err := u.Write(t.Context(), record); !errors.As(err, &refused) || len(refused) != 5 || refused[4].Row != 4 {
+		t.Fatalf("%v: %v", err, refused)
+	}
+	if _, _, err := u.Publish(t.Context(), json.RawMessage("{}"), always); err != nil {
+		t.Error(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	wantTexts(t, server, name, "SELECT a FROM t ORDER BY a", "5", "6", "7", "8")
+}
+
 // TestRefusedRows leaves out rows with values that the table cannot have, and commits the others.
 func TestRefusedRows(t *testing.T) {
 	server, name, db := database(t)

@@ -57,7 +57,7 @@ func (r *remote) receive(run []*piece) (read int, err error) {
 			}
 		}
 		p.data = data
-		if len(data) <= knownBytes {
+		if len(data) <= knownBytes && (p.start == 0 || p.end == r.file.SizeBytes) {
 			r.storage.known.add(r.version(), p.start, data)
 		}
 		close(p.done)

@@ -333,6 +333,33 @@ func TestKnownIsBounded(t *testing.T) {
 	}
 }
 
+// TestKnownAreBeginningsAndEnds: what lies within an object is not kept, nor buckets that are many.
+func TestKnownAreBeginningsAndEnds(t *testing.T) {
+	r := newRig(t, storage.Options{})
+	const piece = 1 << 10
+	data := random(1, 8<<20)
+	in := r.open(t.Context(), r.put("a", data))
+	end := int64(len(data))
+	for _, start := range []int64{0, 4 << 20, end - piece} {
+		in.Expect(dataset.Range{Start: start, End: start + piece})
+		if _, err := in.ReadAt(make([]byte, piece), start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if known := r.storage.Known(); known < 2*piece || known >= 3*piece {
+		t.Errorf("%d bytes are known", known)
+	}
+	for range 100 {
+		r.storage.Keep(memory.New("b"), "a", "1", make([]byte, piece))
+	}
+	if known := r.storage.Known(); known < 64*piece || known >= 65*piece+64*256 {
+		t.Errorf("%d bytes are known of 64 buckets", known)
+	}
+}
+
 // TestSmallObject is asked for once, although it is read twice.
 func TestSmallObject(t *testing.T) {
 	r := newRig(t, storage.Options{})

@@ -1,6 +1,7 @@
 package jobplan
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,15 +82,15 @@ func (r *TaskRecord) Reveal(ctx context.Context, folders []Folder) error {
 			return engine.Errorf(engine.KindCorrupt, "reveal part", p.Part, "its record names folder %d of %d", p.Folder, len(folders))
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, all := errgroup.WithContext(ctx)
 	group.SetLimit(revealsAtOnce)
 	for _, p := range r.Parts {
-		if ctx.Err() != nil {
+		if all.Err() != nil {
 			break
 		}
-		group.Go(func() error { return folders[p.Folder].Place.Reveal(ctx, p.Sealed) })
+		group.Go(func() error { return folders[p.Folder].Place.Reveal(all, p.Sealed) })
 	}
-	return group.Wait()
+	return cmp.Or(group.Wait(), context.Cause(ctx))
 }
 
 // void tells whether of a record's files none is there, neither seen nor unseen. An attempt whose job had ended may have put the record after
@@ -113,15 +114,15 @@ func RevealAll(ctx context.Context, folders []Folder) error {
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, all := errgroup.WithContext(ctx)
 	group.SetLimit(recordsAtOnce)
 	for _, name := range names {
-		if ctx.Err() != nil {
+		if all.Err() != nil {
 			break
 		}
-		group.Go(func() error { return revealRecord(ctx, folders, name) })
+		group.Go(func() error { return revealRecord(all, folders, name) })
 	}
-	return group.Wait()
+	return cmp.Or(group.Wait(), context.Cause(ctx))
 }
 
 // revealRecord is RevealAll for one record.

@@ -148,4 +148,10 @@ func TestRevealAtOnce(t *testing.T) {
 	if err := record.Reveal(t.Context(), folders); engine.KindOf(err) != engine.KindCorrupt {
 		t.Errorf("%v", err)
 	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	record.Parts = record.Parts[:1]
+	if err := record.Reveal(ended, folders); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its context's end: %v", err)
+	}
 }
