@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,14 @@ class Engine:
 
     def kill_worker(self, gate: str) -> None:
         self._processes.kill(f"engine-{gate}")
+
+    def token(self, role: str) -> str:
+        """Make a token of a role, and return its text."""
+        command = [self._binary, "token", "create", f"test-{role}-{time.monotonic_ns()}", "--role", role, "--address", self.address]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "token"
+            subprocess.run([*command, "--file", str(file)], check=True, capture_output=True, timeout=PATIENCE)
+            return file.read_text().strip()
 
     def jobs(self, run_id: str) -> list[engine.JobStatus]:
         """Return the jobs of a DAG run, the oldest first."""

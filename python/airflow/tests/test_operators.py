@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import threading
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -60,9 +60,9 @@ def job(numbers: Path, tmp_path: Path) -> dict[str, Any]:
     return {"source": {"csv": {"paths": [str(numbers)]}}, "sink": {"parquet": {"path": str(tmp_path / "out"), "mode": "overwrite"}}}
 
 
-def dag_run(minute: int) -> Any:
-    """A DAG run that was started in a minute of a certain hour."""
-    return SimpleNamespace(start_date=datetime(2026, 11, 27, 3, minute, 5, 67, tzinfo=timezone.utc))
+def dag_run(seconds_ago: float = 0) -> Any:
+    """A DAG run that is started now, or was so long ago."""
+    return SimpleNamespace(start_date=datetime.now(timezone.utc) - timedelta(seconds=seconds_ago))
 
 
 def never(job: dict[str, Any]) -> dict[str, Any]:
@@ -181,17 +181,18 @@ def test_older_generation_that_runs_is_stopped_first(cluster: Engine, client: en
 
 
 def test_run_that_is_made_again_has_a_job_of_its_own(cluster: Engine, client: engine.Client, job: Any, request: Any, tmp_path: Path):
-    name = request.node.name
-    first = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run(1))
-    assert client.job(first["job_id"]).status().labels["airflow_run_started"] == "2026-11-27T03:01:05.000067+00:00"
-    retried = execute(submit(cluster, job, retries=1), TaskInstance(name, try_number=2, max_tries=1), dag_run=dag_run(1))
+    name, run = request.node.name, dag_run()
+    first = execute(submit(cluster, job), TaskInstance(name), dag_run=run)
+    assert client.job(first["job_id"]).status().labels["airflow_run_started"] == run.start_date.isoformat()
+    retried = execute(submit(cluster, job, retries=1), TaskInstance(name, try_number=2, max_tries=1), dag_run=run)
     assert retried["job_id"] == first["job_id"]
     # The run was deleted, and is made again under its id.
-    second = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run(2))
+    remade = dag_run()
+    second = execute(submit(cluster, job), TaskInstance(name), dag_run=remade)
     assert second["submission_id"] == first["submission_id"]
     assert second["job_id"] != first["job_id"]
     assert pq.read_table(tmp_path / "out").num_rows == 1000
-    again = execute(submit(cluster, job, retries=1), TaskInstance(name, try_number=2, max_tries=1), dag_run=dag_run(2))
+    again = execute(submit(cluster, job, retries=1), TaskInstance(name, try_number=2, max_tries=1), dag_run=remade)
     assert again["job_id"] == second["job_id"]
 
 
@@ -199,13 +200,73 @@ def test_job_of_a_run_that_was_deleted_is_stopped(cluster: Engine, client: engin
     name = request.node.name
     fields: dict[str, Any] = {"deferrable": True}
     with pytest.raises(TaskDeferred):
-        execute(submit(cluster, never(job), **fields), TaskInstance(name), dag_run=dag_run(1))
+        execute(submit(cluster, never(job), **fields), TaskInstance(name), dag_run=dag_run())
     (old,) = cluster.jobs(name)
     # They write the same folder, so the second one could not begin beside the first.
-    new = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run(2))
+    new = execute(submit(cluster, job), TaskInstance(name), dag_run=dag_run())
     assert (new["state"], new["submission_id"]) == ("SUCCEEDED", old.submission_id)
     with pytest.raises(engine.NotFoundError):
         client.job(old.job_id).status()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_job_of_another_airflow_is_left_alone(cluster: Engine, client: engine.Client, job: Any, request: Any, earlier: bool, attempt: int):
+    """Both have the default namespace, and a DAG of the same name and time: whichever began first, the other one does not disturb it."""
+    name = request.node.name
+    runs = [dag_run(2), dag_run(1)]
+    theirs, mine = runs if earlier else reversed(runs)
+    with pytest.raises(TaskDeferred):
+        execute(submit(cluster, never(job), deferrable=True), TaskInstance(name), dag_run=theirs)
+    (old,) = cluster.jobs(name)
+    said = r"the namespace 'airflow' too: .* in the extra of connection 'engine_default'.*\[conflict\]"
+    with pytest.raises(AirflowFailException, match=said):  # In its second attempt it was cleared, and is of another generation.
+        execute(submit(cluster, job), TaskInstance(name, try_number=attempt, max_tries=attempt - 1), dag_run=mine)
+    assert [(one.job_id, one.state) for one in cluster.jobs(name)] == [(old.job_id, "PENDING")]
+    client.job(old.job_id).stop()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_job_that_does_not_say_of_which_start_its_run_is_is_attached_to(
+    cluster: Engine, client: engine.Client, job: Any, request: Any, first: bool
+):
+    """Airflow does not say it while a run is queued again; and so it is the other way round."""
+    name = request.node.name
+    contexts: list[dict[str, Any]] = [{}, {"dag_run": dag_run()}]
+    for context in contexts if first else reversed(contexts):
+        with pytest.raises(TaskDeferred):
+            execute(submit(cluster, never(job), deferrable=True), TaskInstance(name), **context)
+    (only,) = cluster.jobs(name)
+    assert (only.state, "airflow_run_started" in only.labels) == ("PENDING", not first)
+    client.job(only.job_id).stop()
+
+
+@pytest.mark.parametrize("role", ["submit", "operate"])
+@pytest.mark.parametrize("case", ["cleared", "restart", "made again"])
+def test_task_that_is_run_anew_needs_role_operate(
+    cluster: Engine, client: engine.Client, job: Any, request: Any, monkeypatch: pytest.MonkeyPatch, role: str, case: str
+):
+    connection = {"conn_type": "engine", "host": "127.0.0.1", "port": cluster.port, "password": cluster.token(role)}
+    monkeypatch.setenv("AIRFLOW_CONN_ROLE", json.dumps(connection))
+    fields: dict[str, Any] = {"engine_conn_id": "role", "deferrable": True, "retry_policy": "restart" if case == "restart" else "resume"}
+    name, run = request.node.name, dag_run()
+    with pytest.raises(TaskDeferred):
+        execute(submit(cluster, never(job), **fields), TaskInstance(name), dag_run=run)
+    (old,) = cluster.jobs(name)
+    if case == "restart":
+        client.job(old.job_id).stop()
+    again = TaskInstance(name, try_number=2, max_tries=1) if case == "cleared" else TaskInstance(name)
+    context = {"dag_run": dag_run() if case == "made again" else run}
+    if role == "submit":
+        with pytest.raises(AirflowFailException, match=r"the token of connection 'role' needs role operate, since .*\[permission\]"):
+            execute(submit(cluster, never(job), **fields), again, **context)
+        assert [one.state for one in cluster.jobs(name)] == ["STOPPED"]
+        return
+    with pytest.raises(TaskDeferred):
+        execute(submit(cluster, never(job), **fields), again, **context)
+    (new,) = cluster.jobs(name)
+    assert (new.job_id != old.job_id, new.state) == (True, "PENDING")
+    client.job(new.job_id).stop()
 
 
 def test_changed_job_under_the_same_generation_is_refused(cluster: Engine, client: engine.Client, job: Any, request: Any):
@@ -261,7 +322,7 @@ def test_trigger_stops_the_job_when_its_task_is_killed(cluster: Engine, client: 
 
 def test_deferred_task_runs_out_of_time(cluster: Engine, client: engine.Client, job: Any, request: Any):
     ti = TaskInstance(request.node.name)
-    operator = submit(cluster, never(job), deferrable=True, execution_timeout=__import__("datetime").timedelta(seconds=1))
+    operator = submit(cluster, never(job), deferrable=True, execution_timeout=timedelta(seconds=1))
     trigger = deferred(operator, ti)
     assert trigger.deadline == pytest.approx(ti.start_date.timestamp() + 1)
     event = event_of(trigger)
@@ -378,9 +439,10 @@ def test_task_is_run_once_a_generation(cluster: Engine, client: engine.Client, r
     assert client.get(first).equals(table)
     second = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti)
     assert second == first
-    remade = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti, dag_run=dag_run(1))
+    run = dag_run()
+    remade = execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti, dag_run=run)
     assert remade != first
-    assert execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti, dag_run=dag_run(1)) == remade
+    assert execute(make(EngineTaskOperator, cluster, operator="echo", args=[table], ttl=60), ti, dag_run=run) == remade
     given = execute(make(EngineTaskOperator, cluster, operator="echo", args=[first], result="table"), TaskInstance(request.node.name + "2"))
     assert given.equals(table)
     with pytest.raises(AirflowException, match="nope"):

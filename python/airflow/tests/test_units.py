@@ -81,6 +81,31 @@ def test_submission_ids_are_what_the_engine_takes_and_differ():
     assert max(map(len, short)) == 192
 
 
+@pytest.mark.parametrize(
+    ("label", "submitted", "same", "before"),
+    [
+        ("2026-11-27T03:00:05+00:00", 5, True, False),
+        (None, 1, True, False),
+        ("2026-11-27T03:00:04.000067+00:00", 4, False, True),
+        ("2026-11-27T05:00:04+02:00", 4, False, True),
+        ("2026-11-27T03:00:04+00:00", 5, False, False),  # It goes on beside this one.
+        ("2026-11-27T03:00:04+00:00", 6, False, False),
+        ("2026-11-27T03:00:06+00:00", 6, False, False),
+        ("2026-11-27T03:00:06+00:00", 4, False, False),
+        ("2026-11-27T03:00:04+00:00", None, False, False),
+        ("2026-11-27T03:00:04", 4, False, False),
+        ("yesterday", 4, False, False),
+    ],
+)
+def test_runs_are_told_apart(label, submitted, same, before):
+    labels = {} if label is None else {ids.RUN_STARTED: label}
+    at = None if submitted is None else datetime(2026, 11, 27, 3, 0, submitted, tzinfo=timezone.utc)
+    started = "2026-11-27T03:00:05+00:00"
+    assert (ids.is_same_run(labels, started), ids.is_run_before(labels, at, started)) == (same, before)
+    assert ids.is_same_run(labels, "")  # Airflow does not say it.
+    assert not ids.is_run_before(labels, at, "")
+
+
 # Connections
 
 
@@ -388,7 +413,14 @@ def test_kill_goes_on_when_it_is_cancelled(monkeypatch):
     ("hook", "answer", "stopped"),
     [
         (False, {"r": {"g.t": "failed"}}, 1),
+        (False, {"r": {"g.t": "success"}}, 1),
+        (False, {"r": {"g.t": "skipped"}}, 1),
+        (False, {"r": {"g.t": "removed"}}, 1),
+        (False, {"r": {"g.t": None}}, 1),  # Cleared.
         (False, {"r": {"g.t": "deferred"}}, 0),  # A triggerer that ends.
+        *((False, {"r": {"g.t": state}}, 0) for state in ("scheduled", "queued", "running", "restarting", "up_for_retry")),
+        (False, {"r": {"g.t": "up_for_reschedule"}}, 0),
+        (False, {"r": {}}, 0),
         (False, RuntimeError("the API is away"), 0),
         (True, {"r": {"g.t": "failed"}}, 0),  # That is what the hook is for.
     ],

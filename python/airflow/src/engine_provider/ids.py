@@ -3,18 +3,21 @@
 An id is NAMESPACE/DAG/TASK/RUN[/MAP INDEX]@GENERATION. All tries of a generation have the same one, so a retry attaches to the job of the
 try before. Clearing a task that has ended, or is deferred, begins a new generation, and so a new job.
 
-A DAG run that is deleted and made again has the same run id, and so its tasks have the same submission ids. What tells the two apart is
-when the run was started, which a retry, a restarted scheduler, or a cleared task leave as it is: jobs carry it as a label.
+A DAG run that is deleted and made again has the same run id, and so its tasks have the same submission ids. So do those of another Airflow
+that uses the same namespace. What tells them apart is when the run was started, which a retry, a restarted scheduler, or a cleared task
+leave as it is: jobs carry it as a label.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk.definitions.context import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
@@ -82,9 +85,40 @@ def submission_id_of(ti: RuntimeTaskInstanceProtocol, namespace: str, generation
 def run_started(context: Context) -> str:
     """Return when the DAG run of a task was started, as ISO 8601 in UTC; empty if Airflow does not say it.
 
-    It stays while the run goes on. A run that is begun again after its end, because a task of it was cleared, has another one, and only the
-    tasks that were cleared run in it, which are of a new generation.
+    It stays while the run goes on, unless somebody sets the state of the active run to queued: then Airflow starts it anew, and the jobs of
+    its tasks are those of a run before. A run that is begun again after its end, because a task of it was cleared, has another one, and
+    only the tasks that were cleared run in it, which are of a new generation.
     """
     run: Any = context.get("dag_run")
     start = run.start_date if run is not None else None
     return start.astimezone(timezone.utc).isoformat() if start is not None else ""
+
+
+def is_same_run(labels: Mapping[str, str], started: str) -> bool:
+    """Tell whether a job is of the DAG run that was started then. Where one of the two does not say when it was, nothing speaks against it.
+
+    Args:
+        labels: the job's.
+        started: of the DAG run, see `run_started`.
+
+    """
+    told = labels.get(RUN_STARTED, "")
+    return not told or not started or told == started
+
+
+def is_run_before(labels: Mapping[str, str], submitted: datetime | None, started: str) -> bool:
+    """Tell whether a job is of a DAG run that was deleted, or had ended, before the one began that was started then.
+
+    Such a job was submitted before, too. Otherwise both runs go on at once, and so are those of two Airflows.
+
+    Args:
+        labels: the job's.
+        submitted: when it was.
+        started: of the DAG run that is asked for, see `run_started`.
+
+    """
+    try:
+        start = datetime.fromisoformat(started)
+        return submitted is not None and datetime.fromisoformat(labels[RUN_STARTED]) < start and submitted < start
+    except (KeyError, TypeError, ValueError):  # Somebody else's label.
+        return False

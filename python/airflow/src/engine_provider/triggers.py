@@ -26,6 +26,13 @@ STOP_WITHIN = 25.0
 """Seconds that stopping a job has when its task is killed."""
 
 _ASKED_WITHIN = 5.0  # Seconds that Airflow has to say what became of the task.
+_ENDED_BY_USER = (
+    TaskInstanceState.SUCCESS,
+    TaskInstanceState.FAILED,
+    TaskInstanceState.SKIPPED,
+    TaskInstanceState.REMOVED,
+    None,  # Cleared.
+)
 _HAS_KILL_HOOK = hasattr(BaseTrigger, "on_kill")  # Since Airflow 3.3.
 _KILLS: set[asyncio.Task[None]] = set()
 """Kills that have begun. Airflow cancels a trigger again each second until it has ended; what it started goes on here."""
@@ -160,15 +167,21 @@ class EngineJobTrigger(BaseTrigger):
         await asyncio.shield(self._begin_kill(sure=True))
 
     def _begin_kill(self, *, sure: bool) -> asyncio.Task[None]:
-        """Stop the job unless its task waits still; where Airflow does not say whether it does, only if a user's act is sure."""
+        """Stop the job, unless its task waits still.
+
+        Args:
+            sure: whether it is known that a user has marked or cleared the task. Otherwise Airflow must say that the task has come to
+                an end, or was cleared: one that is to be tried again, or runs again, attaches to the job.
+
+        """
         kill = asyncio.create_task(self._kill(sure))
         _KILLS.add(kill)
         kill.add_done_callback(_KILLS.discard)
         return kill
 
     async def _kill(self, sure: bool) -> None:
-        if await self._still_deferred(unless_told=not sure):
-            self.log.info(f"the job {self.job_id} goes on: another triggerer follows it")
+        if await self._goes_on(sure):
+            self.log.info(f"the job {self.job_id} goes on: its task has not ended")
             return
         try:
             async with await self._hook.get_async_conn() as client:
@@ -176,18 +189,18 @@ class EngineJobTrigger(BaseTrigger):
         except AirflowFailException as error:
             self.log.error(f"the job {self.job_id} could not be stopped, and goes on until its orphan_ttl: {error}")
 
-    async def _still_deferred(self, *, unless_told: bool) -> bool:
-        """Tell whether the task waits still: a trigger that goes to another triggerer is cancelled just as one whose task was marked.
+    async def _goes_on(self, sure: bool) -> bool:
+        """Tell whether the task needs its job still: a trigger that moves to another triggerer is cancelled as one whose task was marked.
 
         Args:
-            unless_told: the answer where nobody can say it.
+            sure: see `_begin_kill`; the job goes on without it where nobody can say what became of the task.
 
         """
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # Where DAGs are read, nobody needs it.
 
         ti: Any = self.task_instance
         if ti is None:
-            return unless_told
+            return not sure
         mapped = ti.map_index is not None and ti.map_index >= 0
         ask = partial(
             RuntimeTaskInstance.get_task_states,
@@ -200,10 +213,10 @@ class EngineJobTrigger(BaseTrigger):
             states = await asyncio.wait_for(asyncio.to_thread(ask), _ASKED_WITHIN)
             state = states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
         except Exception as error:
-            so = "goes on" if unless_told else "is stopped"
+            so = "is stopped" if sure else "goes on"
             self.log.warning(f"Airflow does not say what became of the task, so its job {so}: {error!r}")
-            return unless_told
-        return bool(state == TaskInstanceState.DEFERRED)
+            return not sure
+        return bool(state == TaskInstanceState.DEFERRED) if sure else state not in _ENDED_BY_USER
 
     async def _stop(self, client: aio.Client) -> None:
         try:

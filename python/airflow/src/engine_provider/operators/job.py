@@ -234,13 +234,15 @@ class EngineSubmitJobOperator(BaseOperator):
         if not self.submission_id:
             for earlier in range(max(0, now - MAX_SUPERSEDED), now):
                 earlier_id = ids.submission_id_of(ti, namespace, earlier)
-                self._supersede(client, earlier_id)
+                found = self._find(client, earlier_id, spec)
+                if found is not None:
+                    self._supersede(client, found)
                 # A try of this generation whose process died before it could say that its job succeeded; also while it was to be stopped.
                 succeeded = _success(client, earlier_id, spec) if earlier >= generation else None
                 if succeeded is not None:
                     self.log.info(f"job {succeeded.job_id} of an earlier try, {earlier_id}, has succeeded")
                     return succeeded
-            self._forget_other_run(client, submission_id, spec)
+            self._take_over(client, submission_id, spec)
         only_new = self.only_new in (True, "true", "True", "1")
         self._job_id = submission_id  # Before it is submitted: a task that is killed meanwhile stops it.
         try:
@@ -261,40 +263,82 @@ class EngineSubmitJobOperator(BaseOperator):
         why = f": {faults.describe(status.error)}" if status.error else ""
         if self.job_retry_policy == "restart":
             self.log.info(f"the job is given up, and what it has written is removed{why}")
-            handle.forget(discard=True)
+            self._forget(client, status, discard=True)
             return client.submit(spec, submission_id=submission_id, only_new=only_new, secrets=values).status()
         if self.job_retry_policy == "resume" or is_orphan(status):
             self.log.info(f"the job is resumed where it stood{why}")
             return handle.resume(secrets=values)
         return status
 
-    def _supersede(self, client: engine.Client, submission_id: str) -> None:
-        """Stop an earlier job, and forget it with what it has written, unless it succeeded."""
-        job = client.job(submission_id)
+    def _find(self, client: engine.Client, submission_id: str, spec: JobSpec) -> jobs.JobStatus | None:
+        """Return the job of a submission of this task, of this DAG run or of one before, if there is one.
+
+        Raises:
+            ConflictError: if it is of a DAG run that goes on beside this one, and so another Airflow's, which is to keep it.
+
+        """
         try:
-            status = job.stop()
-            if not status.ended:
+            status = client.job(submission_id).status()
+        except errors.NotFoundError:
+            return None
+        started = spec.labels.get(ids.RUN_STARTED, "")
+        if ids.is_same_run(status.labels, started) or ids.is_run_before(status.labels, status.submit_time, started):
+            return status
+        raise errors.ConflictError(
+            f"job {status.job_id} is that of another DAG run of this id, started {status.labels[ids.RUN_STARTED]} while this one was "
+            f"started {started}, and was submitted {status.submit_time}: it is left alone",
+            op="submit job",
+            id=submission_id,
+            hint=f"another Airflow uses the namespace {self._hook().settings.namespace!r} too: give each one a namespace of its own in the "
+            f"extra of connection {self.engine_conn_id!r}; if there is no other, compare the clocks of Airflow and the engine's head",
+        )
+
+    def _supersede(self, client: engine.Client, status: jobs.JobStatus) -> bool:
+        """Stop an earlier job, and forget it with what it has written, unless it succeeded. Return whether it did."""
+        # By its own id: whoever has the submission's id meanwhile is not meant.
+        job = client.job(status.job_id)
+        try:
+            if not job.stop().ended:
                 job.wait(_ENDS_WITHIN)
             if job.status().state == jobs.SUCCEEDED:
-                return
-            job.forget(discard=True)
+                return True
+            self._forget(client, status, discard=True)
         except errors.NotFoundError:
-            return
-        self.log.info(f"the earlier job {status.job_id}, of submission {submission_id}, is given up, and what it has written is removed")
+            return False
+        self.log.info(
+            f"the earlier job {status.job_id}, of submission {status.submission_id}, is given up, and what it has written is removed"
+        )
+        return False
 
-    def _forget_other_run(self, client: engine.Client, submission_id: str, spec: JobSpec) -> None:
+    def _take_over(self, client: engine.Client, submission_id: str, spec: JobSpec) -> None:
         """Make an id free that the job of a DAG run has which was deleted, and then made again under the same run id."""
-        job = client.job(submission_id)
+        status = self._find(client, submission_id, spec)
+        if status is None:
+            return
+        told, started = status.labels.get(ids.RUN_STARTED), spec.labels.get(ids.RUN_STARTED, "")
+        if not ids.is_same_run(status.labels, started):
+            if self._supersede(client, status):
+                self._forget(client, status, discard=False)  # Its output stays.
+                self.log.info(f"job {status.job_id} of submission {submission_id} was of a DAG run before: the task runs again")
+        elif told is None:
+            spec.labels.pop(ids.RUN_STARTED, None)  # Or the two were different jobs to the engine.
+        else:
+            spec.labels[ids.RUN_STARTED] = told
+
+    def _forget(self, client: engine.Client, status: jobs.JobStatus, *, discard: bool) -> None:
+        """Forget a job that has ended, with what it has written if `discard` says so."""
         try:
-            labels = job.status().labels
-            same = ids.RUN_STARTED not in spec.labels or labels.get(ids.RUN_STARTED) == spec.labels[ids.RUN_STARTED]
-            if same:
-                return
-            self._supersede(client, submission_id)
-            job.forget()  # One that has succeeded, whose output stays.
+            client.job(status.job_id).forget(discard=discard)
         except errors.NotFoundError:
             return
-        self.log.info(f"the job of submission {submission_id} that has succeeded was of a DAG run which was deleted: the task runs again")
+        except errors.PermissionError as error:
+            raise errors.PermissionError(
+                error.message,
+                op=error.op,
+                id=error.id,
+                hint=f"the token of connection {self.engine_conn_id!r} needs role operate, since a task that is run anew forgets the job "
+                f"that it had: engine token create NAME --role operate",
+            ) from None
 
     def _tell(self, context: Context, client: engine.Client, status: jobs.JobStatus) -> None:
         """Let Airflow know of the job while it runs: its ids, its page, and what it reads and writes."""
