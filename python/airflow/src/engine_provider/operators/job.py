@@ -41,8 +41,8 @@ class EngineSubmitJobOperator(BaseOperator):
     task again, a retry, a restarted scheduler, a new triggerer, finds the job: one that is pending or runs is attached to, and one that has
     succeeded is the task's success. What becomes of one that failed or was stopped, `retry_policy` says. Clearing a task that has ended,
     or is deferred, begins a new generation with a new job; a job of an older generation that still runs is stopped before. So does a DAG
-    run that was deleted and is made again under the same id. All this needs a token of role operate. A job of a run that goes on at the same
-    time under the same id, which is another Airflow's, is left alone, and fails the task.
+    run that was deleted and is made again under the same id. All this needs a token of role operate. A job of a run that goes on at the
+    same time under the same id, which is another Airflow's, is left alone, and the task fails.
 
     Killing, marking, or clearing the task stops the job, also while the task is deferred. If Airflow's processes die, the job goes on for
     `orphan_ttl`, and is stopped then unless somebody follows it again.
