@@ -39,7 +39,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make a token and print its text, once",
-		Example: `  engine token create airflow --role submit --queues etl --ttl 30d
+		Example: `  engine token create airflow --role operate --queues etl --ttl 30d
   engine token create dashboards --role viewer --file dashboards.token
   engine token create team-research --role operate --queues 'research/*'
   engine token create gpu-1 --role worker --file gpu-1.token`,
