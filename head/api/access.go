@@ -36,6 +36,11 @@ func (s *Access) CreateToken(ctx context.Context, request *enginev1.CreateTokenR
 	if err != nil {
 		return nil, err
 	}
+	if request.GetRole() == "worker" {
+		if err := checkWorkersToken("create token", request.GetName()); err != nil {
+			return nil, err
+		}
+	}
 	token, text, err := s.book.Create(ctx, request.GetName(), request.GetRole(), request.GetQueues(), life, access.Of(ctx).Name)
 	if err != nil {
 		return nil, err

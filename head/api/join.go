@@ -83,11 +83,15 @@ func (s *Join) signs(operation string) error {
 
 // Join implements enginev1.JoinServiceServer.
 func (s *Join) Join(ctx context.Context, request *enginev1.JoinRequest) (*enginev1.JoinResponse, error) {
-	if err := s.signs(opJoinCluster); err != nil {
+	err := trust.CheckJoin(request)
+	if err == nil {
+		err = s.signs(opJoinCluster)
+	}
+	if err != nil {
 		return nil, err
 	}
 	response := &enginev1.JoinResponse{Authority: s.authority.Certificate()}
-	err := s.change(ctx, func(t *enginev1.Trust, now time.Time) (*enginev1.Trust, error) {
+	err = s.change(ctx, func(t *enginev1.Trust, now time.Time) (*enginev1.Trust, error) {
 		next, err := trust.Admit(t, request, now)
 		if err != nil {
 			return nil, err

@@ -24,10 +24,39 @@ func checkNode(ctx context.Context, operation, id string) error {
 	if caller.Method != access.ByToken && caller.Method != access.ByOIDC {
 		return nil
 	}
-	node, _, _ := strings.Cut(caller.Name, "/")
-	if own := string(engine.NewNodeID(node)); name != own[:strings.LastIndexByte(own, '-')+1] {
+	node := caller.Name
+	if caller.Method == access.ByToken {
+		node = nodeOfToken(node)
+	}
+	if name != nodeName(node)+"-" {
 		return engine.Errorf(engine.KindPermission, operation, id, "the token is that of the worker %s", node).
 			WithHint("`engine token create %s --role worker` makes one for this node", strings.TrimSuffix(name, "-"))
+	}
+	return nil
+}
+
+// nodeOfToken is the name of the worker that a token is for.
+func nodeOfToken(token string) string {
+	node, _, _ := strings.Cut(token, "/")
+	return node
+}
+
+// nodeName is what of a name is in the ids of a node.
+func nodeName(name string) string {
+	id := string(engine.NewNodeID(name))
+	return id[:strings.LastIndexByte(id, '-')]
+}
+
+// checkWorkersToken refuses a name for a worker's token of which too little would be in the ids of its node: it would be good for others, too.
+func checkWorkersToken(operation, token string) error {
+	node := nodeOfToken(token)
+	used := strings.TrimFunc(node, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') })
+	switch own := nodeName(node); {
+	case used == "":
+		return engine.Errorf(engine.KindInvalidArgument, operation, token, "the name of a worker's token begins with that of its node, and this has no letter or digit up to a slash")
+	case len(own) < len(used):
+		return engine.Errorf(engine.KindInvalidArgument, operation, token, "the name of a worker's token begins with that of its node, of which %d characters count, and this has %d", len(own), len(used)).
+			WithHint("`engine token create %s --role worker` makes one for all nodes whose names begin so; give nodes shorter ones with --name", own)
 	}
 	return nil
 }

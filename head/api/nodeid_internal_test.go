@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/peer"
@@ -8,6 +9,7 @@ import (
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/security/access"
 	"github.com/f708428e/engine/internal/security/pki"
+	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
 func TestWorkersAreWhoTheirProofSays(t *testing.T) {
@@ -28,6 +30,7 @@ func TestWorkersAreWhoTheirProofSays(t *testing.T) {
 		{"its host's name", nil, access.Identity{Method: access.ByToken, Name: "GPU.example.org"}, "gpu-example-org-abcdefgh", false},
 		{"another's token", nil, access.Identity{Method: access.ByToken, Name: "gpu-1"}, "gpu-2-abcdefgh", true},
 		{"a token of a shorter name", nil, access.Identity{Method: access.ByToken, Name: "gpu"}, "gpu-1-abcdefgh", true},
+		{"a provider's, with a slash", nil, access.Identity{Method: access.ByOIDC, Name: "gpu-1/somebody"}, "gpu-1-abcdefgh", true},
 		{"a provider's", nil, access.Identity{Method: access.ByOIDC, Name: "gpu-1"}, "gpu-2-abcdefgh", true},
 		{"a token and no name", nil, access.Identity{Method: access.ByToken, Name: "gpu-1"}, "", true},
 		{"no name at all", certificate(pki.RoleWorker, "gpu-1"), access.Identity{}, "gpu1", true},
@@ -41,5 +44,21 @@ func TestWorkersAreWhoTheirProofSays(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+func TestNamesOfWorkersTokens(t *testing.T) {
+	for token, refused := range map[string]bool{
+		"gpu-1": false, "gpu-1/2027": false, "GPU.example.org": false, "node": false, "-gpu-": false, strings.Repeat("n", 32): false, strings.Repeat("n", 32) + "/2027": false,
+		strings.Repeat("n", 33): true, strings.Repeat("n", 31) + "-1": true, "/2027": true, "...": true, "--/gpu": true, "": true,
+	} {
+		err := checkWorkersToken("create token", token)
+		if refused != (err != nil) || err != nil && engine.KindOf(err) != engine.KindInvalidArgument {
+			t.Errorf("%q: %v", token, err)
+		}
+	}
+	_, err := NewAccess(nil, nil).CreateToken(t.Context(), &enginev1.CreateTokenRequest{Name: "...", Role: "worker"})
+	if engine.KindOf(err) != engine.KindInvalidArgument || err == nil {
+		t.Error(err)
 	}
 }

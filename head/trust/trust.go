@@ -103,9 +103,45 @@ func findToken(t *enginev1.Trust, id string) *enginev1.JoinToken {
 	return nil
 }
 
+// The fields of a request to join may be so long. Nodes send 12 characters, 32 bytes, a CSR of some 250 bytes, and names of hosts.
+const (
+	maxTokenID   = 16
+	maxSecret    = 64
+	maxCSR       = 16 << 10
+	maxRole      = 16
+	maxName      = 128
+	maxHosts     = 64
+	maxHostBytes = 256
+)
+
+// CheckJoin returns an error of kind engine.KindInvalidArgument for a request to join that is longer than any of a node. It does not repeat
+// what is in it: nobody knows yet whose it is.
+func CheckJoin(request *enginev1.JoinRequest) error {
+	for _, field := range []struct {
+		name      string
+		len, most int
+	}{
+		{"the id of the token", len(request.GetTokenId()), maxTokenID}, {"the secret of the token", len(request.GetSecret()), maxSecret},
+		{"the role", len(request.GetRole()), maxRole}, {"the name", len(request.GetName()), maxName}, {"the request for a certificate", len(request.GetCsr()), maxCSR},
+	} {
+		if field.len > field.most {
+			return engine.Errorf(engine.KindInvalidArgument, opJoin, "", "%s has %d bytes, at most %d are allowed", field.name, field.len, field.most)
+		}
+	}
+	if n := len(request.GetHosts()); n > maxHosts {
+		return engine.Errorf(engine.KindInvalidArgument, opJoin, "", "it has %d addresses, at most %d are allowed", n, maxHosts)
+	}
+	for _, host := range request.GetHosts() {
+		if len(host) > maxHostBytes {
+			return engine.Errorf(engine.KindInvalidArgument, opJoin, "", "an address has %d bytes, at most %d are allowed", len(host), maxHostBytes)
+		}
+	}
+	return nil
+}
+
 // Admit uses a token for a node, if it may join: the errors say what is wrong with the token, or that the name is taken, and are of kind
 // engine.KindUnauthenticated, engine.KindPermission, or engine.KindConflict. Whoever does not know a token's secret is not told what became
-// of it.
+// of it. The request must have passed CheckJoin.
 func Admit(t *enginev1.Trust, request *enginev1.JoinRequest, now time.Time) (*enginev1.Trust, error) {
 	id := request.GetTokenId()
 	refuse := func(kind engine.Kind, format string, args ...any) error {

@@ -181,3 +181,28 @@ func TestRotate(t *testing.T) {
 		state = next
 	}
 }
+
+func TestRequestsToJoinAreBounded(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("x", n) }
+	hosts := func(n int) []string { return slices.Repeat([]string{long(256)}, n) }
+	largest := &enginev1.JoinRequest{TokenId: long(16), Secret: []byte(long(64)), Role: long(16), Name: long(128), Csr: []byte(long(16 << 10)), Hosts: hosts(64)}
+	if err := trust.CheckJoin(largest); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*enginev1.JoinRequest){
+		"token":          func(r *enginev1.JoinRequest) { r.TokenId += "x" },
+		"secret":         func(r *enginev1.JoinRequest) { r.Secret = append(r.Secret, 'x') },
+		"role":           func(r *enginev1.JoinRequest) { r.Role += "x" },
+		"name":           func(r *enginev1.JoinRequest) { r.Name += "x" },
+		"certificate":    func(r *enginev1.JoinRequest) { r.Csr = append(r.Csr, 'x') },
+		"65 addresses":   func(r *enginev1.JoinRequest) { r.Hosts = hosts(65) },
+		"an address has": func(r *enginev1.JoinRequest) { r.Hosts[63] += "x" },
+	} {
+		request := proto.CloneOf(largest)
+		change(request)
+		err := trust.CheckJoin(request)
+		if err == nil || engine.KindOf(err) != engine.KindInvalidArgument || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "xx") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

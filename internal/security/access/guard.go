@@ -155,6 +155,9 @@ type caller struct {
 	source string
 	call   string
 	rule   Rule
+	// address is the connection's, and settled is to be called once the credential has proved to be good; it is nil unless nobody was known there.
+	address net.Addr
+	settled func()
 }
 
 type callerKey struct{}
@@ -279,14 +282,14 @@ var errTooMany = engine.Errorf(engine.KindExhausted, opCall, "", "too many calls
 
 // refused tells the log and the audit log of a call that was refused, and returns what its caller is told.
 func (g *Guard) refused(ctx context.Context, c *caller, err error) error {
-	switch engine.KindOf(err) {
-	case engine.KindUnauthenticated:
+	switch kind := engine.KindOf(err); {
+	// What there is no rule for is refused to strangers, too, as often as they ask.
+	case kind == engine.KindUnauthenticated, kind == engine.KindPermission && c.identity.IsZero():
 		if !g.usage.mayTry(c.source) {
 			return errTooMany
 		}
 		g.usage.failed(c.source)
-	case engine.KindPermission:
-	default:
+	case kind != engine.KindPermission:
 		return err
 	}
 	g.note(ctx, c, "", err)
@@ -295,8 +298,18 @@ func (g *Guard) refused(ctx context.Context, c *caller, err error) error {
 
 // note writes down that a call was refused.
 func (g *Guard) note(ctx context.Context, c *caller, about string, err error) {
-	g.config.Logger.InfoContext(ctx, "a call was refused", "call", c.call, "who", c.identity.String(), "from", c.from, "error", err)
+	g.config.Logger.InfoContext(ctx, "a call was refused", "call", cut(c.call), "who", c.identity.String(), "from", c.from, "error", cut(err.Error()))
 	g.config.Audit.Refused(g.event(c, about, err))
+}
+
+// maxNoted bounds a text in the log that a caller may have chosen.
+const maxNoted = 512
+
+func cut(text string) string {
+	if len(text) <= maxNoted {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxNoted], "") + "…"
 }
 
 func (g *Guard) event(c *caller, target string, err error) audit.Event {

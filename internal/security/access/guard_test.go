@@ -46,7 +46,7 @@ func (b book) Authenticate(_ context.Context, credential string) (access.Identit
 var everyone = book{
 	"viewer": {Name: "vera", Method: access.ByToken, Roles: access.Viewer, Queues: []string{"q"}},
 	"submit": {Name: "sam", Method: access.ByToken, Roles: access.Submit, Queues: []string{"q"}}, "slow-submit": {Name: "sam", Method: access.ByOIDC, Roles: access.Submit, Queues: []string{"q"}},
-	"operate": {Name: "olga", Method: access.ByToken, Roles: access.Operate, Queues: []string{"*"}},
+	"operate": {Name: "olga", Method: access.ByToken, Roles: access.Operate, Queues: []string{"*"}}, "slow-operate": {Name: "olga", Method: access.ByToken, Roles: access.Operate, Queues: []string{"*"}},
 }
 
 func newGuard(t *testing.T, config access.Config) *access.Guard {
@@ -54,7 +54,9 @@ func newGuard(t *testing.T, config access.Config) *access.Guard {
 	if config.Credentials == nil {
 		config.Credentials = everyone
 	}
-	config.Logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
 	return access.NewGuard(config)
 }
 

@@ -24,6 +24,11 @@ type Limits struct {
 	// Strangers bounds the calls under way, of all together, of those who have shown no proof: of nodes that join. Each source may have a
 	// quarter. Zero means 64.
 	Strangers int
+	// Pending bounds the calls under way, of all together, whose token or JWT is being looked at, over connections where nobody is known yet.
+	// Each source may have a quarter. Zero means 512.
+	Pending int
+	// ProveWithin bounds the time of a call of a stranger, and the time until a token or JWT has been looked at. Zero means 30 seconds.
+	ProveWithin time.Duration
 	// SlowClient is how long a client may leave a message unread that is for it, before its call ends. Zero means 2 minutes.
 	SlowClient time.Duration
 }
@@ -46,6 +51,10 @@ func (l Limits) withDefaults() Limits {
 	count(&l.AllConnections, 16_384)
 	set(&l.RefusalsPerSecond, 50)
 	count(&l.Strangers, 64)
+	count(&l.Pending, 512)
+	if l.ProveWithin == 0 {
+		l.ProveWithin = 30 * time.Second
+	}
 	if l.SlowClient == 0 {
 		l.SlowClient = 2 * time.Minute
 	}
@@ -54,7 +63,7 @@ func (l Limits) withDefaults() Limits {
 
 // Validate returns an error of kind engine.KindInvalidArgument for limits below zero.
 func (l Limits) Validate() error {
-	if l.RequestsPerSecond < 0 || l.RequestBurst < 0 || l.Concurrent < 0 || l.Connections < 0 || l.AllConnections < 0 || l.RefusalsPerSecond < 0 || l.Strangers < 0 || l.SlowClient < 0 {
+	if l.RequestsPerSecond < 0 || l.RequestBurst < 0 || l.Concurrent < 0 || l.Connections < 0 || l.AllConnections < 0 || l.RefusalsPerSecond < 0 || l.Strangers < 0 || l.Pending < 0 || l.ProveWithin < 0 || l.SlowClient < 0 {
 		return engine.Errorf(engine.KindInvalidArgument, "read limits", "", "a limit is below zero")
 	}
 	return nil
@@ -72,10 +81,9 @@ type usage struct {
 	// connections counts those that are open, by source.
 	connections map[string]int
 	all         int
-	// strangers counts their calls that are under way, by source, and knocking all of them.
-	strangers map[string]int
-	knocking  int
-	swept     time.Time
+	// strangers counts their calls that are under way, and pending those of callers whose credential is being looked at.
+	strangers, pending tally
+	swept              time.Time
 }
 
 // share is what one of them takes.
@@ -87,7 +95,30 @@ type share struct {
 }
 
 func newUsage(limits Limits, now func() time.Time) *usage {
-	return &usage{limits: limits, now: now, identities: map[string]*share{}, sources: map[string]*share{}, connections: map[string]int{}, strangers: map[string]int{}, swept: now()}
+	return &usage{limits: limits, now: now, identities: map[string]*share{}, sources: map[string]*share{}, connections: map[string]int{}, strangers: tally{of: map[string]int{}}, pending: tally{of: map[string]int{}}, swept: now()}
+}
+
+// tally counts what is under way, by source, and all of it.
+type tally struct {
+	of  map[string]int
+	all int
+}
+
+// add counts one more of a source, which may have a quarter of most; false if there are too many.
+func (t *tally) add(source string, most int) bool {
+	if t.all >= most || t.of[source] >= max(1, most/4) {
+		return false
+	}
+	t.all++
+	t.of[source]++
+	return true
+}
+
+func (t *tally) remove(source string) {
+	t.all--
+	if t.of[source]--; t.of[source] == 0 {
+		delete(t.of, source)
+	}
 }
 
 // take takes one of what refills with perSecond up to most.
@@ -140,23 +171,27 @@ func (u *usage) begin(identity Identity, source string) (done func(), err error)
 
 // stranger counts a call of a source that shows no proof, until done is called.
 func (u *usage) stranger(source string) (done func(), err error) {
+	return u.admit(&u.strangers, u.limits.Strangers, source, "too many join at this moment: %d, of which %d are from there")
+}
+
+// pend counts a call of a source that shows a credential that is yet to be looked at, until done is called.
+func (u *usage) pend(source string) (done func(), err error) {
+	return u.admit(&u.pending, u.limits.Pending, source, "too many say at this moment who they are: %d, of which %d are from there")
+}
+
+func (u *usage) admit(to *tally, most int, source, tooMany string) (done func(), err error) {
 	if !u.mayTry(source) {
 		return nil, errTooMany
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.knocking >= u.limits.Strangers || u.strangers[source] >= max(1, u.limits.Strangers/4) {
-		return nil, engine.Errorf(engine.KindExhausted, opCall, "", "too many join at this moment: %d, of which %d are from there", u.knocking, u.strangers[source])
+	if !to.add(source, most) {
+		return nil, engine.Errorf(engine.KindExhausted, opCall, "", tooMany, to.all, to.of[source])
 	}
-	u.knocking++
-	u.strangers[source]++
 	return func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.knocking--
-		if u.strangers[source]--; u.strangers[source] == 0 {
-			delete(u.strangers, source)
-		}
+		to.remove(source)
 	}, nil
 }
 

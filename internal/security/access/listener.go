@@ -29,7 +29,7 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &guardedConn{Conn: conn, usage: l.usage, origin: &Origin{Addr: conn.RemoteAddr(), local: conn.LocalAddr()}}
-		c.source = source(c.origin)
+		c.source = hostOrUser(c.origin)
 		if l.usage.connect(c.source) {
 			return c, nil
 		}
@@ -45,23 +45,27 @@ type guardedConn struct {
 	source string
 	once   sync.Once
 	// taken is how much was read while nobody was known. It belongs to the one goroutine that reads.
-	taken int
+	taken int64
 }
 
 // strangersBytes is how much a connection may carry before a call over it has shown a proof. gRPC reads a message whole before anybody sees it,
 // and those that need no proof, to join, are small.
 const strangersBytes = 1 << 20
 
+// pendingBytes is how much more it may carry for each call whose credential is being looked at: more than the window of a stream that has begun
+// to put something meanwhile, where a credential is not known at once.
+const pendingBytes = 3 << 20
+
 // Read implements net.Conn. It ends a connection of a stranger that sends too much.
 func (c *guardedConn) Read(p []byte) (int, error) {
 	if c.origin.known.Load() {
 		return c.Conn.Read(p)
 	}
-	if c.taken >= strangersBytes {
-		return 0, engine.Errorf(engine.KindExhausted, "read", c.origin.String(), "nobody has said within %d bytes who this is", strangersBytes)
+	if allowed := strangersBytes + pendingBytes*c.origin.pending.Load(); c.taken >= allowed {
+		return 0, engine.Errorf(engine.KindExhausted, "read", c.origin.String(), "nobody has said within %d bytes who this is", allowed)
 	}
 	n, err := c.Conn.Read(p)
-	c.taken += n
+	c.taken += int64(n)
 	return n, err
 }
 

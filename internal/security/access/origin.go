@@ -2,6 +2,7 @@ package access
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"strconv"
@@ -21,6 +22,8 @@ type Origin struct {
 	err   error
 	// known is set when somebody has made a call over the connection who has shown who he is, or a token. Until then little is read.
 	known atomic.Bool
+	// pending counts the calls under way over the connection whose credential is being looked at while nobody is known.
+	pending atomic.Int64
 }
 
 // User returns the number of the user of this machine who has made the connection. It is an error for one that does not come over
@@ -62,8 +65,26 @@ func isInProcess(address net.Addr) bool {
 	}
 }
 
-// source is who counts as one for what strangers may take: a host, or a user of this machine.
+// source is who counts as one for what strangers may take: a host, or a user of this machine. All that have one network of 64 bits are one,
+// since each host there has as many addresses as it likes.
 func source(address net.Addr) string {
+	host := hostOrUser(address)
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.Unmap().Is4() {
+		return host
+	}
+	network, err := ip.Prefix(networkBits)
+	if err != nil {
+		return host
+	}
+	return network.String()
+}
+
+// networkBits is how much of an IPv6 address a host cannot choose.
+const networkBits = 64
+
+// hostOrUser is who counts as one for connections, of which the nodes of a cluster in one network have many.
+func hostOrUser(address net.Addr) string {
 	if origin, ok := address.(*Origin); ok {
 		if uid, err := origin.User(); err == nil {
 			return "user " + strconv.Itoa(uid)

@@ -2,11 +2,14 @@ package access
 
 import (
 	"context"
+	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/tap"
 
 	"github.com/f708428e/engine"
@@ -18,10 +21,13 @@ import (
 const maxHeaderBytes = 32 << 10
 
 // ServerOptions make a gRPC server refuse what the table does not allow. Its listeners must come from Listen. Calls of strangers are refused
-// before anything of them is read but their headers; handlers find the caller with Of.
+// before anything of them is read but their headers; handlers find the caller with Of. Messages must not be compressed.
 func (g *Guard) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.InTapHandle(g.tap), grpc.MaxHeaderListSize(maxHeaderBytes),
+		// gRPC unpacks a message before anybody is asked who sends it, and nothing else keeps it from that once a library of the program has
+		// brought gzip with it.
+		grpc.RPCDecompressor(noGzip{}), //nolint:staticcheck // What it is to be replaced by holds for the whole program, clients included.
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream),
 	}
 }
@@ -29,21 +35,72 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 // tap looks at a call when its headers are there. gRPC holds the connection's lock meanwhile, so that nothing here may block.
 func (g *Guard) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	address, known := linkOf(ctx)
-	c := &caller{call: info.FullMethodName}
-	if err := g.look(c, info.Header.Get(header), address, known); err != nil {
+	c := &caller{call: info.FullMethodName, address: address}
+	err := g.look(c, info.Header.Get(header), address, known)
+	if err != nil {
 		return nil, rpc.ToStatus(g.refused(ctx, c, err))
 	}
-	if c.isStranger() {
-		done, err := g.usage.stranger(c.source)
-		if err != nil {
-			return nil, rpc.ToStatus(err)
-		}
-		context.AfterFunc(ctx, done) // It ends with the call.
-	} else {
+	switch {
+	case c.isStranger():
+		ctx, err = g.admitStranger(ctx, c)
+	case c.credential == "":
 		know(address)
+	default:
+		ctx, err = g.admitPending(ctx, c)
+	}
+	if err != nil {
+		return nil, rpc.ToStatus(err)
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
+
+// admitStranger counts a call of a stranger, and bounds its time. It does not block.
+func (g *Guard) admitStranger(ctx context.Context, c *caller) (context.Context, error) {
+	done, err := g.usage.stranger(c.source)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.config.Limits.ProveWithin)
+	context.AfterFunc(ctx, func() {
+		done()
+		cancel()
+	})
+	return ctx, nil
+}
+
+// admitPending counts a call whose credential is yet to be looked at, and bounds the time until that is done. Where somebody is known already, a
+// call can take no more than another one of theirs. It does not block.
+func (g *Guard) admitPending(ctx context.Context, c *caller) (context.Context, error) {
+	origin, ok := c.address.(*Origin)
+	if !ok || origin.known.Load() {
+		return ctx, nil
+	}
+	done, err := g.usage.pend(c.source)
+	if err != nil {
+		return nil, err
+	}
+	origin.pending.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(g.config.Limits.ProveWithin, cancel)
+	c.settled = sync.OnceFunc(func() {
+		late.Stop()
+		origin.pending.Add(-1)
+		done()
+	})
+	context.AfterFunc(ctx, c.settled)
+	return ctx, nil
+}
+
+// noGzip unpacks nothing.
+type noGzip struct{}
+
+// Do implements grpc.Decompressor.
+func (noGzip) Do(io.Reader) ([]byte, error) {
+	return nil, engine.Errorf(engine.KindInvalidArgument, opCall, "", "messages must not be compressed")
+}
+
+// Type implements grpc.Decompressor.
+func (noGzip) Type() string { return gzip.Name }
 
 // enter does what is left of a call's beginning. The caller calls done when the call has ended.
 func (g *Guard) enter(ctx context.Context, method string) (_ context.Context, c *caller, done func(), err error) {
@@ -54,6 +111,10 @@ func (g *Guard) enter(ctx context.Context, method string) (_ context.Context, c 
 	}
 	if err := g.settle(ctx, c); err != nil {
 		return nil, nil, nil, g.refused(ctx, c, err)
+	}
+	if c.settled != nil {
+		know(c.address)
+		c.settled()
 	}
 	done, err = g.usage.begin(c.identity, c.source)
 	return With(ctx, c.identity), c, done, err
@@ -89,6 +150,9 @@ func (g *Guard) Enter(ctx context.Context, conn net.Conn, call string) (_ contex
 	}
 	if err != nil {
 		return nil, nil, g.refused(ctx, c, err)
+	}
+	if !c.isStranger() {
+		know(conn.RemoteAddr())
 	}
 	if done, err = g.usage.begin(c.identity, c.source); err != nil {
 		return nil, nil, err

@@ -53,6 +53,9 @@ func (w *Web) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 	headers.Set("Cache-Control", "no-store")
 	if err := w.checkBrowser(r); err != nil {
 		c := &caller{call: r.Method + " " + r.URL.Path, from: r.RemoteAddr}
+		if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			c.source = source(conn.RemoteAddr())
+		}
 		refuseWeb(writer, w.guard.refused(r.Context(), c, err))
 		return
 	}
