@@ -15,6 +15,8 @@ PKGS    ?= ./...
 TEST_TIMEOUT      ?= 12m
 TEST_FULL_TIMEOUT ?= 35m
 SOAK_TIMEOUT      ?= 12h
+# What takes longest comes first, so that the others run beside it.
+LONGEST := ./internal/e2e ./internal/testcluster
 # How many histories `make sim` runs.
 SEEDS             ?= 100000
 FUZZTIME          ?= 30s
@@ -104,7 +106,7 @@ test: need-go need-cc onnxruntime $(VENV_IN_CI) $(GOTESTSUM) $(VERSITYGW) ## Eve
 test-full: need-go need-cc onnxruntime venv lint checkgenerate $(GOTESTSUM) $(VERSITYGW) ## What `make test` leaves out: lint, generated code, long tests, Python, Airflow, notebooks
 	@start=$$SECONDS; $(ort); PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $(FETCH_POSTGRES) >/dev/null; tokenizer/testdata/fetch.sh >/dev/null; scripts/fetch-minilm.sh >/dev/null; \
 	$(MAKE) sim SEEDS=10000; $(MAKE) test-python; $(MAKE) test-airflow; $(MAKE) test-notebooks; $(MAKE) python-docs; \
-	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(PKGS); \
+	ENGINE_TEST=full $(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout $(TEST_FULL_TIMEOUT) $(if $(filter ./...,$(PKGS)),$(LONGEST)) $(PKGS); \
 	echo "make test-full: passed in $$((SECONDS-start)) s"
 
 .PHONY: test-python

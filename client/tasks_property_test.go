@@ -18,7 +18,11 @@ func TestEveryTaskEndsOnce(t *testing.T) { endsOnce(t, 4, 300) }
 
 func TestEveryTaskEndsOnceLong(t *testing.T) {
 	testenv.Full(t)
-	endsOnce(t, 40, 3_000)
+	rounds := 20
+	if testenv.IsSoak() {
+		rounds = 200
+	}
+	endsOnce(t, rounds, 3_000)
 }
 
 func endsOnce(t *testing.T, rounds, perClient int) {

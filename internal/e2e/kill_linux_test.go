@@ -49,7 +49,7 @@ func TestKilledAtSomePlaces(t *testing.T) {
 }
 
 // TestKillMatrix kills a process of every scenario at places that its job passes, at the first visit and at a later one: at all of them in
-// a soak, else at every place in two scenarios, and at a third of the places in the others. All places must have been passed by some job.
+// a soak, else at every place in two scenarios, and at a sixth of the places in the others. All places must have been passed by some job.
 func TestKillMatrix(t *testing.T) {
 	testenv.Full(t)
 	newKiller(t, &alone{}).matrix(seeded(t))
@@ -92,8 +92,9 @@ func (k *killer) matrix(random *rand.Rand) {
 				if slices.Contains(s.before, p) {
 					continue
 				}
-				// All of them take a quarter of an hour: the full tests draw a third of those that two scenarios have had.
-				if had[p] >= 2 && !testenv.IsSoak() && random.IntN(3) > 0 {
+				// All of them take half an hour: the full tests draw a sixth of those that two scenarios have had, and the matrix over TLS
+				// has each once more.
+				if had[p] >= 2 && !testenv.IsSoak() && random.IntN(6) > 0 {
 					continue
 				}
 				had[p]++
