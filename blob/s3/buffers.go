@@ -67,8 +67,8 @@ func (b *Buffers) Close() error {
 	return file.Close()
 }
 
-// take returns a chunk. A writer's first it gets in any case, and that grows with what is in it. If there is none, wait is closed when one may have been given back; it is nil
-// if no part is under way.
+// take returns a chunk. A writer that has none gets its first in any case, and that grows with what is in it. If there is none, wait is closed
+// when one may have been given back; it is nil if no part is under way.
 func (b *Buffers) take(first bool) (chunk []byte, wait <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

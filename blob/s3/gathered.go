@@ -3,15 +3,18 @@ package s3
 import (
 	"hash/crc32"
 	"io"
+	"sync/atomic"
 )
 
 // gathered is a part, or an object of one, that is being gathered, and then sent. Its beginning may be in the file of the Buffers. Once it is
 // sent, it may be read at several places at the same time.
 type gathered struct {
 	buffers *Buffers
-	size    int64
-	crc     uint32 // of all, computed as the bytes come
-	blocks  []int64
+	// underWay counts the writer's parts that are sent and have not ended.
+	underWay *atomic.Int64
+	size     int64
+	crc      uint32 // of all, computed as the bytes come
+	blocks   []int64
 	// chunks follow, all but the last of them full.
 	chunks  [][]byte
 	sending bool
@@ -41,11 +44,14 @@ func (g *gathered) add(p []byte, stop <-chan struct{}) (taken int, err error) {
 // grow makes room where all chunks are full. more is false if stop was closed.
 func (g *gathered) grow(stop <-chan struct{}) (more bool, err error) {
 	for {
-		chunk, wait := g.buffers.take(len(g.chunks) == 0)
+		first := len(g.chunks) == 0
+		chunk, wait := g.buffers.take(first && g.underWay.Load() == 0)
 		switch {
 		case chunk != nil:
 			g.chunks = append(g.chunks, chunk)
 			return true, nil
+		case wait == nil && first:
+			continue // The writer's last part has ended since.
 		case wait == nil:
 			return true, g.spill()
 		}
@@ -74,13 +80,17 @@ func (g *gathered) spill() error {
 // send says that nothing more is added.
 func (g *gathered) send() {
 	g.sending = true
+	g.underWay.Add(1)
 	g.buffers.send(len(g.chunks))
 }
 
 // end gives everything back. Nobody reads any more.
 func (g *gathered) end() {
+	if g.sending {
+		g.underWay.Add(-1) // Before it is told of, which wakes those that look.
+	}
 	g.buffers.give(g.chunks, g.sending, g.blocks)
-	*g = gathered{buffers: g.buffers}
+	*g = gathered{buffers: g.buffers, underWay: g.underWay}
 }
 
 // ReadAt implements io.ReaderAt.

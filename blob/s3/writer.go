@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/blob"
@@ -47,7 +48,7 @@ func (b *Bucket) Create(ctx context.Context, key string, options blob.PutOptions
 		return nil, b.ended(ctx, "put", key)
 	}
 	w := &writer{
-		bucket: b, key: key, options: options, next: &gathered{buffers: b.options.Buffers}, slots: make(chan struct{}, b.options.Concurrency),
+		bucket: b, key: key, options: options, next: &gathered{buffers: b.options.Buffers, underWay: new(atomic.Int64)}, slots: make(chan struct{}, b.options.Concurrency),
 	}
 	w.sending, w.stop = context.WithCancelCause(ctx)
 	w.background, w.cancel = context.WithCancelCause(w.sending)
@@ -115,7 +116,7 @@ func (w *writer) flush() (err error) {
 	}
 	data := w.next
 	data.send()
-	w.next = &gathered{buffers: data.buffers}
+	w.next = &gathered{buffers: data.buffers, underWay: data.underWay}
 	w.mu.Lock()
 	w.done = append(w.done, part{})
 	number := int32(len(w.done))
