@@ -27,10 +27,7 @@ func TestSlowSteps(t *testing.T) {
 	}
 	to := target(t, db, "t", postgres.ModeAppend, "job")
 	mustPrepare(t, to)
-	u, _, err := to.Begin(t.Context(), 0, 1, abSchema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := mustBegin(t, to, abSchema)
 	record := abRecord(0, 2000) // more than is gathered before it is sent
 	defer record.Release()
 	for range 2 {
@@ -249,10 +246,7 @@ func TestRefusedEscapes(t *testing.T) {
 	server.Exec(t, name, `CREATE TABLE t (a bigint, "B b" jsonb)`)
 	to := target(t, db, "t", postgres.ModeAppend, "job")
 	mustPrepare(t, to)
-	u, _, err := to.Begin(t.Context(), 0, 1, abSchema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := mustBegin(t, to, abSchema)
 	b := array.NewRecordBuilder(memory.NewGoAllocator(), abSchema)
 	defer b.Release()
 	texts := []string{
@@ -284,10 +278,7 @@ func TestRefusedRows(t *testing.T) {
 	server.Exec(t, name, `CREATE TABLE t (a bigint NOT NULL, "B b" varchar(4))`)
 	to := target(t, db, "t", postgres.ModeAppend, "job")
 	mustPrepare(t, to)
-	u, _, err := to.Begin(t.Context(), 0, 1, abSchema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := mustBegin(t, to, abSchema)
 	b := array.NewRecordBuilder(memory.NewGoAllocator(), abSchema)
 	defer b.Release()
 	for i, text := range []string{"fits", "too long", "wörd", "no", "a\x00b", "yes  "} {
@@ -332,9 +323,7 @@ func TestRefusedRows(t *testing.T) {
 		CREATE TRIGGER fill BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION fill()`)
 	next := target(t, db, "t", postgres.ModeAppend, "next")
 	mustPrepare(t, next)
-	if u, _, err = next.Begin(t.Context(), 0, 1, abSchema); err != nil {
-		t.Fatal(err)
-	}
+	u = mustBegin(t, next, abSchema)
 	var refused dataset.RefusedRows
 	if err := u.Write(t.Context(), record); !errors.As(err, &refused) || len(refused) != 2 {
 		t.Errorf("got %v", err)

@@ -76,6 +76,16 @@ func mustWrite(t testing.TB, to *postgres.Target, unit, first, rows int) postgre
 	return commit
 }
 
+// mustBegin begins the first unit of a target that is prepared.
+func mustBegin(t testing.TB, to *postgres.Target, schema *arrow.Schema) *postgres.Unit {
+	t.Helper()
+	u, _, err := to.Begin(t.Context(), 0, 1, schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
 func mustPrepare(t testing.TB, to *postgres.Target) {
 	t.Helper()
 	if err := to.Check(t.Context()); err != nil {
@@ -385,10 +395,7 @@ func TestWrittenTypes(t *testing.T) {
 		if err := to.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		u, _, err := to.Begin(t.Context(), 0, 1, schema)
-		if err != nil {
-			t.Fatal(err)
-		}
+		u := mustBegin(t, to, schema)
 		defer func() { _ = u.Close() }()
 		if err := u.Write(t.Context(), record); err != nil {
 			t.Fatal(err)
@@ -411,10 +418,7 @@ func TestWrittenTypes(t *testing.T) {
 	if err := to.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	u, _, err := to.Begin(t.Context(), 0, 1, schema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := mustBegin(t, to, schema)
 	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -439,11 +443,9 @@ func TestTextColumns(t *testing.T) {
 		if err := to.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		u, _, err := to.Begin(t.Context(), 0, 1, schema)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err = u.Write(t.Context(), record); err == nil {
+		u := mustBegin(t, to, schema)
+		err := u.Write(t.Context(), record)
+		if err == nil {
 			_, _, err = u.Publish(t.Context(), json.RawMessage("{}"), always)
 		}
 		switch {
@@ -465,16 +467,13 @@ func TestConcurrentAttempts(t *testing.T) {
 	server, name, db := database(t)
 	to := target(t, db, "t", postgres.ModeAppend, "job")
 	mustPrepare(t, to)
-	slow, _, err := to.Begin(t.Context(), 0, 1, abSchema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	slow := mustBegin(t, to, abSchema)
 	record := abRecord(0, 10)
 	if err := slow.Write(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
 	commit := mustWrite(t, to, 0, 0, 10) // which ends the session of the slow one
-	_, _, err = slow.Publish(t.Context(), json.RawMessage("{}"), always)
+	_, _, err := slow.Publish(t.Context(), json.RawMessage("{}"), always)
 	wantError(t, err, engine.KindUnavailable, "administrator")
 	if err := slow.Close(); err != nil {
 		t.Error(err)

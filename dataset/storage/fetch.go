@@ -94,7 +94,7 @@ func (r *remote) buffer(p *piece) []byte {
 	return make([]byte, size)
 }
 
-// version names the content of the object; nil if its ETag does not.
+// version names the content of the object; it is zero if the ETag does not.
 func (r *remote) version() version {
 	if r.file.ETag == "" || r.file.ETag[0] == 'W' {
 		return version{}

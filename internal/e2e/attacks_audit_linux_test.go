@@ -61,14 +61,14 @@ var auditAttacks = []attack{
 		conn := b.conn(b.head.Address, b.certificate("admin", "root"))
 		return answer(enginev1.NewAccessServiceClient(conn).CreateToken(b.with(), &enginev1.CreateTokenRequest{Name: "x\n{\"seq\":1}", Role: "viewer"}))
 	}},
-	{does: "does what is refused, and hopes that nobody has seen it", gets: []string{`"allowed": false`, "CreateToken", "alice"}, try: func(b *besieged) string {
-		_, _ = enginev1.NewAccessServiceClient(b.conn(b.head.Address, nil)).CreateToken(b.user("alice"), &enginev1.CreateTokenRequest{Name: "mine", Role: "admin"})
+	{does: "does what is refused, and hopes that nobody has seen it", gets: []string{forbidden, `"allowed": false`, "CreateToken", "alice"}, try: func(b *besieged) string {
+		refused := answer(enginev1.NewAccessServiceClient(b.conn(b.head.Address, nil)).CreateToken(b.user("alice"), &enginev1.CreateTokenRequest{Name: "mine", Role: "admin"}))
 		var said string
 		eventually(b.place.t, "a line in the audit log", func() bool {
 			said = b.must("audit", "show", "--data-dir", "head", "--refused", "-o", "json").stdout
 			return strings.Contains(said, "CreateToken")
 		})
-		return said
+		return refused + said
 	}},
 	{does: "takes a line out of the audit log", gets: []string{"exit code 1", "line"}, try: func(b *besieged) string {
 		return b.tampers(func(lines []string) []string { return append(lines[:2:2], lines[3:]...) })

@@ -163,7 +163,8 @@ func encodeStatus(s *spb.Status) []byte {
 	b, err := proto.Marshal(s)
 	if err != nil || len(b) > maxAnswerBytes {
 		message := s.GetMessage()
-		b, _ = proto.Marshal(&spb.Status{Code: s.GetCode(), Message: strings.ToValidUTF8(message[:min(len(message), maxAnswerBytes/2)], "")}) // What cannot be sent is left out.
+		message = strings.ToValidUTF8(message[:min(len(message), maxAnswerBytes/2)], "") // What cannot be sent is left out.
+		b, _ = proto.Marshal(&spb.Status{Code: s.GetCode(), Message: message})           // It is UTF-8.
 	}
 	return b
 }
