@@ -42,7 +42,9 @@ func newRig(t *testing.T, config jobs.Config) *rig {
 	<-r.store.Terms()
 	r.group = lifecycle.NewGroup(context.Background(), "jobs")
 	r.manager = jobs.New(config, r.store, joblog.New(filepath.Join(r.dir, "logs")), r.group, slog.New(slog.DiscardHandler))
-	r.manager.Attach(dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 1}, r.manager.Hooks(), nil))
+	dispatcher := dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 1}, r.manager.Hooks(), nil)
+	r.manager.Attach(dispatcher)
+	r.group.Go("tick", dispatcher.Run) // A worker may leave with a grant that it was sent: the task is tried again after a pause.
 	if err := os.WriteFile(filepath.Join(r.data, "in.csv"), []byte("a,b\n1,2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

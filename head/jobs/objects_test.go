@@ -210,8 +210,8 @@ func (r *rig) objectSpec(sink *enginev1.ObjectSink, refs ...string) *enginev1.Jo
 	return spec
 }
 
-// work lets a worker finish tasks until one has as many as are wanted. Each output becomes known to the directory, and has a checkpoint in
-// a folder, if one is given.
+// work lets a worker finish as many tasks as are wanted, and leave: a task more that it is granted is tried again. Each output becomes known
+// to the directory, and has a checkpoint in a folder, if one is given.
 func (r *rig) work(d *directory, tasks int, folder string) {
 	r.t.Helper()
 	r.workOrFail(d, tasks, folder, nil)
@@ -233,7 +233,7 @@ func (r *rig) workOrFail(d *directory, tasks int, folder string, failure error) 
 		r.t.Fatal(err)
 	}
 	timeout := time.After(10 * time.Second)
-	settled := 0
+	worked, settled := 0, 0
 	for sequence := uint64(2); settled < tasks; sequence++ {
 		select {
 		case <-answers:
@@ -246,7 +246,8 @@ func (r *rig) workOrFail(d *directory, tasks int, folder string, failure error) 
 			continue
 		}
 		next := &enginev1.SyncRequest{Sequence: sequence, AcknowledgedSequence: answer.GetSequence()}
-		for _, grant := range answer.GetGrants() {
+		for _, grant := range answer.GetGrants()[:min(len(answer.GetGrants()), tasks-worked)] {
+			worked++
 			if failure != nil {
 				next.Results = append(next.Results, &enginev1.TaskResult{Lease: grant.GetLease(), Error: rpc.ToProto(failure)})
 				continue

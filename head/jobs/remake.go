@@ -88,8 +88,8 @@ func (m *Manager) remake(asked objects.Asked, depth int) (*remake, error) {
 		m.remakes.mu.Lock()
 		delete(m.remakes.objects, r.id)
 		m.remakes.mu.Unlock()
+		m.config.Objects.Remade(r.id, r.err) // The directory hears of an object before it hears of what is made of it.
 		close(r.done)
-		m.config.Objects.Remade(r.id, r.err)
 		return nil
 	})
 	if !started {
