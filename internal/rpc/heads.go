@@ -144,9 +144,9 @@ func (h *Heads) NewStream(ctx context.Context, desc *grpc.StreamDesc, method str
 // atLeader calls the leader, and again for as long as who that is changes, or ctx ends.
 func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
 	var backoff Backoff
-	called := false
+	called, answered := false, false
 	for {
-		p, err := h.find(ctx)
+		p, err := h.find(ctx, answered)
 		switch {
 		case err != nil && called:
 			return &uncertain{err}
@@ -157,7 +157,7 @@ func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
 			h.learnSometimes(p)
 			return nil
 		}
-		called = true
+		called, answered = true, answered || IsNotLeader(err) != nil
 		switch lost := h.lost(p, err); {
 		case lost && ctx.Err() != nil:
 			return &uncertain{err}
@@ -206,8 +206,9 @@ func isAway(err error) bool {
 	return errors.As(err, &e) && e.Kind == engine.KindUnavailable && e.Op == opConnect
 }
 
-// find returns the leader. It waits for an election for as long as one head at least can be reached.
-func (h *Heads) find(ctx context.Context) (*peer, error) {
+// find returns the leader. It waits for an election once one head at least could be reached, or has answered its caller: such a head may be
+// slow to say that it has ceased to lead, and more may start.
+func (h *Heads) find(ctx context.Context, answered bool) (*peer, error) {
 	if p := h.leader.Load(); p != nil {
 		return p, nil
 	}
@@ -220,7 +221,7 @@ func (h *Heads) find(ctx context.Context) (*peer, error) {
 	electing, cancel := context.WithTimeout(ctx, electWithin)
 	defer cancel()
 	backoff := Backoff{Max: askEvery}
-	elects := false // Heads were reached, and none led.
+	elects := answered // Heads were reached, and none led.
 	for {
 		if p := h.leader.Load(); p != nil {
 			return p, nil
@@ -234,8 +235,8 @@ func (h *Heads) find(ctx context.Context) (*peer, error) {
 		case ctx.Err() != nil && (!elects || errors.Is(ctx.Err(), context.Canceled)):
 			return nil, contextError(ctx, "find the head that leads")
 		case electing.Err() != nil && elects:
-			return nil, NewNotLeader("find the head that leads", "", "", nil)
-		case !reached:
+			return nil, NewNotLeader("find the head that leads", "", "", err)
+		case !elects:
 			return nil, err
 		}
 		backoff.Wait(electing, nil)

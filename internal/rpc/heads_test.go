@@ -35,6 +35,8 @@ type fakeHead struct {
 	calls   atomic.Int64
 	// called gets a token for each of the first calls.
 	called chan struct{}
+	// hung gets a token for each of the first ListHeads that wait.
+	hung chan struct{}
 	// hangs, once closed, ends what ListHeads and WatchJob wait for; nil if they do not.
 	hangs chan struct{}
 	// pretends makes ListHeads say that this head leads although its calls say otherwise.
@@ -49,7 +51,7 @@ func startHeads(t *testing.T, n int) *ensemble {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := &fakeHead{all: all, address: listener.Addr().String(), server: rpc.NewServer(slog.New(slog.DiscardHandler)), served: make(chan error, 1), called: make(chan struct{}, 100)}
+		h := &fakeHead{all: all, address: listener.Addr().String(), server: rpc.NewServer(slog.New(slog.DiscardHandler)), served: make(chan error, 1), called: make(chan struct{}, 100), hung: make(chan struct{}, 100)}
 		enginev1.RegisterClusterServiceServer(h.server, h)
 		enginev1.RegisterJobServiceServer(h.server, h)
 		go func() { h.served <- h.server.Serve(listener) }()
@@ -68,6 +70,15 @@ func (e *ensemble) lead(h *fakeHead) {
 	e.leader = h
 }
 
+// hang makes ListHeads and WatchJob of all heads wait until the channel is closed; nil ends that for those that follow.
+func (e *ensemble) hang(hangs chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, h := range e.heads {
+		h.hangs = hangs
+	}
+}
+
 func (h *fakeHead) leading() (self bool, address string) {
 	h.all.mu.Lock()
 	defer h.all.mu.Unlock()
@@ -79,6 +90,10 @@ func (h *fakeHead) leading() (self bool, address string) {
 
 func (h *fakeHead) ListHeads(context.Context, *enginev1.ListHeadsRequest) (*enginev1.ListHeadsResponse, error) {
 	if hangs := h.hanging(); hangs != nil {
+		select {
+		case h.hung <- struct{}{}:
+		default:
+		}
 		<-hangs
 	}
 	response := &enginev1.ListHeadsResponse{HeadId: h.address}
@@ -261,6 +276,36 @@ func TestACallWaitsForAnElection(t *testing.T) {
 	}
 	if _, err := jobs.GetJob(t.Context(), &enginev1.GetJobRequest{}); err == nil {
 		t.Error("a closed connection answered")
+	}
+}
+
+// A head that has answered that it does not lead any more may be slow to say who does, while another one is away.
+func TestACallWaitsForAHeadThatWasThere(t *testing.T) {
+	all := startHeads(t, 2)
+	all.heads[1].stop()
+	all.lead(nil)
+	all.heads[0].pretends.Store(true)
+	_, jobs := dialHeads(t, all.heads[1].address, all.heads[0].address)
+	called := make(chan error, 1)
+	go func() {
+		_, err := jobs.GetJob(t.Context(), &enginev1.GetJobRequest{})
+		called <- err
+	}()
+	<-all.heads[0].called
+	hangs := make(chan struct{})
+	all.hang(hangs)
+	for range 2 { // It was asked again after it had not answered in time.
+		select {
+		case <-all.heads[0].hung:
+		case err := <-called:
+			t.Fatalf("the call did not wait: %v", err)
+		}
+	}
+	all.lead(all.heads[0])
+	all.hang(nil)
+	close(hangs)
+	if err := <-called; err != nil {
+		t.Fatal(err)
 	}
 }
 
