@@ -56,12 +56,14 @@ func (a *app) startInBackground(ctx context.Context, f startFlags, folder *dataF
 	child.ExtraFiles = []*os.File{write, folder.lock}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	child.Env = f.links.environment()
+	signals, ignore := a.signals() // Before there is a child: it must not outlive a command that is ended.
+	defer ignore()
 	err = child.Start()
 	_ = write.Close() // the child has its own
 	if err != nil {
 		return engine.Errorf(engine.KindInternal, "start", program, "%w", err)
 	}
-	line, interrupted := a.awaitReady(ctx, read)
+	line, interrupted := a.awaitReady(ctx, signals, read)
 	if interrupted {
 		_ = child.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = child.Wait()                          // its exit code does not matter
@@ -92,9 +94,7 @@ func (a *app) startInBackground(ctx context.Context, f startFlags, folder *dataF
 }
 
 // awaitReady reads the child's line. It ends when the child has written it or is gone.
-func (a *app) awaitReady(ctx context.Context, pipe io.Reader) (line []byte, interrupted bool) {
-	signals, ignore := a.signals()
-	defer ignore()
+func (a *app) awaitReady(ctx context.Context, signals <-chan os.Signal, pipe io.Reader) (line []byte, interrupted bool) {
 	lines := make(chan []byte, 1)
 	go func() { // lifecycle: ends when the pipe does, at the latest with the child, which every caller's path ends or hands over.
 		text, _ := io.ReadAll(pipe) // a broken pipe is an empty line

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -521,32 +522,59 @@ def test_start_that_is_broken_off_ends_what_it_has_begun(tmp_path: Path, monkeyp
         driver.stop("mine", 30)
 
 
-def test_start_that_is_killed_before_the_head_is_ready_leaves_no_process(tmp_path: Path):
-    """A signal comes while `engine start` runs."""
+class KilledError(Exception):
+    """What the handler of a signal raises."""
 
-    class KilledError(Exception):
-        pass
+
+@pytest.fixture
+def kills() -> Iterator[None]:
+    """Make SIGUSR1 raise KilledError, as Airflow does at SIGTERM."""
 
     def handler(*_: Any) -> None:
         raise KilledError
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def start_and_be_killed(folder: Path) -> None:
+    """Start a cluster, which a signal breaks off, and look for what is left of it."""
+    with pytest.raises(KilledError):
+        ProcessDriver(folder=str(folder), head_options={"object-store-memory": "64MiB"}).start("slow", 5, 60)
+    assert list(folder.iterdir()) == []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # It has ended meanwhile.
+            assert str(folder).encode() not in path.read_bytes()
+
+
+@pytest.mark.usefixtures("kills")
+def test_start_that_is_killed_before_the_head_is_ready_leaves_no_process(tmp_path: Path):
+    """A signal comes while `engine start` runs."""
 
     def tell() -> None:
         until(lambda: (tmp_path / "slow" / "head" / "engine.log").exists(), "the head starts")
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    before = signal.signal(signal.SIGUSR1, handler)
     thread = threading.Thread(target=tell)
     thread.start()
-    try:
-        with pytest.raises(KilledError):
-            ProcessDriver(folder=str(tmp_path), head_options={"object-store-memory": "64MiB"}).start("slow", 5, 60)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        thread.join()
-    assert list(tmp_path.iterdir()) == []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # It has ended meanwhile.
-            assert str(tmp_path).encode() not in path.read_bytes()
+    start_and_be_killed(tmp_path)
+    thread.join()
+
+
+@pytest.mark.usefixtures("kills")
+def test_start_that_is_killed_while_a_process_is_made_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A signal comes when a worker's `engine start` runs, and who starts it does not know its id yet."""
+    make = subprocess.Popen
+
+    def killed(program: list[str], **options: Any) -> Any:
+        process = make(program, **options)
+        if any("worker-1" in argument for argument in program) and "start" in program:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return process
+
+    monkeypatch.setattr("engine_provider.clusters.subprocess.Popen", killed)
+    start_and_be_killed(tmp_path)
 
 
 def test_clusters_that_tests_have_left_are_killed(tmp_path: Path):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,15 +204,27 @@ class ProcessDriver(ClusterDriver):
         """Run the program, and return what it prints in JSON."""
         op = "start cluster" if arguments[0] == "start" else "stop cluster"
         spared = _pid(folder) if arguments[0] == "start" and _alive(folder) else 0  # It ran before.
-        process = subprocess.Popen(
-            [self._program(), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # What kills the task must not take the cluster with it.
-        )
+        program = [self._program(), *arguments]
+        processes: list[subprocess.Popen[str]] = []
+
+        def spawn() -> None:
+            processes.append(
+                subprocess.Popen(
+                    program,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,  # What kills the task must not take the cluster with it.
+                )
+            )
+
         try:
+            # A signal's handler raises in the main thread. There it could come when the process exists, and nobody knows of it yet.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(int).result()  # From here on the thread is one that the pool waits for.
+                pool.submit(spawn).result()
+            [process] = processes
             out, said = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             out, said = _end(process)
@@ -219,7 +232,8 @@ class ProcessDriver(ClusterDriver):
             told = _tail(folder / "engine.log") or said.strip() or "nothing"
             raise errors.DeadlineError(f"it was not ready in time; it said: {told}", op=op, id=str(folder)) from None
         except BaseException:
-            _end(process)
+            for begun in processes:
+                _end(begun)
             self._kill_node(folder, spared)
             raise
         if process.returncode != 0:
@@ -241,13 +255,17 @@ class ProcessDriver(ClusterDriver):
             self._kill_node(folder)
 
     def _kill_node(self, folder: Path, spared: int = 0) -> None:
-        """Kill a node that neither became ready nor stopped, unless its process is the one that is spared."""
+        """Kill a node that neither became ready nor stopped, unless its process is the one that is spared, and wait for its end."""
         pid = _pid(folder)
-        if pid and pid != spared and _alive(folder):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                return
+        if not pid or pid == spared or not _alive(folder):
+            return
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+        until = time.monotonic() + _UNWIND / 2
+        while _pid(folder) == pid and _alive(folder) and time.monotonic() < until:
+            time.sleep(_POLL / 10)
 
     def _program(self) -> str:
         given = self._binary or os.environ.get("ENGINE_BINARY") or "engine"
