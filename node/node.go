@@ -201,12 +201,16 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	n := &Node{address: l.at(listener), buckets: newBuckets(config.Places, config.DataDir), links: l, done: make(chan struct{})}
+	advertised, err := config.advertised(l)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	n := &Node{address: addressOf(listener, advertised), buckets: newBuckets(config.Places, config.DataDir), links: l, done: make(chan struct{})}
 	check := CheckAddress
 	if l != nil || config.TLS.Insecure {
 		check = nil
 	}
-	if l != nil && config.Address == "" {
+	if advertised != "" && config.Address == "" {
 		config.Address = n.address
 	}
 	var webListener net.Listener
@@ -214,7 +218,7 @@ func StartHead(ctx context.Context, config HeadConfig, workerConfig *WorkerConfi
 		if webListener, err = listen(ctx, "web", config.Host, config.WebPort); err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
-		n.web = l.webScheme() + l.at(webListener)
+		n.web = l.webScheme() + addressOf(webListener, advertised)
 		webListener = l.listen(webListener, acceptWeb)
 	}
 	var local *bufconn.Listener
@@ -462,6 +466,9 @@ func (n *Node) Flight() string {
 	}
 	return n.worker.objects.flight()
 }
+
+// Encrypted tells whether the node's links have TLS.
+func (n *Node) Encrypted() bool { return n.links != nil }
 
 // Done is closed when the node has ended by itself or by Stop; Err then says why.
 func (n *Node) Done() <-chan struct{} { return n.done }

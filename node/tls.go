@@ -532,10 +532,32 @@ func localHost(ctx context.Context, list string) (string, error) {
 	return host, errors.Join(err, conn.Close())
 }
 
-// at is an advertised address with the port of a listener; in clear text it is that of the listener.
+// advertised is where others reach a head with links l; empty in clear text on loopback.
+func (c HeadConfig) advertised(l *links) (string, error) {
+	switch {
+	case l != nil:
+		return l.advertise, nil
+	case !c.TLS.Insecure:
+		return "", nil
+	case c.TLS.Advertise != "":
+		return c.TLS.Advertise, nil
+	default:
+		return reachable(c.Host)
+	}
+}
+
+// at is where others reach a listener of the node.
 func (l *links) at(listener net.Listener) string {
-	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && l != nil {
-		return net.JoinHostPort(l.advertise, strconv.Itoa(tcp.Port))
+	if l == nil {
+		return addressOf(listener, "")
+	}
+	return addressOf(listener, l.advertise)
+}
+
+// addressOf is an advertised address with the port of a listener, or if it is empty that of the listener.
+func addressOf(listener net.Listener, advertised string) string {
+	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && advertised != "" {
+		return net.JoinHostPort(advertised, strconv.Itoa(tcp.Port))
 	}
 	return listener.Addr().String()
 }

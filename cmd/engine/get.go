@@ -116,7 +116,7 @@ func (a *app) describeObject(w io.Writer, v objectView) error {
 			text += ", " + plural(h.Pins, "pin")
 		}
 		if h.Flight != "" {
-			text += ", grpc://" + h.Flight
+			text += ", " + flightURI(h.Flight, !a.tls.isZero())
 		}
 		if h.Spilled != "" {
 			text += ", " + h.Spilled

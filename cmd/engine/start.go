@@ -58,6 +58,8 @@ type startView struct {
 	Address string `json:"address"`
 	Web     string `json:"web"`
 	Flight  string `json:"flight"`
+	// TLS says that the links are encrypted.
+	TLS     bool   `json:"tls"`
 	PID     int    `json:"pid"`
 	DataDir string `json:"data_dir"`
 	// Join is how other machines join a head that they reach; nil for others.
@@ -345,7 +347,7 @@ func (a *app) serve(ctx context.Context, f startFlags, folder *dataFolder, resou
 	if err != nil {
 		logger.WarnContext(ctx, "there is no token to join with yet: `engine node token` makes one", "error", err)
 	}
-	view := &startView{Join: join, Address: n.Address(), Web: n.Web(), Flight: n.Flight(), PID: os.Getpid(), DataDir: folder.path}
+	view := &startView{Join: join, Address: n.Address(), Web: n.Web(), Flight: n.Flight(), TLS: n.Encrypted(), PID: os.Getpid(), DataDir: folder.path}
 	err = folder.record(f.role(), n.Address(), a.now())
 	if err == nil {
 		logger.InfoContext(ctx, "the node is ready", "role", f.role(), "address", view.Address, "web", view.Web, "flight", view.Flight, "node", string(n.ID()), "pid", view.PID)
@@ -526,7 +528,7 @@ func (a *app) printStarted(f startFlags, view startView) error {
 			text += "  web       " + view.Web + "\n"
 		}
 		if view.Flight != "" {
-			text += "  flight    grpc://" + view.Flight + "\n"
+			text += "  flight    " + flightURI(view.Flight, view.TLS) + "\n"
 		}
 		text += fmt.Sprintf("  pid       %d\n  data      %s\n", view.PID, view.DataDir)
 		if f.head && !a.quiet {
@@ -539,6 +541,14 @@ func (a *app) printStarted(f startFlags, view startView) error {
 		_, err := io.WriteString(w, text)
 		return engine.WrapError("print", "", err)
 	})
+}
+
+// flightURI is how Arrow Flight's clients name a service at a "host:port".
+func flightURI(address string, secure bool) string {
+	if secure {
+		return "grpc+tls://" + address
+	}
+	return "grpc://" + address
 }
 
 // claimNodeFolder takes the node's data folder, or the one that the command in the foreground has taken already.

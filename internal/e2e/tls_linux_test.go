@@ -476,6 +476,21 @@ func TestJoining(t *testing.T) {
 		if log := exposed.logged(t); !hasLine(log, "level=WARN", "clear text") || exposed.Join != nil {
 			t.Errorf("no warning:\n%s", log)
 		}
+		exposed.kill(t)
+		// Once more with the same folder: each start warns, and says where others reach it.
+		for name, args := range map[string][]string{"a machine": {"--host", "::"}, "a name": {"--host", "::", "--advertise", "head.example"}} {
+			exposed := p.startSecured(nil, append(args, "--head", "--insecure", "--i-understand", "--port", "0", "--web-port", "0", "--gossip-port", "-1", "--num-cpus", "0", "--data-dir", "exposed")...)
+			if log := exposed.logged(t); !hasLine(log, "level=WARN", "clear text") {
+				t.Errorf("%s: no warning:\n%s", name, log)
+			}
+			host, _, err := net.SplitHostPort(exposed.Address)
+			ip := net.ParseIP(host)
+			if err != nil || name == "a name" && host != "head.example" || name == "a machine" && (ip == nil || ip.IsUnspecified() || ip.IsLoopback()) ||
+				!strings.HasPrefix(exposed.Web, "http://"+net.JoinHostPort(host, "")) {
+				t.Errorf("%s: it says to be at %q and %q", name, exposed.Address, exposed.Web)
+			}
+			exposed.kill(t)
+		}
 	})
 }
 

@@ -28,6 +28,8 @@ type ServiceConfig struct {
 	Cluster func() string
 	// Address returns the "host:port" at which clients reach the service. Nil, and an empty address, mean the one that the client used.
 	Address func() string
+	// TLS says that clients reach the service, and those of other holders, by TLS. The locations in flight infos tell them.
+	TLS bool
 	// Locate finds the other holders of an object, for GetFlightInfo. Nil means that only this node is known.
 	Locate Locate
 	// Fetch brings a copy of an object into the store. Nil means that only local objects are served.
@@ -279,10 +281,14 @@ func (s *Service) GetSchema(ctx context.Context, d *flight.FlightDescriptor) (*f
 }
 
 func (s *Service) flightInfo(info objectstore.Info, holders []Holder) *flight.FlightInfo {
+	scheme := "grpc+tcp://"
+	if s.config.TLS {
+		scheme = "grpc+tls://"
+	}
 	var locations []*flight.Location
 	add := func(address string) {
 		if address != "" {
-			locations = append(locations, &flight.Location{Uri: "grpc+tcp://" + address})
+			locations = append(locations, &flight.Location{Uri: scheme + address})
 		}
 	}
 	if s.config.Address != nil {

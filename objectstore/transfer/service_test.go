@@ -282,6 +282,18 @@ func TestDescribe(t *testing.T) {
 		}
 	}
 	waitUnpinned(t, n.store, id)
+	secure, err := transfer.NewService(transfer.ServiceConfig{Store: n.store, TLS: true, Address: func() string { return "10.0.0.1:10002" }, Locate: at(other)}).
+		GetFlightInfo(t.Context(), &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{id.String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uris []string
+	for _, l := range secure.GetEndpoint()[0].GetLocation() {
+		uris = append(uris, l.GetUri())
+	}
+	if fmt.Sprint(uris) != "[grpc+tls://10.0.0.1:10002 grpc+tls://10.0.0.2:10002]" {
+		t.Errorf("locations under TLS %v", uris)
+	}
 
 	_, err = client.GetFlightInfo(t.Context(), &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{engine.NewObjectID().String()}})
 	wantKind(t, err, engine.KindNotFound)

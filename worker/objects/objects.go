@@ -53,7 +53,8 @@ type Config struct {
 	Flight net.Listener
 	// FlightAddress is the "host:port" at which others reach Flight. Empty means that which it listens on.
 	FlightAddress string
-	// DialFlight makes connections to the Flight services of others, see transfer.PullerConfig. Nil means clear text.
+	// DialFlight makes connections to the Flight services of others, see transfer.PullerConfig. Nil means clear text,
+	// here, too.
 	DialFlight func(address string) (grpc.ClientConnInterface, io.Closer, error)
 	// DialBulk makes those for large objects. Nil means that there are none.
 	DialBulk func(ctx context.Context, address string) (net.Conn, error)
@@ -259,7 +260,7 @@ func (o *Objects) serveFlight() {
 	o.flight = rpc.NewServer(o.config.Logger, slices.Concat(
 		[]grpc.ServerOption{grpc.Creds(pki.ServerCredentials(false))}, transfer.ServerOptions(o.config.CapacityBytes), guard.ServerOptions())...)
 	service := transfer.NewService(transfer.ServiceConfig{
-		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
+		Store: o.store, Node: o.config.Node, Cluster: o.Cluster, Address: o.Flight, TLS: o.config.DialFlight != nil, Locate: o.locate, Fetch: o.Fetch, Delete: o.deleteEverywhere,
 		DefaultOwner: o.ownerOf, MayUse: access.Check, Home: home, Logger: o.config.Logger,
 	})
 	transfer.Register(o.flight, service)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import start
+from pyarrow import flight
 
 import engine
 
@@ -95,6 +96,21 @@ def test_jobs_tables_and_tasks_over_tls(secure: Secure, numbers: Path, tmp_path:
         assert client.get(ref).equals(table)
         assert bool(client._client._objects._found.stores) is not bool(host)
         assert client.run_task("echo", table).result().equals(table)
+
+
+def test_locations_are_to_be_followed_by_tls(secure: Secure) -> None:
+    """Any client of Arrow Flight that goes where the flight info says gets there."""
+    table = pa.table({"x": np.arange(10)})
+    bearer = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {secure.token}".encode())], timeout=60)
+    with engine.Client(secure.address, tls=engine.TLS(ca=secure.ca), token=secure.token) as client:
+        ref = client.put(table)
+        first = client._run(client._client._objects._list())[0]
+        with flight.FlightClient(f"grpc+tls://{first.flight}", tls_root_certs=secure.ca) as known:
+            info = known.get_flight_info(flight.FlightDescriptor.for_path(ref.id.hex()), bearer)
+        (end,) = info.endpoints
+        assert end.locations == [flight.Location(f"grpc+tls://{first.flight}")]
+        with flight.FlightClient(end.locations[0], tls_root_certs=secure.ca) as followed:
+            assert followed.do_get(end.ticket, bearer).read_all().equals(table)
 
 
 def test_wrong_tls_is_named(secure: Secure) -> None:
