@@ -254,7 +254,7 @@ func (h *Head) keepHistory(ctx context.Context) (err error) {
 
 // serveAll begins to answer: until there is a reign, that there is none.
 func (h *Head) serveAll(listener net.Listener) {
-	h.metrics = observe.New(h.store, h.config.Version)
+	h.metrics = observe.New(h.store, h.config.Version, h.config.Security.refused())
 	h.gate = &gate{logger: h.config.Logger, leader: h.store.Leader}
 	h.grpc = rpc.NewServer(h.config.Logger, slices.Concat(h.config.Security.serverOptions(), h.metrics.ServerOptions(), h.guard.ServerOptions())...)
 	if h.config.WebListener != nil {

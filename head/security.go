@@ -38,6 +38,20 @@ func (s Security) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(s.Identity.ClientCredentials(pki.RoleHead))}
 }
 
+// refused counts what the ports have refused, by reason; nil without TLS.
+func (s Security) refused() func() map[string]int64 {
+	if s.Identity == nil {
+		return nil
+	}
+	return func() map[string]int64 {
+		counts := map[string]int64{}
+		for reason, n := range s.Identity.Refused() {
+			counts[string(reason)] = n
+		}
+		return counts
+	}
+}
+
 // serverOptions make handlers hear who is at the other end of a connection.
 func (s Security) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.Creds(pki.ServerCredentials(s.Exposed))}

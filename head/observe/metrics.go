@@ -30,13 +30,15 @@ type Reign struct {
 type Metrics struct {
 	store    *state.Store
 	reign    atomic.Pointer[Reign]
+	refused  func() map[string]int64
 	registry *prometheus.Registry
 	calls    *grpcprom.ServerMetrics
 }
 
-// New makes the metrics of a head with this store and version. Until Lead is called they are those of a head that does not lead.
-func New(store *state.Store, version string) *Metrics {
-	m := &Metrics{store: store, registry: prometheus.NewRegistry()}
+// New makes the metrics of a head with this store and version. Until Lead is called they are those of a head that does not lead. refused counts
+// the connections that its ports have refused, by reason; nil for one without TLS.
+func New(store *state.Store, version string, refused func() map[string]int64) *Metrics {
+	m := &Metrics{store: store, refused: refused, registry: prometheus.NewRegistry()}
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "engine_build_info", Help: "1, with the program's version.", ConstLabels: prometheus.Labels{"version": version},
 	}, func() float64 { return 1 })
@@ -77,6 +79,11 @@ func (m *Metrics) Collect(into chan<- prometheus.Metric) {
 	}
 	s.gauge("engine_head_leads", "1 while this head leads the cluster.", leads)
 	m.collectState(s)
+	if m.refused != nil {
+		for reason, n := range m.refused() {
+			s.counter("engine_connections_refused_total", "Connections that the ports of TLS have refused, by reason.", float64(n), "reason", reason)
+		}
+	}
 	if reign != nil {
 		collectTasks(s, reign.Dispatcher.Counts(), reign.Dispatcher.Queues())
 		collectNodes(s, reign.Dispatcher.Nodes())

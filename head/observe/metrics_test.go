@@ -55,9 +55,9 @@ func TestMetrics(t *testing.T) {
 	check(t, err)
 	t.Cleanup(func() { check(t, store.Close()) })
 	term := <-store.Terms()
-	metrics := observe.New(store, "1.2.3")
+	metrics := observe.New(store, "1.2.3", func() map[string]int64 { return map[string]int64{"revoked": 3} })
 	lines := scrape(t, metrics.Handler())
-	if lines["engine_head_leads"] != "0" || lines[`engine_build_info{version="1.2.3"}`] != "1" {
+	if lines["engine_head_leads"] != "0" || lines[`engine_build_info{version="1.2.3"}`] != "1" || lines[`engine_connections_refused_total{reason="revoked"}`] != "3" {
 		t.Errorf("%v", lines)
 	}
 	if _, ok := lines["engine_jobs_active"]; ok {
@@ -116,7 +116,7 @@ func TestCallsAreCounted(t *testing.T) {
 	store, err := state.Open(state.Config{Dir: t.TempDir(), NewClusterID: "c1"})
 	check(t, err)
 	t.Cleanup(func() { check(t, store.Close()) })
-	metrics := observe.New(store, "1.2.3")
+	metrics := observe.New(store, "1.2.3", nil)
 	server := rpc.NewServer(slog.New(slog.DiscardHandler), metrics.ServerOptions()...)
 	enginev1.RegisterJobServiceServer(server, refusing{})
 	metrics.CountCalls(server)

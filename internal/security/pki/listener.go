@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// handshakeWithin is how long a handshake may take, and handshakesAtOnce how many may be under way on a port: what comes then is closed.
+	// handshakeWithin is how long a handshake may take, and handshakesAtOnce how many may be under way on a port, see crowd: what comes then is
+	// closed.
 	handshakeWithin  = 10 * time.Second
 	handshakesAtOnce = 512
 )
@@ -24,7 +25,7 @@ type listener struct {
 	identity *Identity
 	accept   Accept
 	group    *lifecycle.Group
-	slots    chan struct{}
+	crowd    *crowd
 }
 
 // Listen makes a listener of TLS connections from those that another one accepts, which it closes with itself. Accept returns *tls.Conn whose
@@ -32,7 +33,7 @@ type listener struct {
 func (i *Identity) Listen(inner net.Listener, accept Accept) net.Listener {
 	l := &listener{
 		Listener: handover.New(inner.Addr()), inner: inner, identity: i, accept: accept,
-		group: lifecycle.NewGroup(context.Background(), "tls "+accept.Link), slots: make(chan struct{}, handshakesAtOnce),
+		group: lifecycle.NewGroup(context.Background(), "tls "+accept.Link), crowd: newCrowd(handshakesAtOnce),
 	}
 	l.group.Go("accept", l.run)
 	return l
@@ -40,17 +41,18 @@ func (i *Identity) Listen(inner net.Listener, accept Accept) net.Listener {
 
 func (l *listener) run(ctx context.Context) error {
 	l.Fail(handover.AcceptAll(ctx, l.inner, func(conn net.Conn) {
-		select {
-		case l.slots <- struct{}{}:
-		default:
-			_ = conn.Close() // Too many strangers knock at the same time.
+		source := sourceOf(conn.RemoteAddr())
+		if !l.crowd.enter(source) {
+			_ = conn.Close() // Nothing was read or written.
+			l.identity.refusals.log(ctx, l.accept.Link, conn.RemoteAddr(), refuse(Crowded, "", "too many handshakes are under way, from %s or in all", source))
 			return
 		}
 		if !l.group.Go("handshake", func(ctx context.Context) error {
-			defer func() { <-l.slots }()
+			defer l.crowd.leave(source)
 			l.shake(ctx, conn)
 			return nil
 		}) {
+			l.crowd.leave(source)
 			_ = conn.Close() // The port is being closed.
 		}
 	}))

@@ -1,6 +1,7 @@
 package pki_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -352,4 +353,45 @@ func quoted(reason pki.Reason) string {
 		return strconv.Quote(string(reason))
 	}
 	return string(reason)
+}
+
+// TestListenShares has one host begin handshakes that it never ends, until it gets no more of them: others still get in.
+func TestListenShares(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	log, logger := newLog()
+	head := identity(t, a, pki.RoleHead, "h", time.Now(), time.Hour, pki.Options{Logger: logger})
+	listener := head.Listen(listenTCP(t), forWorkers)
+	links := serve(t, listener)
+	from := func(host string) net.Conn {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
+		conn, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	for begun := time.Now(); !strings.Contains(log.String(), "reason="+quoted(pki.Crowded)); {
+		from("127.0.0.1")
+		if time.Since(begun) > patience {
+			t.Fatalf("one host may begin as many handshakes as it likes:\n%s", log)
+		}
+	}
+	if n := head.Refused()[pki.Crowded]; n == 0 {
+		t.Error("what was refused is not counted")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := identity(t, a, pki.RoleWorker, "w", time.Now(), time.Hour, pki.Options{}).Client(ctx, from("127.0.0.2"), pki.ProtocolGRPC, pki.RoleHead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := echo(conn); err != nil {
+		t.Fatal(err)
+	}
+	if link := <-links; link.Peer == nil || link.Peer.Name != "w" {
+		t.Errorf("link %+v", link)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -30,10 +31,11 @@ const (
 	WrongCluster     Reason = "wrong cluster"
 	Malformed        Reason = "malformed certificate"
 	Handshake        Reason = "handshake"
+	Crowded          Reason = "too many handshakes"
 )
 
 // Refusal is why a connection was refused. It wraps an *engine.Error of kind engine.KindUnauthenticated, or engine.KindPermission for a
-// certificate that is good and has a role that the link does not accept.
+// certificate that is good and has a role that the link does not accept, or engine.KindExhausted for who comes when there are too many.
 type Refusal struct {
 	Reason Reason
 	cause  error
@@ -47,8 +49,11 @@ func (r *Refusal) Unwrap() error { return r.cause }
 
 func refuse(reason Reason, id, format string, args ...any) *Refusal {
 	kind := engine.KindUnauthenticated
-	if reason == WrongRole {
+	switch reason {
+	case WrongRole:
 		kind = engine.KindPermission
+	case Crowded:
+		kind = engine.KindExhausted
 	}
 	return &Refusal{Reason: reason, cause: engine.Errorf(kind, "verify peer", id, format, args...)}
 }
@@ -71,11 +76,14 @@ func classify(err error) *Refusal {
 	}
 }
 
-// refusals writes the log of refused connections, not more than a few each second: whoever can reach a port must not fill a disk.
+// refusals counts refused connections, and writes the log of them, not more than a few lines each second: whoever can reach a port must not
+// fill a disk.
 type refusals struct {
 	logger *slog.Logger
 
 	mu sync.Mutex
+	// counts are those of all, by reason.
+	counts map[Reason]int64
 	// allowance is how many lines may still be written, as of last; dropped counts those that were not.
 	allowance float64
 	last      time.Time
@@ -90,6 +98,10 @@ const (
 func (r *refusals) log(ctx context.Context, link string, from net.Addr, refusal *Refusal) {
 	now := time.Now()
 	r.mu.Lock()
+	if r.counts == nil {
+		r.counts = map[Reason]int64{}
+	}
+	r.counts[refusal.Reason]++
 	if r.last.IsZero() {
 		r.allowance = refusalsAtOnce
 	} else {
@@ -111,4 +123,11 @@ func (r *refusals) log(ctx context.Context, link string, from net.Addr, refusal 
 		attributes = append(attributes, "not_logged_before", dropped)
 	}
 	r.logger.WarnContext(ctx, "a connection was refused", attributes...)
+}
+
+// Refused counts the connections that the listeners of the identity have refused, by reason.
+func (i *Identity) Refused() map[Reason]int64 {
+	i.refusals.mu.Lock()
+	defer i.refusals.mu.Unlock()
+	return maps.Clone(i.refusals.counts)
 }
