@@ -311,6 +311,29 @@ func TestTermEndsAndAnotherBegins(t *testing.T) {
 	}
 }
 
+// TestTheNextLeaderIsNotOneThatIsAway hands over while one of the others cannot be reached, whichever that is.
+func TestTheNextLeaderIsNotOneThatIsAway(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	for range 2 {
+		leader := c.leader()
+		for _, away := range c.names() {
+			if away == leader {
+				continue
+			}
+			c.cutOff(away, true)
+			c.accept("without " + away)
+			check(t, c.store(leader).HandOver(t.Context()))
+			c.accept("after " + leader)
+			if leader = c.leader(); leader == away {
+				t.Fatalf("%s leads, which is cut off", leader)
+			}
+			c.cutOff(away, false)
+			c.agree()
+			leader = c.leader()
+		}
+	}
+}
+
 // TestMinorityIsRefused takes two of three away: what is proposed is not acknowledged, and goes on when one is back.
 func TestMinorityIsRefused(t *testing.T) {
 	c := newCluster(t, "a", "b", "c")

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/rpc"
 )
 
 // Head is one head of the cluster, as the configuration has it.
@@ -309,21 +310,38 @@ func (s *Store) spread(ctx context.Context, r *reign, index uint64) {
 	}
 }
 
-// HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or cannot, or ctx ends. What is proposed
+// HandOver makes another head lead, if there is one that has a vote, and returns when that one leads or none can, or ctx ends. What is proposed
 // meanwhile fails. At a head that does not lead, or is alone, it does nothing.
 func (s *Store) HandOver(ctx context.Context) error {
 	s.mu.Lock()
 	leads := s.ruling != nil
 	s.mu.Unlock()
-	others := slices.ContainsFunc(s.raft.GetConfiguration().Configuration().Servers, func(server raft.Server) bool {
-		return server.Suffrage == raft.Voter && string(server.ID) != s.config.HeadID
+	others := slices.DeleteFunc(slices.Clone(s.raft.GetConfiguration().Configuration().Servers), func(server raft.Server) bool {
+		return server.Suffrage != raft.Voter || string(server.ID) == s.config.HeadID
 	})
-	if !leads || !others {
+	if !leads || len(others) == 0 {
 		return nil
 	}
+	// The first is the one that has the most of the log. It may be dead, or too slow for raft, which gives it one election's time.
+	err := s.handTo(ctx, s.raft.LeadershipTransfer())
+	for i := 0; err != nil && i < 2*len(others); i++ {
+		select {
+		case <-time.After(s.config.Patience / 4): // The last attempt may be under way still.
+		case <-ctx.Done():
+			return err
+		}
+		other := others[i%len(others)]
+		if err = s.handTo(ctx, s.raft.LeadershipTransferToServer(other.ID, other.Address)); rpc.IsNotLeader(err) != nil {
+			return nil // An earlier attempt has come to its end.
+		}
+	}
+	return err
+}
+
+// handTo waits for an attempt to make another head lead.
+func (s *Store) handTo(ctx context.Context, attempt raft.Future) error {
 	handed := make(chan error, 1)
-	future := s.raft.LeadershipTransfer()
-	go func() { handed <- s.settle("hand over", future) }() // lifecycle: raft answers within two elections, or when it is shut down.
+	go func() { handed <- s.settle("hand over", attempt) }() // lifecycle: raft answers within two elections, or when it is shut down.
 	select {
 	case err := <-handed:
 		return err
