@@ -22,6 +22,8 @@ const opJoin = "join cluster"
 type joined struct {
 	response *enginev1.JoinResponse
 	key      *ecdsa.PrivateKey
+	// ahead is how far this machine's clock is before that of the head, as far as the time of the call tells.
+	ahead time.Duration
 }
 
 // join shows a token to the head that leads, found from those at list, and gets a certificate. Nothing is sent to one whose authority is not
@@ -51,11 +53,13 @@ func join(ctx context.Context, list, text string, request pki.Request) (*joined,
 	for len(addresses) > 0 {
 		address := addresses[0]
 		addresses, asked[address] = addresses[1:], true
+		begun := time.Now()
 		response, err := joinAt(ctx, client, address, &enginev1.JoinRequest{
 			TokenId: token.ID(), Secret: token.Secret(), Csr: csr, Name: request.Name, Role: request.Role, Hosts: request.Hosts, Time: timestamppb.Now(),
 		})
 		if err == nil {
-			return &joined{response: response, key: key}, nil
+			there := response.GetTime().AsTime()
+			return &joined{response: response, key: key, ahead: begun.Add(time.Since(begun) / 2).Sub(there)}, nil
 		}
 		leader := rpc.IsNotLeader(err)
 		switch {
@@ -73,6 +77,9 @@ func join(ctx context.Context, list, text string, request pki.Request) (*joined,
 	}
 	return nil, engine.WrapError(opJoin, "", errors.Join(failures...))
 }
+
+// skewWorthALine is the difference of clocks from which on it is worth a line in the log.
+const skewWorthALine = time.Minute
 
 // joinTries is how often a head is asked again that has too many nodes that join.
 const joinTries = 20

@@ -222,11 +222,20 @@ func (l *links) openWorker(ctx context.Context, address string, c TLSConfig) (er
 	if l.identity, err = rejoin(ctx, l.dir, address, c.Token, request, l.logger); err != nil {
 		return err
 	}
+	if err = l.probe(ctx, address); err == nil || l.identity.Rejected() == nil || c.Token == "" {
+		return err
+	}
+	// The certificate is one from before: nobody refuses what was signed a moment ago.
+	l.logger.WarnContext(ctx, "the certificate from before is refused; the node joins again", "error", err)
+	l.identity.Close()
+	if l.identity, err = joinAnew(ctx, l.dir, address, c.Token, request, l.logger); err != nil {
+		return err
+	}
 	return l.probe(ctx, address)
 }
 
 // probe asks the heads for something, once: a worker that runs goes on trying for ever, but at the start a wrong address, or a certificate that
-// nobody accepts, is more likely.
+// nobody accepts, is more likely. The error of one that was refused is of kind engine.KindUnauthenticated and says why.
 func (l *links) probe(ctx context.Context, address string) error {
 	conn, err := rpc.DialHeads(address, l.dialOptions()...)
 	if err != nil {
@@ -235,6 +244,9 @@ func (l *links) probe(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
 	_, err = enginev1.NewClusterServiceClient(conn).GetCluster(ctx, &enginev1.GetClusterRequest{})
+	if rejected := l.identity.Rejected(); err != nil && rejected != nil {
+		err = rejected.Unwrap()
+	}
 	return errors.Join(err, conn.Close())
 }
 
@@ -269,14 +281,22 @@ func rejoin(ctx context.Context, dir, address, text string, request pki.Request,
 		logger.InfoContext(ctx, "the node has joined before, and needs no token", "name", request.Name, "ends", known.Ends())
 		return known, nil
 	}
+	return joinAnew(ctx, dir, address, text, request, logger)
+}
+
+// joinAnew joins by a token, and keeps what comes of it in the folder.
+func joinAnew(ctx context.Context, dir, address, text string, request pki.Request, logger *slog.Logger) (*pki.Identity, error) {
 	joined, err := join(ctx, address, text, request)
 	if err != nil {
 		return nil, err
 	}
+	if joined.ahead.Abs() > skewWorthALine {
+		logger.WarnContext(ctx, "the clock of this machine is wrong, or that of the head is", "ahead_of_head", joined.ahead.Round(time.Second))
+	}
 	if err := joined.save(dir); err != nil {
 		return nil, err
 	}
-	identity, err := pki.NewNode(joined.response.GetCertificate(), joined.key, joined.response.GetAuthority(), options)
+	identity, err := pki.NewNode(joined.response.GetCertificate(), joined.key, joined.response.GetAuthority(), pki.Options{Logger: logger})
 	if err != nil {
 		return nil, err
 	}

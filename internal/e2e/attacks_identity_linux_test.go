@@ -196,7 +196,7 @@ var joinAttacks = []attack{
 	{does: "joins with a user's token", gets: []string{"exit code 2", "is not one to join with"}, try: func(b *besieged) string {
 		return b.joins("--token", b.tokens["otto"])
 	}},
-	{does: "comes back with the folder of the worker that was revoked", gets: []string{"exit code 4"}, logged: []string{"link=head", "reason=revoked"}, try: func(b *besieged) string {
+	{does: "comes back with the folder of the worker that was revoked", gets: []string{"exit code 5", "was revoked"}, logged: []string{"link=head", "reason=revoked"}, try: func(b *besieged) string {
 		return b.says("start", "--block", "--address", b.head.Address, "--data-dir", "gone", "--num-cpus", "1")
 	}},
 	{does: "renews a worker's certificate by a request for a head's", gets: []string{"role/worker/name/w-7"}, try: func(b *besieged) string {

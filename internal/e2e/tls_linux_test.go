@@ -471,6 +471,29 @@ func TestJoining(t *testing.T) {
 			t.Errorf("a viewer has made a token to join with: %d", o.code)
 		}
 	})
+	t.Run("a worker that was revoked", func(t *testing.T) {
+		args := []string{"--address", head.Address, "--name", "gone", "--flight-port", "0", "--gossip-port", "-1", "--num-cpus", "1", "--data-dir", "gone"}
+		gone := p.startSecured(nil, append(args, "--token", good)...)
+		p.must(append([]string{"node", "revoke", "gone"}, admin...)...)
+		eventually(t, "the reason in the log of the worker that runs", func() bool {
+			return hasLine(gone.logged(t), "level=ERROR", "this node's certificate is refused", "the certificate of worker gone, serial ", "was revoked")
+		})
+		gone.kill(t)
+		o := p.engine(append([]string{"start", "--block"}, args...)...)
+		for _, want := range []string{"the certificate of worker gone, serial ", "was revoked", "hint: make a token at a head, `engine node token`"} {
+			if o.code != 5 || !strings.Contains(o.stderr, want) {
+				t.Errorf("exit code %d, no %q:\n%s", o.code, want, o.stderr)
+			}
+		}
+		if o := p.engine("status", "--address", head.Address, "--tls", p.path("gone", "tls")); o.code != 4 || !strings.Contains(o.stderr, "was revoked") || strings.Contains(o.stderr, "is a head running") {
+			t.Errorf("exit code %d: %s", o.code, o.stderr)
+		}
+		// The same folder, and a token that it did not need before.
+		again := p.startSecured(nil, append(args, "--token", good)...)
+		if !hasLine(again.logged(t), "the certificate from before is refused") {
+			t.Errorf("it has joined with what was revoked:\n%s", again.logged(t))
+		}
+	})
 	t.Run("insecure", func(t *testing.T) {
 		exposed := p.startSecured(nil, "--head", "--host", "0.0.0.0", "--insecure", "--i-understand", "--port", "0", "--web-port", "-1", "--gossip-port", "-1", "--num-cpus", "0", "--data-dir", "exposed")
 		if log := exposed.logged(t); !hasLine(log, "level=WARN", "clear text") || exposed.Join != nil {

@@ -134,6 +134,9 @@ func fromCall(ctx context.Context, address string, err error) error {
 			return engine.Errorf(engine.KindUnavailable, opConnect, address, "%s", strings.TrimSuffix(why, `"`)).
 				WithHint("does --tls, --tls-ca, or --tls-fingerprint belong to this cluster?")
 		}
+		if _, why, refused := strings.Cut(e.Err.Error(), "error reading server preface: show certificate: "); refused {
+			return engine.Errorf(engine.KindUnavailable, opConnect, address, "%s", strings.TrimSuffix(why, `"`))
+		}
 		// Nobody has canceled the call: its connection was given up.
 		return engine.Errorf(engine.KindUnavailable, opConnect, address, "%w", e.Err).
 			WithHint("is a head running there? `engine start --head` starts one")

@@ -36,6 +36,8 @@ type Identity struct {
 	now      func() time.Time
 	refusals refusals
 	conns    registry
+	// rejections are of other ends, refusals of this one.
+	rejections rejections
 	// held is nil for a client that shows no certificate.
 	held atomic.Pointer[held]
 	// trusted is nil for a client that knows its authority by pin, the fingerprint, alone.
@@ -247,9 +249,9 @@ func (i *Identity) explain(leaf *x509.Certificate, err error, options x509.Verif
 		if _, foreign := leaf.Verify(options); foreign == nil {
 			subject := leaf.Subject.CommonName
 			if now.Before(leaf.NotBefore) {
-				return refuse(NotYetValid, serial, "the certificate of %s is good from %s on, and it is %s here: is a clock wrong?", subject, leaf.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+				return refuse(NotYetValid, serial, "the certificate of %s is good from %s on, and it is %s here: a clock is wrong by %s or more", subject, stamp(leaf.NotBefore), stamp(now), leaf.NotBefore.Sub(now).Round(time.Second))
 			}
-			return refuse(Expired, serial, "the certificate of %s has ended at %s, and it is %s here", subject, leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+			return refuse(Expired, serial, "the certificate of %s has ended at %s, and it is %s here: it was not renewed, or a clock is wrong by %s or more", subject, stamp(leaf.NotAfter), stamp(now), now.Sub(leaf.NotAfter).Round(time.Second))
 		}
 	}
 	var unknown x509.UnknownAuthorityError
@@ -282,7 +284,8 @@ type Accept struct {
 // serverConfig is the TLS of the end that listens.
 func (i *Identity) serverConfig(accept Accept) *tls.Config {
 	config := &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: accept.Protocols, ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true,
+		// TLS itself looks at the certificate first: it then tells the other end what is wrong with it, which VerifyConnection cannot.
+		MinVersion: tls.VersionTLS13, NextProtos: accept.Protocols, ClientAuth: tls.VerifyClientCertIfGiven, Time: i.now, SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &i.held.Load().tls, nil },
 		VerifyConnection: func(state tls.ConnectionState) error {
 			roles, anonymous := accept.Roles, accept.Anonymous
@@ -302,7 +305,7 @@ func (i *Identity) serverConfig(accept Accept) *tls.Config {
 		},
 	}
 	if t := i.trusted.Load(); t != nil {
-		config.ClientCAs = t.pool // They say to a browser which certificates it need not offer.
+		config.ClientCAs = t.pool
 	}
 	return config
 }
@@ -344,7 +347,7 @@ func (i *Identity) Client(ctx context.Context, raw net.Conn, protocol string, ro
 		}
 		return nil, err
 	}
-	return &secureConn{Conn: conn, below: tracked}, nil
+	return &secureConn{Conn: conn, below: tracked, explain: func(err error) error { return i.explainAlert(err, raw.RemoteAddr(), protocol) }}, nil
 }
 
 // admit remembers a connection by its peer, until that one's certificate ends.

@@ -3,7 +3,9 @@ package pki
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -70,15 +72,44 @@ func (l *listener) shake(ctx context.Context, raw net.Conn) {
 		err = l.identity.admit(tracked, conn)
 	}
 	if err != nil {
-		_ = tracked.Close() // It is of no use.
-		if refusal := classify(err); refusal != nil && ctx.Err() == nil {
+		if refusal := l.classify(err); refusal != nil && ctx.Err() == nil {
 			l.identity.refusals.log(ctx, l.accept.Link, raw.RemoteAddr(), refusal)
+			bidFarewell(within, tracked)
 		}
+		_ = tracked.Close() // It is of no use.
 		return
 	}
 	if !l.Deliver(&secureConn{Conn: conn, below: tracked}) {
 		_ = conn.Close() // Nobody will take it.
 	}
+}
+
+// classify is classify for what TLS itself has found wrong with a certificate, too.
+func (l *listener) classify(err error) *Refusal {
+	var unverified *tls.CertificateVerificationError
+	if errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0 {
+		if _, refusal := l.identity.verify(unverified.UnverifiedCertificates, x509.ExtKeyUsageClientAuth, l.accept.Roles); refusal != nil {
+			return refusal
+		}
+	}
+	return classify(err)
+}
+
+const (
+	// farewellWithin and farewellBytes bound what is read of a connection that was refused.
+	farewellWithin = time.Second
+	farewellBytes  = 64 << 10
+)
+
+// bidFarewell lets the other end read why it was refused: a connection that is closed while there is something to read in it takes back what
+// was written to it. It ends when the other end has closed it, or ctx ends.
+func bidFarewell(ctx context.Context, conn *trackedConn) {
+	half, ok := conn.NetConn().(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(farewellWithin)) != nil {
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	_, _ = io.CopyN(io.Discard, conn, farewellBytes) // It is refused whatever it says.
 }
 
 // Close implements net.Listener. It waits for the handshakes that are under way, which it cuts off.

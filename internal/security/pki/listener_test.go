@@ -234,7 +234,12 @@ func TestClocks(t *testing.T) {
 		name string
 		skew time.Duration
 		ok   bool
-	}{{"an hour behind", -time.Hour, true}, {"an hour ahead", time.Hour, true}, {"two hours behind", -2 * time.Hour, false}, {"two days ahead", 48 * time.Hour, false}} {
+		// least is how the difference begins that the error tells of.
+		least string
+	}{
+		{"an hour behind", -time.Hour, true, ""}, {"an hour ahead", time.Hour, true, ""},
+		{"two hours behind", -2 * time.Hour, false, "5"}, {"two days ahead", 48 * time.Hour, false, "2"},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			wrong := func() time.Time { return time.Now().Add(test.skew) }
@@ -254,6 +259,8 @@ func TestClocks(t *testing.T) {
 				t.Errorf("error %v, expected a refusal", err)
 			case !test.ok && refusal.Reason != pki.Expired && refusal.Reason != pki.NotYetValid:
 				t.Errorf("reason %s", refusal.Reason)
+			case !test.ok && !strings.Contains(err.Error(), "a clock is wrong by "+test.least):
+				t.Errorf("error %v, expected that a clock is wrong by %s…", err, test.least)
 			}
 		})
 	}
@@ -393,5 +400,65 @@ func TestListenShares(t *testing.T) {
 	}
 	if link := <-links; link.Peer == nil || link.Peer.Name != "w" {
 		t.Errorf("link %+v", link)
+	}
+}
+
+// TestRejected has other ends refuse the certificate of a node, which is told why.
+func TestRejected(t *testing.T) {
+	t.Parallel()
+	ours, now := newAuthority(t), time.Now()
+	clock := func(ahead time.Duration) func() time.Time { return func() time.Time { return time.Now().Add(ahead) } }
+	for _, test := range []struct {
+		name string
+		// headClock and nodeClock are how far the clocks are ahead.
+		headClock, nodeClock time.Duration
+		revoked              bool
+		reason               pki.Reason
+		want, hint           string
+		listened             pki.Reason
+	}{
+		{"revoked", 0, 0, true, pki.Revoked, "the certificate of worker w, serial SERIAL, was revoked", "engine node token", pki.Revoked},
+		{"ended by both clocks", 2 * time.Hour, 2 * time.Hour, false, pki.Expired, "is good from ", "engine node token", pki.Expired},
+		{"a head's clock two hours ahead", 2 * time.Hour, 0, false, pki.Expired, "the clocks differ by ", "put the clocks right", pki.Expired},
+		{"a head's clock two hours behind", -2 * time.Hour, 0, false, pki.Expired, "the clocks differ by 5", "put the clocks right", pki.NotYetValid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			log, logger := newLog()
+			head := identity(t, ours, pki.RoleHead, "h", now, 24*time.Hour, pki.Options{Logger: logger, Now: clock(test.headClock)})
+			listener := head.Listen(listenTCP(t), forWorkers)
+			serve(t, listener)
+			told, nodeLogger := newLog()
+			node := identity(t, ours, pki.RoleWorker, "w", now, time.Hour, pki.Options{Logger: nodeLogger, Now: clock(test.nodeClock)})
+			if test.revoked {
+				head.Revoke([]string{node.Peer().Serial})
+			}
+			// What is written before the refusal is read must not make it get lost.
+			for range 10 {
+				conn, err := node.Dial(t.Context(), listener.Addr().String(), pki.ProtocolGRPC, pki.RoleHead)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = echo(conn)
+				var refusal *pki.Refusal
+				var e *engine.Error
+				want := strings.ReplaceAll(test.want, "SERIAL", node.Peer().Serial)
+				switch {
+				case !errors.As(err, &refusal) || !errors.As(err, &e) || refusal.Reason != test.reason || engine.KindOf(err) != engine.KindUnauthenticated:
+					t.Fatalf("error %v", err)
+				case !strings.Contains(err.Error(), want) || !strings.Contains(e.Hint, test.hint):
+					t.Fatalf("error %v, hint %q, expected %q and %q", err, e.Hint, want, test.hint)
+				case node.Rejected() != refusal:
+					t.Errorf("it remembers %v", node.Rejected())
+				}
+				if err := conn.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			log.await(t, "reason="+quoted(test.listened))
+			if n := strings.Count(told.String(), "this node's certificate is refused"); n == 0 || n > 9 {
+				t.Errorf("%d lines in the log, expected few:\n%s", n, told)
+			}
+		})
 	}
 }

@@ -11,12 +11,23 @@ import (
 type secureConn struct {
 	*tls.Conn
 	below *trackedConn
+	// explain makes of what a read ends with what it means; nil for the end that has listened.
+	explain func(error) error
 	// writing makes what one call writes one batch.
 	writing sync.Mutex
 }
 
 // NetConn is TLS itself, for those that look for it.
 func (c *secureConn) NetConn() net.Conn { return c.Conn }
+
+// Read implements net.Conn.
+func (c *secureConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && c.explain != nil {
+		err = c.explain(err)
+	}
+	return n, err
+}
 
 // Write implements net.Conn.
 func (c *secureConn) Write(p []byte) (int, error) {
