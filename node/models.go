@@ -101,7 +101,10 @@ func newModels(config WorkerConfig) (_ *models, err error) {
 
 // processes is how executors are run.
 func (c WorkerConfig) processes() process.Config {
-	p := process.Config{Logger: c.Logger, Sandbox: c.Sandbox, LoadTimeout: c.ModelLoadTimeout, LoadMemoryBytes: c.ModelLoadMemoryBytes}
+	p := process.Config{
+		Logger: c.Logger, Sandbox: c.Sandbox, LoadTimeout: c.ModelLoadTimeout, LoadMemoryBytes: c.ModelLoadMemoryBytes,
+		MemoryBytes: executorBytes(c.Resources.MemoryBytes, memoryBytes()), ClaimCgroup: c.ClaimCgroup,
+	}
 	if path, err := onnx.Find(c.ONNXRuntime); err == nil {
 		p.Environment = []string{onnx.LibraryVariable + "=" + path}
 		p.Read = []string{filepath.Dir(path)} // It loads others from there.

@@ -116,6 +116,9 @@ type WorkerConfig struct {
 	// process.Config.
 	ModelLoadTimeout     time.Duration
 	ModelLoadMemoryBytes int64
+	// ClaimCgroup lets this process move to a cgroup below its own, if it is alone in there, which was delegated to it: so that executors can have
+	// others beside it. It is for programs that are a node and nothing else.
+	ClaimCgroup bool
 	// ObjectStore is how the worker keeps objects.
 	ObjectStore ObjectStoreConfig
 	// Gossip is how its head hears early that it may be gone. One beside its head in a process takes part when another head leads.

@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/cgroup"
 	"github.com/f708428e/engine/runtime/cuda"
 )
 
@@ -56,43 +56,18 @@ func memoryBytes() int64 {
 			return 0
 		}
 	}
-	for _, limit := range cgroupLimits() {
-		if total == 0 || limit < total {
-			total = limit
-		}
+	if limit, limited := cgroup.MemoryLimit(); limited && (total == 0 || limit < total) {
+		total = limit
 	}
 	return total
 }
 
-// cgroupLimits returns the memory limits of the process's cgroup and those above it, versions 1 and 2.
-func cgroupLimits() []int64 {
-	membership, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil
+// executorBytes bounds the memory of all executors together: what the worker offers, but a sixteenth less than there is, so that an executor that
+// takes all is ended for its own limit before others are for the machine's, or for that of a container. Zero means that neither is known.
+func executorBytes(offered, there int64) int64 {
+	most := there - there/16
+	if offered > 0 && (there == 0 || offered < most) {
+		return offered
 	}
-	var limits []int64
-	for line := range strings.Lines(string(membership)) {
-		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(fields) != 3 {
-			continue
-		}
-		root, file := "/sys/fs/cgroup", "memory.max"
-		if fields[1] == "memory" {
-			root, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
-		} else if fields[1] != "" {
-			continue
-		}
-		for dir := fields[2]; ; dir = filepath.Dir(dir) {
-			text, err := os.ReadFile(filepath.Join(root, dir, file))
-			if err == nil {
-				if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
-					limits = append(limits, limit)
-				}
-			}
-			if dir == "/" || dir == "." {
-				break
-			}
-		}
-	}
-	return limits
+	return most
 }

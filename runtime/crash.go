@@ -24,11 +24,7 @@ type CrashError struct {
 
 // Error returns model and cause.
 func (e *CrashError) Error() string {
-	text := fmt.Sprintf("the executor of %s died %d times of this call: %s", e.Model, e.Times, e.Cause)
-	if e.Killed {
-		text += ", as the kernel does when memory is short"
-	}
-	return text
+	return fmt.Sprintf("the executor of %s died %d times of this call: %s", e.Model, e.Times, e.Cause)
 }
 
 // Unwrap returns an error of the kind.

@@ -36,8 +36,12 @@ func checkSandbox(ctx context.Context, onnxRuntime string) check {
 			missing = append(missing, m.Name+" ("+m.Missing+")")
 		}
 	}
-	if len(missing) == 0 {
-		return passed(name, "models run in processes confined by %s", strings.Join(held, ", "))
+	if report.Complete() {
+		found := "models run in processes confined by " + strings.Join(held, ", ")
+		if len(missing) > 0 {
+			found += "; they have no " + strings.Join(missing, ", ")
+		}
+		return passed(name, "%s", found)
 	}
 	return warned(name, "in a container, allow user namespaces and Landlock in its seccomp profile; on a host, see kernel.apparmor_restrict_unprivileged_userns, user.max_user_namespaces, and lsm=landlock. --sandbox require starts no process that is not confined in all ways",
 		"models run in processes that lack %s; they have %s", strings.Join(missing, "; "), strings.Join(append(held, "an environment without secrets"), ", "))

@@ -469,7 +469,7 @@ func (a *app) startNode(ctx context.Context, f startFlags, dataDir string, resou
 	w := node.WorkerConfig{
 		TLS:    links,
 		Places: policy, Address: a.address, Gossip: gossip, Resources: resources, Labels: f.labels, ONNXRuntime: f.onnxRuntime, Isolation: f.isolation,
-		Version: version, Logger: logger, ObjectStore: objects, Secrets: f.secrets(),
+		Version: version, Logger: logger, ObjectStore: objects, Secrets: f.secrets(), ClaimCgroup: true,
 	}
 	if err := f.guard.apply(&w); err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ var rules = []rule{
 		why: "a plan is shared by head and worker, and is made without running anything",
 	},
 	{
-		from:  []string{"internal/rpc/...", "internal/lifecycle/...", "internal/fdstream/...", "internal/raftnet/...", "internal/security/...", "internal/gossip/..."},
+		from:  []string{"internal/rpc/...", "internal/lifecycle/...", "internal/fdstream/...", "internal/raftnet/...", "internal/security/...", "internal/gossip/...", "internal/cgroup/..."},
 		never: []string{"head/...", "worker/...", "scheduler/...", "runtime/...", "dataset/...", "node/..."},
 		why:   "shared machinery lies below the parts that share it",
 	},

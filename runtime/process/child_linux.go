@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/cgroup"
 	"github.com/f708428e/engine/internal/fdstream"
 	"github.com/f708428e/engine/internal/rpc"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
@@ -30,6 +31,7 @@ type child struct {
 	config *Config
 	model  string // for people
 	cmd    *exec.Cmd
+	group  *cgroup.Group // nil if there is none
 	stream *fdstream.Stream
 	output *tail
 	// dead is closed when the process has ended and nobody reads its socket any more; death is set before.
@@ -77,7 +79,7 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 		config: config, model: request.Path, stream: fdstream.New(conn.(*net.UnixConn), maxMessageBytes), output: &tail{},
 		dead: make(chan struct{}), calls: map[uint64]chan *enginev1.ExecutorResult{},
 	}
-	command := func() *exec.Cmd {
+	command := func(group *cgroup.Group) *exec.Cmd {
 		// The link names the file that runs, also after another program was installed in its place. The process ends with its socket.
 		cmd := exec.Command("/proc/self/exe") //nolint:noctx // See above.
 		cmd.Args[0] = os.Args[0]
@@ -85,9 +87,10 @@ func start(ctx context.Context, config *Config, request runtime.LoadRequest) (_ 
 		cmd.Stdout, cmd.Stderr = c.output, c.output
 		cmd.WaitDelay = time.Second
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // A Ctrl-C in the terminal is the worker's alone.
+		group.Prepare(cmd.SysProcAttr)
 		return cmd
 	}
-	c.cmd, err = launch(command, config, request.Device, weight.files)
+	c.cmd, c.group, err = launch(command, config, request.Device, weight.files)
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		return nil, nil, errors.Join(engine.Errorf(kindOf(err), op, request.Path, "%w", err), conn.Close())
 	}
@@ -165,10 +168,10 @@ func (c *child) read() {
 // end waits for the end of the process, whose socket it closes; now kills it at once.
 func (c *child) end(now bool) {
 	if now {
-		_ = c.cmd.Process.Kill()
+		c.kill()
 	}
 	_ = c.stream.Conn.Close()
-	overdue := time.AfterFunc(c.config.StopTimeout, func() { _ = c.cmd.Process.Kill() })
+	overdue := time.AfterFunc(c.config.StopTimeout, c.kill)
 	err := c.cmd.Wait()
 	byOthers := overdue.Stop() && !now
 	c.stream.Fail(net.ErrClosed)
@@ -179,6 +182,9 @@ func (c *child) end(now bool) {
 	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
 		died.killed = byOthers && c.blamed == 0
 	}
+	if died.killed {
+		died.cause += c.whyKilled()
+	}
 	c.death = died
 	expected := c.stopped || now
 	c.mu.Unlock()
@@ -188,10 +194,25 @@ func (c *child) end(now bool) {
 	if !expected {
 		c.config.Logger.Error("an executor died", "model", c.model, "pid", c.cmd.Process.Pid, "cause", died.cause, "output", c.output.String())
 	}
+	c.config.remove(c.group)
 	close(c.dead)
 	for _, ended := range waiting {
 		close(ended)
 	}
+}
+
+// kill ends the process, and what it may have started, at once.
+func (c *child) kill() {
+	c.group.Kill()
+	_ = c.cmd.Process.Kill()
+}
+
+// whyKilled says what is known about a signal that nobody here has sent.
+func (c *child) whyKilled() string {
+	if limit := c.group.OutOfMemory(); limit != "" {
+		return ": killed for memory: " + limit
+	}
+	return ", as the kernel does when memory is short"
 }
 
 // close tells the process to end and waits for that.
@@ -335,7 +356,7 @@ func (c *child) await(ctx context.Context, number uint64, answer chan *enginev1.
 			c.blamed = number
 		}
 		c.mu.Unlock()
-		_ = c.cmd.Process.Kill()
+		c.kill()
 		<-c.dead
 	}
 	return nil, engine.WrapError("run model", c.model, ctx.Err())

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/f708428e/engine"
+	"github.com/f708428e/engine/internal/cgroup"
 	"github.com/f708428e/engine/internal/failpoint"
 	"github.com/f708428e/engine/internal/security/sandbox"
 	models "github.com/f708428e/engine/model"
@@ -37,11 +38,34 @@ func weigh(ctx context.Context, path string) (w weight, err error) {
 	return w, engine.WrapError("load model", path, err)
 }
 
-// launch starts the process of an executor, which may read the given files.
-func launch(command func() *exec.Cmd, config *Config, device runtime.Device, files []string) (*exec.Cmd, error) {
+// launch starts the process of an executor, in a cgroup if there is to be one. It evaluates nothing before it is told to, by when it is in there.
+func launch(command func(*cgroup.Group) *exec.Cmd, config *Config, device runtime.Device, files []string) (*exec.Cmd, *cgroup.Group, error) {
+	group := config.cgroup()
+	cmd, err := launchIn(group, command, config, device, files)
+	if err != nil && group != nil {
+		// The kernel may be too old, or who manages cgroups may have taken the place away.
+		config.remove(group)
+		cmd, again := launchIn(nil, command, config, device, files)
+		if again != nil {
+			return nil, nil, again
+		}
+		config.withoutCgroups(err)
+		return cmd, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := group.Add(cmd.Process.Pid); err != nil {
+		config.withoutCgroups(err)
+	}
+	return cmd, group, nil
+}
+
+// launchIn starts the process of an executor, which may read the given files.
+func launchIn(group *cgroup.Group, command func(*cgroup.Group) *exec.Cmd, config *Config, device runtime.Device, files []string) (*exec.Cmd, error) {
 	extra := slices.Concat(config.Environment, testEnvironment(), []string{variable + "=1"})
 	if config.Sandbox == SandboxOff {
-		cmd := command()
+		cmd := command(nil)
 		cmd.Env = append(sandbox.Environment(os.Environ()), extra...)
 		err := cmd.Start()
 		return cmd, err
@@ -56,7 +80,7 @@ func launch(command func() *exec.Cmd, config *Config, device runtime.Device, fil
 			policy.Write = append(policy.Write, cache)
 		}
 	}
-	return sandbox.Start(command, policy, extra...)
+	return sandbox.Start(func() *exec.Cmd { return command(group) }, policy, extra...)
 }
 
 // computeCache is the folder in which CUDA keeps the code that it compiles for a GPU, which may take it minutes; empty if there is none.
@@ -125,18 +149,22 @@ func missing(report sandbox.Report) (all []string) {
 }
 
 // Probe starts an executor without a model, as a Loader would, and reports how it is confined. A system without a sandbox has an empty report.
-func Probe(ctx context.Context, config Config) (sandbox.Report, error) {
+func Probe(ctx context.Context, config Config) (report sandbox.Report, err error) {
 	loader, err := New(config)
 	if err != nil {
 		return nil, err
 	}
-	var report sandbox.Report
+	defer func() { err = errors.Join(err, loader.Close()) }()
 	heard := false
 	loader.config.told = func(r sandbox.Report) { report, heard = r, true }
-	if _, _, err = start(ctx, &loader.config, runtime.LoadRequest{}); heard {
-		return report, nil // It has refused to load nothing, as it should.
+	_, _, err = start(ctx, &loader.config, runtime.LoadRequest{})
+	if !heard {
+		return nil, err
 	}
-	return nil, err
+	if len(report) > 0 {
+		report = append(report, loader.config.cgroups.measure())
+	}
+	return report, nil // It has refused to load nothing, as it should.
 }
 
 // loadLimits bound the start of one executor.

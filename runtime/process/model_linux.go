@@ -28,6 +28,8 @@ func New(config Config) (*Loader, error) {
 	switch {
 	case config.LoadTimeout < 0 || config.StopTimeout < 0 || config.Logger == nil:
 		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "timeouts must not be negative, and a logger is required")
+	case config.MemoryBytes < 0:
+		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "%d bytes for executors: expected at least 0", config.MemoryBytes)
 	case config.LoadMemoryBytes < -1:
 		return nil, engine.Errorf(engine.KindInvalidArgument, op, "", "%d bytes for loading a model: expected at least -1", config.LoadMemoryBytes)
 	case config.Sandbox == "":
@@ -38,12 +40,12 @@ func New(config Config) (*Loader, error) {
 	if config.StopTimeout == 0 {
 		config.StopTimeout = 5 * time.Second
 	}
-	config.keepBytes, config.said = keepBytes, &sync.Once{}
+	config.keepBytes, config.said, config.cgroups = keepBytes, &sync.Once{}, newCgroups(&config)
 	return &Loader{config: config}, nil
 }
 
-// Close implements runtime.Loader.
-func (l *Loader) Close() error { return nil }
+// Close implements runtime.Loader. Its models must have been closed.
+func (l *Loader) Close() error { return l.config.cgroups.close() }
 
 // Load implements runtime.Loader: it starts an executor, which loads the model. One that dies of that is of kind engine.KindModel.
 func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime.Model, error) {

@@ -57,6 +57,11 @@ type Config struct {
 	// LoadMemoryBytes bounds the memory that an executor takes until it has its model, mapped files left out. Zero means 4 GiB and four
 	// times the size of the model; -1 that there is no bound.
 	LoadMemoryBytes int64
+	// MemoryBytes bounds the memory of all executors of a Loader together, and that of each, where the system permits cgroups. One that needs more is
+	// killed by the kernel. Zero means that there is no bound.
+	MemoryBytes int64
+	// ClaimCgroup lets this process move to a cgroup of its own where executors could have none otherwise; see cgroup.Config.
+	ClaimCgroup bool
 	// StopTimeout is how long a call may go on that was told to end, and an executor that is closed, before its process is killed. Zero
 	// means 5 s.
 	StopTimeout time.Duration
@@ -65,6 +70,7 @@ type Config struct {
 
 	keepBytes int64 // keepBytes but in tests
 	said      *sync.Once
+	cgroups   *cgroups
 	// anyFile says that executors may reach all files, because CUDA did not start otherwise.
 	anyFile bool
 	// told hears how an executor is confined; nil if the log does.

@@ -34,6 +34,8 @@ const (
 	flaky  = 1004 // dies if the file ENGINE_TEST_FLAKY can be made
 	panics = 1005
 	speaks = 1006 // prints why it ends, and much more
+	eats   = 1007 // all memory that there is
+	leaves = 1008 // tries to leave its cgroup
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +50,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := sweepCgroups(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}))
 }
 
 type brittleLoader struct{ runtime.Loader }
@@ -105,6 +113,10 @@ func (m brittle) Run(ctx context.Context, inputs []runtime.Tensor, outputs []run
 			case speaks:
 				fmt.Fprint(os.Stderr, "fatal error: broken on purpose\n"+strings.Repeat("a line of a stack\n", 10_000))
 				os.Exit(2) //nolint:revive // This is main, in a way: the process of the executor.
+			case eats:
+				return eatAll()
+			case leaves:
+				return tryToLeave()
 			case flaky:
 				if f, err := os.OpenFile(os.Getenv("ENGINE_TEST_FLAKY"), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
 					_ = f.Close()

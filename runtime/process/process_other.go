@@ -21,5 +21,8 @@ func New(Config) (runtime.Loader, error) { return nil, errUnsupported }
 // Serve returns an error: this system does not have what executors need.
 func Serve(runtime.Loader) error { return errUnsupported }
 
+// cgroups are not there.
+type cgroups struct{}
+
 // Probe returns an error: this system does not have what executors need.
 func Probe(context.Context, Config) (sandbox.Report, error) { return nil, errUnsupported }
