@@ -392,47 +392,52 @@ func TestQueuesOfJobs(t *testing.T) {
 		}
 	}
 	ctx := t.Context()
-	made, err := a.SubmitJob(ctx, &enginev1.SubmitJobRequest{Spec: spec("a")})
+	made, err := a.SubmitJob(ctx, &enginev1.SubmitJobRequest{Spec: spec("a"), SubmissionId: "by-a"})
 	check(t, err)
 	id := made.GetJob().GetJobId()
 	for _, queue := range []string{"b", ""} {
 		_, err = a.SubmitJob(ctx, &enginev1.SubmitJobRequest{Spec: spec(queue)})
 		wantKind(t, err, engine.KindPermission, "not granted to a")
 	}
-	for name, attack := range map[string]func(c enginev1.JobServiceClient) error{
-		"get": func(c enginev1.JobServiceClient) error {
+	for name, attack := range map[string]func(c enginev1.JobServiceClient, id string) error{
+		"get": func(c enginev1.JobServiceClient, id string) error {
 			_, err := c.GetJob(ctx, &enginev1.GetJobRequest{JobId: id})
 			return err
 		},
-		"stop": func(c enginev1.JobServiceClient) error {
+		"stop": func(c enginev1.JobServiceClient, id string) error {
 			_, err := c.StopJob(ctx, &enginev1.StopJobRequest{JobId: id})
 			return err
 		},
-		"resume": func(c enginev1.JobServiceClient) error {
+		"resume": func(c enginev1.JobServiceClient, id string) error {
 			_, err := c.ResumeJob(ctx, &enginev1.ResumeJobRequest{JobId: id})
 			return err
 		},
-		"forget": func(c enginev1.JobServiceClient) error {
+		"forget": func(c enginev1.JobServiceClient, id string) error {
 			_, err := c.ForgetJob(ctx, &enginev1.ForgetJobRequest{JobId: id})
 			return err
 		},
-		"watch": func(c enginev1.JobServiceClient) error {
+		"watch": func(c enginev1.JobServiceClient, id string) error {
 			stream, err := c.WatchJob(ctx, &enginev1.WatchJobRequest{JobId: id})
 			check(t, err)
 			_, err = stream.Recv()
 			return err
 		},
-		"log": func(c enginev1.JobServiceClient) error {
+		"log": func(c enginev1.JobServiceClient, id string) error {
 			stream, err := c.ReadJobLog(ctx, &enginev1.ReadJobLogRequest{JobId: id})
 			check(t, err)
 			_, err = stream.Recv()
 			return err
 		},
 	} {
-		err := attack(b)
-		wantKind(t, err, engine.KindPermission, "queue")
-		if strings.Contains(err.Error(), `"a"`) {
-			t.Errorf("%s: the error names the queue: %v", name, err)
+		// Who is not granted the queue hears the same of a job that there is as of one that there is not.
+		for _, known := range []string{id, "by-a"} {
+			const unknown = "no-job"
+			there, none := attack(b, known), attack(b, unknown)
+			wantKind(t, there, engine.KindNotFound, "no such job")
+			var heard, expected *engine.Error
+			if !errors.As(there, &heard) || !errors.As(none, &expected) || strings.ReplaceAll(there.Error(), known, unknown) != none.Error() || heard.Hint != expected.Hint || heard.Kind != expected.Kind {
+				t.Errorf("%s: %v, and of one that there is not %v", name, there, none)
+			}
 		}
 	}
 	for _, test := range []struct {
@@ -447,5 +452,20 @@ func TestQueuesOfJobs(t *testing.T) {
 	}
 	if _, err := both.GetJob(ctx, &enginev1.GetJobRequest{JobId: id}); err != nil {
 		t.Error(err)
+	}
+	// Whoever runs the cluster is told what was tried.
+	s.stop()
+	tried := map[string]string{}
+	_, err = audit.Verify(ctx, filepath.Join(s.dir, "audit"), nil, func(e audit.Entry) error {
+		if e.Who == "b" && !e.Allowed && strings.Contains(e.Target, id) {
+			tried[e.Call] = e.Reason
+		}
+		return nil
+	})
+	check(t, err)
+	for _, call := range []string{"GetJob", "StopJob", "ResumeJob", "ForgetJob", "WatchJob", "ReadJobLog"} {
+		if reason := tried["/engine.v1.JobService/"+call]; !strings.Contains(reason, "queue that b (token) is not granted") {
+			t.Errorf("%s: the audit log says %q", call, reason)
+		}
 	}
 }

@@ -31,8 +31,12 @@ func find(store *state.Store, operation, id string) (*state.Job, error) {
 		}
 	})
 	if job.ID == "" {
-		return nil, engine.Errorf(engine.KindNotFound, operation, id, "no such job").
-			WithHint("`engine job list` shows the jobs that this head knows")
+		return nil, noSuchJob(operation, id)
 	}
 	return &job, nil
+}
+
+// noSuchJob is also what those hear who are not granted the queue of a job.
+func noSuchJob(operation, id string) error {
+	return engine.Errorf(engine.KindNotFound, operation, id, "no such job").WithHint("`engine job list` shows the jobs that this head knows")
 }

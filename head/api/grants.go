@@ -14,11 +14,11 @@ import (
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
 
-// findGranted is find for a job of a queue that the caller is granted.
+// findGranted is find for a job of a queue that the caller is granted. There are no others for it.
 func findGranted(ctx context.Context, store *state.Store, operation, id string) (*state.Job, error) {
 	job, err := find(store, operation, id)
 	if err == nil {
-		err = access.Check(ctx, operation, id, job.Spec.GetQueue())
+		err = access.Hide(ctx, operation, id, job.Spec.GetQueue(), noSuchJob(operation, id))
 	}
 	if err != nil {
 		return nil, err

@@ -102,16 +102,16 @@ var roleAttacks = []attack{
 	{does: "asks for the authority's keys and the gossip's with a user's token", gets: []string{forbidden}, try: func(b *besieged) string {
 		return first(enginev1.NewJoinServiceClient(b.conn(b.head.Address, nil)).WatchTrust(b.user("otto"), &enginev1.WatchTrustRequest{}))
 	}},
-	{does: "reads a job of a queue that it is not granted", gets: []string{forbidden, "not granted"}, logged: []string{"a call was refused", "GetJob", "bob"}, try: func(b *besieged) string {
+	{does: "reads a job of a queue that it is not granted", gets: []string{"NotFound", "no such job"}, logged: []string{"a call was refused", "GetJob", "bob", "not granted"}, try: func(b *besieged) string {
 		return answer(b.jobs().GetJob(b.user("bob"), &enginev1.GetJobRequest{JobId: b.job}))
 	}},
-	{does: "reads the log of a job of another queue", gets: []string{forbidden, "not granted"}, try: func(b *besieged) string {
+	{does: "reads the log of a job of another queue", gets: []string{"NotFound", "no such job"}, try: func(b *besieged) string {
 		return first(b.jobs().ReadJobLog(b.user("bob"), &enginev1.ReadJobLogRequest{JobId: b.job}))
 	}},
-	{does: "follows a job of another queue", gets: []string{forbidden, "not granted"}, try: func(b *besieged) string {
+	{does: "follows a job of another queue", gets: []string{"NotFound", "no such job"}, try: func(b *besieged) string {
 		return first(b.jobs().WatchJob(b.user("bob"), &enginev1.WatchJobRequest{JobId: b.job}))
 	}},
-	{does: "stops a job of another queue", gets: []string{forbidden, "not granted"}, try: func(b *besieged) string {
+	{does: "stops a job of another queue", gets: []string{"NotFound", "no such job"}, try: func(b *besieged) string {
 		return answer(b.jobs().StopJob(b.user("bob"), &enginev1.StopJobRequest{JobId: b.job}))
 	}},
 	{does: "looks for jobs of other queues in the list", gets: []string{"OK", "of alice nothing"}, try: func(b *besieged) string {

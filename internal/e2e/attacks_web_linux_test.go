@@ -91,7 +91,7 @@ var webAttacks = []attack{
 		}
 		return all.String() + "no file"
 	}},
-	{does: "reads the page of a job of another queue", gets: []string{"403 Forbidden", "not granted"}, try: func(b *besieged) string {
+	{does: "reads the page of a job of another queue", gets: []string{"404 Not Found", "no such job"}, logged: []string{"a call was refused", "GET /jobs/", "bob", "not granted"}, try: func(b *besieged) string {
 		return b.gets("/jobs/"+b.job, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+b.tokens["bob"]) })
 	}},
 	{does: "reads the metrics without saying who it is", gets: []string{"401 Unauthorized", "Www-Authenticate"}, try: func(b *besieged) string {

@@ -207,6 +207,19 @@ func Check(ctx context.Context, operation, id, queue string) error {
 		WithHint("`engine whoami` shows the queues that are granted")
 }
 
+// Hide is Check for a thing whose name others may guess: its refusal is absent, the error of a thing that there is not, so that nobody learns by
+// asking what there is in queues of others. The logs have why.
+func Hide(ctx context.Context, operation, id, queue string, absent error) error {
+	refusal := Check(ctx, operation, id, queue)
+	if refusal == nil {
+		return nil
+	}
+	if c, ok := ctx.Value(callerKey{}).(*caller); ok {
+		c.hidden.Store(&refusal)
+	}
+	return absent
+}
+
 // String is "name (method)", for messages and logs.
 func (i Identity) String() string {
 	if i.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/peer"
@@ -158,6 +159,8 @@ type caller struct {
 	// address is the connection's, and settled is to be called once the credential has proved to be good; it is nil unless nobody was known there.
 	address net.Addr
 	settled func()
+	// hidden is why the call's handler has answered as if there were no such thing, if it has.
+	hidden atomic.Pointer[error]
 }
 
 type callerKey struct{}

@@ -15,6 +15,8 @@ const (
 	wholeCluster Scope = ""
 	// ownQueues is refused for what is of a queue that is not granted.
 	ownQueues Scope = "refused outside the granted queues"
+	// hiddenQueues answers outside of the granted queues as if there were no such thing.
+	hiddenQueues Scope = "not found outside the granted queues"
 	// allQueues is refused to who is not granted all queues.
 	allQueues Scope = "refused unless all queues are granted"
 	// shownQueues leaves out what is of a queue that is not granted.
@@ -52,13 +54,13 @@ var rules = table(
 	),
 	service("engine.v1.JobService",
 		rule("SubmitJob", submitters, ownQueues, audited),
-		rule("GetJob", viewers, ownQueues, unaudited),
+		rule("GetJob", viewers, hiddenQueues, unaudited),
 		rule("ListJobs", viewers, shownQueues, unaudited),
-		rule("WatchJob", viewers, ownQueues, unaudited),
-		rule("StopJob", submitters, ownQueues, audited),
-		rule("ResumeJob", submitters, ownQueues, audited),
-		rule("ForgetJob", operators, ownQueues, audited),
-		rule("ReadJobLog", viewers, ownQueues, unaudited),
+		rule("WatchJob", viewers, hiddenQueues, unaudited),
+		rule("StopJob", submitters, hiddenQueues, audited),
+		rule("ResumeJob", submitters, hiddenQueues, audited),
+		rule("ForgetJob", operators, hiddenQueues, audited),
+		rule("ReadJobLog", viewers, hiddenQueues, unaudited),
 	),
 	service("engine.v1.TaskService",
 		rule("RunTasks", submitters, ownQueues, audited),
@@ -98,7 +100,7 @@ var rules = table(
 		rule("ListHeads", anyone, wholeCluster, unaudited),
 		rule("AddHead", admins, wholeCluster, audited),
 		rule("RemoveHead", admins, wholeCluster, audited),
-		rule("GetTimeline", viewers, ownQueues, unaudited),
+		rule("GetTimeline", viewers, hiddenQueues, unaudited),
 	),
 	service("engine.v1.WorkerService",
 		rule("Sync", workers, wholeCluster, audited),
@@ -136,7 +138,7 @@ var rules = table(
 		open("GET /healthz"),
 		open("GET /readyz"),
 		rule("GET /metrics", viewers, wholeCluster, unaudited),
-		rule("GET /jobs/{id...}", viewers, ownQueues, unaudited),
+		rule("GET /jobs/{id...}", viewers, hiddenQueues, unaudited),
 	},
 )
 

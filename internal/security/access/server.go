@@ -183,6 +183,9 @@ func (g *Guard) ended(ctx context.Context, c *caller, request any, err error) {
 		return
 	}
 	err = rpc.FromStatus(c.call, err)
+	if hidden := c.hidden.Load(); hidden != nil {
+		err = *hidden
+	}
 	kind := engine.KindOf(err)
 	if kind != engine.KindPermission && kind != engine.KindUnauthenticated {
 		return

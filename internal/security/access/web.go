@@ -140,7 +140,10 @@ func (w *Web) route(rule Rule, handler http.Handler) http.Handler {
 			refuseWeb(writer, err)
 			return
 		}
-		handler.ServeHTTP(writer, r.WithContext(With(r.Context(), c.identity)))
+		handler.ServeHTTP(writer, r.WithContext(context.WithValue(With(r.Context(), c.identity), callerKey{}, c)))
+		if hidden := c.hidden.Load(); hidden != nil {
+			g.note(r.Context(), c, r.URL.Path, *hidden)
+		}
 	})
 }
 
