@@ -48,6 +48,7 @@ func enter(t task, files int) error {
 	if err := closeFiles(files); err != nil {
 		return fmt.Errorf("close files: %w", err)
 	}
+	keepCgroups(t.Report)
 	t.Report = t.Report.add(Privileges, dropPrivileges()).add(Files, limitFiles(t.Policy))
 	next := task{Policy: Policy{GPU: t.GPU}, Report: t.Report}
 	environment := []string{reportVariable + "=" + encode(next)}
@@ -58,6 +59,17 @@ func enter(t task, files int) error {
 	}
 	return fmt.Errorf("execute this program again: %w", syscall.Exec("/proc/self/exe", os.Args, environment)) //nolint:gosec // It is this program.
 }
+
+// keepCgroups makes cgroups unchangeable for the process, in its own mount namespace, so that it cannot leave the one that it is in. Landlock does
+// that too; where it is missing, or must be left out, this is what is left, if Linux is 5.12 or later and permits it.
+func keepCgroups(known Report) {
+	if known.Complete() {
+		_ = unix.MountSetattr(unix.AT_FDCWD, cgroups, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	}
+}
+
+// cgroups is where they are mounted.
+const cgroups = "/sys/fs/cgroup"
 
 // closeFiles lets no file but the first ones be open after execve. Go opens none without that, but who started the worker may have left
 // some, and native code opens what it likes.

@@ -80,8 +80,15 @@ var attempts = map[string]func(path string) ([]string, error){
 		}
 		return found, err
 	},
-	"read":  func(path string) ([]string, error) { _, err := os.ReadFile(path); return nil, err },
-	"list":  func(path string) ([]string, error) { _, err := os.ReadDir(path); return nil, err },
+	"read": func(path string) ([]string, error) { _, err := os.ReadFile(path); return nil, err },
+	"list": func(path string) ([]string, error) { _, err := os.ReadDir(path); return nil, err },
+	"open to write": func(path string) ([]string, error) {
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err == nil {
+			err = file.Close()
+		}
+		return nil, err
+	},
 	"write": func(path string) ([]string, error) { return only(os.WriteFile(path, nil, 0o600)) },
 	"name thread": func(string) ([]string, error) {
 		runtime.LockOSThread()
@@ -306,6 +313,26 @@ func TestEnvironment(t *testing.T) {
 	a := try(t, sandbox.Policy{}, "environment", "")
 	if text := strings.Join(a.Found, "\n"); strings.Contains(text, "canary") || !strings.Contains(text, "CUDA_VISIBLE_DEVICES=0") || strings.Contains(text, "ENGINE_SANDBOX") {
 		t.Errorf("the child has\n%s", text)
+	}
+}
+
+// TestCgroupsStay tries to leave a cgroup where Landlock does not keep a process from that.
+func TestCgroupsStay(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/*/cgroup.procs"} {
+		found, _ := filepath.Glob(pattern) // The patterns are good.
+		files = append(files, found...)
+	}
+	files = slices.DeleteFunc(files, func(path string) bool { return unix.Access(path, unix.W_OK) != nil })
+	if len(files) == 0 {
+		t.Skip("this user can write to no cgroups")
+	}
+	for _, path := range files {
+		a := try(t, sandbox.Policy{AnyFile: true}, "open to write", path)
+		needs(t, a, sandbox.Namespaces)
+		if !strings.Contains(a.Error, "read-only file system") {
+			t.Errorf("%s: %q", path, a.Error)
+		}
 	}
 }
 

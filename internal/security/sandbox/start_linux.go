@@ -15,7 +15,7 @@ import (
 
 // namespaces are a child's own. One for process ids would make it the first process of that, to which signals do not do what they do to
 // others: a crash would not end it.
-const namespaces = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC
+const namespaces = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNS
 
 // Start starts a child, whose main function must call Confine before it does anything else. command makes the child's command: again, if
 // the system does not permit namespaces. Of its environment, where nil means this process's, Environment decides what stays, and extra
