@@ -16,7 +16,7 @@ import (
 // none, and reads the models. gone counts the inputs that are not needed any more and are gone.
 func (m *Manager) differences(ctx context.Context, job *state.Job, secrets *secret.Set) (gone int, lines []string, err error) {
 	done := func(task int) bool { return job.Committed[task] != nil }
-	inputs, err := jobplan.CompareInputs(ctx, m.storageOf(secrets), job.Spec, job.Plan, job.OnlyNew, done)
+	inputs, err := jobplan.CompareInputs(ctx, m.storageOf(secrets), m.config.Places, job.Spec, job.Plan, job.OnlyNew, done)
 	if err != nil {
 		return 0, nil, err
 	}

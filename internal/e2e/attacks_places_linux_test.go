@@ -104,8 +104,8 @@ var placeAttacks = []attack{
 	}},
 	{does: "reads it by a pattern whose first part is one, /e*/passwd", gets: []string{"FAILED", refusedPlace}, try: func(b *besieged) string {
 		said := b.reads(`csv: {paths: ["/e*/passwd"]}`)
-		if strings.HasPrefix(said, "exit code 0") {
-			return "it has read /etc/passwd: " + said[len("exit code 0"):]
+		if strings.HasPrefix(said, "exit code 0") || strings.Contains(said, "/etc") {
+			return "it has read or named /etc/passwd: " + strings.ReplaceAll(said, refusedPlace, "")
 		}
 		return said
 	}},

@@ -2,6 +2,8 @@ package jobplan_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/jobplan"
 	enginev1 "github.com/f708428e/engine/proto/engine/v1"
 )
@@ -93,4 +96,62 @@ func TestPlaceFields(t *testing.T) {
 		}
 	}
 	walk((&enginev1.JobSpec{}).ProtoReflect().Descriptor())
+}
+
+// fence refuses what lies in a folder.
+type fence string
+
+func (f fence) Read(path string) error {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		resolved = path
+	}
+	if resolved == string(f) || strings.HasPrefix(resolved, string(f)+"/") {
+		return engine.Errorf(engine.KindPermission, "check place", path, "refused")
+	}
+	return nil
+}
+
+func (f fence) Write(path string) error { return f.Read(path) }
+
+// TestPatternsTellNothing has patterns lead to a place that may not be read: what is there and what is not are answered alike, and not named.
+func TestPatternsTellNothing(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"etc/passwd", "etc/deep/x.csv", "in-1/x.csv", "in-2/x.csv", "in-2/only.csv"} {
+		write(t, filepath.Join(root, name), "a,b\n1,2\n")
+	}
+	if err := os.Symlink(filepath.Join(root, "etc"), filepath.Join(root, "in-1", "link")); err != nil {
+		t.Fatal(err)
+	}
+	build := func(entry string) ([]*enginev1.InputFile, error) {
+		spec := &enginev1.JobSpec{
+			Source: &enginev1.Source{Kind: &enginev1.Source_Csv{Csv: &enginev1.CsvSource{Paths: []string{entry}}}},
+			Sink:   &enginev1.Sink{Kind: &enginev1.Sink_Parquet{Parquet: &enginev1.ParquetSink{Path: filepath.Join(t.TempDir(), "out")}}},
+		}
+		plan, err := jobplan.Build(t.Context(), testJob, spec, jobplan.Options{Places: fence(filepath.Join(root, "etc"))})
+		return plan.GetInputs(), err
+	}
+	for _, entry := range []string{
+		"e*/passwd", "e*/not-there", "?tc/*", "?tc/*/x.csv", "e*/passw?", "e*/not-ther?", "e*", "in-1/l*", "in-1/*", "in-1/lin*/passwd", "in-1/lin*/not-there", "i*-1/link/passwd", "i*-1/link/not-there", "in-1", "",
+	} {
+		found, err := build(filepath.Join(root, entry))
+		if engine.KindOf(err) != engine.KindPermission || err == nil || !strings.Contains(err.Error(), "places that jobs may not use") {
+			t.Errorf("%s: %v, %v, expected a refusal", entry, found, err)
+			continue
+		}
+		if rest := strings.ReplaceAll(err.Error(), filepath.Join(root, entry), ""); strings.Contains(rest, root) {
+			t.Errorf("%s: the error names more than the entry: %v", entry, err)
+		}
+	}
+	for entry, want := range map[string]int{"*/x.csv": 2, "*/only.csv": 1, "in-*/x.csv": 2, "in-2": 2, "i*-2/*": 2} {
+		if found, err := build(filepath.Join(root, entry)); err != nil || len(found) != want {
+			t.Errorf("%s: %v, %v, expected %d files", entry, found, err, want)
+		}
+	}
+	if _, err := build(filepath.Join(root, "z*/x.csv")); engine.KindOf(err) != engine.KindNotFound {
+		t.Errorf("a pattern that matches nothing: %v", err)
+	}
 }

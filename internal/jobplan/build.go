@@ -42,6 +42,11 @@ type Options struct {
 	Known Known
 }
 
+// inputPlaces are where the inputs of a job may lie.
+func (o Options) inputPlaces(spec *enginev1.JobSpec) inputPlaces {
+	return inputPlaces{storage: SourceStorage(spec, o.Storage), allowed: o.Places}
+}
+
 // Build makes the plan of a job: it lists the inputs, opens the models, settles the schema, binds the steps, and cuts the inputs
 // into tasks. It reads headers, footers, samples, and whatever the source needs to find row boundaries, and all of the models'
 // files for their digests; it writes nothing, and the output folder need not exist.

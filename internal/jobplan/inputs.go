@@ -31,25 +31,26 @@ const (
 // character. A symbolic link counts as what it leads to.
 //
 // Refused by name, so that no job runs on half of its data or twice on one part: an entry without any file, a file that two
-// entries name, something that is neither file nor folder, and whatever cannot be read.
-func listInputs(ctx context.Context, storage Storage, field string, entries []string) ([]dataset.File, error) {
+// entries name, something that is neither file nor folder, and whatever cannot be read. Of places that jobs may not use nothing is told:
+// see listEntry.
+func listInputs(ctx context.Context, from inputPlaces, field string, entries []string) ([]dataset.File, error) {
 	var files []dataset.File
-	from := map[inputName]string{}
+	named := map[inputName]string{}
 	for i, entry := range entries {
-		found, err := listAny(ctx, storage, indexed(field, i), entry)
+		found, err := listAny(ctx, from, indexed(field, i), entry)
 		if err != nil {
 			return nil, err
 		}
 		slices.SortFunc(found, func(a, b dataset.File) int { return strings.Compare(a.Path, b.Path) })
 		for _, f := range found {
-			if other, ok := from[nameOf(f)]; ok {
+			if other, ok := named[nameOf(f)]; ok {
 				if other == entry {
 					other = "the same entry"
 				}
 				return nil, invalid(indexed(field, i), "%q names %s, which %q names already", entry, f.Path, other).
 					WithHint("its rows would be read twice")
 			}
-			from[nameOf(f)] = entry
+			named[nameOf(f)] = entry
 		}
 		if files = append(files, found...); len(files) > maxInputs {
 			return nil, invalid(field, "over %d files", maxInputs).WithHint("split the job")
@@ -58,23 +59,41 @@ func listInputs(ctx context.Context, storage Storage, field string, entries []st
 	return files, nil
 }
 
+// inputPlaces are where the inputs of a job may lie.
+type inputPlaces struct {
+	// storage has the buckets, allowed says which places of this machine may be read. Nil means none of the former, and all of the latter.
+	storage Storage
+	allowed Places
+}
+
+// refuses tells whether something on this machine may not be read.
+func (p inputPlaces) refuses(path string) bool {
+	return p.allowed != nil && p.allowed.Read(path) != nil
+}
+
+// refused is the error of an entry that leads to what may not be read. It does not say what that is, or that it is there.
+func refused(entry string) error {
+	return engine.Errorf(engine.KindPermission, opList, entry, "it leads to places that jobs may not use").
+		WithHint("who runs the node can allow a folder: --allow-path")
+}
+
 // inputName tells inputs apart: the same path may be in two stores.
 type inputName struct{ path, settings string }
 
 func nameOf(f dataset.File) inputName { return inputName{f.Path, f.Settings} }
 
 // listAny lists one entry of a paths field.
-func listAny(ctx context.Context, storage Storage, field, entry string) ([]dataset.File, error) {
+func listAny(ctx context.Context, from inputPlaces, field, entry string) ([]dataset.File, error) {
 	if e, ok, err := parseBucketEntry(field, entry); err != nil {
 		return nil, err
 	} else if ok {
-		return listBucket(ctx, storage, e)
+		return listBucket(ctx, from.storage, e)
 	}
 	pattern, err := localPath(field, entry)
 	if err != nil {
 		return nil, err
 	}
-	found, err := listEntry(ctx, entry, pattern)
+	found, err := listEntry(ctx, from, entry, pattern)
 	if err == nil {
 		partition(pattern, found)
 	}
@@ -97,10 +116,12 @@ func partition(pattern string, files []dataset.File) {
 	}
 }
 
-func listEntry(ctx context.Context, entry, pattern string) ([]dataset.File, error) {
+// listEntry lists what an entry means on this machine. A folder that holds a place which may not be read is refused, and a glob that matches
+// one; through such a place a glob does not look further, so that nobody learns what is there. Where it finds nothing else it is refused, too.
+func listEntry(ctx context.Context, from inputPlaces, entry, pattern string) ([]dataset.File, error) {
 	info, err := os.Stat(pattern)
 	if err == nil {
-		files, err := listPath(ctx, nil, pattern, info, nil)
+		files, err := listPath(ctx, nil, from, entry, pattern, info, nil)
 		if err == nil && len(files) == 0 {
 			err = engine.Errorf(engine.KindNotFound, opList, entry, "the folder holds no files").
 				WithHint(`names that start with "_" or "." do not count`)
@@ -117,7 +138,7 @@ func listEntry(ctx context.Context, entry, pattern string) ([]dataset.File, erro
 		return nil, engine.Errorf(engine.KindInvalidArgument, opList, entry, `"**" is not supported`).
 			WithHint("name the folder: its subfolders are read too")
 	}
-	matches, err := glob(ctx, entry, pattern)
+	matches, skipped, err := glob(ctx, from, entry, pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -127,18 +148,21 @@ func listEntry(ctx context.Context, entry, pattern string) ([]dataset.File, erro
 		if err != nil {
 			return nil, statError(opList, match, err)
 		}
-		if files, err = listPath(ctx, files, match, info, nil); err != nil {
+		if files, err = listPath(ctx, files, from, entry, match, info, nil); err != nil {
 			return nil, err
 		}
 	}
-	if len(files) == 0 {
+	switch {
+	case len(files) == 0 && skipped:
+		return nil, refused(entry)
+	case len(files) == 0:
 		return nil, engine.Errorf(engine.KindNotFound, opList, entry, "no file matches")
 	}
 	return files, nil
 }
 
-// listPath appends the file at path, or the files of the folder at path. above are the folders around it.
-func listPath(ctx context.Context, files []dataset.File, path string, info fs.FileInfo, above []fs.FileInfo) ([]dataset.File, error) {
+// listPath appends the file at path, or the files of the folder at path. above are the folders around it, entry is what has led here.
+func listPath(ctx context.Context, files []dataset.File, from inputPlaces, entry, path string, info fs.FileInfo, above []fs.FileInfo) ([]dataset.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -163,11 +187,14 @@ func listPath(ctx context.Context, files []dataset.File, path string, info fs.Fi
 			continue
 		}
 		inner := filepath.Join(path, e.Name())
+		if !e.Type().IsRegular() && from.refuses(inner) {
+			return nil, refused(entry)
+		}
 		innerInfo, err := os.Stat(inner)
 		if err != nil {
 			return nil, statError(opList, inner, err)
 		}
-		if files, err = listPath(ctx, files, inner, innerInfo, above); err != nil {
+		if files, err = listPath(ctx, files, from, entry, inner, innerInfo, above); err != nil {
 			return nil, err
 		}
 		if len(files) > maxInputs {
@@ -177,22 +204,27 @@ func listPath(ctx context.Context, files []dataset.File, path string, info fs.Fi
 	return files, nil
 }
 
-// glob returns the paths that match pattern. Unlike filepath.Glob it reports folders that it cannot read.
-func glob(ctx context.Context, entry, pattern string) ([]string, error) {
+// glob returns the paths that match pattern, and whether it did not look further somewhere because that may not be read. Unlike filepath.Glob it
+// reports folders that it cannot read.
+func glob(ctx context.Context, from inputPlaces, entry, pattern string) (paths []string, skipped bool, err error) {
 	volume := filepath.VolumeName(pattern)
-	paths := []string{volume + string(filepath.Separator)}
-	for _, part := range strings.Split(strings.Trim(filepath.ToSlash(pattern[len(volume):]), "/"), "/") {
+	paths = []string{volume + string(filepath.Separator)}
+	parts := strings.Split(strings.Trim(filepath.ToSlash(pattern[len(volume):]), "/"), "/")
+	guessed := false // A part before was a pattern: what it begins with was looked at when the job was checked.
+	for i, part := range parts {
 		var next []string
 		for _, folder := range paths {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			if !hasMeta(part) {
 				path := filepath.Join(folder, part)
-				if _, err := os.Stat(path); err == nil {
+				if guessed && from.refuses(path) {
+					skipped = true
+				} else if _, err := os.Stat(path); err == nil {
 					next = append(next, path)
 				} else if !isNotExist(err) && !errors.Is(err, errNotDir) {
-					return nil, statError(opList, path, err)
+					return nil, false, statError(opList, path, err)
 				}
 				continue
 			}
@@ -201,24 +233,34 @@ func glob(ctx context.Context, entry, pattern string) ([]string, error) {
 			}
 			entries, err := os.ReadDir(folder)
 			if err != nil {
-				return nil, statError(opList, folder, err)
+				return nil, false, statError(opList, folder, err)
 			}
 			for _, e := range entries {
 				ok, err := filepath.Match(part, e.Name())
 				if err != nil {
-					return nil, engine.Errorf(engine.KindInvalidArgument, opList, entry, "not a glob: %q", part)
+					return nil, false, engine.Errorf(engine.KindInvalidArgument, opList, entry, "not a glob: %q", part)
 				}
-				if ok && (!hidden(e.Name()) || part[0] == e.Name()[0]) {
-					next = append(next, filepath.Join(folder, e.Name()))
+				if !ok || hidden(e.Name()) && part[0] != e.Name()[0] {
+					continue
+				}
+				path := filepath.Join(folder, e.Name())
+				switch {
+				case e.Type().IsRegular() || !from.refuses(path):
+					next = append(next, path)
+				case i == len(parts)-1:
+					return nil, false, refused(entry)
+				default:
+					skipped = true
 				}
 			}
 		}
 		paths = next
+		guessed = guessed || hasMeta(part)
 	}
 	if _, err := filepath.Match(pattern, ""); err != nil {
-		return nil, engine.Errorf(engine.KindInvalidArgument, opList, entry, "not a glob: a [ without ], or a \\ at the end")
+		return nil, false, engine.Errorf(engine.KindInvalidArgument, opList, entry, "not a glob: a [ without ], or a \\ at the end")
 	}
-	return paths, nil
+	return paths, skipped, nil
 }
 
 func hidden(name string) bool { return name[0] == '_' || name[0] == '.' }

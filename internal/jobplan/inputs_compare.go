@@ -29,8 +29,8 @@ type InputChange struct{ Before, Now dataset.File }
 
 // CompareInputs lists what a planned job's source means now, and compares that with the plan; no file is opened. done tells which tasks
 // are committed: what only they have read may be gone. A job that leaves out what earlier jobs have read leaves what was added to later
-// ones. Objects never change, so there is nothing to compare; whether they are still there is not looked at.
-func CompareInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec, plan *enginev1.Plan, onlyNew bool, done func(task int) bool) (InputChanges, error) {
+// ones. Objects never change, so there is nothing to compare; whether they are still there is not looked at. allowed is that of Options.
+func CompareInputs(ctx context.Context, storage Storage, allowed Places, spec *enginev1.JobSpec, plan *enginev1.Plan, onlyNew bool, done func(task int) bool) (InputChanges, error) {
 	var changes InputChanges
 	field, entries := sourcePaths(spec)
 	if field == "" {
@@ -47,7 +47,7 @@ func CompareInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec,
 	now := map[inputName]dataset.File{}
 	var listed []dataset.File
 	for i, entry := range entries {
-		files, err := listAny(ctx, SourceStorage(spec, storage), indexed(field, i), entry)
+		files, err := listAny(ctx, inputPlaces{storage: SourceStorage(spec, storage), allowed: allowed}, indexed(field, i), entry)
 		if err != nil && engine.KindOf(err) != engine.KindNotFound {
 			return changes, err
 		}
@@ -94,7 +94,7 @@ func CheckInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec, p
 		if before.Settings != "" {
 			entry += "?" + before.Settings
 		}
-		files, err := listAny(ctx, SourceStorage(spec, storage), "", entry)
+		files, err := listAny(ctx, inputPlaces{storage: SourceStorage(spec, storage)}, "", entry)
 		switch {
 		case engine.KindOf(err) == engine.KindNotFound && err != nil, err == nil && (len(files) != 1 || files[0].Path != before.Path):
 			changes.Removed = append(changes.Removed, before)

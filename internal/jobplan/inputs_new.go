@@ -66,7 +66,7 @@ func findNew(ctx context.Context, spec *enginev1.JobSpec, options Options) (data
 	field, entries := sourcePaths(spec)
 	var some []string
 	for i, entry := range entries {
-		_, err := listAny(ctx, SourceStorage(spec, options.Storage), indexed(field, i), entry)
+		_, err := listAny(ctx, options.inputPlaces(spec), indexed(field, i), entry)
 		switch {
 		case err == nil:
 			some = append(some, entry)
@@ -74,7 +74,7 @@ func findNew(ctx context.Context, spec *enginev1.JobSpec, options Options) (data
 			return nil, nil, err
 		}
 	}
-	files, err = listInputs(ctx, SourceStorage(spec, options.Storage), field, some)
+	files, err = listInputs(ctx, options.inputPlaces(spec), field, some)
 	return source, files, err
 }
 

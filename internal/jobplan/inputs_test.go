@@ -218,7 +218,7 @@ func TestCompareInputs(t *testing.T) {
 	}
 	compare := func(onlyNew bool, done ...int) jobplan.InputChanges {
 		t.Helper()
-		changes, err := jobplan.CompareInputs(t.Context(), nil, spec, plan, onlyNew, func(task int) bool { return slices.Contains(done, task) })
+		changes, err := jobplan.CompareInputs(t.Context(), nil, nil, spec, plan, onlyNew, func(task int) bool { return slices.Contains(done, task) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -63,7 +63,7 @@ func findInputs(ctx context.Context, spec *enginev1.JobSpec, options Options) (d
 			return nil, nil, err
 		}
 		field, paths := sourcePaths(spec)
-		files, err := listInputs(ctx, SourceStorage(spec, options.Storage), field, paths)
+		files, err := listInputs(ctx, options.inputPlaces(spec), field, paths)
 		return source, files, err
 	}
 	described, err := describe(ctx, spec.GetSource().GetObject().GetRefs(), options.Objects)
