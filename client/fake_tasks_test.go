@@ -249,7 +249,7 @@ func (f *fakeTasks) await(t *testing.T, what string, holds func() bool) {
 		}
 		select {
 		case <-changed:
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}

@@ -103,7 +103,7 @@ func (h *fakeHead) awaitSession(t *testing.T, id string, messages int) {
 		}
 		select {
 		case <-changed:
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("session %s sent %d messages, want %d", id, n, messages)
 		}
 	}

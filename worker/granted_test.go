@@ -89,7 +89,7 @@ func (s *switchboard) next(t testing.TB) (*line, *enginev1.SyncRequest) {
 			ClusterId: "test", LeaseTime: durationpb.New(lifetime), ReportInterval: durationpb.New(20 * time.Millisecond),
 		}})
 		return l, first
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the worker does not connect")
 		return nil, nil
 	}
@@ -112,7 +112,7 @@ func (l *line) report() *enginev1.SyncRequest {
 			l.outcomes[engine.TaskUID(outcome.GetTaskId())] = outcome
 		}
 		return report
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		l.t.Fatal("the worker does not report")
 		return nil
 	}
@@ -178,7 +178,7 @@ func startWorker(t testing.TB, change func(*worker.Config)) (*worker.Worker, *sw
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := errors.Join(w.Stop(ctx), conn.Close()); err != nil {
 			t.Error(err)

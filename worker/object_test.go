@@ -137,7 +137,7 @@ func newBench(t *testing.T, capacity int64) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		err := errors.Join(w.Stop(ctx), conn.Close(), b.store.Close(ctx))
 		server.Stop()
@@ -174,7 +174,7 @@ func (b *bench) run(id engine.JobID, spec *enginev1.JobSpec, task int, objects j
 	select {
 	case result := <-b.head.results:
 		return result
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		b.t.Fatal("the attempt does not end")
 		return nil
 	}

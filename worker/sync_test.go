@@ -81,7 +81,7 @@ func TestStreamThatBreaksWithAnAnswerUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := w.Stop(ctx); err != nil {
 			t.Error(err)
@@ -90,7 +90,7 @@ func TestStreamThatBreaksWithAnAnswerUnread(t *testing.T) {
 	for range 2 {
 		select {
 		case <-conn.opened:
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the worker does not connect again")
 		}
 	}

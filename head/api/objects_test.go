@@ -38,7 +38,7 @@ func serveObjects(t *testing.T, lease time.Duration) *objectServer {
 	check(t, err)
 	conn, err := rpc.Dial(listener.Addr().String())
 	check(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	ended := make(chan error, 2)
 	go func() { ended <- server.Serve(listener) }()
 	go func() { ended <- directory.Run(ctx) }()
@@ -242,7 +242,7 @@ func TestSessionEndsWithItsStream(t *testing.T) {
 		ObjectId: id[:], State: enginev1.ObjectState_OBJECT_STATE_SPILLED, Primary: true, Owners: []*enginev1.ObjectOwner{{Kind: "session", Id: sessionID}},
 	})
 	second := s.open(sessionID)
-	check(t, stream.Send(&enginev1.OpenSessionRequest{}))
+	_ = stream.Send(&enginev1.OpenSessionRequest{}) // The head may have ended the stream before.
 	if _, err := stream.Recv(); engine.KindOf(err) != engine.KindFenced {
 		t.Errorf("the stream that was replaced ends with %v", err)
 	}

@@ -62,7 +62,7 @@ func serveTasks(t *testing.T, config dispatch.Config) *taskServer {
 	listener := bufconn.Listen(1 << 20)
 	conn, err := rpc.Dial("passthrough:///test", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
 	check(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	ended := make(chan error, 3)
 	go func() { ended <- server.Serve(listener) }()
 	go func() { ended <- directory.Run(ctx) }()

@@ -57,7 +57,7 @@ func TestLostLinesDoNotStopAWorker(t *testing.T) {
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	check(t, err)
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	stream, err := enginev1.NewWorkerServiceClient(conn).Sync(ctx)
 	check(t, err)

@@ -99,7 +99,7 @@ func TestFollowersSeeEveryLine(t *testing.T) {
 	select {
 	case err := <-result:
 		check(t, err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the follower did not end with the job")
 	}
 	if len(got) != count {

@@ -53,7 +53,7 @@ func newRig(t *testing.T, config jobs.Config) *rig {
 }
 
 func (r *rig) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := errors.Join(r.group.Stop(ctx), r.store.Close()); err != nil {
 		r.t.Error(err)
@@ -95,7 +95,7 @@ func (r *rig) job(id string) (job *state.Job) {
 // await waits until a job is as wanted.
 func (r *rig) await(id engine.JobID, what string, wanted func(*state.Job) bool) {
 	r.t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		changed := r.manager.Changed(id)
 		if wanted(r.job(string(id))) {
@@ -243,7 +243,7 @@ func TestStopAndResumeInTheInstantOfTheEnd(t *testing.T) {
 	r := newRig(t, jobs.Config{Planners: 8})
 	for i := range 100 {
 		id := r.submit("missing.csv", fmt.Sprint("s", i), "")
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		if err := r.manager.Stop(ctx, id); err != nil {
 			t.Fatalf("stop: %v", err)
 		}
@@ -295,7 +295,7 @@ func TestLogsOfForgottenJobsAreSwept(t *testing.T) {
 	book := joblog.New(filepath.Join(r.dir, "logs"))
 	r.manager = jobs.New(jobs.Config{}, r.store, book, r.group, slog.New(slog.DiscardHandler))
 	r.manager.Attach(dispatch.NewDispatcher(dispatch.Config{ClusterID: "c", Term: 2}, r.manager.Hooks(), nil))
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		ids, err := book.Jobs()
 		if err != nil {
@@ -337,7 +337,7 @@ func TestRepeatedCallsDoNotWaitForTheJob(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("a submission waits for the end of the job")
 		}
 	}
@@ -359,7 +359,7 @@ func TestRepeatedCallsDoNotWaitForTheJob(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("a resumption waits for the end of the job")
 		}
 	}

@@ -182,7 +182,7 @@ func (d *directory) owned(id engine.ObjectID) (text string, expires time.Time) {
 // await waits until the directory is as wanted.
 func (d *directory) await(t *testing.T, what string, wanted func() bool) {
 	t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		d.mu.Lock()
 		changed, ok := d.changed, wanted()
@@ -232,7 +232,7 @@ func (r *rig) workOrFail(d *directory, tasks int, folder string, failure error) 
 	if err := dispatcher.Report(node, session, report); err != nil {
 		r.t.Fatal(err)
 	}
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	worked, settled := 0, 0
 	for sequence := uint64(2); settled < tasks; sequence++ {
 		select {

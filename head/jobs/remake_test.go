@@ -34,7 +34,7 @@ func (r *rig) ask(d *directory, id engine.ObjectID, meanwhile func()) string {
 	if meanwhile != nil {
 		meanwhile()
 	}
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		d.mu.Lock()
 		remade, changed := d.remade, d.changed

@@ -28,7 +28,7 @@ type shell struct {
 
 func newShell(t *testing.T, term uint64, lease time.Duration) *shell {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	d := objects.NewDirectory(objects.Config{ClusterID: "c1", Term: term, LeaseTime: lease}, slog.New(slog.DiscardHandler), nil)
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()

@@ -145,7 +145,7 @@ func (c *cluster) add(name string) {
 // do asks the heads in turn until one that leads has done it.
 func (c *cluster) do(f func(context.Context, *state.Store) error) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
 		for _, name := range c.names() {
@@ -187,7 +187,7 @@ func (c *cluster) names() []string {
 // leader waits for a head that leads, of those that are not cut off, and returns its name.
 func (c *cluster) leader() string {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		for _, name := range c.names() {
@@ -208,7 +208,7 @@ func (c *cluster) leader() string {
 // agree waits until all heads have the same state as the leader.
 func (c *cluster) agree() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var want *enginev1.Snapshot
 	c.do(func(ctx context.Context, leader *state.Store) error {

@@ -42,7 +42,7 @@ func lead(t *testing.T, store *state.Store) state.Term {
 		return term
 	case <-store.Failed():
 		t.Fatal(store.Err())
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("it does not lead")
 	}
 	return state.Term{}

@@ -42,7 +42,7 @@ var errEnough = errors.New("seen enough")
 // untilTasksDone waits until a job has done so many tasks.
 func untilTasksDone(t *testing.T, address, id string, tasks int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c, err := client.Dial(ctx, address)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestFloodLeavesOthersTheirShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		stopping, stop := context.WithTimeout(context.Background(), 10*time.Second)
+		stopping, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer stop()
 		if err := n.Stop(stopping); err != nil {
 			t.Error(err)

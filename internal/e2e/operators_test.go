@@ -64,7 +64,7 @@ func runOperators(config string) error {
 	case <-worker.Done():
 	case <-ctx.Done():
 	}
-	stopping, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	stopping, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer stop()
 	return errors.Join(worker.Err(), worker.Stop(stopping))
 }

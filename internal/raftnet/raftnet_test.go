@@ -79,7 +79,7 @@ func TestWrongGreetingsAreClosed(t *testing.T) {
 	defer transport.Close()
 	for _, text := range []string{"engine-raft 1\n\x06head-2rest", "engine-raft 2\n\x06head-1rest", "exx\n             ", "engine-raft 1\n\x07head-1x"} {
 		conn := dial(t, address, text)
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := bufio.NewReader(conn).ReadByte(); err == nil || errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
@@ -139,7 +139,7 @@ func TestRaftOverTheSharedPort(t *testing.T) {
 		rafts, machines = append(rafts, r), append(machines, m)
 	}
 	leader := make(chan *raft.Raft, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, r := range rafts {
 		go func() {

@@ -37,7 +37,7 @@ func newObjectBench(t *testing.T, cluster *testcluster.Cluster) *objectBench {
 	t.Helper()
 	conn, err := rpc.Dial(cluster.Address())
 	must(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(func() {
 		cancel()
 		must(t, conn.Close())

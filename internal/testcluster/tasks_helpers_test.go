@@ -47,7 +47,7 @@ func (s *stage) change(f func()) {
 // await waits until something holds, asked under the lock.
 func (s *stage) await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	for {
 		s.mu.Lock()
 		ok, changed := holds(), s.changed

@@ -260,7 +260,7 @@ func unpinned(t testing.TB, store *objectstore.Store) {
 // eventually waits until a condition that nobody announces holds; it returns why not.
 func eventually(t testing.TB, condition func() string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for reason := condition(); reason != ""; reason = condition() {

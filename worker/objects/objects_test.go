@@ -70,7 +70,7 @@ type headStream struct {
 
 func newHead(t *testing.T) *fakeHead {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	h := &fakeHead{t: t, ctx: ctx, streams: make(chan *headStream, 10)}
 	server := rpc.NewServer(slog.New(slog.DiscardHandler))
 	enginev1.RegisterWorkerServiceServer(server, h)
@@ -235,7 +235,7 @@ func (h *fakeHead) start(config objects.Config) *objects.Objects {
 	o, err := objects.Start(h.ctx, config)
 	check(h.t, err)
 	h.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		check(h.t, o.Stop(ctx))
 	})

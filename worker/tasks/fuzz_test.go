@@ -62,7 +62,7 @@ func FuzzTake(f *testing.F) {
 		if idle, _ := h.tasks.Idle(); !idle {
 			t.Fatal("not idle in the end")
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := h.tasks.Stop(ctx); err != nil {
 			t.Fatal(err)

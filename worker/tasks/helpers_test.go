@@ -69,7 +69,7 @@ func start(t testing.TB, operators map[string]operator.Func, change func(*tasks.
 	}
 	h.tasks = tasks.New(config)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := h.tasks.Stop(ctx); err != nil {
 			t.Error(err)
@@ -124,7 +124,7 @@ func (h *head) grant(template uint32, arguments ...*enginev1.TaskArgument) engin
 // outcome waits for a task's outcome.
 func (h *head) outcome(id engine.TaskUID) *enginev1.TaskOutcome {
 	h.t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for h.outcomes[id] == nil {
 		select {
 		case <-h.wake:
@@ -181,7 +181,7 @@ func (g *gate) wait(t testing.TB) engine.TaskUID {
 	select {
 	case id := <-g.entered:
 		return id
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("no task enters")
 		return engine.TaskUID{}
 	}
