@@ -52,6 +52,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
+	if err := removeLeftovers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	for _, dir := range []string{binaryDir, victimDir} {
 		if dir == "" {
 			continue
