@@ -44,7 +44,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check this machine, and say what to do about what is missing",
 		Long: `Doctor checks what the engine needs of a machine: ONNX Runtime, shared memory and its limits, whether a node may read the memory of its
-clients, file descriptors, the disk of the data folder, how far the processes that run models can be confined, GPUs, the clock, the default ports, and with --s3 a bucket, in which it writes,
+clients, file descriptors, the disk of the data folder, how far the processes that run models can be confined, GPUs, the clock, when certificates end, the default ports, and with --s3 a bucket, in which it writes,
 reads, and deletes an object of its own. It changes nothing else. The exit code is 1 if a check fails; a warning is no failure.`,
 		Example: `  engine doctor
   engine doctor --s3 s3://bucket/prefix -o json`,
@@ -86,6 +86,7 @@ func (a *app) examine(ctx context.Context, f doctorFlags) (doctorView, error) {
 	}
 	loader, onnx := checkONNX(f.onnxRuntime)
 	checks := []check{onnx, checkGPU(loader), checkMemory(), checkSharedMemory(), checkReadMemory(ctx), checkDescriptors(), checkFolder(dataDir), checkSandbox(ctx, f.onnxRuntime), a.checkClock()}
+	checks = append(checks, a.checkCertificates(dataDir)...)
 	checks = append(checks, a.checkPorts(ctx)...)
 	if f.s3 != "" {
 		checks = append(checks, checkBucket(ctx, f.s3))

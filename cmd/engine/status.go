@@ -23,6 +23,7 @@ func (a *app) statusCommand() *cobra.Command {
 				return err
 			}
 			defer func() { _ = c.Close() }() // all calls have returned
+			a.warnOfCertificate()
 			cluster, err := c.Cluster(ctx)
 			if err != nil {
 				return err

@@ -150,14 +150,24 @@ func (i *Identity) warnOfEnd(ctx context.Context, warned time.Time) time.Time {
 	if h == nil || now.Sub(warned) < time.Hour {
 		return warned
 	}
-	life := h.leaf.NotAfter.Sub(h.leaf.NotBefore)
-	switch left := h.leaf.NotAfter.Sub(now); {
-	case left <= 0:
+	switch {
+	case !now.Before(h.leaf.NotAfter):
 		i.logger.ErrorContext(ctx, "the certificate has ended: nobody accepts this process any more", "peer", h.peer.String(), "ended", h.leaf.NotAfter)
-	case float64(left) < (1-late)*float64(life):
+	case i.EndsSoon():
 		i.logger.WarnContext(ctx, "the certificate is about to end: replace the files", "peer", h.peer.String(), "ends", h.leaf.NotAfter)
 	default:
 		return warned
 	}
 	return now
+}
+
+// EndsSoon tells whether little of the certificate's life is left, or nothing: it should have been renewed by now. It is false for a client
+// without one.
+func (i *Identity) EndsSoon() bool {
+	h := i.held.Load()
+	if h == nil {
+		return false
+	}
+	life := h.leaf.NotAfter.Sub(h.leaf.NotBefore)
+	return float64(h.leaf.NotAfter.Sub(i.now())) < (1-late)*float64(life)
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +103,36 @@ func TestRenewWarns(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestFilesWarn says that a certificate is about to end which others must replace, and that it has.
+func TestFilesWarn(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	for want, left := range map[string]time.Duration{"replace the files": time.Hour, "nobody accepts this process any more": -time.Hour, "": 11 * time.Hour} {
+		const life = 12 * time.Hour
+		cert, key, err := a.Issue(pki.Request{Role: pki.RoleWorker, Name: "w", Life: life}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		files := pki.Files{CA: write(t, dir, "ca.pem", a.Certificate(), 0o644), Cert: write(t, dir, "tls.crt", cert, 0o644), Key: write(t, dir, "tls.key", key, 0o600)}
+		log, logger := newLog()
+		var passed atomic.Int64
+		i, err := files.Open(pki.Options{Logger: logger, Now: func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(i.Close)
+		passed.Store(int64(life - left))
+		if i.EndsSoon() != (want != "") {
+			t.Errorf("with %s left it ends soon: %v", left, i.EndsSoon())
+		}
+		if want != "" {
+			run(t, func(ctx context.Context) error { return files.Reload(ctx, i, 5*time.Millisecond) })
+			log.await(t, want)
+		}
 	}
 }
 
