@@ -433,6 +433,7 @@ func TestRejected(t *testing.T) {
 			if test.revoked {
 				head.Revoke([]string{node.Peer().Serial})
 			}
+			begun := time.Now()
 			// What is written before the refusal is read must not make it get lost.
 			for range 10 {
 				conn, err := node.Dial(t.Context(), listener.Addr().String(), pki.ProtocolGRPC, pki.RoleHead)
@@ -456,8 +457,8 @@ func TestRejected(t *testing.T) {
 				}
 			}
 			log.await(t, "reason="+quoted(test.listened))
-			if n := strings.Count(told.String(), "this node's certificate is refused"); n == 0 || n > 9 {
-				t.Errorf("%d lines in the log, expected few:\n%s", n, told)
+			if n := strings.Count(told.String(), "this node's certificate is refused"); n != 1 && time.Since(begun) < time.Minute {
+				t.Errorf("%d lines in the log, expected one a minute:\n%s", n, told)
 			}
 		})
 	}

@@ -22,8 +22,10 @@ const (
 
 // rejections remember that other ends have refused the certificate of an identity. They are safe for concurrent use.
 type rejections struct {
-	mu     sync.Mutex
-	last   *Refusal
+	mu   sync.Mutex
+	last *Refusal
+	// serial is that of the certificate which last is about, and logged when it was last said of it.
+	serial string
 	logged time.Time
 }
 
@@ -45,10 +47,10 @@ func (i *Identity) explainAlert(err error, from net.Addr, protocol string) error
 		return err
 	}
 	r := &i.rejections
-	now := i.now()
+	now, serial := i.now(), i.Peer().Serial
 	r.mu.Lock()
-	known := r.last != nil && r.last.Error() == refusal.Error() && now.Sub(r.logged) < logAgain
-	r.last = refusal
+	known := r.last != nil && r.last.Reason == refusal.Reason && r.serial == serial && now.Sub(r.logged) < logAgain
+	r.last, r.serial = refusal, serial
 	if !known {
 		r.logged = now
 	}
