@@ -331,8 +331,9 @@ func (s *Store) HandOver(ctx context.Context) error {
 			return err
 		}
 		other := others[i%len(others)]
-		if err = s.handTo(ctx, s.raft.LeadershipTransferToServer(other.ID, other.Address)); rpc.IsNotLeader(err) != nil {
-			return nil // An earlier attempt has come to its end.
+		err = s.handTo(ctx, s.raft.LeadershipTransferToServer(other.ID, other.Address))
+		if rpc.IsNotLeader(err) != nil {
+			err = nil // An earlier attempt has come to its end.
 		}
 	}
 	return err
