@@ -222,7 +222,9 @@ func (l *links) openWorker(ctx context.Context, address string, c TLSConfig) (er
 	if l.identity, err = rejoin(ctx, l.dir, address, c.Token, request, l.logger); err != nil {
 		return err
 	}
-	if err = l.probe(ctx, address); err == nil || l.identity.Rejected() == nil || c.Token == "" {
+	err = l.probe(ctx, address)
+	rejected := l.identity.Rejected()
+	if err == nil || rejected == nil || c.Token == "" || rejected.Reason != pki.Revoked && rejected.Reason != pki.ForeignAuthority {
 		return err
 	}
 	// The certificate is one from before: nobody refuses what was signed a moment ago.

@@ -57,16 +57,19 @@ func (a *app) startInBackground(ctx context.Context, f startFlags, folder *dataF
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	child.Env = f.links.environment()
 	signals, ignore := a.signals() // Before there is a child: it must not outlive a command that is ended.
-	defer ignore()
 	err = child.Start()
 	_ = write.Close() // the child has its own
 	if err != nil {
+		ignore()
 		return engine.Errorf(engine.KindInternal, "start", program, "%w", err)
 	}
 	line, interrupted := a.awaitReady(ctx, signals, read)
 	if interrupted {
 		_ = child.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = child.Wait()                          // its exit code does not matter
+	}
+	ignore() // whoever signals again need not wait
+	if interrupted {
+		_ = child.Wait() // its exit code does not matter
 		return &exitError{code: exitInterrupted, err: errors.New("interrupted before the node was ready")}
 	}
 	var r readiness

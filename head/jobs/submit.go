@@ -138,7 +138,11 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	failpoint.Hit(failpoint.HeadChecked)
 	// The caller may go away meanwhile: what becomes durable is driven all the same.
 	err = m.store.ProposeIf(context.WithoutCancel(ctx), func(s *state.State) error {
-		if other := s.BySubmission(submission.SubmissionID); other != nil {
+		switch other := s.BySubmission(submission.SubmissionID); {
+		case other == nil:
+		case !access.GrantsQueue(submission.GrantedQueues, other.Spec.GetQueue()):
+			return errSubmissionTaken(submission)
+		default:
 			return engine.Errorf(engine.KindConflict, "submit job", submission.SubmissionID, "another submission of this id came first: job %s", other.ID)
 		}
 		return nil
@@ -166,6 +170,10 @@ func (m *Manager) accept(ctx context.Context, submission Submission) (id engine.
 	return id, nil, nil
 }
 
+func errSubmissionTaken(submission Submission) error {
+	return engine.Errorf(engine.KindConflict, "submit job", submission.SubmissionID, "another job has this submission id")
+}
+
 // attach finds the job of a submission id, or of the id that the submission asks for. Another job than the one submitted is a conflict.
 func (m *Manager) attach(submission Submission) (id engine.JobID, err error) {
 	var other *state.Job
@@ -182,7 +190,7 @@ func (m *Manager) attach(submission Submission) (id engine.JobID, err error) {
 		case known == nil:
 		case !access.GrantsQueue(submission.GrantedQueues, known.Spec.GetQueue()):
 			// What it is shows to those alone who are granted its queue.
-			err = engine.Errorf(engine.KindConflict, "submit job", submission.SubmissionID, "another job has this submission id")
+			err = errSubmissionTaken(submission)
 		case !state.SameSpec(known.Spec, submission.Spec) || known.OnlyNew != submission.OnlyNew:
 			other = &state.Job{ID: known.ID, Spec: known.Spec, OnlyNew: known.OnlyNew}
 		default:

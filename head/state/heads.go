@@ -324,9 +324,9 @@ func (s *Store) HandOver(ctx context.Context) error {
 	}
 	// The first is the one that has the most of the log. It may be dead, or too slow for raft, which gives it one election's time.
 	err := s.handTo(ctx, s.raft.LeadershipTransfer())
-	for i := 0; err != nil && i < 2*len(others); i++ {
+	for i := 0; err != nil && i < 2*len(others); {
 		select {
-		case <-time.After(s.config.Patience / 4): // The last attempt may be under way still.
+		case <-time.After(s.config.Patience / 4):
 		case <-ctx.Done():
 			return err
 		}
@@ -334,6 +334,9 @@ func (s *Store) HandOver(ctx context.Context) error {
 		err = s.handTo(ctx, s.raft.LeadershipTransferToServer(other.ID, other.Address))
 		if rpc.IsNotLeader(err) != nil {
 			err = nil // An earlier attempt has come to its end.
+		}
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) { // An earlier one is under way still, for as long as a call may take.
+			i++
 		}
 	}
 	return err

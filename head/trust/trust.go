@@ -162,6 +162,10 @@ func Admit(t *enginev1.Trust, request *enginev1.JoinRequest, now time.Time) (*en
 	case token.GetRole() != request.GetRole():
 		return nil, refuse(engine.KindPermission, "is for a %s, and this node wants to join as a %s", token.GetRole(), request.GetRole())
 	}
+	if revoked := revokedSince(next, request.GetName(), token.GetCreateTime().AsTime()); revoked != nil {
+		return nil, refuse(engine.KindPermission, "was made before the %s %s was revoked, at %s, and does not let it in again",
+			revoked.GetRole(), revoked.GetName(), revoked.GetRevokeTime().AsTime().UTC().Format(time.RFC3339))
+	}
 	if taken := lives(next, request.GetName(), now); taken != nil {
 		return nil, engine.Errorf(engine.KindConflict, opJoin, request.GetName(), "the name is taken by a %s whose certificate is good until %s",
 			taken.GetRole(), taken.GetExpireTime().AsTime().UTC().Format(time.RFC3339)).
@@ -178,6 +182,16 @@ func Admit(t *enginev1.Trust, request *enginev1.JoinRequest, now time.Time) (*en
 func lives(t *enginev1.Trust, name string, now time.Time) *enginev1.NodeCertificate {
 	for _, c := range t.GetCertificates() {
 		if c.GetName() == name && c.GetRevokeTime() == nil && now.Before(c.GetExpireTime().AsTime()) {
+			return c
+		}
+	}
+	return nil
+}
+
+// revokedSince returns a certificate of that name that was revoked after a time, until it would have ended by itself.
+func revokedSince(t *enginev1.Trust, name string, since time.Time) *enginev1.NodeCertificate {
+	for _, c := range t.GetCertificates() {
+		if c.GetName() == name && c.GetRevokeTime() != nil && c.GetRevokeTime().AsTime().After(since) {
 			return c
 		}
 	}

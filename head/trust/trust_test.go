@@ -126,8 +126,24 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("the name of w-k3m9 is %s", name)
 	}
 	known := trust.GossipKeys(state)
+	secret := []byte("secret")
+	add := func(id string, after time.Duration) {
+		next, _, err := trust.AddToken(state, id, pki.HashSecret(secret), "", 0, 0, epoch.Add(after))
+		state = must(t, next, err)
+	}
+	add("before", -time.Second)
 	next, revoked, err := trust.Revoke(state, "w", epoch)
 	state = must(t, next, err)
+	add("after", time.Second)
+	for _, test := range []struct {
+		token, name string
+		in          bool
+	}{{"before", "w", false}, {"before", "other", true}, {"after", "w", true}} {
+		_, err := trust.Admit(state, &enginev1.JoinRequest{TokenId: test.token, Secret: secret, Name: test.name, Role: "worker"}, epoch.Add(time.Minute))
+		if test.in != (err == nil) || !test.in && (engine.KindOf(err) != engine.KindPermission || !strings.Contains(err.Error(), "was made before the worker w was revoked")) {
+			t.Errorf("%s with the token from %s: %v", test.name, test.token, err)
+		}
+	}
 	serials := trust.Revoked(state)
 	slices.Sort(serials)
 	if len(revoked) != 2 || !slices.Equal(serials, []string{"1", "2"}) {

@@ -488,8 +488,11 @@ func TestJoining(t *testing.T) {
 		if o := p.engine("status", "--address", head.Address, "--tls", p.path("gone", "tls")); o.code != 4 || !strings.Contains(o.stderr, "was revoked") || strings.Contains(o.stderr, "is a head running") {
 			t.Errorf("exit code %d: %s", o.code, o.stderr)
 		}
-		// The same folder, and a token that it did not need before.
-		again := p.startSecured(nil, append(args, "--token", good)...)
+		// A token from before does not let it in again, as the unit file of a worker may have one. With a new one, the same folder will do.
+		if o := p.engine(append([]string{"start", "--block", "--token", good}, args...)...); o.code != 5 || !strings.Contains(o.stderr, "was made before the worker gone was revoked") {
+			t.Errorf("exit code %d: %s", o.code, o.stderr)
+		}
+		again := p.startSecured(nil, append(args, "--token", token())...)
 		if !hasLine(again.logged(t), "the certificate from before is refused") {
 			t.Errorf("it has joined with what was revoked:\n%s", again.logged(t))
 		}

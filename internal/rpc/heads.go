@@ -157,7 +157,7 @@ func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
 			h.learnSometimes(p)
 			return nil
 		}
-		called, answered = true, answered || IsNotLeader(err) != nil
+		called, answered = true, answered || IsNotLeader(err) != nil && h.areSeveral()
 		switch lost := h.lost(p, err); {
 		case lost && ctx.Err() != nil:
 			return &uncertain{err}
@@ -170,6 +170,13 @@ func (h *Heads) atLeader(ctx context.Context, call func(*peer) error) error {
 			backoff.pause = minPause / 2 // The first time it goes to the next head at once.
 		}
 	}
+}
+
+// areSeveral tells whether more heads than one are known.
+func (h *Heads) areSeveral() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.learned) > 1 || len(h.given) > 1
 }
 
 // uncertain marks the error of a call that a head may have got, and carried out, before it could not be reached any more.
@@ -206,8 +213,8 @@ func isAway(err error) bool {
 	return errors.As(err, &e) && e.Kind == engine.KindUnavailable && e.Op == opConnect
 }
 
-// find returns the leader. It waits for an election once one head at least could be reached, or has answered its caller: such a head may be
-// slow to say that it has ceased to lead, and more may start.
+// find returns the leader. It waits for an election once one head at least could be reached, or one of several has answered its caller: such a
+// head may be slow to say that it has ceased to lead.
 func (h *Heads) find(ctx context.Context, answered bool) (*peer, error) {
 	if p := h.leader.Load(); p != nil {
 		return p, nil

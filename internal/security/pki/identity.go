@@ -249,9 +249,9 @@ func (i *Identity) explain(leaf *x509.Certificate, err error, options x509.Verif
 		if _, foreign := leaf.Verify(options); foreign == nil {
 			subject := leaf.Subject.CommonName
 			if now.Before(leaf.NotBefore) {
-				return refuse(NotYetValid, serial, "the certificate of %s is good from %s on, and it is %s here: a clock is wrong by %s or more", subject, stamp(leaf.NotBefore), stamp(now), leaf.NotBefore.Sub(now).Round(time.Second))
+				return refuse(NotYetValid, serial, "the certificate of %s is good from %s on, and it is %s here: a clock is wrong by %s or more", subject, stamp(leaf.NotBefore), stamp(now), leaf.NotBefore.Sub(now).Truncate(time.Second))
 			}
-			return refuse(Expired, serial, "the certificate of %s has ended at %s, and it is %s here: it was not renewed, or a clock is wrong by %s or more", subject, stamp(leaf.NotAfter), stamp(now), now.Sub(leaf.NotAfter).Round(time.Second))
+			return refuse(Expired, serial, "the certificate of %s has ended at %s, and it is %s here: it was not renewed, or a clock is wrong by %s or more", subject, stamp(leaf.NotAfter), stamp(now), now.Sub(leaf.NotAfter).Truncate(time.Second))
 		}
 	}
 	var unknown x509.UnknownAuthorityError

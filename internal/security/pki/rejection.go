@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"slices"
@@ -84,10 +85,16 @@ func (i *Identity) rejected(err error, from net.Addr, protocol string) *Refusal 
 		}
 		return refuse(Expired, "put the clocks right, on both machines",
 			"by the clock there the certificate of %s, serial %s, has ended or is not good yet; it is good from %s until %s, and it is %s here: the clocks differ by %s or more",
-			h.peer, h.peer.Serial, stamp(from), stamp(until), stamp(now), min(now.Sub(from), until.Sub(now)).Round(time.Second))
+			h.peer, h.peer.Serial, stamp(from), stamp(until), stamp(now), min(now.Sub(from), until.Sub(now)).Truncate(time.Second))
 	case alertUnknownCA:
 		return refuse(ForeignAuthority, again, "the certificate of %s, serial %s, was signed by an authority that is not known there", h.peer, h.peer.Serial)
 	case alertBad:
+		usable := slices.ContainsFunc(h.leaf.ExtKeyUsage, func(usage x509.ExtKeyUsage) bool {
+			return usage == x509.ExtKeyUsageClientAuth || usage == x509.ExtKeyUsageAny
+		})
+		if !usable && len(h.leaf.ExtKeyUsage) > 0 {
+			return refuse(WrongRole, "sign one for clientAuth, too", "the certificate of %s, serial %s, is not for clients", h.peer, h.peer.Serial)
+		}
 		// That end has shown a certificate of the same cluster, and gRPC takes every role: nothing else is left.
 		if protocol == ProtocolGRPC && slices.Contains([]string{RoleHead, RoleWorker, RoleAdmin}, h.peer.Role) {
 			return refuse(Revoked, again, "the certificate of %s, serial %s, was revoked", h.peer, h.peer.Serial)
