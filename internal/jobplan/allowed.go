@@ -19,9 +19,12 @@ type Places interface {
 }
 
 // The fields of a job that are read or written as paths, wherever they stand.
-var placeFields = map[protoreflect.Name]struct{ written bool }{
-	"paths": {false}, "model": {false}, "fitted": {false}, "path": {true}, "checkpoint": {true},
+var placeFields = map[protoreflect.Name]placeField{
+	"paths": {globs: true}, "model": {}, "fitted": {}, "path": {written: true}, "checkpoint": {written: true},
 }
+
+// placeField says whether a field is written to, and whether it may have globs.
+type placeField struct{ written, globs bool }
 
 // CheckPlaces refuses a job that names a place that it may not use; the error, of kind engine.KindPermission as a rule, names the field.
 // Nil allows all. Of a glob the folder counts in which it begins: what is found there must be looked at when it is opened.
@@ -29,13 +32,16 @@ func CheckPlaces(spec *enginev1.JobSpec, allowed Places) error {
 	if allowed == nil {
 		return nil
 	}
-	return eachPlace(spec.ProtoReflect(), "", func(field, text string, written bool) error {
+	return eachPlace(spec.ProtoReflect(), "", func(field, text string, place placeField) error {
 		path, err := localPath(field, text)
 		if err != nil {
 			return nil //nolint:nilerr // It is in a bucket, or Validate has a better word for it.
 		}
+		if place.globs { // Not before: what a URL's path begins with is seen when it is one.
+			path = beforeGlob(path)
+		}
 		check := allowed.Read
-		if written {
+		if place.written {
 			check = allowed.Write
 		}
 		return engine.WrapError("", field, check(path))
@@ -43,7 +49,7 @@ func CheckPlaces(spec *enginev1.JobSpec, allowed Places) error {
 }
 
 // eachPlace calls see for every field of a job that is a path or a URI, until it fails.
-func eachPlace(m protoreflect.Message, path string, see func(field, text string, written bool) error) (err error) {
+func eachPlace(m protoreflect.Message, path string, see func(field, text string, place placeField) error) (err error) {
 	if _, free := m.Interface().(*structpb.Struct); free {
 		return nil
 	}
@@ -59,11 +65,7 @@ func eachPlace(m protoreflect.Message, path string, see func(field, text string,
 			case f.IsMap() && f.MapValue().Message() != nil, !f.IsMap() && f.Message() != nil:
 				err = eachPlace(v.Message(), name, see)
 			case isPlace:
-				text := v.String()
-				if f.IsList() {
-					text = beforeGlob(text)
-				}
-				err = see(name, text, place.written)
+				err = see(name, v.String(), place)
 			}
 			return err == nil
 		}
@@ -85,9 +87,9 @@ func eachPlace(m protoreflect.Message, path string, see func(field, text string,
 }
 
 // beforeGlob is the folder in which a glob begins, or the path itself.
-func beforeGlob(text string) string {
-	if i := strings.IndexAny(text, `*?[`); i >= 0 {
-		return filepath.Dir(text[:i] + "x")
+func beforeGlob(path string) string {
+	if i := strings.IndexAny(path, `*?[`); i >= 0 {
+		return filepath.Dir(path[:i] + "x")
 	}
-	return text
+	return path
 }

@@ -116,9 +116,17 @@ func partition(pattern string, files []dataset.File) {
 	}
 }
 
-// listEntry lists what an entry means on this machine. A folder that holds a place which may not be read is refused, and a glob that matches
-// one; through such a place a glob does not look further, so that nobody learns what is there. Where it finds nothing else it is refused, too.
+// listEntry lists what an entry means on this machine. One that begins in a place which may not be read is refused before anything is looked up, a
+// folder that holds such a place when it is listed, and so is a glob that matches one: nobody learns what is there.
+//
+// What a glob comes by on its way is refused, too, if a link or the glob's own words lead there: data may be there that the glob means. Left out
+// are folders that may not be read but lie in one that may, since a policy refuses these only if they are the system's or the node's own, which
+// hold no data: so /*/x.csv does not fail for /etc. Where the glob finds nothing else it is refused.
 func listEntry(ctx context.Context, from inputPlaces, entry, pattern string) ([]dataset.File, error) {
+	// Both: the pattern may be the name of something, and lead elsewhere than the folder in which it begins as a glob.
+	if from.refuses(beforeGlob(pattern)) || from.refuses(pattern) {
+		return nil, refused(entry)
+	}
 	info, err := os.Stat(pattern)
 	if err == nil {
 		files, err := listPath(ctx, nil, from, entry, pattern, info, nil)
@@ -187,7 +195,7 @@ func listPath(ctx context.Context, files []dataset.File, from inputPlaces, entry
 			continue
 		}
 		inner := filepath.Join(path, e.Name())
-		if !e.Type().IsRegular() && from.refuses(inner) {
+		if from.refuses(inner) { // Files, too: some are refused by their names.
 			return nil, refused(entry)
 		}
 		innerInfo, err := os.Stat(inner)
@@ -204,13 +212,13 @@ func listPath(ctx context.Context, files []dataset.File, from inputPlaces, entry
 	return files, nil
 }
 
-// glob returns the paths that match pattern, and whether it did not look further somewhere because that may not be read. Unlike filepath.Glob it
+// glob returns the paths that match pattern, and whether it has left out folders that may not be read; see listEntry. Unlike filepath.Glob it
 // reports folders that it cannot read.
 func glob(ctx context.Context, from inputPlaces, entry, pattern string) (paths []string, skipped bool, err error) {
 	volume := filepath.VolumeName(pattern)
 	paths = []string{volume + string(filepath.Separator)}
 	parts := strings.Split(strings.Trim(filepath.ToSlash(pattern[len(volume):]), "/"), "/")
-	guessed := false // A part before was a pattern: what it begins with was looked at when the job was checked.
+	guessed := false // A part before was a pattern: listEntry has asked of what comes before.
 	for i, part := range parts {
 		var next []string
 		for _, folder := range paths {
@@ -220,8 +228,9 @@ func glob(ctx context.Context, from inputPlaces, entry, pattern string) (paths [
 			if !hasMeta(part) {
 				path := filepath.Join(folder, part)
 				if guessed && from.refuses(path) {
-					skipped = true
-				} else if _, err := os.Stat(path); err == nil {
+					return nil, false, refused(entry)
+				}
+				if _, err := os.Stat(path); err == nil {
 					next = append(next, path)
 				} else if !isNotExist(err) && !errors.Is(err, errNotDir) {
 					return nil, false, statError(opList, path, err)
@@ -245,9 +254,9 @@ func glob(ctx context.Context, from inputPlaces, entry, pattern string) (paths [
 				}
 				path := filepath.Join(folder, e.Name())
 				switch {
-				case e.Type().IsRegular() || !from.refuses(path):
+				case !from.refuses(path):
 					next = append(next, path)
-				case i == len(parts)-1:
+				case i == len(parts)-1, e.Type()&fs.ModeSymlink != 0:
 					return nil, false, refused(entry)
 				default:
 					skipped = true
