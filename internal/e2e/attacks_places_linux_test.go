@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -66,6 +67,28 @@ func (b *besieged) thief() (address string, told func() string) {
 	}
 }
 
+// runs has alice submit a job as it is, while the program would make absolute paths of what it names, and returns what she is told.
+func (b *besieged) runs(spec *enginev1.JobSpec) string {
+	b.place.t.Helper()
+	response, err := b.jobs().SubmitJob(b.user("alice"), &enginev1.SubmitJobRequest{Spec: spec})
+	if err != nil {
+		return answer(nil, err)
+	}
+	return b.says(append([]string{"job", "wait", response.GetJob().GetJobId()}, b.as("alice")...)...)
+}
+
+// finds has alice read what a pattern matches that is a URL; of what is in /etc she is to be told nothing.
+func (b *besieged) finds(pattern string) string {
+	b.place.t.Helper()
+	spec := b.spec("a", b.path("found-"+rand.Text()))
+	spec.Source.GetCsv().Paths = []string{pattern}
+	said := b.runs(spec)
+	if rest := strings.ReplaceAll(said, pattern, ""); strings.Contains(rest, "passwd") {
+		return "it has read or named /etc/passwd: " + strings.ReplaceAll(said, refusedPlace, "")
+	}
+	return said
+}
+
 // steals has alice read a table of the thief's with a secret of the node as the password, which she does not send with the job.
 func (b *besieged) steals(reference string) string {
 	b.place.t.Helper()
@@ -74,13 +97,7 @@ func (b *besieged) steals(reference string) string {
 	spec.Source = &enginev1.Source{Kind: &enginev1.Source_Postgres{Postgres: &enginev1.PostgresSource{
 		Url: "postgres://u@" + address + "/db?sslmode=disable", Table: "t", Password: "${secret:" + reference + "}",
 	}}}
-	var said string
-	response, err := b.jobs().SubmitJob(b.user("alice"), &enginev1.SubmitJobRequest{Spec: spec})
-	if err != nil {
-		said = answer(nil, err)
-	} else {
-		said = b.says(append([]string{"job", "wait", response.GetJob().GetJobId()}, b.as("alice")...)...)
-	}
+	said := b.runs(spec)
 	if text := told(); strings.Contains(text, canaryNode) || strings.Contains(text, "root:") {
 		return fmt.Sprintf("the thief was told %q", text)
 	}
@@ -108,6 +125,18 @@ var placeAttacks = []attack{
 			return "it has read or named /etc/passwd: " + strings.ReplaceAll(said, refusedPlace, "")
 		}
 		return said
+	}},
+	{does: "reads it by a pattern that is a URL, file:///etc/pass*", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+		return b.finds("file:///etc/pass*")
+	}},
+	{does: "reads it by such a pattern with a host, file://localhost/etc/pass*", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+		return b.finds("file://localhost/etc/pass*")
+	}},
+	{does: "reads it by a URL whose first part is a pattern, file:///e*/passwd", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+		return b.finds("file:///e*/passwd")
+	}},
+	{does: "asks by such a pattern whether a file is there, file:///etc/not-ther?", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+		return b.finds("file:///etc/not-ther?")
 	}},
 	{does: "reads it by a symbolic link in a folder of its own", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
 		if err := os.Symlink("/etc", b.path("data-of-mine")); err != nil {
