@@ -65,6 +65,12 @@ func memoryBytes() int64 {
 // executorBytes bounds the memory of all executors together: what the worker offers, but a sixteenth less than there is, so that an executor that
 // takes all is ended for its own limit before others are for the machine's, or for that of a container. Zero means that neither is known.
 func executorBytes(offered, there int64) int64 {
+	// What is offered is counted when tasks are placed, and who offers little, to have few tasks, still needs executors that can start: ONNX Runtime and
+	// CUDA take some hundred MiB each before there is a model.
+	const least = 2 << 30
+	if offered > 0 {
+		offered = max(offered, least)
+	}
 	most := there - there/16
 	if offered > 0 && (there == 0 || offered < most) {
 		return offered

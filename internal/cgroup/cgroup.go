@@ -59,7 +59,7 @@ func locate(controller, groups, mounts string) (hierarchy, error) {
 			continue
 		}
 		below, err := filepath.Rel(at[3], path)
-		if err != nil || below == ".." || strings.HasPrefix(below, "../") || strings.HasPrefix(path, "/..") {
+		if err != nil || below == ".." || strings.HasPrefix(below, "../") || strings.HasPrefix(path, "/..") || strings.HasPrefix(at[3], "/..") {
 			continue // The process lies in a part of the tree that is not mounted, or outside of this namespace.
 		}
 		h.top = strings.ReplaceAll(at[4], `\040`, " ")

@@ -95,18 +95,19 @@ func (g *Group) OutOfMemory() string {
 	if g == nil || len(g.dirs) == 0 {
 		return ""
 	}
-	file := "memory.oom_control"
+	// Version 1 counts a limit as reached, too, where files gave way in time.
+	file, unsure := "memory.oom_control", ", or the machine has no more"
 	if g.pool.v2 {
-		file = "memory.events"
+		file, unsure = "memory.events", ""
 	}
 	limit := engine.FormatSize(g.pool.limits.MemoryBytes)
 	switch {
 	case count(g.dirs[0], file, "oom_kill") == 0:
 		return ""
 	case g.pool.exceeded(g.dirs[0]) > 0:
-		return fmt.Sprintf("limit %s of its cgroup", limit)
+		return fmt.Sprintf("limit %s of its cgroup%s", limit, unsure)
 	case g.pool.exceeded(g.pool.dirs[0].path) > g.exceeded:
-		return fmt.Sprintf("limit %s of the cgroup that it shares with others like it", limit)
+		return fmt.Sprintf("limit %s of the cgroup that it shares with others like it%s", limit, unsure)
 	default:
 		return "the machine, or a cgroup around all, has no more"
 	}

@@ -36,6 +36,7 @@ func TestLocate(t *testing.T) {
 		"below a container":        {"4:memory:/docker/1234/x\n", mountsContainer, hierarchy{false, "/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/x"}, ""},
 		"another container":        {"4:memory:/docker/12345\n", mountsContainer, hierarchy{}, "no cgroups with the controller memory"},
 		"outside of the namespace": {"0::/../x\n", mountsV2, hierarchy{}, "no cgroups with the controller memory"},
+		"a mount outside of it":    {"0::/\n", strings.ReplaceAll(mountsV2, " / /sys", " /../.. /sys"), hierarchy{}, "no cgroups with the controller memory"},
 		"nothing mounted":          {"0::/\n", "22 1 8:1 / / rw - ext4 /dev/sda rw\n", hierarchy{}, "no cgroups with the controller memory"},
 		"nothing":                  {"", mountsV2, hierarchy{}, "no cgroups with the controller memory"},
 		"nonsense":                 {"x\n::\n0:\n", "a b - c\n - \n1 2 3 4 5 - cgroup2\n", hierarchy{}, "no cgroups with the controller memory"},

@@ -15,16 +15,43 @@ import (
 // leaf is the group into which a process moves that claims its own.
 const leaf = "engine-worker"
 
+// ErrShared says that other processes are in the group that this one would divide. They may leave it.
+var ErrShared = errors.New("other processes are in the cgroup")
+
 // place returns the group below which those for children can be made, with the controllers that they need. Of version 2: processes are in
 // groups alone whose children have no controllers, the topmost group of the machine excepted.
 func (h hierarchy) place(controllers []string, claim bool) (string, error) {
-	if above := filepath.Dir(h.own); h.own != h.top && h.delegated(above) {
-		// This process was started in a part of what was delegated (DelegateSubgroup=), or has claimed it before.
-		if err := enable(above, controllers); err == nil {
+	var unusable error
+	if above := filepath.Dir(h.own); h.above(above) {
+		if unusable = enable(above, controllers); unusable == nil {
 			return above, nil
 		}
 	}
+	own, err := h.within(controllers, claim)
+	if err != nil {
+		return "", errors.Join(unusable, err)
+	}
+	return own, nil
+}
+
+// above tells whether the group above that of this process is its to divide: it was started in a part of what was delegated (DelegateSubgroup=), or
+// has claimed it before. That it may write there does not suffice: what a user's own manager has not delegated is under limits that the group above is not.
+func (h hierarchy) above(group string) bool {
 	switch {
+	case h.own == h.top:
+		return false
+	case filepath.Base(h.own) == leaf:
+		return h.delegated(group)
+	default:
+		return marked(group) && writable(group) == nil
+	}
+}
+
+// within is place for the group of this process itself.
+func (h hierarchy) within(controllers []string, claim bool) (string, error) {
+	switch {
+	case errors.Is(writable(h.own), unix.EROFS):
+		return "", fmt.Errorf("%s is mounted for reading alone", h.top)
 	case !h.delegated(h.own):
 		return "", fmt.Errorf("the cgroup %s was not delegated to this user; with systemd, Delegate=yes of a unit does that", h.own)
 	case h.own == h.top && h.root():
@@ -38,7 +65,7 @@ func (h hierarchy) place(controllers []string, claim bool) (string, error) {
 	case err != nil:
 		return "", err
 	case others > 0:
-		return "", fmt.Errorf("%d other processes are in the cgroup %s, so that it cannot have others below it; a supervisor should run engine start --block there, and nothing else", others, h.own)
+		return "", fmt.Errorf("%d %w %s, so that it cannot have others below it; a supervisor should run engine start --block there, and nothing else", others, ErrShared, h.own)
 	case !claim:
 		return "", fmt.Errorf("the cgroup %s was delegated, but only engine start makes others there", h.own)
 	}
@@ -63,12 +90,19 @@ func (h hierarchy) claim(controllers []string) error {
 // delegated tells whether a group is this process's to divide: of the root user only if who manages groups has said so, as it may write to all.
 // A container's tree is its own, and so is that of a machine whose processes are not in groups.
 func (h hierarchy) delegated(group string) bool {
-	if unix.Access(filepath.Join(group, "cgroup.procs"), unix.W_OK) != nil || unix.Access(filepath.Join(group, "cgroup.subtree_control"), unix.W_OK) != nil {
+	if writable(group) != nil {
 		return false
 	}
-	if os.Geteuid() != 0 || group == h.top && (group == h.own || !h.root()) {
-		return true
-	}
+	return os.Geteuid() != 0 || group == h.top && (group == h.own || !h.root()) || marked(group)
+}
+
+// writable returns nil if this process may put others into a group, and give controllers to groups below it.
+func writable(group string) error {
+	return errors.Join(unix.Access(filepath.Join(group, "cgroup.procs"), unix.W_OK), unix.Access(filepath.Join(group, "cgroup.subtree_control"), unix.W_OK))
+}
+
+// marked tells whether a group was delegated by somebody who says so.
+func marked(group string) bool {
 	for _, name := range []string{"trusted.delegate", "user.delegate"} { // of systemd
 		value := make([]byte, 1)
 		if n, err := unix.Getxattr(group, name, value); err == nil && string(value[:n]) == "1" {

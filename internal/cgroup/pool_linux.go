@@ -13,7 +13,7 @@ import (
 
 // Limits are those of groups. Zero means no limit.
 type Limits struct {
-	// MemoryBytes bounds memory, and there is no swap beside it. The kernel kills who needs more.
+	// MemoryBytes bounds memory without swap. The kernel kills who needs more and cannot swap.
 	MemoryBytes int64
 	// Threads bounds processes and threads together. Who wants more gets an error.
 	Threads int64
@@ -53,26 +53,49 @@ type lock struct {
 
 // Open makes a pool, which the caller closes, and removes what processes have left behind that were killed. The error says what does not permit it.
 func Open(config Config) (*Pool, error) {
+	parents, v2, err := parents(config.Claim)
+	switch {
+	case err != nil:
+		return nil, err
+	case v2:
+		return open(config.Limits, true, controllers, parents...)
+	default:
+		return open(config.Limits, false, nil, parents...)
+	}
+}
+
+// Sweep removes what processes have left behind that were killed, and returns the pools of those that stay, since processes are in them. The error
+// says what does not permit pools.
+func Sweep() (left []string, err error) {
+	parents, _, err := parents(false)
+	for _, parent := range parents {
+		left = append(left, sweep(parent)...)
+	}
+	return left, err
+}
+
+// parents are the groups below which pools are made, one for each hierarchy, that with memory first.
+func parents(claim bool) (groups []string, v2 bool, err error) {
 	memory, err := find(controllers[0])
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	pids, err := find(controllers[1])
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case memory.v2 != pids.v2:
-		return nil, errors.New("the controllers memory and pids are of different versions of cgroups")
+		return nil, false, errors.New("the controllers memory and pids are of different versions of cgroups")
 	case memory.v2:
-		parent, err := memory.place(controllers, config.Claim)
+		parent, err := memory.place(controllers, claim)
 		if err != nil {
-			return nil, err
+			return nil, true, err
 		}
-		return open(config.Limits, true, controllers, parent)
+		return []string{parent}, true, nil
 	case memory.own == pids.own:
-		return open(config.Limits, false, nil, memory.own)
+		return []string{memory.own}, false, nil
 	default:
-		return open(config.Limits, false, nil, memory.own, pids.own)
+		return []string{memory.own, pids.own}, false, nil
 	}
 }
 
@@ -147,14 +170,17 @@ func lockFolder(path string) (*os.File, error) {
 	return nil, err
 }
 
-// sweep removes pools that nobody has locked. What still has processes stays.
-func sweep(parent string) {
+// sweep removes pools that nobody has locked. What still has processes stays, and is returned.
+func sweep(parent string) (left []string) {
 	pools, _ := filepath.Glob(filepath.Join(parent, poolPattern)) // The pattern is good.
 	for _, path := range pools {
 		if file, err := lockFolder(path); err == nil && file != nil {
-			_ = (&lock{path, file}).remove()
+			if (&lock{path, file}).remove() != nil {
+				left = append(left, path)
+			}
 		}
 	}
+	return left
 }
 
 // remove removes a folder, with groups below it that no process is in, and gives up the lock.
@@ -199,20 +225,11 @@ func (p *Pool) limitMemory(group string, whole bool) error {
 	}
 	bytes := strconv.FormatInt(p.limits.MemoryBytes, 10)
 	if !p.v2 {
-		// Kernels of today do not count how often memory.memsw.limit_in_bytes is reached.
-		return errors.Join(write(group, "memory.limit_in_bytes", bytes), writeIfThere(group, "memory.swappiness", "0"))
+		return write(group, "memory.limit_in_bytes", bytes)
 	}
-	err := errors.Join(write(group, "memory.max", bytes), writeIfThere(group, "memory.swap.max", "0"))
-	if whole {
-		err = errors.Join(err, writeIfThere(group, "memory.oom.group", "1"))
+	err := write(group, "memory.max", bytes)
+	if _, old := os.Stat(filepath.Join(group, "memory.oom.group")); whole && old == nil { // Linux before 4.19 does not have it.
+		err = errors.Join(err, write(group, "memory.oom.group", "1"))
 	}
 	return err
-}
-
-// writeIfThere writes a file that not all kernels have.
-func writeIfThere(group, name, value string) error {
-	if _, err := os.Stat(filepath.Join(group, name)); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return write(group, name, value)
 }

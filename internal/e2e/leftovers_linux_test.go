@@ -1,12 +1,23 @@
 package e2e_test
 
-import "github.com/f708428e/engine/internal/cgroup"
+import (
+	"fmt"
+	"time"
 
-// removeLeftovers removes the cgroups of executors whose workers were killed, as the next worker would.
+	"github.com/f708428e/engine/internal/cgroup"
+)
+
+// removeLeftovers removes the cgroups of executors whose workers were killed, as the next worker would. Those executors may still be about to end.
 func removeLeftovers() error {
-	pool, err := cgroup.Open(cgroup.Config{})
-	if err != nil {
-		return nil //nolint:nilerr // Nothing is left where nothing can be made.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		left, err := cgroup.Sweep()
+		switch {
+		case err != nil:
+			return nil //nolint:nilerr // Nothing is left where nothing can be made.
+		case len(left) == 0:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("cgroups are left: %q", left)
+		}
 	}
-	return pool.Close()
 }

@@ -1,8 +1,12 @@
 package process
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"sync"
 
+	"github.com/f708428e/engine"
 	"github.com/f708428e/engine/internal/cgroup"
 	"github.com/f708428e/engine/internal/security/sandbox"
 )
@@ -16,34 +20,47 @@ type cgroups struct {
 	config cgroup.Config // constant
 
 	mu     sync.Mutex
-	opened bool
+	closed bool
 	pool   *cgroup.Pool // nil if there is none
-	// why says what does not permit cgroups. Nothing is tried after that.
+	// why says why the last executor has no cgroup.
 	why error
+	// never says that there will be none, for that reason.
+	never bool
 }
 
 func newCgroups(c *Config) *cgroups {
 	return &cgroups{config: cgroup.Config{Limits: cgroup.Limits{MemoryBytes: c.MemoryBytes, Threads: maxThreads}, Claim: c.ClaimCgroup}}
 }
 
-// make makes the cgroup of an executor that is about to start. It is nil if there is to be none, and first says so the first time.
-func (g *cgroups) make() (group *cgroup.Group, first bool) {
+// make makes the cgroup of an executor that is about to start. It is nil if there is to be none. The error says why, where that is not known already.
+func (g *cgroups) make() (group *cgroup.Group, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.why != nil {
-		return nil, false
-	}
-	if !g.opened {
-		g.opened = true
-		g.pool, g.why = cgroup.Open(g.config)
+	if g.never || g.closed {
+		return nil, nil
 	}
 	if g.pool == nil {
-		return nil, g.why != nil
+		if g.pool, err = cgroup.Open(g.config); err != nil {
+			return nil, g.failed(err)
+		}
 	}
-	if group, g.why = g.pool.NewGroup(); g.why != nil {
-		return nil, true
+	if group, err = g.pool.NewGroup(); err != nil {
+		return nil, g.failed(err)
 	}
-	return group, false
+	g.why = nil
+	return group, nil
+}
+
+// failed remembers why an executor has no cgroup, and returns that if it is not known already. What may pass says nothing about the next executor.
+func (g *cgroups) failed(err error) error {
+	known := g.never || g.why != nil && g.why.Error() == err.Error()
+	if !g.never {
+		g.why, g.never = err, kindOf(err) != engine.KindExhausted && !errors.Is(err, cgroup.ErrShared)
+	}
+	if known {
+		return nil
+	}
+	return err
 }
 
 // cgroup makes the cgroup of an executor that is about to start. It is nil if there is to be none.
@@ -51,24 +68,36 @@ func (c *Config) cgroup() *cgroup.Group {
 	if c.Sandbox == SandboxOff {
 		return nil
 	}
-	group, first := c.cgroups.make()
-	if first {
-		c.Logger.Info("executors have no cgroups of their own, and no limit on their memory", "reason", c.cgroups.measure().Missing)
+	group, err := c.cgroups.make()
+	if err != nil {
+		c.withoutCgroup(err)
 	}
 	return group
 }
 
-// withoutCgroups says that an executor could not be put into its cgroup, which others will not get either.
-func (c *Config) withoutCgroups(err error) {
+// couldNotEnter says that an executor could not be put into its cgroup.
+func (c *Config) couldNotEnter(err error) {
 	c.cgroups.mu.Lock()
-	first := c.cgroups.why == nil
-	if first {
-		c.cgroups.why = err
+	err = c.cgroups.failed(err)
+	c.cgroups.mu.Unlock()
+	if err != nil {
+		c.withoutCgroup(err)
+	}
+}
+
+// withoutCgroup says that an executor has no cgroup, which is the ordinary case unless others had one.
+func (c *Config) withoutCgroup(err error) {
+	c.cgroups.mu.Lock()
+	never, level := c.cgroups.never, slog.LevelInfo
+	if c.cgroups.pool != nil {
+		level = slog.LevelWarn
 	}
 	c.cgroups.mu.Unlock()
-	if first {
-		c.Logger.Warn("executors have no cgroups of their own from now on", "error", err)
+	text := "an executor has no cgroup of its own, and no limit on its memory"
+	if never {
+		text = "executors have no cgroups of their own, and no limit on their memory"
 	}
+	c.Logger.Log(context.Background(), level, text, "reason", err)
 }
 
 // remove removes the cgroup of an executor that has ended, or that is not in it.
@@ -89,14 +118,16 @@ func (g *cgroups) measure() sandbox.Measure {
 	return m
 }
 
-// close removes what the groups were made in.
-func (g *cgroups) close() error {
+// close removes what the groups were made in. What stays is the next worker's to remove.
+func (g *cgroups) close(logger *slog.Logger) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	pool := g.pool
-	g.pool, g.opened = nil, true
+	g.pool, g.closed = nil, true
+	g.mu.Unlock()
 	if pool == nil {
-		return nil
+		return
 	}
-	return pool.Close()
+	if err := pool.Close(); err != nil {
+		logger.Warn("cgroups of executors stay", "error", err)
+	}
 }

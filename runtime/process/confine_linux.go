@@ -49,14 +49,14 @@ func launch(command func(*cgroup.Group) *exec.Cmd, config *Config, device runtim
 		if again != nil {
 			return nil, nil, again
 		}
-		config.withoutCgroups(err)
+		config.couldNotEnter(err)
 		return cmd, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := group.Add(cmd.Process.Pid); err != nil {
-		config.withoutCgroups(err)
+		config.couldNotEnter(err)
 	}
 	return cmd, group, nil
 }

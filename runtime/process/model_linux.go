@@ -45,7 +45,10 @@ func New(config Config) (*Loader, error) {
 }
 
 // Close implements runtime.Loader. Its models must have been closed.
-func (l *Loader) Close() error { return l.config.cgroups.close() }
+func (l *Loader) Close() error {
+	l.config.cgroups.close(l.config.Logger)
+	return nil
+}
 
 // Load implements runtime.Loader: it starts an executor, which loads the model. One that dies of that is of kind engine.KindModel.
 func (l *Loader) Load(ctx context.Context, request runtime.LoadRequest) (runtime.Model, error) {

@@ -48,7 +48,9 @@ func enter(t task, files int) error {
 	if err := closeFiles(files); err != nil {
 		return fmt.Errorf("close files: %w", err)
 	}
-	keepCgroups(t.Report)
+	if t.Mounts {
+		keepCgroups()
+	}
 	t.Report = t.Report.add(Privileges, dropPrivileges()).add(Files, limitFiles(t.Policy))
 	next := task{Policy: Policy{GPU: t.GPU}, Report: t.Report}
 	environment := []string{reportVariable + "=" + encode(next)}
@@ -62,10 +64,8 @@ func enter(t task, files int) error {
 
 // keepCgroups makes cgroups unchangeable for the process, in its own mount namespace, so that it cannot leave the one that it is in. Landlock does
 // that too; where it is missing, or must be left out, this is what is left, if Linux is 5.12 or later and permits it.
-func keepCgroups(known Report) {
-	if known.Complete() {
-		_ = unix.MountSetattr(unix.AT_FDCWD, cgroups, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-	}
+func keepCgroups() {
+	_ = unix.MountSetattr(unix.AT_FDCWD, cgroups, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
 // cgroups is where they are mounted.

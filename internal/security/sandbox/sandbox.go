@@ -81,6 +81,8 @@ const (
 // task is what the first stage is told.
 type task struct {
 	Policy
+	// Mounts says that the process has a mount namespace of its own.
+	Mounts bool `json:"mounts,omitempty"`
 	// Report is what the parent knows already.
 	Report Report `json:"report,omitempty"`
 }

@@ -80,6 +80,10 @@ var attempts = map[string]func(path string) ([]string, error){
 		}
 		return found, err
 	},
+	"mounts": func(string) ([]string, error) {
+		text, err := os.ReadFile("/proc/self/mountinfo")
+		return strings.Split(strings.TrimSpace(string(text)), "\n"), err
+	},
 	"read": func(path string) ([]string, error) { _, err := os.ReadFile(path); return nil, err },
 	"list": func(path string) ([]string, error) { _, err := os.ReadDir(path); return nil, err },
 	"open to write": func(path string) ([]string, error) {
@@ -316,8 +320,16 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestCgroupsStay tries to leave a cgroup where Landlock does not keep a process from that.
+// TestCgroupsStay looks at what keeps a process in its cgroup where Landlock does not, and tries to leave where this user could.
 func TestCgroupsStay(t *testing.T) {
+	a := try(t, sandbox.Policy{AnyFile: true}, "mounts", "")
+	needs(t, a, sandbox.Namespaces)
+	for _, line := range a.Found {
+		// number, parent, device, root, mount point, options
+		if fields := strings.Fields(line); strings.HasPrefix(fields[4], "/sys/fs/cgroup") && !slices.Contains(strings.Split(fields[5], ","), "ro") {
+			t.Errorf("it is mounted for writing: %s", line)
+		}
+	}
 	var files []string
 	for _, pattern := range []string{"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/*/cgroup.procs"} {
 		found, _ := filepath.Glob(pattern) // The patterns are good.
@@ -325,7 +337,7 @@ func TestCgroupsStay(t *testing.T) {
 	}
 	files = slices.DeleteFunc(files, func(path string) bool { return unix.Access(path, unix.W_OK) != nil })
 	if len(files) == 0 {
-		t.Skip("this user can write to no cgroups")
+		return // This user cannot write to them.
 	}
 	for _, path := range files {
 		a := try(t, sandbox.Policy{AnyFile: true}, "open to write", path)
@@ -336,14 +348,21 @@ func TestCgroupsStay(t *testing.T) {
 	}
 }
 
-// TestNotPermitted starts children where there are no user namespaces: in one that may have none of its own.
+// TestNotPermitted starts children where there are no namespaces of mounts, or of users: in one of users that may have none of its own.
 func TestNotPermitted(t *testing.T) {
 	if os.Getenv("ENGINE_TEST_NESTED") != "" {
+		if err := os.WriteFile("/proc/sys/user/max_mnt_namespaces", []byte("0"), 0); err != nil {
+			t.Skip("it cannot be forbidden here: ", err)
+		}
+		a := try(t, sandbox.Policy{}, "mounts", "")
+		if a.Report[0].Name != sandbox.Namespaces || !strings.Contains(a.Report[0].Missing, "does not permit one of mounts") {
+			t.Errorf("got %v", a.Report)
+		}
 		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
 			t.Skip("it cannot be forbidden here: ", err)
 		}
-		a := try(t, sandbox.Policy{}, "fork", "")
-		if a.Report.Complete() || a.Report[0].Name != sandbox.Namespaces || !strings.Contains(a.Report[0].Missing, "does not permit") {
+		a = try(t, sandbox.Policy{}, "fork", "")
+		if a.Report.Complete() || a.Report[0].Name != sandbox.Namespaces || !strings.Contains(a.Report[0].Missing, "does not permit them") {
 			t.Errorf("got %v", a.Report)
 		}
 		if a.Report[3].Missing == "" && !strings.Contains(a.Error, "not permitted") {
