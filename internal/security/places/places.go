@@ -201,25 +201,37 @@ func within(name, folder string) bool {
 	return name == folder || folder == "/" || strings.HasPrefix(name, folder+"/")
 }
 
-// resolve follows the symbolic links of what there is of a path.
+// maxLinks is how many links to nothing are followed one after another, as by Linux.
+const maxLinks = 40
+
+// resolve follows the symbolic links of what there is of a path. A link that leads to nothing is judged by where it leads.
 func resolve(name string) string {
 	clean := filepath.Clean(name)
+	for range maxLinks {
+		next, more := follow(clean)
+		if !more {
+			return next
+		}
+		clean = next
+	}
+	return clean
+}
+
+// follow resolves what there is of a path, or the link to nothing that comes behind that; then there may be more to follow.
+func follow(clean string) (path string, more bool) {
 	rest := ""
 	for at := clean; ; at = filepath.Dir(at) {
 		if found, err := filepath.EvalSymlinks(at); err == nil {
-			return filepath.Join(found, rest)
+			return filepath.Join(found, rest), false
 		}
-		// A link that leads to nothing is judged by where it leads.
 		if target, err := os.Readlink(at); err == nil {
 			if !filepath.IsAbs(target) {
 				target = filepath.Join(filepath.Dir(at), target)
 			}
-			if target != at && !strings.HasPrefix(target, at+"/") {
-				return filepath.Join(target, rest)
-			}
+			return filepath.Join(target, rest), true
 		}
 		if at == "/" || at == "." {
-			return clean
+			return clean, false
 		}
 		rest = filepath.Join(filepath.Base(at), rest)
 	}

@@ -40,7 +40,7 @@ func TestPaths(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	links := map[string]string{"key": private, "passwd": "/etc/passwd", "gone": "/etc/not-there", "self": data, "up": "../node/later"}
+	links := map[string]string{"key": private, "passwd": "/etc/passwd", "gone": "/etc/not-there", "self": data, "up": "../node/later", "far": "further", "further": filepath.Join(data, "gone"), "round": "round", "grows": "grows/x"}
 	for name, target := range links {
 		if err := os.Symlink(target, filepath.Join(data, name)); err != nil {
 			t.Fatal(err)
@@ -65,6 +65,9 @@ func TestPaths(t *testing.T) {
 		{"name that only begins so", places.Config{Shared: true}, "/etcetera/data", "", ""},
 		{"link to system", places.Config{Shared: true}, data + "/passwd", system, system},
 		{"link to nothing", places.Config{Shared: true}, data + "/gone", system, system},
+		{"link to a link to nothing", places.Config{Shared: true}, data + "/far/x", system, system},
+		{"link to itself", places.Config{Shared: true}, data + "/round", "", ""},
+		{"link below itself", places.Config{Shared: true}, data + "/grows/x", "", ""},
 		{"allowed system", places.Config{Shared: true, Paths: []string{"/etc"}}, "/etc/passwd", "", ""},
 		{"credentials in what is allowed", places.Config{Shared: true, Paths: []string{home}}, filepath.Join(home, ".aws", "credentials"), system, system},
 		{"allowed credentials", places.Config{Shared: true, Paths: []string{filepath.Join(home, ".aws")}}, filepath.Join(home, ".aws", "credentials"), "", ""},
