@@ -63,7 +63,8 @@ func memoryBytes() int64 {
 }
 
 // executorBytes bounds the memory of all executors together: what the worker offers, but a sixteenth less than there is, so that an executor that
-// takes all is ended for its own limit before others are for the machine's, or for that of a container. Zero means that neither is known.
+// takes all is more likely ended for its own limit than others are for the machine's, or for that of a container: what the worker itself takes, and the
+// arena of its store, lie beside it. Zero means that neither is known.
 func executorBytes(offered, there int64) int64 {
 	// What is offered is counted when tasks are placed, and who offers little, to have few tasks, still needs executors that can start: ONNX Runtime and
 	// CUDA take some hundred MiB each before there is a model.

@@ -333,7 +333,7 @@ func TestLeftBehind(t *testing.T) {
 	}
 	_ = c.cmd.Wait() // It was killed.
 	// Another process that sweeps has the lock for a moment.
-	for deadline := time.Now().Add(time.Minute); slices.ContainsFunc(left, there); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); slices.ContainsFunc(left, there); time.Sleep(10 * time.Millisecond) { // sleep: nothing tells when another gives up a lock.
 		if time.Now().After(deadline) {
 			t.Fatalf("%q of a process that was killed are there", left)
 		}

@@ -9,7 +9,7 @@ import (
 
 // removeLeftovers removes the cgroups of executors whose workers were killed, as the next worker would. Those executors may still be about to end.
 func removeLeftovers() error {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) { // sleep: nothing tells when processes have left a cgroup of version 1.
 		left, err := cgroup.Sweep()
 		switch {
 		case err != nil:

@@ -93,11 +93,7 @@ func (c *Config) withoutCgroup(err error) {
 		level = slog.LevelWarn
 	}
 	c.cgroups.mu.Unlock()
-	text := "an executor has no cgroup of its own, and no limit on its memory"
-	if never {
-		text = "executors have no cgroups of their own, and no limit on their memory"
-	}
-	c.Logger.Log(context.Background(), level, text, "reason", err)
+	c.Logger.Log(context.Background(), level, "executors have no cgroups of their own, and no limit on their memory", "reason", err, "try_again", !never)
 }
 
 // remove removes the cgroup of an executor that has ended, or that is not in it.
