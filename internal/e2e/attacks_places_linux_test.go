@@ -126,16 +126,16 @@ var placeAttacks = []attack{
 		}
 		return said
 	}},
-	{does: "reads it by a pattern that is a URL, file:///etc/pass*", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+	{does: "reads it by a pattern that is a URL, file:///etc/pass*", gets: []string{forbidden, refusedPlace}, try: func(b *besieged) string {
 		return b.finds("file:///etc/pass*")
 	}},
-	{does: "reads it by such a pattern with a host, file://localhost/etc/pass*", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+	{does: "reads it by such a pattern with a host, file://localhost/etc/pass*", gets: []string{forbidden, refusedPlace}, try: func(b *besieged) string {
 		return b.finds("file://localhost/etc/pass*")
 	}},
-	{does: "reads it by a URL whose first part is a pattern, file:///e*/passwd", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+	{does: "reads it by a URL whose first part is a pattern, file:///e*/passwd", gets: []string{"FAILED", refusedPlace}, try: func(b *besieged) string {
 		return b.finds("file:///e*/passwd")
 	}},
-	{does: "asks by such a pattern whether a file is there, file:///etc/not-ther?", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
+	{does: "asks by such a pattern whether a file is there, file:///etc/not-ther?", gets: []string{forbidden, refusedPlace}, try: func(b *besieged) string {
 		return b.finds("file:///etc/not-ther?")
 	}},
 	{does: "reads it by a symbolic link in a folder of its own", gets: []string{"exit code 5", refusedPlace}, try: func(b *besieged) string {
