@@ -66,12 +66,11 @@ func (a *app) startInBackground(ctx context.Context, f startFlags, folder *dataF
 	line, interrupted := a.awaitReady(ctx, signals, read)
 	if interrupted {
 		_ = child.Process.Signal(syscall.SIGTERM) // it may have ended
-	}
-	ignore() // whoever signals again need not wait
-	if interrupted {
-		_ = child.Wait() // its exit code does not matter
+		ignore()                                  // who signals again need not wait
+		_ = child.Wait()                          // its exit code does not matter
 		return &exitError{code: exitInterrupted, err: errors.New("interrupted before the node was ready")}
 	}
+	ignore()
 	var r readiness
 	if json.Unmarshal(line, &r) == nil && r.Ready != nil {
 		_ = child.Process.Release() // it is on its own now

@@ -94,6 +94,7 @@ func CheckInputs(ctx context.Context, storage Storage, spec *enginev1.JobSpec, p
 		if before.Settings != "" {
 			entry += "?" + before.Settings
 		}
+		// The plan has what was allowed alone, and it is looked at again when it is opened.
 		files, err := listAny(ctx, inputPlaces{storage: SourceStorage(spec, storage)}, "", entry)
 		switch {
 		case engine.KindOf(err) == engine.KindNotFound && err != nil, err == nil && (len(files) != 1 || files[0].Path != before.Path):

@@ -77,7 +77,7 @@ func needsCgroup(t *testing.T) sandbox.Report {
 func needsNoSwap(t *testing.T) {
 	t.Helper()
 	if swaps, _ := os.ReadFile("/proc/swaps"); strings.Count(string(swaps), "\n") > 1 {
-		t.Skip("what is too much would be swapped here")
+		t.Skip("this machine has swap, which takes what is too much")
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/f708428e/engine/internal/security/dumps"
 )
 
-// namespaces are a child's own, besides that of mounts. One for process ids would make it the first process of that, to which signals do not do what they do to
-// others: a crash would not end it.
+// namespaces are a child's own, besides that of mounts. One for process ids would make it the first process of that, to which signals do not
+// do what they do to others: a crash would not end it.
 const namespaces = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC
 
 // Start starts a child, whose main function must call Confine before it does anything else. command makes the child's command: again, if
